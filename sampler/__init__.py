@@ -1,0 +1,57 @@
+"""Everything that moves samples through noise and back: tensors in, tensors out, on any device."""
+
+from gaussian_test.sampler.empirical import EmpiricalScore
+from gaussian_test.sampler.gaussian import GaussianComponents, eigen_factors
+from gaussian_test.sampler.grid import edm_levels, log_levels, reverse_grid
+from gaussian_test.sampler.mixture import MixtureScore
+from gaussian_test.sampler.noise import KeyedNoise, Noise
+from gaussian_test.sampler.process import (
+    Cosine,
+    DiscreteVP,
+    OrnsteinUhlenbeck,
+    Process,
+    Rectified,
+    VarianceExploding,
+    VariancePreserving,
+)
+from gaussian_test.sampler.reverse import (
+    Ancestral,
+    EDMStochastic,
+    ExactReversal,
+    ProbabilityFlow,
+    ReverseKernel,
+    ReverseSDE,
+    bridge,
+)
+from gaussian_test.sampler.score import ModalForm, Score
+from gaussian_test.sampler.uturn import State, UTurnPlan
+
+__all__ = [
+    "Ancestral",
+    "Cosine",
+    "DiscreteVP",
+    "EDMStochastic",
+    "EmpiricalScore",
+    "ExactReversal",
+    "GaussianComponents",
+    "KeyedNoise",
+    "MixtureScore",
+    "ModalForm",
+    "Noise",
+    "OrnsteinUhlenbeck",
+    "ProbabilityFlow",
+    "Process",
+    "Rectified",
+    "ReverseKernel",
+    "ReverseSDE",
+    "Score",
+    "State",
+    "UTurnPlan",
+    "VarianceExploding",
+    "VariancePreserving",
+    "bridge",
+    "edm_levels",
+    "eigen_factors",
+    "log_levels",
+    "reverse_grid",
+]

@@ -1,0 +1,228 @@
+r"""The score of the ground-truth samples themselves, computed and not learned.
+
+.. math:: D(x, t) = \sum_n w_n x_0^{(n)},\qquad w = \mathrm{softmax}_n\left(-\|x - \alpha_t x_0^{(n)}\|^2/2\sigma_t^2\right)
+
+One pass over the samples in tiles, with a running maximum (online softmax), so memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from gaussian_test.sampler.noise import Noise
+from gaussian_test.sampler.process import Process, Time, VarianceExploding
+from gaussian_test.sampler.score import Score, pick
+
+BLOCK = 32  # samples per block of the two-stage draw
+TILE_ELEMENTS = 2**22  # elements of a (rows, samples) tile of logits
+MAX_ROWS = 1024
+
+
+class EmpiricalScore(Score):
+    """Exact score of a finite set of samples.
+
+    Parameters
+    ----------
+    samples : Tensor
+        Ground-truth samples, shape (N, ``*event``), N >= 1, finite.
+    labels : Tensor, optional
+        Class of each sample, int64, shape (N,); needed to condition on a class.
+    process : Process, optional
+        Default: variance exploding.
+
+    Raises
+    ------
+    ValueError
+        If samples are missing or not finite, or the labels do not match them.
+
+    Examples
+    --------
+    >>> score = EmpiricalScore(torch.tensor([[-1.0], [1.0]]))
+    >>> torch.allclose(score.denoise(torch.tensor([[0.5]]), 1.0), torch.tensor([[0.5]]).tanh())
+    True
+    """
+
+    has_posterior: ClassVar[bool] = True
+    samples: Tensor
+    center: Tensor
+    half_square_norm: Tensor
+    labels: Tensor | None
+
+    def __init__(self, samples: Tensor, labels: Tensor | None = None, process: Process | None = None) -> None:
+        if samples.ndim < 2 or len(samples) < 1:
+            raise ValueError(f"samples of shape {tuple(samples.shape)} are not a set of samples: give (N, *event) with N >= 1")
+        super().__init__(process or VarianceExploding(), tuple(samples.shape[1:]))
+        if not samples.is_floating_point():
+            raise ValueError(f"samples of type {samples.dtype} are not states: convert them to float32 or float64")
+        if labels is not None and labels.shape != samples.shape[:1]:
+            raise ValueError(f"{tuple(labels.shape)} labels do not match {len(samples)} samples: give one label per sample")
+        flat = samples.reshape(len(samples), -1)
+        if not bool(torch.isfinite(flat).all()):
+            raise ValueError("the samples hold NaN or infinite values: remove or repair them")
+        # Distances do not change when the origin moves, but logits lose fewer digits near it.
+        center = flat.double().mean(0)
+        centered = (flat - center.to(flat.dtype)).contiguous()
+        self.register_buffer("samples", centered)
+        self.register_buffer("center", center.to(flat.dtype))
+        self.register_buffer(
+            "half_square_norm",
+            torch.cat([part.double().square().sum(1) / 2 for part in torch.split(centered, 4096)]).to(flat.dtype),
+        )
+        self.register_buffer("labels", None if labels is None else labels.long())
+
+    @classmethod
+    def fit(
+        cls, samples: Any, labels: Any = None, process: Process | None = None, dtype: torch.dtype = torch.float32
+    ) -> EmpiricalScore:
+        """Make the score of samples given as any array (numpy, xarray, torch).
+
+        Parameters
+        ----------
+        samples : array
+            Shape (N, ``*event``).
+        labels : array, optional
+            Shape (N,), integers.
+        process : Process, optional
+            Default: variance exploding.
+        dtype : torch.dtype
+            float32 or float64.
+
+        Returns
+        -------
+        EmpiricalScore
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> EmpiricalScore.fit(np.eye(3)).event_shape
+        (3,)
+        """
+        return cls(to_tensor(samples).to(dtype), None if labels is None else to_tensor(labels).long(), process)
+
+    def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
+        y, variance = self.signal(x, t)
+        out = torch.empty_like(y)
+        for rows in self._row_chunks(len(y)):
+            out[rows] = self._mean(y[rows], _rows(variance, rows), None if label is None else label[rows])
+        return (out + self.center).reshape(x.shape)
+
+    def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
+        index = self.posterior_index(x, t, noise, label)
+        return (self.samples[index] + self.center).reshape(x.shape)
+
+    def posterior_index(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
+        r"""Draw which sample the noised states came from: :math:`n \\sim w(x, t)`.
+
+        Parameters
+        ----------
+        x, t, label
+            As in :meth:`denoise`.
+        noise : Noise
+            One uniform variable per row is used.
+
+        Returns
+        -------
+        Tensor
+            int64, shape (batch,).
+
+        Examples
+        --------
+        >>> score = EmpiricalScore(torch.tensor([[-1.0], [1.0]]))
+        >>> noise = Noise(torch.zeros(1, 1), torch.tensor([0.4]).double())
+        >>> score.posterior_index(torch.tensor([[0.9]]), 0.1, noise).tolist()
+        [1]
+        """
+        y, variance = self.signal(x, t)
+        out = torch.empty(len(y), dtype=torch.long, device=y.device)
+        for rows in self._row_chunks(len(y)):
+            out[rows] = self._index(y[rows], _rows(variance, rows), noise.uniform[rows], None if label is None else label[rows])
+        return out
+
+    def _mean(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
+        """Online softmax: weights relative to the running maximum, rescaled when it rises."""
+        mean = torch.zeros_like(y)
+        total = y.new_zeros(len(y), 1)
+        highest = y.new_full((len(y), 1), -torch.inf)
+        for tile, logits in self._logits(y, variance, label):
+            new_highest = torch.maximum(highest, logits.amax(1, keepdim=True))
+            reference = _finite(new_highest)
+            rescale = (highest - reference).exp_()
+            weights = logits.sub_(reference).exp_()
+            total.mul_(rescale).add_(weights.sum(1, keepdim=True))
+            mean.mul_(rescale).addmm_(weights, self.samples[tile])
+            highest = new_highest
+        return mean.div_(total)
+
+    def _index(self, y: Tensor, variance: Tensor, uniform: Tensor, label: Tensor | None) -> Tensor:
+        """Draw in two stages, block and sample within it: the logits of all N samples are never held at once."""
+        masses = []
+        for _, logits in self._logits(y, variance, label):
+            short = -logits.shape[1] % BLOCK
+            padded = torch.nn.functional.pad(logits, (0, short), value=-torch.inf) if short else logits
+            masses.append(padded.reshape(len(y), -1, BLOCK).logsumexp(2))
+        block, left = pick(_weights(torch.cat(masses, 1)), uniform)
+        member = block.unsqueeze(1) * BLOCK + torch.arange(BLOCK, device=y.device)
+        outside = member >= len(self.samples)
+        member = member.clamp(max=len(self.samples) - 1)
+        logits = y.new_empty(len(y), BLOCK)
+        rows_at_once = max(1, TILE_ELEMENTS // (BLOCK * y.shape[1]))
+        offset = y - self.center
+        for start in range(0, len(y), rows_at_once):
+            rows = slice(start, start + rows_at_once)
+            logits[rows] = torch.bmm(self.samples[member[rows]], offset[rows].unsqueeze(2)).squeeze(2)
+        logits = (logits - self.half_square_norm[member]) / variance
+        logits.masked_fill_(outside, -torch.inf)
+        if label is not None:
+            logits.masked_fill_(self._of_class(member) != label.unsqueeze(1), -torch.inf)
+        column, _ = pick(_weights(logits), left)
+        return member.gather(1, column.unsqueeze(1)).squeeze(1)
+
+    def _logits(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+        r"""Yield tiles of :math:`(y\\cdot x_n - |x_n|^2/2)/\\nu^2`, which equal the log-weights up to a constant per row."""
+        offset = y - self.center
+        width = max(BLOCK, TILE_ELEMENTS // max(len(y), 1) // BLOCK * BLOCK)
+        for start in range(0, len(self.samples), width):
+            tile = slice(start, start + width)
+            logits = torch.addmm(self.half_square_norm[tile], offset, self.samples[tile].T, beta=-1)
+            logits.div_(variance)
+            if label is not None:
+                logits.masked_fill_(self._of_class(tile) != label.unsqueeze(1), -torch.inf)
+            yield tile, logits
+
+    def _of_class(self, index: slice | Tensor) -> Tensor:
+        if self.labels is None:
+            raise ValueError("a label was given, but this score was made without labels: fit it with them")
+        return self.labels[index]
+
+    @staticmethod
+    def _row_chunks(count: int) -> Iterator[slice]:
+        return (slice(start, start + MAX_ROWS) for start in range(0, count, MAX_ROWS))
+
+
+def to_tensor(values: Any) -> Tensor:
+    """Return any array as a CPU tensor or, if it is one already, as it is."""
+    if isinstance(values, Tensor):
+        return values
+    import numpy as np
+
+    array = np.asarray(values)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _rows(variance: Tensor, rows: slice) -> Tensor:
+    return variance if variance.ndim == 0 else variance[rows]
+
+
+def _finite(highest: Tensor) -> Tensor:
+    """Return the running maximum, or 0 where a row has seen no sample of its class yet."""
+    return torch.where(torch.isinf(highest), torch.zeros_like(highest), highest)
+
+
+def _weights(logits: Tensor) -> Tensor:
+    """Return weights in float64, relative to the largest of each row."""
+    logits = logits.double()
+    return (logits - logits.amax(1, keepdim=True)).exp_()

@@ -1,0 +1,286 @@
+r"""The U-Turn plan: noise samples up to their turn times, :math:`x_T = \alpha_T x_0 + \sigma_T z`, and reverse them to 0.
+
+All turn times of a sample share its noise (common random numbers) and one descending grid: a trajectory joins the reverse run
+at its turn time and from there on takes the same steps as those that turned later. The plan yields states; what is kept
+of them is the caller's output policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gaussian_test.sampler.grid import RHO, reverse_grid
+from gaussian_test.sampler.noise import KeyedNoise, Noise
+from gaussian_test.sampler.process import Process
+from gaussian_test.sampler.reverse import ReverseKernel, bridge
+from gaussian_test.sampler.score import Score
+
+
+@dataclass(frozen=True)
+class State:
+    """States of a U-Turn at one time.
+
+    Attributes
+    ----------
+    phase : {"turn", "path", "end"}
+        The noised sample at its turn time; a state on the way back; the end point.
+    score : str or None
+        Whose reverse run; None for the turn, which all scores share.
+    time : float
+        In the process's time; 0 at the end.
+    turns : slice
+        Which turn times of the plan, in its order.
+    x : Tensor
+        Shape (turns, rows, ``*event``), rows ordered sample by sample, the repeats of a sample side by side.
+    """
+
+    phase: Literal["turn", "path", "end"]
+    score: str | None
+    time: float
+    turns: slice
+    x: Tensor
+
+
+@dataclass(frozen=True)
+class UTurnPlan:
+    """What is run: turn times, steps, repeats and the seed that keys the noise.
+
+    Parameters
+    ----------
+    process : Process
+        The forward process.
+    turn_times : sequence of float
+        Requested turn times, in the process's time, in any order; :attr:`levels` are those used, ascending and distinct.
+    steps : int
+        Reverse steps from the largest turn time to 0.
+    repeats : int
+        Independent repeats of each sample.
+    seed : int
+        Non-negative.
+    shard_size : int
+        Samples per shard.
+    micro_batch : int
+        States per call of a score: fills the device, and no more.
+    rho : float
+        Warp of the grid.
+
+    Raises
+    ------
+    ValueError
+        If a setting is outside its range.
+
+    Examples
+    --------
+    >>> from gaussian_test.sampler import EmpiricalScore, ExactReversal, VarianceExploding
+    >>> x = torch.eye(4)
+    >>> plan = UTurnPlan(VarianceExploding(), [0.05, 1.0], seed=3)
+    >>> ends = [s.x for s in plan.run(x, range(4), {"e": EmpiricalScore(x)}, {"e": ExactReversal()}) if s.phase == "end"]
+    >>> bool((ends[0][0] == x).all())  # at a noise level of 0.05 every sample is remembered
+    True
+    """
+
+    process: Process
+    turn_times: Sequence[float]
+    steps: int = 64
+    repeats: int = 1
+    seed: int = 0
+    shard_size: int = 64
+    micro_batch: int = 1024
+    rho: float = RHO
+    levels: tuple[float, ...] = field(init=False)
+    grid: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("repeats", "shard_size", "micro_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} is too small: give at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed = {self.seed} is negative: give a whole number from 0")
+        object.__setattr__(self, "levels", tuple(sorted({self.process.turn_time(float(t)) for t in self.turn_times})))
+        object.__setattr__(self, "grid", reverse_grid(self.process, self.levels, self.steps, self.rho))
+
+    def reverse_steps(self) -> list[int]:
+        """Return the number of reverse steps taken from each turn time.
+
+        Examples
+        --------
+        >>> from gaussian_test.sampler import VarianceExploding
+        >>> UTurnPlan(VarianceExploding(), [10.0], steps=16).reverse_steps()
+        [16]
+        """
+        return [int((self.grid < level).sum()) for level in self.levels]
+
+    def shards(self, samples: Sequence[int]) -> list[tuple[int, ...]]:
+        """Cut the samples into shards of fixed size, the last one smaller.
+
+        Examples
+        --------
+        >>> from gaussian_test.sampler import VarianceExploding
+        >>> UTurnPlan(VarianceExploding(), [1.0], shard_size=2).shards([5, 7, 9])
+        [(5, 7), (9,)]
+        """
+        chosen = [int(sample) for sample in samples]
+        return [tuple(chosen[start : start + self.shard_size]) for start in range(0, len(chosen), self.shard_size)]
+
+    def run(
+        self,
+        x0: Tensor,
+        samples: Sequence[int],
+        scores: Mapping[str, Score],
+        kernels: Mapping[str, ReverseKernel],
+        labels: Mapping[str, Tensor] | None = None,
+        path: bool = False,
+    ) -> Iterator[State]:
+        """Run the U-Turns of some samples and yield their states.
+
+        Parameters
+        ----------
+        x0 : Tensor
+            The samples, shape (n, ``*event``), on the device and in the dtype of the scores.
+        samples : sequence of int
+            Their indices in the ground-truth set: the key of their noise.
+        scores, kernels : mapping
+            By the same names; all scores see the same noise.
+        labels : mapping, optional
+            For scores that condition on a class: the class of each sample, int64, shape (n,).
+        path : bool
+            Whether to yield the states between turn and end, at every time of the grid.
+
+        Yields
+        ------
+        State
+            For each turn time its ``turn``; for each score and turn time its ``end``; with ``path`` the states between.
+
+        Raises
+        ------
+        ValueError
+            If names or numbers of rows do not match.
+        """
+        if set(scores) != set(kernels) or len(x0) != len(samples):
+            raise ValueError(
+                f"{sorted(scores)} scores, {sorted(kernels)} kernels, {len(x0)} states and {len(samples)} indices do not match: "
+                "give one kernel per score and one index per state"
+            )
+        noise = KeyedNoise(self.seed, samples, self.repeats, tuple(x0.shape[1:]), x0.device, x0.dtype)
+        start = x0.repeat_interleave(self.repeats, 0)
+        row_labels = {name: label.to(x0.device).repeat_interleave(self.repeats, 0) for name, label in (labels or {}).items()}
+        forward, at_end = noise.draw(), noise.draw()  # the first two keys; every step of the grid has one of its own
+        ends: dict[str, Tensor] = {}
+        for turn, level in enumerate(self.levels):
+            here = slice(turn, turn + 1)
+            turned = self.process.noised(start, level, forward.normal)
+            yield State("turn", None, level, here, turned.unsqueeze(0))
+            for name, kernel in kernels.items():
+                if kernel.exact:
+                    end = torch.empty_like(turned)
+                    for rows in _chunks(0, len(turned), self.micro_batch):
+                        end[rows] = kernel.step(
+                            scores[name],
+                            turned[rows],
+                            level,
+                            0.0,
+                            _rows(at_end, rows),
+                            _label_rows(row_labels.get(name), rows),
+                        )
+                    yield State("end", name, 0.0, here, end.unsqueeze(0))
+                    if path:
+                        ends.setdefault(name, x0.new_empty(len(self.levels), *start.shape))[turn] = end
+        runs = {
+            name: _Run(self, scores[name], kernel, row_labels.get(name), start, ends.get(name))
+            for name, kernel in kernels.items()
+            if path or not kernel.exact
+        }
+        if not runs:
+            return
+        first = len(self.levels)
+        for t, s in zip(self.grid, self.grid[1:], strict=False):
+            if first and np.isclose(self.levels[first - 1], t, rtol=1e-12, atol=0):
+                first -= 1
+                turned = self.process.noised(start, self.levels[first], forward.normal)
+                for name, run in runs.items():
+                    run.join(first, turned)
+                    if path:
+                        yield State("path", name, float(t), slice(first, first + 1), turned.unsqueeze(0))
+            active = slice(first, len(self.levels))
+            step_noise = noise.draw()
+            for name, run in runs.items():
+                run.advance(active, float(t), float(s), step_noise)
+                if s == 0 and run.ends is None:
+                    yield State("end", name, 0.0, active, run.states(active))
+                if path:
+                    yield State("path", name, float(s), active, run.states(active))
+
+
+class _Run:
+    """The reverse run of one score: a buffer of states, one block per turn time."""
+
+    def __init__(
+        self,
+        plan: UTurnPlan,
+        score: Score,
+        kernel: ReverseKernel,
+        label: Tensor | None,
+        start: Tensor,
+        ends: Tensor | None,
+    ) -> None:
+        self.plan = plan
+        self.kernel = kernel
+        self.label = label
+        self.ends = ends
+        self.modal = None if kernel.exact else score.modal()
+        self.score = self.modal.score if self.modal else score
+        self.x = start.new_empty(len(plan.levels), *start.shape)
+
+    def join(self, turn: int, turned: Tensor) -> None:
+        self.x[turn] = self.modal.rotate(turned) if self.modal else turned
+
+    def states(self, turns: slice) -> Tensor:
+        return torch.stack([self.modal.rotate_back(x) for x in self.x[turns]]) if self.modal else self.x[turns].clone()
+
+    def advance(self, turns: slice, t: float, s: float, noise: Noise) -> None:
+        """Move all states of some turn times from ``t`` to ``s``, whole turn times merged to fill the micro-batch."""
+        if self.ends is not None:  # the end point is known: the path to it is a bridge
+            self.x[turns] = bridge(self.plan.process, self.x[turns], self.ends[turns], t, s, noise.normal)
+            return
+        if self.modal:
+            noise = noise._replace(normal=self.modal.rotate(noise.normal))
+        rows_total = self.x.shape[1]
+        for rows in _chunks(0, rows_total, self.plan.micro_batch):
+            some = _rows(noise, rows)
+            label = _label_rows(self.label, rows)
+            for group in _chunks(turns.start, turns.stop, max(1, self.plan.micro_batch // rows_total)):
+                block = self.x[group, rows]
+                count = len(block)
+                stepped = self.kernel.step(
+                    self.score,
+                    block.flatten(0, 1),
+                    t,
+                    s,
+                    Noise(_repeated(some.normal, count), _repeated(some.uniform, count)),
+                    None if label is None else _repeated(label, count),
+                )
+                self.x[group, rows] = stepped.reshape(block.shape)
+
+
+def _chunks(start: int, stop: int, size: int) -> Iterator[slice]:
+    return (slice(low, min(low + size, stop)) for low in range(start, stop, size))
+
+
+def _rows(noise: Noise, rows: slice) -> Noise:
+    return Noise(noise.normal[rows], noise.uniform[rows])
+
+
+def _label_rows(label: Tensor | None, rows: slice) -> Tensor | None:
+    return None if label is None else label[rows]
+
+
+def _repeated(values: Tensor, times: int) -> Tensor:
+    """Return the same rows for several turn times, block after block (a view where there is only one)."""
+    return values if times == 1 else values.expand(times, *values.shape).flatten(0, 1)
