@@ -362,4 +362,4 @@ def third_cumulant_norm(x: Any, mean: ArrayLike, limit: int = 4096, seed: int = 
         pairs += float(((some[start : start + 512] @ some.T) ** 3).sum())
     pairs -= float(((some**2).sum(1) ** 3).sum())
     n = len(chosen)
-    return diagonal / count**2 + float(pairs) / (n * (n - 1)) * (1 - 1 / count)
+    return float(diagonal / count**2 + pairs / (n * (n - 1)) * (1 - 1 / count))

@@ -1,4 +1,4 @@
-"""Numerical analysis of U-Turn diffusion: is the score affine, when is a sample forgotten, when its class?
+"""Numerical analysis of U-Turn diffusion. Is the score affine, when is a sample forgotten, when does its class change?
 
 Everything public hangs on this name (``import gaussian_test as gt``). Nothing heavy is imported before it is used:
 ``import gaussian_test`` loads neither torch nor xarray.
@@ -7,21 +7,44 @@ Everything public hangs on this name (``import gaussian_test as gt``). Nothing h
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import wrapt
+
 from gaussian_test._version import __version__
 
 if TYPE_CHECKING:
     from gaussian_test import analysis, data, sampler
+    from gaussian_test.archive import open_archive
+    from gaussian_test.compare import compare
+    from gaussian_test.errors import UserError
+    from gaussian_test.experiment import Experiment
+    from gaussian_test.run import run
 
-_ROOMS = ("analysis", "data", "sampler")
+__all__ = ["Experiment", "UserError", "__version__", "analysis", "compare", "data", "open_archive", "run", "sampler"]
 
-__all__ = ["__version__", "analysis", "data", "sampler"]
+_HOMES = {
+    "Experiment": "experiment",
+    "UserError": "errors",
+    "compare": "compare",
+    "open_archive": "archive",
+    "run": "run",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in ("analysis", "data", "sampler"):
         return import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value  # a function may have the name of its module: the function wins
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+@wrapt.when_imported("xarray")
+def _register_accessor(_: Any) -> None:
+    """Give datasets their ``.gaussian_test`` as soon as there are datasets, without importing xarray for it."""
+    import_module(f"{__name__}.accessor")

@@ -20,6 +20,7 @@ from gaussian_test.sampler.score import Score, pick
 BLOCK = 32  # samples per block of the two-stage draw
 TILE_ELEMENTS = 2**22  # elements of a (rows, samples) tile of logits
 MAX_ROWS = 1024
+CANDIDATES = 4  # nearest samples by matrix product, of which differences find the nearest one
 
 
 class EmpiricalScore(Score):
@@ -106,7 +107,7 @@ class EmpiricalScore(Score):
     def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
         out = torch.empty_like(y)
-        for rows in self._row_chunks(len(y)):
+        for rows in _row_chunks(len(y), MAX_ROWS):
             out[rows] = self._mean(y[rows], _rows(variance, rows), None if label is None else label[rows])
         return (out + self.center).reshape(x.shape)
 
@@ -138,8 +139,49 @@ class EmpiricalScore(Score):
         """
         y, variance = self.signal(x, t)
         out = torch.empty(len(y), dtype=torch.long, device=y.device)
-        for rows in self._row_chunks(len(y)):
+        for rows in _row_chunks(len(y), MAX_ROWS):
             out[rows] = self._index(y[rows], _rows(variance, rows), noise.uniform[rows], None if label is None else label[rows])
+        return out
+
+    def nearest_index(self, x: Tensor, prefer: Tensor | None = None) -> Tensor:
+        """Return which sample each state is closest to: where the weights go as the noise vanishes.
+
+        Candidates come from matrix products, whose rounding can confuse near duplicates; the last word is a difference.
+
+        Parameters
+        ----------
+        x : Tensor
+            States at time 0, shape (batch, ``*event``).
+        prefer : Tensor, optional
+            Sample that wins ties with its exact duplicates, int64, shape (batch,).
+
+        Returns
+        -------
+        Tensor
+            int64, shape (batch,).
+
+        Examples
+        --------
+        >>> score = EmpiricalScore(torch.tensor([[0.0], [0.0], [5.0]]))
+        >>> score.nearest_index(torch.tensor([[4.0], [0.1]]), prefer=torch.tensor([1, 1])).tolist()
+        [2, 1]
+        """
+        y = self.flat(x)
+        one = torch.ones((), dtype=torch.float64)
+        out = torch.empty(len(y), dtype=torch.long, device=y.device)
+        for rows in _row_chunks(len(y), MAX_ROWS):
+            best = y.new_full((len(y[rows]), CANDIDATES), -torch.inf)
+            index = torch.zeros_like(best, dtype=torch.long)
+            for tile, logits in self._logits(y[rows], one, None):
+                values, columns = logits.topk(min(CANDIDATES, logits.shape[1]), dim=1)
+                best, order = torch.cat([best, values], 1).topk(CANDIDATES, dim=1)
+                index = torch.cat([index, columns + tile.start], 1).gather(1, order)
+            if prefer is not None:  # first, so that it is the first of equals
+                index = torch.cat([prefer[rows, None], index], 1)
+            offset = (y[rows] - self.center).unsqueeze(1)
+            for few in _row_chunks(len(index), max(1, TILE_ELEMENTS // (index.shape[1] * y.shape[1]))):
+                distance = (self.samples[index[few]] - offset[few]).square_().sum(2)
+                out[rows][few] = index[few].gather(1, distance.argmin(1, keepdim=True)).squeeze(1)
         return out
 
     def _mean(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
@@ -169,10 +211,8 @@ class EmpiricalScore(Score):
         outside = member >= len(self.samples)
         member = member.clamp(max=len(self.samples) - 1)
         logits = y.new_empty(len(y), BLOCK)
-        rows_at_once = max(1, TILE_ELEMENTS // (BLOCK * y.shape[1]))
         offset = y - self.center
-        for start in range(0, len(y), rows_at_once):
-            rows = slice(start, start + rows_at_once)
+        for rows in _row_chunks(len(y), max(1, TILE_ELEMENTS // (BLOCK * y.shape[1]))):
             logits[rows] = torch.bmm(self.samples[member[rows]], offset[rows].unsqueeze(2)).squeeze(2)
         logits = (logits - self.half_square_norm[member]) / variance
         logits.masked_fill_(outside, -torch.inf)
@@ -198,10 +238,6 @@ class EmpiricalScore(Score):
             raise ValueError("a label was given, but this score was made without labels: fit it with them")
         return self.labels[index]
 
-    @staticmethod
-    def _row_chunks(count: int) -> Iterator[slice]:
-        return (slice(start, start + MAX_ROWS) for start in range(0, count, MAX_ROWS))
-
 
 def to_tensor(values: Any) -> Tensor:
     """Return any array as a CPU tensor or, if it is one already, as it is."""
@@ -211,6 +247,10 @@ def to_tensor(values: Any) -> Tensor:
 
     array = np.asarray(values)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _row_chunks(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
 
 
 def _rows(variance: Tensor, rows: slice) -> Tensor:

@@ -52,7 +52,7 @@ class GaussianComponents(nn.Module):
         if not fits:
             raise ValueError(
                 f"means {tuple(means.shape)}, eigenvalues {tuple(eigenvalues.shape)} and eigenvectors "
-                f"{None if eigenvectors is None else tuple(eigenvectors.shape)} do not fit together: give (K, d), (K, r) and (K, d, r)"
+                f"{None if eigenvectors is None else tuple(eigenvectors.shape)} do not fit: give (K, d), (K, r) and (K, d, r)"
             )
         for name, value in (("means", means), ("eigenvalues", eigenvalues), ("eigenvectors", eigenvectors)):
             if value is not None and not bool(torch.isfinite(value).all()):

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from gaussian_test.sampler.noise import Noise
-from gaussian_test.sampler.process import Process
+from gaussian_test.sampler.process import Process, Time
 from gaussian_test.sampler.score import Score
 
 
@@ -30,7 +30,7 @@ class ReverseKernel(ABC):
     exact: ClassVar[bool] = False
 
     @abstractmethod
-    def step(self, score: Score, x: Tensor, t: float, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
+    def step(self, score: Score, x: Tensor, t: Time, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
         """Take one step of the reverse process.
 
         Parameters
@@ -40,7 +40,7 @@ class ReverseKernel(ABC):
         x : Tensor
             State at ``t``, shape (batch, ``*event``).
         t, s : float
-            From and to, ``0 <= s < t``, in the process's time.
+            From and to, ``0 <= s < t``, in the process's time. An exact kernel that goes to 0 also takes one ``t`` per row.
         noise : Noise
             The step's randomness, one row per state.
         label : Tensor, optional
@@ -57,7 +57,7 @@ class ReverseKernel(ABC):
         return f"{type(self).__name__}({settings})"
 
 
-def bridge(process: Process, x: Tensor, x0: Tensor, t: float, s: float, normal: Tensor) -> Tensor:
+def bridge(process: Process, x: Tensor, x0: Tensor, t: Time, s: float, normal: Tensor) -> Tensor:
     r"""Draw :math:`x_s` between a known :math:`x_t` and a known :math:`x_0`: the Gaussian bridge.
 
     .. math:: x_s = \frac{\alpha_s}{\alpha_t}\frac{\nu_s^2}{\nu_t^2}x_t + \alpha_s\Big(1-\frac{\nu_s^2}{\nu_t^2}\Big)x_0
@@ -110,7 +110,7 @@ class ExactReversal(ReverseKernel):
 
     exact: ClassVar[bool] = True
 
-    def step(self, score: Score, x: Tensor, t: float, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
+    def step(self, score: Score, x: Tensor, t: Time, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
         x0 = score.posterior(x, t, noise, label)
         if s == 0:
             return x0
@@ -159,7 +159,7 @@ class ReverseSDE(ReverseKernel):
         self.method = method
         self.clock = clock
 
-    def step(self, score: Score, x: Tensor, t: float, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
+    def step(self, score: Score, x: Tensor, t: Time, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
         process = score.process
         if self.method == "euler_maruyama" and self.clock == "time":
             f, g2 = process.f(t), process.g2(t)
@@ -203,11 +203,11 @@ class ProbabilityFlow(ReverseKernel):
             raise ValueError(f"{method!r} is not a method of the probability flow: choose 'heun' or 'euler'")
         self.method = method
 
-    def step(self, score: Score, x: Tensor, t: float, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
+    def step(self, score: Score, x: Tensor, t: Time, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
         return flow_step(score, x, t, s, label, second_order=self.method == "heun")
 
 
-def flow_step(score: Score, x: Tensor, t: float, s: float, label: Tensor | None, second_order: bool) -> Tensor:
+def flow_step(score: Score, x: Tensor, t: Time, s: float, label: Tensor | None, second_order: bool) -> Tensor:
     r"""Take one step of the probability flow from ``t`` to ``s``: Euler's, corrected by the slope at ``s`` where asked for."""
     process = score.process
     alpha_s, alpha_t = process.alpha(s), process.alpha(t)
@@ -271,7 +271,7 @@ class EDMStochastic(ReverseKernel):
             return 0.0
         return min(self.S_churn / self.steps, math.sqrt(2) - 1)
 
-    def step(self, score: Score, x: Tensor, t: float, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
+    def step(self, score: Score, x: Tensor, t: Time, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
         process = score.process
         nu = float(process.noise_to_signal(t))
         # a bounded process cannot be churned beyond its largest level
@@ -300,5 +300,5 @@ class Ancestral(ReverseKernel):
     Ancestral()
     """
 
-    def step(self, score: Score, x: Tensor, t: float, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
+    def step(self, score: Score, x: Tensor, t: Time, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
         return bridge(score.process, x, score.denoise(x, t, label), t, s, noise.normal)

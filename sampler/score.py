@@ -46,7 +46,7 @@ class Score(nn.Module, ABC):
 
     if TYPE_CHECKING:  # nn.Module declares its call as returning anything
 
-        def __call__(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor: ...
+        def __call__(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor: ...  # noqa: D102
 
     def __init__(self, process: Process, event_shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -7,8 +7,10 @@ of them is the caller's output policy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -33,8 +35,8 @@ class State:
         The noised sample at its turn time; a state on the way back; the end point.
     score : str or None
         Whose reverse run; None for the turn, which all scores share.
-    time : float
-        In the process's time; 0 at the end.
+    times : tuple of float
+        One per turn time, in the process's time: different at the turn, the same on the way back, 0 at the end.
     turns : slice
         Which turn times of the plan, in its order.
     x : Tensor
@@ -43,7 +45,7 @@ class State:
 
     phase: Literal["turn", "path", "end"]
     score: str | None
-    time: float
+    times: tuple[float, ...]
     turns: slice
     x: Tensor
 
@@ -81,8 +83,8 @@ class UTurnPlan:
     >>> from gaussian_test.sampler import EmpiricalScore, ExactReversal, VarianceExploding
     >>> x = torch.eye(4)
     >>> plan = UTurnPlan(VarianceExploding(), [0.05, 1.0], seed=3)
-    >>> ends = [s.x for s in plan.run(x, range(4), {"e": EmpiricalScore(x)}, {"e": ExactReversal()}) if s.phase == "end"]
-    >>> bool((ends[0][0] == x).all())  # at a noise level of 0.05 every sample is remembered
+    >>> (end,) = [s for s in plan.run(x, range(4), {"e": EmpiricalScore(x)}, {"e": ExactReversal()}) if s.phase == "end"]
+    >>> bool((end.x[0] == x).all())  # at a noise level of 0.05 every sample is remembered
     True
     """
 
@@ -156,7 +158,8 @@ class UTurnPlan:
         Yields
         ------
         State
-            For each turn time its ``turn``; for each score and turn time its ``end``; with ``path`` the states between.
+            The ``turn`` of all turn times and, for each score, their ``end``, as many of them at once as fill the micro-batch;
+            with ``path`` the states between.
 
         Raises
         ------
@@ -173,25 +176,15 @@ class UTurnPlan:
         row_labels = {name: label.to(x0.device).repeat_interleave(self.repeats, 0) for name, label in (labels or {}).items()}
         forward, at_end = noise.draw(), noise.draw()  # the first two keys; every step of the grid has one of its own
         ends: dict[str, Tensor] = {}
-        for turn, level in enumerate(self.levels):
-            here = slice(turn, turn + 1)
-            turned = self.process.noised(start, level, forward.normal)
-            yield State("turn", None, level, here, turned.unsqueeze(0))
+        for group in _chunks(0, len(self.levels), max(1, self.micro_batch // len(start))):
+            turned = self._turn(start, forward, group)
+            yield State("turn", None, self.levels[group], group, turned)
             for name, kernel in kernels.items():
                 if kernel.exact:
-                    end = torch.empty_like(turned)
-                    for rows in _chunks(0, len(turned), self.micro_batch):
-                        end[rows] = kernel.step(
-                            scores[name],
-                            turned[rows],
-                            level,
-                            0.0,
-                            _rows(at_end, rows),
-                            _label_rows(row_labels.get(name), rows),
-                        )
-                    yield State("end", name, 0.0, here, end.unsqueeze(0))
+                    end = self._end(scores[name], kernel, turned, group, at_end, row_labels.get(name))
+                    yield State("end", name, (0.0,) * len(end), group, end)
                     if path:
-                        ends.setdefault(name, x0.new_empty(len(self.levels), *start.shape))[turn] = end
+                        ends.setdefault(name, x0.new_empty(len(self.levels), *start.shape))[group] = end
         runs = {
             name: _Run(self, scores[name], kernel, row_labels.get(name), start, ends.get(name))
             for name, kernel in kernels.items()
@@ -200,22 +193,44 @@ class UTurnPlan:
         if not runs:
             return
         first = len(self.levels)
-        for t, s in zip(self.grid, self.grid[1:], strict=False):
-            if first and np.isclose(self.levels[first - 1], t, rtol=1e-12, atol=0):
+        for t, s in pairwise(self.grid.tolist()):
+            if first and math.isclose(self.levels[first - 1], t, rel_tol=1e-12):
                 first -= 1
-                turned = self.process.noised(start, self.levels[first], forward.normal)
+                here = slice(first, first + 1)
+                turned = self._turn(start, forward, here)
                 for name, run in runs.items():
-                    run.join(first, turned)
+                    run.join(first, turned[0])
                     if path:
-                        yield State("path", name, float(t), slice(first, first + 1), turned.unsqueeze(0))
+                        yield State("path", name, (t,), here, turned)
             active = slice(first, len(self.levels))
             step_noise = noise.draw()
             for name, run in runs.items():
-                run.advance(active, float(t), float(s), step_noise)
+                run.advance(active, t, s, step_noise)
+                reached = (s,) * (active.stop - active.start)
                 if s == 0 and run.ends is None:
-                    yield State("end", name, 0.0, active, run.states(active))
+                    yield State("end", name, reached, active, run.states(active))
                 if path:
-                    yield State("path", name, float(s), active, run.states(active))
+                    yield State("path", name, reached, active, run.states(active))
+
+    def row_times(self, turns: slice, rows: int) -> Tensor:
+        """Return the turn time of every row of some turn times' states, block after block: float64, on the CPU."""
+        return torch.tensor(self.levels[turns], dtype=torch.float64).repeat_interleave(rows)
+
+    def _turn(self, start: Tensor, noise: Noise, turns: slice) -> Tensor:
+        """Return samples noised to some turn times, (turns, rows, *event)."""
+        count = turns.stop - turns.start
+        turned = self.process.noised(_repeated(start, count), self.row_times(turns, len(start)), _repeated(noise.normal, count))
+        return turned.reshape(count, *start.shape)
+
+    def _end(self, score: Score, kernel: ReverseKernel, turned: Tensor, turns: slice, noise: Noise, label: Tensor | None) -> Tensor:
+        """Return end points by one exact step, turn times merged: they differ in time, row by row."""
+        count, rows = turned.shape[:2]
+        x, t, end = turned.flatten(0, 1), self.row_times(turns, rows), torch.empty_like(turned).flatten(0, 1)
+        noise = Noise(_repeated(noise.normal, count), _repeated(noise.uniform, count))
+        label = None if label is None else _repeated(label, count)
+        for part in _chunks(0, len(x), self.micro_batch):
+            end[part] = kernel.step(score, x[part], t[part], 0.0, _rows(noise, part), _label_rows(label, part))
+        return end.reshape(turned.shape)
 
 
 class _Run:

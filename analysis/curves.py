@@ -1,0 +1,302 @@
+r"""The Gaussian Test: from the sample table to curves with bands, the gap to the Gaussian, and the three times.
+
+:math:`\Delta(T) = C(T) - C_G(T)`. For an exact score :math:`\mathrm{tr}\Sigma\cdot\Delta = \mathrm{lmmse} - \mathrm{mmse} =
+\mathbb E\|D - D_G\|^2 \ge 0`, zero exactly where the score is affine, and with :math:`\gamma = 1/\nu^2`
+:math:`\mathrm{KL}(p_t\|\mathcal N_t) = \tfrac12\int_0^{\gamma_t}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from gaussian_test.analysis.bootstrap import Band, ClusterBootstrap, controlled
+from gaussian_test.analysis.closed_form import autocorrelation_exact
+from gaussian_test.analysis.times import (
+    Crossing,
+    affine_time,
+    predicted_affine,
+    predicted_memorization,
+    predicted_speciation,
+    share_time,
+)
+
+Array = NDArray[np.float64]
+NU = "noise-to-signal ratio sigma/alpha"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    r"""How curves, tests and times are computed from the sample table.
+
+    Attributes
+    ----------
+    confidence : float
+        Of bands and intervals, in (0, 1).
+    bootstrap : int
+        Number of resamples of the ground-truth samples.
+    level : float
+        That memorized share and class retention fall through, in (0, 1).
+    tolerance : float
+        On :math:`|\\Delta|`, for the affine time; positive.
+    seed : int
+        Of the resampling.
+    """
+
+    confidence: float = 0.95
+    bootstrap: int = 2000
+    level: float = 0.5
+    tolerance: float = 0.02
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    r"""What the statistics need to know of the ground-truth set.
+
+    Attributes
+    ----------
+    count : int
+        Number of samples N.
+    eigenvalues : ndarray
+        Of the covariance, shape (modes,).
+    third_cumulant_norm : float
+        :math:`\\|\\kappa_3\\|^2`.
+    class_shares : ndarray or None
+        Share of each class, shape (classes,).
+    """
+
+    count: int
+    eigenvalues: Array
+    third_cumulant_norm: float
+    class_shares: Array | None
+
+
+def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics | None = None) -> xr.Dataset:
+    r"""Return curves, bands, the test and the times from a sample table.
+
+    Parameters
+    ----------
+    table : Dataset
+        The sample table, with coordinates ``turn_time`` and ``noise_to_signal`` and, by score, ``kernel`` (the name of the
+        reverse kernel), ``autocorrelation_exact`` and ``autocorrelation_discrete`` (NaN for scores that are not affine), and
+        ``reference_discrete`` (the same for the fitted Gaussian under each score's kernel).
+    truth : GroundTruth
+        Facts of the ground-truth set.
+    statistics : Statistics, optional
+        Settings.
+
+    Returns
+    -------
+    Dataset
+        The root group of the archive but for the table itself: see DESIGN in the documentation.
+
+    Notes
+    -----
+    The gap of a score under exact reversal uses :math:`E[\tilde x_0\mid x_T] = D(x_T)` (one evaluation, Rao-Blackwell); under a
+    kernel with time steps it uses the simulated end points and the Gaussian's closed form through the same steps, which takes
+    the discretisation error out of the comparison. Both have the one-evaluation Gaussian on the same noised samples as
+    control variate, whose mean is known.
+    """
+    settings = statistics or Statistics()
+    resample = ClusterBootstrap(table.sizes["sample"], settings.bootstrap, settings.confidence, settings.seed)
+    nu = table["noise_to_signal"].values
+    result = xr.Dataset(coords={"score": table["score"], "turn_time": table["turn_time"]})
+    exact_gaussian = autocorrelation_exact(truth.eigenvalues, nu)
+    control = _by_sample(table["sample_autocorrelation_gaussian"])
+    columns: dict[str, list[Array]] = {}
+    crossings: dict[str, list[Crossing]] = {"memorization": [], "speciation": [], "affine": []}
+    for index in range(table.sizes["score"]):
+        row = table.isel(score=index)
+        simulated = _by_sample(row["sample_autocorrelation"])
+        one_shot = _by_sample(row["sample_autocorrelation_one_shot"])
+        squared = _by_sample(row["sample_autocorrelation_one_shot_squared"])
+        is_exact = str(row["kernel"].item()) == "exact"
+        gap = resample.band(
+            controlled(one_shot if is_exact else simulated, control, exact_gaussian),
+            exact_gaussian if is_exact else row["reference_discrete"].values,
+        )
+        memorized = resample.share_band(_by_sample((row["nearest_sample"] == row["sample"]).astype(float)))
+        retention, why_not = _class_retention(row, truth, resample)
+        for name, band in (
+            ("autocorrelation", resample.band(simulated)),
+            ("autocorrelation_one_shot", resample.band(one_shot)),
+            ("autocorrelation_one_shot_squared", resample.band(squared)),
+            ("gap", gap),
+            ("memorized_share", memorized),
+            ("class_retention", retention),
+        ):
+            for suffix, values in _columns(band).items():
+                columns.setdefault(name + suffix, []).append(values)
+        crossings["memorization"].append(
+            share_time(nu, memorized.estimate, memorized.replicates, settings.level, settings.confidence)
+        )
+        crossings["speciation"].append(
+            Crossing(np.nan, np.nan, np.nan, why_not)
+            if why_not
+            else share_time(nu, retention.estimate, retention.replicates, settings.level, settings.confidence)
+        )
+        crossings["affine"].append(affine_time(nu, gap.estimate, gap.low, gap.high, settings.tolerance, gap.standard_error))
+    for name, (suffixes, long_name, comment) in CURVES.items():
+        for suffix in suffixes:
+            result[name + suffix] = (
+                ("score", "turn_time"),
+                np.array(columns[name + suffix]),
+                {"long_name": long_name + SUFFIXES[suffix], "units": "1", "comment": comment},
+            )
+    result["kl_from_gaussian"] = _kl(table, truth)
+    _add_times(result, crossings, truth, settings)
+    return result
+
+
+SUFFIXES = {
+    "": "",
+    "_se": ", standard error",
+    "_low": ", lower edge of the simultaneous band",
+    "_high": ", upper edge of the simultaneous band",
+    "_pvalue": ", p-value of being zero (max-t over all turn times)",
+}
+CURVES: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "autocorrelation": (
+        ("", "_se", "_low", "_high"),
+        "U-Turn auto-correlation",
+        "C(T) = E[(x0-mu).(end-mu)]/tr(Sigma), centred",
+    ),
+    "autocorrelation_one_shot": (
+        ("", "_se"),
+        "one-evaluation auto-correlation",
+        "E[(x0-mu).(D-mu)]/tr(Sigma): equals the U-Turn's for an exact score",
+    ),
+    "autocorrelation_one_shot_squared": (
+        ("", "_se"),
+        "one-evaluation auto-correlation from the squared norm",
+        "E|D-mu|^2/tr(Sigma): equals the U-Turn's for an exact score",
+    ),
+    "gap": (("", "_se", "_low", "_high", "_pvalue"), "gap to the Gaussian auto-correlation", "Delta(T) = C(T) - C_G(T)"),
+    "memorized_share": (
+        ("", "_se", "_low", "_high"),
+        "share of U-Turns whose end point is nearest to the sample it started from",
+        "exact binomial interval where all samples agree",
+    ),
+    "class_retention": (
+        ("", "_se", "_low", "_high"),
+        "class retention",
+        "(P_same - P_inf)/(1 - P_inf), P_inf = sum of squared class shares",
+    ),
+}
+
+
+def _columns(band: Band) -> dict[str, Array]:
+    return {"": band.estimate, "_se": band.standard_error, "_low": band.low, "_high": band.high, "_pvalue": band.pvalue}
+
+
+def _by_sample(values: xr.DataArray) -> Array:
+    """Return one curve per sample, its repeats averaged: (sample, turn_time)."""
+    averaged: Array = values.mean("repeat").transpose("sample", "turn_time").values
+    return averaged
+
+
+def _class_retention(row: xr.Dataset, truth: GroundTruth, resample: ClusterBootstrap) -> tuple[Band, str]:
+    """Return the band of the class retention, or NaN and the reason why there is none."""
+    reason = ""
+    if truth.class_shares is None:
+        reason = "the data set has no labels"
+    elif (by_chance := float((truth.class_shares**2).sum())) == 1:
+        reason = "the data set has a single class"
+    else:
+        same = resample.share_band(_by_sample((row["label_after"] == row["label"]).astype(float)))
+        scale = 1 - by_chance
+        shifted = [(value - by_chance) / scale for value in (same.estimate, same.low, same.high, same.replicates)]
+        return Band(shifted[0], same.standard_error / scale, shifted[1], shifted[2], same.pvalue, shifted[3]), ""
+    nothing = np.full(row.sizes["turn_time"], np.nan)
+    return Band(nothing, nothing, nothing, nothing, nothing, nothing[None]), reason
+
+
+def kl_from_gaussian(noise_to_signal: ArrayLike, excess: ArrayLike) -> Array:
+    r"""Return :math:`\mathrm{KL}(p_t\|\mathcal N_t) = \frac12\int_0^{\gamma_t}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma`.
+
+    Between the noise levels the integrand is a power law (exact for one); beyond the largest level it goes on as
+    :math:`\gamma^2`, its leading order for skewed data (an upper bound on the rest for symmetric data).
+
+    Parameters
+    ----------
+    noise_to_signal : array
+        :math:`\nu`, ascending, shape (points,).
+    excess : array
+        :math:`\mathrm{lmmse}-\mathrm{mmse}`, nonnegative, in the squared unit of the data, shape (points,).
+
+    Returns
+    -------
+    ndarray
+        Nats, shape (points,).
+
+    References
+    ----------
+    Guo, Shamai & Verdú, IEEE Trans. Inf. Theory 51(4) (2005).
+
+    Examples
+    --------
+    >>> kl_from_gaussian([1.0, 2.0], [6.0, 6.0 / 16]).round(12).tolist()  # excess = 6 gamma^2, KL = gamma^3
+    [1.0, 0.015625]
+    """
+    gamma = 1 / np.asarray(noise_to_signal, dtype=np.float64) ** 2
+    density = gamma * np.asarray(excess, dtype=np.float64)  # per unit of log gamma
+    upper, lower = density[:-1], density[1:]
+    ratio = np.log(np.divide(upper, lower, out=np.ones_like(upper), where=(upper > 0) & (lower > 0)))
+    mean = np.where(np.abs(ratio) > 1e-9, (upper - lower) / np.where(ratio == 0, 1, ratio), (upper + lower) / 2)
+    pieces = np.append(mean * np.log(gamma[:-1] / gamma[1:]), density[-1] / 3)
+    total: Array = pieces[::-1].cumsum()[::-1] / 2
+    return total
+
+
+def _kl(table: xr.Dataset, truth: GroundTruth) -> xr.DataArray:
+    attributes = {"long_name": "Kullback-Leibler divergence of the noised data from its Gaussian", "units": "nat"}
+    empirical = [name for name in table["score"].values if str(table["truth"].sel(score=name).item()) == "empirical"]
+    if not empirical:
+        values = np.full(table.sizes["turn_time"], np.nan)
+        attributes["reason"] = "no unconditional empirical score was run"
+    else:
+        excess = table["sample_denoiser_gap"].sel(score=empirical[0]).mean(("sample", "repeat")).values
+        values = kl_from_gaussian(table["noise_to_signal"].values, excess * truth.eigenvalues.sum())
+        attributes["comment"] = (
+            "half the integral of lmmse - mmse = E|D-D_G|^2 over 1/nu^2 (I-MMSE); power laws between turn times, "
+            "gamma^2 beyond the largest one"
+        )
+    return xr.DataArray(values, dims="turn_time", attrs=attributes)
+
+
+def _add_times(result: xr.Dataset, crossings: dict[str, list[Crossing]], truth: GroundTruth, settings: Statistics) -> None:
+    """Add each time as a noise-to-signal ratio: estimate, interval, prediction from the data alone, and reasons."""
+    predictions = {
+        "memorization": predicted_memorization(truth.eigenvalues, truth.count),
+        "speciation": predicted_speciation(truth.eigenvalues),
+        "affine": predicted_affine(truth.third_cumulant_norm, float(truth.eigenvalues.sum()), settings.tolerance),
+    }
+    comments = {
+        "memorization": f"memorized share falls through {settings.level:g}; predicted: sum of log(1 + lambda/nu^2) / 2 = log N",
+        "speciation": f"class retention falls through {settings.level:g}; predicted: sqrt(lambda_1), all channels, data scale",
+        "affine": f"|gap| falls below {settings.tolerance:g} for good; at _high with the band's simultaneous confidence; "
+        "predicted: leading order in 1/nu from the third cumulant",
+    }
+    for name, found in crossings.items():
+        reasons = "; ".join(f"{score}: {c.reason}" for score, c in zip(result["score"].values, found, strict=True) if c.reason)
+        for suffix, values in (
+            ("", [c.estimate for c in found]),
+            ("_low", [c.low for c in found]),
+            ("_high", [c.high for c in found]),
+            ("_predicted", [predictions[name]] * len(found)),
+        ):
+            attributes = {
+                "long_name": f"{name} time as a {NU}{TIME_SUFFIXES[suffix]}",
+                "units": "1",
+                "comment": comments[name],
+            }
+            if reasons and suffix != "_predicted":
+                attributes["reason"] = reasons
+            result[f"{name}_noise_to_signal{suffix}"] = ("score", np.array(values), attributes)
+
+
+TIME_SUFFIXES = {"": "", "_low": ", lower end of its interval", "_high": ", upper end of its interval", "_predicted": ", predicted"}

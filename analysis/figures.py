@@ -1,0 +1,302 @@
+"""Figures of the Gaussian Test, fit for a paper: bands, closed forms, units, a palette that the colour-blind can read."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+WIDTH = 6.4  # inches; figures are drawn at the size they are printed
+STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "lines.linewidth": 1.6,
+    "pdf.fonttype": 42,  # text stays text
+    "savefig.dpi": 200,
+}
+MARKERS = "osD^vPX"
+NU_LABEL = r"noise-to-signal ratio at the turn, $\nu_T=\sigma_T/\alpha_T$"
+TIMES = {"memorization": r"$T_m$", "speciation": r"$T_s$", "affine": r"$T_G$"}
+
+
+def draw(result: xr.Dataset, pictures: xr.Dataset | None = None) -> dict[str, Figure]:
+    """Draw all figures of a result.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group of an archive.
+    pictures : Dataset, optional
+        Its group of pictures.
+
+    Returns
+    -------
+    dict of str to Figure
+        ``autocorrelation``, ``gap``, ``times``, and ``pictures_<score>`` where there are pictures of two-dimensional samples.
+    """
+    with mpl.rc_context(STYLE), sns.axes_style("ticks"):  # type: ignore[arg-type] # keys are literals there
+        figures = {"autocorrelation": autocorrelation(result), "gap": gap(result), "times": times(result)}
+        if pictures is not None and "row" in pictures.dims:
+            for score in pictures["score"].values:
+                figures[f"pictures_{score}"] = picture_grid(pictures, result, str(score))
+    return figures
+
+
+def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Write figures as PNG and PDF, each whole under its name or not at all.
+
+    Parameters
+    ----------
+    figures : mapping of str to Figure
+        By name.
+    folder : Path
+        Created if need be.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        for name, figure in figures.items():
+            for kind in ("png", "pdf"):
+                path = folder / f"{name}.{kind}"
+                handle, temporary = tempfile.mkstemp(suffix=f".{kind}", prefix=f".{name}.", dir=folder)
+                os.close(handle)
+                try:
+                    # no date, so that the same result gives the same bytes
+                    figure.savefig(temporary, metadata={"CreationDate": None} if kind == "pdf" else None)
+                    os.chmod(temporary, 0o644)
+                    os.replace(temporary, path)
+                finally:
+                    Path(temporary).unlink(missing_ok=True)
+                written.append(path)
+    return written
+
+
+def autocorrelation(result: xr.Dataset) -> Figure:
+    """Draw the U-Turn auto-correlation functions with their bands, and the closed forms of affine scores.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group of an archive.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, axes = _canvas(1, 3.4)
+    axis = axes[0]
+    nu = result["noise_to_signal"].values
+    for index, (score, colour) in enumerate(_colours(result)):
+        row = result.sel(score=score)
+        axis.fill_between(nu, row["autocorrelation_low"], row["autocorrelation_high"], color=colour, alpha=0.2, linewidth=0)
+        axis.plot(
+            nu,
+            row["autocorrelation"],
+            color=colour,
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=3.5,
+            linewidth=1,
+            label=f"{score} score, {_band(result)}",
+        )
+        for name, style, label in (("discrete", "--", "through the steps simulated"), ("exact", "-", "closed form")):
+            closed = row[f"autocorrelation_{name}"].values
+            if np.isfinite(closed).any() and not (
+                name == "discrete" and np.allclose(closed, row["autocorrelation_exact"], atol=1e-6)
+            ):
+                axis.plot(nu, closed, color="black", linestyle=style, linewidth=1, label=f"{score} score, {label}")
+    _log_noise(axis)
+    axis.set_ylabel(r"auto-correlation $C(T)$")
+    axis.set_ylim(min(-0.02, float(result["autocorrelation_low"].min())), 1.05)
+    axis.legend(frameon=False)
+    return figure
+
+
+def gap(result: xr.Dataset) -> Figure:
+    r"""Draw the gap to the Gaussian with its band and the affine time, and the divergence from the Gaussian.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group of an archive.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, axes = _canvas(2, 4.6)
+    nu = result["noise_to_signal"].values
+    for index, (score, colour) in enumerate(_colours(result)):
+        row = result.sel(score=score)
+        if not row["gap_se"].values.any():
+            continue  # the reference itself: zero by construction
+        axes[0].fill_between(nu, row["gap_low"], row["gap_high"], color=colour, alpha=0.25, linewidth=0)
+        axes[0].plot(
+            nu,
+            row["gap"],
+            color=colour,
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=3.5,
+            linewidth=1,
+            label=f"{score} score, {_band(result)}",
+        )
+        _mark(axes[0], row, "affine", colour, score if result.sizes["score"] > 2 else "")
+    axes[0].axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    axes[0].set_ylabel(r"gap $\Delta(T)=C-C_G$")
+    axes[0].legend(frameon=False, loc="upper right")
+    divergence = result["kl_from_gaussian"].values
+    shown = divergence > 0
+    if shown.any():
+        axes[1].plot(nu[shown], divergence[shown], color="black", marker=".", linewidth=1)
+        axes[1].set_yscale("log")
+        axes[1].yaxis.set_major_locator(LogLocator(numticks=7))
+        axes[1].yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes[1].text(0.5, 0.5, result["kl_from_gaussian"].attrs.get("reason", "zero"), ha="center", transform=axes[1].transAxes)
+    axes[1].set_ylabel(r"$\mathrm{KL}(p_T\,\|\,\mathcal{N}_T)$ (nat)")
+    _log_noise(axes[1])
+    return figure
+
+
+def times(result: xr.Dataset) -> Figure:
+    """Draw memorized share and class retention with their bands, the measured times with intervals, and the predicted ones.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group of an archive.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, axes = _canvas(2, 5.0)
+    nu = result["noise_to_signal"].values
+    for axis, name, time, ylabel in (
+        (axes[0], "memorized_share", "memorization", "memorized share"),
+        (axes[1], "class_retention", "speciation", "class retention"),
+    ):
+        for index, (score, colour) in enumerate(_colours(result)):
+            row = result.sel(score=score)
+            axis.fill_between(nu, row[f"{name}_low"], row[f"{name}_high"], color=colour, alpha=0.2, linewidth=0)
+            axis.plot(
+                nu,
+                row[name],
+                color=colour,
+                marker=MARKERS[index % len(MARKERS)],
+                markersize=3.5,
+                linewidth=1,
+                label=f"{score} score, {_band(result)}",
+            )
+            _mark(axis, row, time, colour, "")
+        predicted = float(result[f"{time}_noise_to_signal_predicted"][0])
+        if np.isfinite(predicted) and nu[0] <= predicted <= nu[-1]:
+            axis.axvline(predicted, color="black", linestyle=":", linewidth=1.2, label=f"{TIMES[time]} predicted: {predicted:.3g}")
+        axis.set_ylabel(ylabel)
+        axis.set_ylim(-0.05, 1.05)
+        axis.legend(frameon=False, loc="upper right")
+    _log_noise(axes[1])
+    return figure
+
+
+def picture_grid(pictures: xr.Dataset, result: xr.Dataset, score: str, columns: int = 10) -> Figure:
+    """Draw ground-truth samples (rows) and where their U-Turns end (columns: turn times).
+
+    Parameters
+    ----------
+    pictures : Dataset
+        Group of pictures.
+    result : Dataset
+        Root group of the archive, for the noise levels.
+    score : str
+        Whose end points.
+    columns : int
+        Number of turn times shown, evenly picked.
+
+    Returns
+    -------
+    Figure
+    """
+    start, end = pictures["start"], pictures["end"].sel(score=score)
+    chosen = np.unique(np.linspace(0, end.sizes["turn_time"] - 1, min(columns, end.sizes["turn_time"])).round().astype(int))
+    rows = start.sizes["sample"]
+    cell = WIDTH / (len(chosen) + 1)
+    figure = Figure(figsize=(WIDTH, rows * cell + 0.55), layout="constrained")
+    axes = figure.subplots(rows, len(chosen) + 1, squeeze=False)
+    nu = result["noise_to_signal"].values
+    for row in range(rows):
+        _picture(axes[row, 0], start.isel(sample=row))
+        for column, turn in enumerate(chosen, start=1):
+            _picture(axes[row, column], end.isel(sample=row, turn_time=turn))
+    axes[0, 0].set_title("GT")
+    for column, turn in enumerate(chosen, start=1):
+        axes[0, column].set_title(f"{nu[turn]:.3g}")
+    figure.supxlabel(rf"{score} score: GT sample, then end points of its U-Turns by $\nu_T$", fontsize=9)
+    return figure
+
+
+def _picture(axis: Axes, picture: xr.DataArray) -> None:
+    values = np.clip((picture.transpose("row", "column", "channel").values + 1) / 2, 0, 1)
+    if values.shape[2] in (3, 4):
+        axis.imshow(values[..., :3], interpolation="nearest")
+    else:
+        axis.imshow(values[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def _canvas(panels: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure that belongs to no window system: nothing to close, nothing to leak."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
+    for axis in axes:
+        sns.despine(ax=axis)
+    return figure, list(axes)
+
+
+def _log_noise(axis: Axes) -> None:
+    axis.set_xscale("log")
+    axis.set_xlabel(NU_LABEL)
+    formatter = ScalarFormatter()
+    formatter.set_scientific(False)
+    axis.xaxis.set_major_formatter(formatter)
+
+
+def _colours(result: xr.Dataset) -> list[tuple[str, Any]]:
+    scores = [str(score) for score in result["score"].values]
+    return list(zip(scores, sns.color_palette("colorblind", len(scores)), strict=True))
+
+
+def _band(result: xr.Dataset) -> str:
+    return f"{result.attrs.get('confidence', 0.95):.0%} band"
+
+
+def _mark(axis: Axes, row: xr.Dataset, time: str, colour: Any, of: str) -> None:
+    """Mark a time and its interval on the axis."""
+    value, low, high = (float(row[f"{time}_noise_to_signal{suffix}"]) for suffix in ("", "_low", "_high"))
+    if not np.isfinite(value):
+        return
+    left, right = max(low, float(row["noise_to_signal"][0])), min(high, float(row["noise_to_signal"][-1]))
+    axis.axvspan(left, right, color=colour, alpha=0.2, linewidth=0)
+    label = f"{TIMES[time]}{' ' + of if of else ''} = {value:.3g} [{low:.3g}, {high:.3g}]"
+    axis.axvline(value, color=colour, linestyle="--", linewidth=1.2, label=label)

@@ -1,0 +1,246 @@
+r"""The sample table: what is kept of each U-Turn, reduced on the fly from the states that the plan yields.
+
+One row per score, turn time, sample and repeat. With :math:`\tilde x_0` the end point, :math:`D` the score's and :math:`D_G`
+the Gaussian's denoised turn, all correlations are centred and divided by :math:`\mathrm{tr}\,\Sigma`; every curve and time of
+the Gaussian Test can be recomputed from the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gaussian_test.analysis.gaussian_score import GaussianScore
+from gaussian_test.analysis.moments import Moments, event_dims
+from gaussian_test.sampler import EmpiricalScore, Score, State, UTurnPlan
+
+ROW_DIMS = ("score", "turn_time", "sample", "repeat")
+DESCRIPTIONS = {
+    "sample_autocorrelation": ("U-Turn auto-correlation of one trajectory", "(x0-mu).(end-mu)/tr(Sigma)"),
+    "sample_autocorrelation_one_shot": ("one-evaluation auto-correlation of one noised sample", "(x0-mu).(D-mu)/tr(Sigma)"),
+    "sample_autocorrelation_one_shot_squared": ("squared norm of the denoised turn", "|D-mu|^2/tr(Sigma)"),
+    "sample_denoiser_gap": ("squared distance of the denoiser from the Gaussian one", "|D-D_G|^2/tr(Sigma)"),
+    "sample_autocorrelation_gaussian": (
+        "one-evaluation auto-correlation of the Gaussian score: the control variate",
+        "(x0-mu).(D_G-mu)/tr(Sigma)",
+    ),
+    "nearest_sample": ("ground-truth sample nearest to the end point", "index into the ground-truth set"),
+    "label_after": ("class of the end point", "class of its nearest ground-truth sample; -1 where there are no classes"),
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What end points are compared with.
+
+    Attributes
+    ----------
+    samples : EmpiricalScore
+        The ground-truth set, for the nearest sample.
+    moments : Moments
+        Its mean and spectrum.
+    gaussian : GaussianScore
+        The affine score of these moments: the control variate.
+    labels : ndarray or None
+        Class of each ground-truth sample, int64, shape (N,).
+    """
+
+    samples: EmpiricalScore
+    moments: Moments
+    gaussian: GaussianScore
+    labels: NDArray[np.int64] | None
+
+
+class SampleTable:
+    """Collects the rows of one shard.
+
+    Parameters
+    ----------
+    plan : UTurnPlan
+        The plan whose states are observed.
+    scores : mapping of str to Score
+        In the order of the table.
+    reference : Reference
+        What end points are compared with.
+    x0 : Tensor
+        The samples of the shard, shape (n, ``*event``).
+    samples : sequence of int
+        Their indices in the ground-truth set.
+    labels : mapping, optional
+        Class of each sample for scores that condition on it.
+    """
+
+    def __init__(
+        self,
+        plan: UTurnPlan,
+        scores: Mapping[str, Score],
+        reference: Reference,
+        x0: Tensor,
+        samples: Sequence[int],
+        labels: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._scores = scores
+        self._reference = reference
+        self._samples = np.asarray(samples, dtype=np.int64)
+        self._labels = {name: label.repeat_interleave(plan.repeats, 0) for name, label in (labels or {}).items()}
+        self._index = torch.as_tensor(self._samples, device=x0.device).repeat_interleave(plan.repeats, 0)
+        self._mean = torch.from_numpy(reference.moments.mean.reshape(-1)).to(x0)
+        self._start = x0.repeat_interleave(plan.repeats, 0).flatten(1) - self._mean
+        rows = (len(plan.levels), len(self._start))
+        self._values: dict[str, Tensor] = {}
+        for name in DESCRIPTIONS:
+            shape = rows if name == "sample_autocorrelation_gaussian" else (len(scores), *rows)
+            whole = name == "nearest_sample"
+            if name != "label_after":
+                self._values[name] = torch.zeros(shape, dtype=torch.long if whole else torch.float64, device=x0.device)
+
+    def observe(self, state: State) -> None:
+        """Reduce one state of the plan to the table; states on the path leave no trace.
+
+        Parameters
+        ----------
+        state : State
+            As yielded by :meth:`UTurnPlan.run`.
+        """
+        if state.phase == "turn":
+            self._observe_turn(state)
+        elif state.phase == "end" and state.score is not None:
+            score = list(self._scores).index(state.score)
+            count = len(state.x)
+            end = state.x.flatten(0, 1)
+            self._store("sample_autocorrelation", state.turns, self._product(self._start, self._centered(end, count)), score)
+            nearest = self._reference.samples.nearest_index(end, prefer=self._index.repeat(count))
+            self._store("nearest_sample", state.turns, nearest.reshape(count, -1), score)
+
+    def _observe_turn(self, state: State) -> None:
+        count = len(state.x)
+        x, t = state.x.flatten(0, 1), self._plan.row_times(state.turns, state.x.shape[1])
+        gaussian = self._centered(self._denoise(self._reference.gaussian, x, t, None), count)
+        self._store("sample_autocorrelation_gaussian", state.turns, self._product(self._start, gaussian))
+        for index, (name, score) in enumerate(self._scores.items()):
+            label = self._labels[name].repeat(count) if name in self._labels else None
+            own = score is self._reference.gaussian and label is None
+            denoised = gaussian if own else self._centered(self._denoise(score, x, t, label), count)
+            self._store("sample_autocorrelation_one_shot", state.turns, self._product(self._start, denoised), index)
+            self._store("sample_autocorrelation_one_shot_squared", state.turns, self._product(denoised, denoised), index)
+            difference = denoised - gaussian
+            self._store("sample_denoiser_gap", state.turns, self._product(difference, difference), index)
+
+    def _denoise(self, score: Score, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        """Return denoised states, in calls of the micro-batch."""
+        denoised = torch.empty_like(x)
+        for start in range(0, len(x), self._plan.micro_batch):
+            rows = slice(start, start + self._plan.micro_batch)
+            denoised[rows] = score.denoise(x[rows], t[rows], None if label is None else label[rows])
+        return denoised
+
+    def _centered(self, x: Tensor, count: int) -> Tensor:
+        """Return states less the mean as (turns, rows, features)."""
+        return x.reshape(count, -1, self._mean.numel()) - self._mean
+
+    def _store(self, name: str, turns: slice, values: Tensor, score: int | None = None) -> None:
+        self._values[name][turns if score is None else (score, turns)] = values
+
+    def _product(self, a: Tensor, b: Tensor) -> Tensor:
+        return (a * b).sum(-1, dtype=torch.float64) / self._reference.moments.trace
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the rows, moved off the device once.
+
+        Returns
+        -------
+        xarray.Dataset
+            The variables of the sample table over (score, turn_time, sample, repeat).
+        """
+        result = xr.Dataset(
+            coords={
+                "score": list(self._scores),
+                "turn_time": np.array(self._plan.levels),
+                "sample": self._samples,
+                "repeat": np.arange(self._plan.repeats),
+            }
+        )
+        values: dict[str, NDArray[Any]] = {name: value.cpu().numpy() for name, value in self._values.items()}
+        nearest, labels = values["nearest_sample"], self._reference.labels
+        values["label_after"] = np.full_like(nearest, -1) if labels is None else labels[nearest]
+        for name, (long_name, comment) in DESCRIPTIONS.items():
+            dims = ROW_DIMS if values[name].ndim == 3 else ROW_DIMS[1:]
+            shaped = values[name].reshape(*values[name].shape[:-1], len(self._samples), self._plan.repeats)
+            result[name] = (dims, shaped, {"long_name": long_name, "units": "1", "comment": comment})
+        return result
+
+
+def picture_table(ends: Mapping[str, Tensor], plan: UTurnPlan, x0: Tensor, samples: Sequence[int]) -> xr.Dataset:
+    """Return ground-truth samples and end points as pictures.
+
+    Parameters
+    ----------
+    ends : mapping of str to Tensor
+        By score: end points of the first repeat, shape (turn times, n, ``*event``).
+    plan : UTurnPlan
+        Gives the turn times.
+    x0 : Tensor
+        The samples, shape (n, ``*event``).
+    samples : sequence of int
+        Their indices in the ground-truth set.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``start(sample, *event)`` and ``end(score, turn_time, sample, *event)``, float32.
+    """
+    dims = event_dims(x0.ndim - 1)
+    return xr.Dataset(
+        {
+            "start": (("sample", *dims), _picture(x0), {"long_name": "ground-truth samples", "units": "1"}),
+            "end": (
+                ("score", "turn_time", "sample", *dims),
+                np.stack([_picture(end) for end in ends.values()]),
+                {"long_name": "end points of the U-Turn", "units": "1", "comment": "first repeat"},
+            ),
+        },
+        coords={"score": list(ends), "turn_time": np.array(plan.levels), "sample": np.asarray(samples, dtype=np.int64)},
+    )
+
+
+def path_table(paths: Mapping[str, Tensor], plan: UTurnPlan, samples: Sequence[int]) -> xr.Dataset:
+    """Return whole reverse paths.
+
+    Parameters
+    ----------
+    paths : mapping of str to Tensor
+        By score: states of the first repeat, shape (turn times, times, n, ``*event``), NaN before the turn.
+    plan : UTurnPlan
+        Gives the turn times and the grid.
+    samples : sequence of int
+        Indices of the samples in the ground-truth set.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``state(score, turn_time, time, sample, *event)``, float32.
+    """
+    values = np.stack([_picture(path) for path in paths.values()])
+    attributes = {"long_name": "states of the reverse process", "units": "1", "comment": "first repeat; NaN before the turn"}
+    return xr.Dataset(
+        {"state": (("score", "turn_time", "time", "sample", *event_dims(values.ndim - 4)), values, attributes)},
+        coords={
+            "score": list(paths),
+            "turn_time": np.array(plan.levels),
+            "time": plan.grid,
+            "sample": np.asarray(samples, dtype=np.int64),
+        },
+    )
+
+
+def _picture(x: Tensor) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = x.float().cpu().numpy()
+    return values

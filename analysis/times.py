@@ -1,0 +1,246 @@
+r"""The three times of a U-Turn: memorization, speciation and the time from which the score is affine.
+
+Times are found in :math:`\log\nu`, the logarithm of the noise-to-signal ratio, in which curves are smooth. An undefined time
+is NaN and comes with its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq, isotonic_regression
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    r"""A noise-to-signal ratio at which a curve crosses its level, with a confidence interval.
+
+    Attributes
+    ----------
+    estimate, low, high : float
+        :math:`\nu`; NaN where undefined. An interval can be open: ``high`` is infinite where the curve may not cross on the
+        grid at all, ``low`` is 0 where it may have crossed before it.
+    reason : str
+        Why the time is undefined or its interval open; empty where all is well.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    reason: str = ""
+
+
+def falls_through(noise_to_signal: ArrayLike, curve: ArrayLike, level: float) -> float:
+    r"""Return the :math:`\nu` at which a decreasing curve falls through a level.
+
+    The curve is made decreasing by isotonic regression (the true shares are) and interpolated linearly in :math:`\log\nu`.
+
+    Parameters
+    ----------
+    noise_to_signal : array
+        Ascending, positive, shape (points,).
+    curve : array
+        Shape (points,).
+    level : float
+        The level.
+
+    Returns
+    -------
+    float
+        :math:`\nu`; 0 where the curve starts below the level, infinity where it ends above it.
+
+    Examples
+    --------
+    >>> round(falls_through([0.1, 1.0, 10.0], [1.0, 0.75, 0.25], 0.5), 4)
+    3.1623
+    """
+    logs = np.log(np.asarray(noise_to_signal, dtype=np.float64))
+    y = isotonic_regression(np.asarray(curve, dtype=np.float64), increasing=False).x
+    if y[0] < level:
+        return 0.0
+    if y[-1] >= level:
+        return np.inf
+    after = int(np.argmax(y < level))
+    share = (y[after - 1] - level) / (y[after - 1] - y[after])
+    return float(np.exp(logs[after - 1] + share * (logs[after] - logs[after - 1])))
+
+
+def share_time(noise_to_signal: ArrayLike, curve: ArrayLike, replicates: ArrayLike, level: float, confidence: float) -> Crossing:
+    r"""Return where a share falls through a level, with the percentile interval of its resamples.
+
+    Parameters
+    ----------
+    noise_to_signal : array
+        Ascending, shape (points,).
+    curve : array
+        Estimated share, shape (points,).
+    replicates : array
+        Resampled shares, shape (resamples, points).
+    level, confidence : float
+        Level to fall through; confidence of the interval.
+
+    Returns
+    -------
+    Crossing
+
+    Examples
+    --------
+    >>> share_time([1.0, 4.0], [1.0, 0.0], [[1.0, 0.0]], 0.5, 0.95).estimate
+    2.0
+    """
+    estimate = falls_through(noise_to_signal, curve, level)
+    if estimate == 0.0:
+        return Crossing(np.nan, np.nan, np.nan, f"the curve is below {level:g} already at the smallest turn time: add smaller ones")
+    if np.isinf(estimate):
+        return Crossing(np.nan, np.nan, np.nan, f"the curve stays above {level:g} up to the largest turn time: add larger")
+    resampled = np.array([falls_through(noise_to_signal, curve, level) for curve in np.asarray(replicates)])
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail], method="inverted_cdf")
+    open_end = "" if low > 0 and np.isfinite(high) else "the interval reaches beyond the turn times: add more of them"
+    return Crossing(estimate, float(low), float(high), open_end)
+
+
+def affine_time(
+    noise_to_signal: ArrayLike, gap: ArrayLike, low: ArrayLike, high: ArrayLike, tolerance: float, standard_error: ArrayLike
+) -> Crossing:
+    r"""Return from where on the gap to the Gaussian stays within a tolerance.
+
+    ``estimate`` is the last crossing of :math:`|\Delta| = ` tolerance by the estimated gap. ``high`` is the last crossing by
+    the outer edge of the simultaneous band: beyond it :math:`|\Delta|` stays below the tolerance with the band's confidence.
+    ``low`` is the last crossing by the inner edge: up to it :math:`|\Delta|` surely exceeds the tolerance.
+
+    Parameters
+    ----------
+    noise_to_signal : array
+        Ascending, shape (points,).
+    gap, low, high : array
+        The gap and its simultaneous band, shape (points,).
+    tolerance : float
+        Positive.
+    standard_error : array
+        Standard error of the gap, shape (points,): zero everywhere for a score that is affine by construction.
+
+    Returns
+    -------
+    Crossing
+
+    Examples
+    --------
+    >>> gap = np.array([0.04, 0.01])
+    >>> crossing = affine_time([1.0, 4.0], gap, gap - 0.001, gap + 0.001, 0.02, [1e-4, 1e-4])
+    >>> bool(1 < crossing.low < crossing.estimate < crossing.high < 4)
+    True
+    """
+    nu = np.asarray(noise_to_signal, dtype=np.float64)
+    delta, bottom, top = (np.asarray(value, dtype=np.float64) for value in (gap, low, high))
+    outer = np.maximum(np.abs(bottom), np.abs(top))
+    inner = np.where((bottom <= 0) & (top >= 0), 0.0, np.minimum(np.abs(bottom), np.abs(top)))
+    if not np.asarray(standard_error).any() and np.abs(delta).max() < tolerance:
+        return Crossing(np.nan, np.nan, np.nan, "the score is affine at every turn time")
+    if not outer[-1] < tolerance:
+        advice = "add larger turn times, more samples or repeats"
+        reason = f"the gap is not within {tolerance:g} with confidence at the largest turn time: {advice}"
+        return Crossing(np.nan, np.nan, np.nan, reason)
+    estimate, surely_above, surely_below = (_last_crossing(nu, np.abs(value), tolerance) for value in (delta, inner, outer))
+    if estimate == 0.0:
+        return Crossing(np.nan, np.nan, np.nan, f"the gap is within {tolerance:g} at every turn time: add smaller turn times")
+    reason = "" if surely_above > 0 else "the interval reaches below the turn times: add samples or smaller turn times"
+    return Crossing(estimate, surely_above, surely_below, reason)
+
+
+def _last_crossing(nu: Array, values: Array, level: float) -> float:
+    """Return where values fall through a level for the last time (0 where they are never above it; the last value is below)."""
+    above = np.flatnonzero(values >= level)
+    if not len(above):
+        return 0.0
+    last = above[-1]
+    share = (values[last] - level) / (values[last] - values[last + 1])
+    logs = np.log(nu)
+    return float(np.exp(logs[last] + share * (logs[last + 1] - logs[last])))
+
+
+def predicted_memorization(eigenvalues: ArrayLike, count: int) -> float:
+    r"""Return the :math:`\nu` at which the Gaussian's information about the sample falls to :math:`\log N`.
+
+    .. math:: \tfrac12\sum_i\log(1 + \lambda_i/\nu^2) = \log N
+
+    Parameters
+    ----------
+    eigenvalues : array
+        Of the ground-truth covariance, shape (modes,).
+    count : int
+        Number of ground-truth samples N, at least 2.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> round(predicted_memorization([3.0, 3.0], 4), 12)
+    1.0
+    """
+    values = np.asarray(eigenvalues, dtype=np.float64)
+    values = values[values > 0]
+
+    def excess(log_nu: float) -> float:
+        return float(np.log1p(values / np.exp(2 * log_nu)).sum() / 2 - np.log(count))
+
+    # Information is at least that of the largest mode alone and at most the trace over twice the variance.
+    low = np.log(values.max() / count**2) / 2 - 1
+    high = np.log(values.sum() / np.log(count)) / 2 + 1
+    return float(np.exp(brentq(excess, low, high, xtol=1e-13)))
+
+
+def predicted_speciation(eigenvalues: ArrayLike) -> float:
+    r"""Return :math:`\nu_s = \sqrt{\lambda_1}`, where the noise drowns the leading mode (all channels, in the data's scale).
+
+    Parameters
+    ----------
+    eigenvalues : array
+        Of the ground-truth covariance, shape (modes,).
+
+    Returns
+    -------
+    float
+
+    References
+    ----------
+    Biroli, Bonnaire, de Bortoli & Mézard, Nat. Commun. 15, 9957 (2024), at leading order.
+
+    Examples
+    --------
+    >>> predicted_speciation([4.0, 1.0])
+    2.0
+    """
+    return float(np.sqrt(np.max(np.asarray(eigenvalues, dtype=np.float64))))
+
+
+def predicted_affine(third_cumulant_norm: float, trace: float, tolerance: float) -> float:
+    r"""Return the :math:`\nu` where the gap's leading term :math:`\|\kappa_3\|^2/(2\nu^4\mathrm{tr}\Sigma)` is the tolerance.
+
+    Parameters
+    ----------
+    third_cumulant_norm : float
+        :math:`\|\kappa_3\|^2` of the data.
+    trace : float
+        :math:`\mathrm{tr}\,\Sigma`.
+    tolerance : float
+        Tolerance on :math:`|\Delta|`.
+
+    Returns
+    -------
+    float
+        An upper estimate where :math:`\nu^2` is not yet large against the leading eigenvalue; 0 for symmetric data, whose
+        third cumulant vanishes.
+
+    Examples
+    --------
+    >>> predicted_affine(2.0, 1.0, 1.0)
+    1.0
+    """
+    return float((third_cumulant_norm / (2 * trace * tolerance)) ** 0.25)

@@ -1,0 +1,92 @@
+"""The xarray accessor: what a result can do, wherever it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from gaussian_test import archive
+from gaussian_test.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@xr.register_dataset_accessor("gaussian_test")  # type: ignore[no-untyped-call]
+class GaussianTestAccessor:
+    """Methods of a result of the Gaussian Test: ``result.gaussian_test.show()``, ``.plot()``, ``.group(name)``.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Root group of an archive, from :func:`run`, :func:`open_archive` or ``xarray.open_dataset``.
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self._dataset = dataset
+        self._groups: dict[str, xr.Dataset] = {}
+
+    def group(self, name: str) -> xr.Dataset:
+        """Return another group of the archive: ``moments``, ``pictures`` or ``trajectory``.
+
+        Parameters
+        ----------
+        name : str
+            Name of the group.
+
+        Returns
+        -------
+        Dataset
+
+        Raises
+        ------
+        UserError
+            If the archive does not have it.
+        """
+        if name in self._groups:
+            return self._groups[name]
+        source = self._dataset.encoding.get("source")
+        if source and Path(source).exists():
+            try:
+                return archive.read(Path(source), name)
+            except OSError:
+                pass  # said below in our own words
+        raise UserError(f"the archive has no group {name!r}: run again and keep it, or open it from its file")
+
+    def show(self) -> str:
+        """Return the times and the test as a table of text."""
+        from gaussian_test.table import show
+
+        return show(self._dataset)
+
+    def plot(self, folder: str | Path | None = None) -> dict[str, Figure]:
+        """Draw the figures, and write them as PNG and PDF where a folder is given.
+
+        Parameters
+        ----------
+        folder : path, optional
+            Where to write; created if need be.
+
+        Returns
+        -------
+        dict of str to Figure
+            ``autocorrelation``, ``gap``, ``times`` and, where pictures were kept, ``pictures_<score>``.
+        """
+        from gaussian_test.analysis import figures
+
+        try:
+            pictures = self.group("pictures")
+        except UserError:
+            pictures = None
+        drawn = figures.draw(self._dataset, pictures)
+        if folder is not None:
+            figures.save(drawn, Path(folder))
+        return drawn
+
+
+def attach_groups(dataset: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> None:
+    """Let a result in memory know its groups."""
+    dataset.gaussian_test._groups.update(groups)

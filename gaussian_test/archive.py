@@ -1,0 +1,218 @@
+"""The archive: NetCDF4, schema 1, whole or not there at all, self-describing, the same on disk as in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gaussian_test.errors import UserError
+
+SCHEMA_VERSION = 1
+MAGIC = (b"\x89HDF", b"CDF")
+
+
+def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> None:
+    """Write a dataset and its groups so that they appear under their name only when they are whole.
+
+    A private temporary name in the same folder, fsync, re-opened and compared with memory, renamed, folder fsync.
+
+    Parameters
+    ----------
+    path : Path
+        Final name.
+    root : Dataset
+        Root group.
+    groups : mapping of str to Dataset, optional
+        Further groups.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses; nothing is left behind then.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder) / "a.nc", xr.Dataset({"a": ("x", [1.0, 2.0])}))
+    ...     read(Path(folder) / "a.nc").a.values.tolist()
+    [1.0, 2.0]
+    """
+    contents: list[tuple[str | None, xr.Dataset]] = [(None, root), *(groups or {}).items()]
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        for group, dataset in contents:
+            dataset.to_netcdf(temporary, mode="a" if group else "w", group=group, engine="netcdf4", encoding=_encoding(dataset))
+        _sync(temporary)
+        for group, dataset in contents:
+            if not read(temporary, group).identical(dataset):
+                raise OSError(f"{path} did not read back as it was written: check the disk and run again")
+        temporary.chmod(0o666 & ~_umask())  # mkstemp gives a private file; an archive is an ordinary one
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path, group: str | None = None) -> xr.Dataset:
+    """Return a group of a NetCDF file, loaded, and the file closed.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder) / "a.nc", xr.Dataset(attrs={"seed": 1}))
+    ...     read(Path(folder) / "a.nc").attrs["seed"]
+    1
+    """
+    with xr.open_dataset(path, group=group, engine="netcdf4", decode_times=False) as dataset:
+        loaded = dataset.load()
+        for variable in loaded.variables.values():
+            variable.encoding = {}
+        return plain(loaded)
+
+
+def open_archive(path: str | Path) -> xr.Dataset:
+    """Open an archive and check that it is one.
+
+    Parameters
+    ----------
+    path : path
+        A file written by :func:`gaussian_test.run`.
+
+    Returns
+    -------
+    Dataset
+        The root group, loaded; ``.gaussian_test.group("moments")`` gives the others.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not an archive, is damaged, or is of a newer schema.
+
+    Examples
+    --------
+    >>> open_archive("nowhere.nc")
+    Traceback (most recent call last):
+    ...
+    gaussian_test.errors.UserError: nowhere.nc does not exist: give the path of an archive
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give the path of an archive")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the path of an archive in it")
+    no_archive = UserError(f"{path} is not an archive of gaussian_test: give a file written by 'gaussian-test run'")
+    try:
+        with path.open("rb") as file:
+            if not file.read(4).startswith(MAGIC):
+                raise no_archive
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+    try:
+        dataset = read(path)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())}): restore it or run again") from None
+    version = dataset.attrs.get("schema_version")
+    if not isinstance(version, int | np.integer):
+        raise no_archive
+    if version > SCHEMA_VERSION:
+        raise UserError(f"{path} has schema {version}, newer than the {SCHEMA_VERSION} known here: update gaussian-test")
+    dataset.encoding["source"] = str(path)
+    return dataset
+
+
+def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """Return checksums for every variable and compression for statistics (pictures and paths are noise: they do not compress)."""
+    encoding: dict[str, dict[str, Any]] = {}
+    for name, variable in dataset.variables.items():
+        settings: dict[str, Any] = {"fletcher32": True}
+        if variable.dtype.kind in "UO":
+            settings |= {"dtype": "S1"}  # strings of variable length cannot carry a checksum
+        else:
+            settings["_FillValue"] = None
+            if variable.dtype != np.float32 and variable.ndim:
+                settings |= {"zlib": True, "complevel": 1, "shuffle": True}
+        if not variable.ndim:
+            settings.pop("fletcher32")
+        encoding[str(name)] = settings
+    return encoding
+
+
+def plain(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a dataset whose strings and attributes have python's and numpy's plain types, on disk and in memory alike.
+
+    Examples
+    --------
+    >>> plain(xr.Dataset(attrs={"seed": np.int64(3)})).attrs
+    {'seed': 3}
+    """
+    for name, variable in dataset.variables.items():
+        if variable.dtype.kind in "SO":
+            strings = np.asarray(variable.values).astype(str)
+            dataset[name] = (variable.dims, strings, variable.attrs)
+    holders: list[Any] = [dataset, *dataset.variables.values()]
+    for holder in holders:
+        holder.attrs = {
+            key: value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.size == 1) else value
+            for key, value in holder.attrs.items()
+        }
+    return dataset
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file, whole or not at all.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_text(Path(folder) / "a.txt", "done")
+    ...     (Path(folder) / "a.txt").read_text()
+    'done'
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_text(Path(folder) / "a.txt", "")
+    ...     file_digest(Path(folder) / "a.txt")[:8]
+    'e3b0c442'
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,107 @@
+"""The command line: ``gaussian-test run|show|plot|compare``. Heavy libraries are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from gaussian_test._version import __version__
+from gaussian_test.errors import UserError
+
+
+class _PlainErrors(click.Group):
+    """A group that ends every mistake a user can make with one sentence and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"gaussian-test: {error}", err=True)
+            ctx.exit(2)
+        except BrokenPipeError:
+            # the reader of our output has gone (`show | head`): there is nobody to tell
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        except KeyboardInterrupt:
+            click.echo("gaussian-test: interrupted; finished shards are kept: add --resume to go on", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_PlainErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="gaussian-test")
+def main() -> None:
+    """Is the score affine, when is a sample forgotten, when does its class change: the Gaussian Test by U-Turn diffusion."""
+
+
+@main.command(epilog="Example: gaussian-test run -o run.nc --set samples=all --set reverse.steps=32")
+@click.argument("experiment", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("run.nc"), show_default=True, help="Archive to write."
+)
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the experiment (repeatable).")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to compute.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing archive.")
+@click.option("--plot", "folder", type=click.Path(path_type=Path), help="Also draw the figures into this folder.")
+def run(
+    experiment: Path | None, output: Path, changes: tuple[str, ...], device: str, resume: bool, overwrite: bool, folder: Path | None
+) -> None:
+    """Run an EXPERIMENT (a YAML file; default: the Gaussian Test of the embedded digits) and write its archive."""
+    from gaussian_test.experiment import Experiment
+
+    settings = Experiment.load(experiment, changes)  # refused before anything heavy is loaded
+    from gaussian_test.run import run as run_experiment
+
+    result = run_experiment(settings, output, device=device, resume=resume, overwrite=overwrite)
+    click.echo(f"{result.gaussian_test.show()}\n\narchive: {output}")
+    if folder is not None:
+        _plot(result, folder)
+
+
+@main.command(epilog="Example: gaussian-test show run.nc")
+@click.argument("archive", type=click.Path(path_type=Path))
+def show(archive: Path) -> None:
+    """Print the times and the test of an ARCHIVE as a table."""
+    from gaussian_test.archive import open_archive
+    from gaussian_test.table import show as table
+
+    click.echo(table(open_archive(archive)))
+
+
+@main.command(epilog="Example: gaussian-test plot run.nc -o figures")
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), required=True, help="Folder for the figures.")
+def plot(archive: Path, folder: Path) -> None:
+    """Draw the figures of an ARCHIVE as PNG and PDF."""
+    from gaussian_test import accessor as accessor  # registers the accessor
+    from gaussian_test.archive import open_archive
+
+    _plot(open_archive(archive), folder)
+
+
+def _plot(result: object, folder: Path) -> None:
+    from gaussian_test.errors import user_input
+
+    with user_input():
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in result.gaussian_test.plot(folder):  # type: ignore[attr-defined] # an accessor, registered at run time
+        click.echo(f"figure: {folder / name}.png, .pdf")
+
+
+@main.command(epilog="Example: gaussian-test compare empirical.nc mixture.nc")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+def compare(a: Path, b: Path) -> None:
+    """Compare the times and auto-correlations of two archives, A and B."""
+    from gaussian_test.archive import open_archive
+    from gaussian_test.compare import compare as compare_results
+    from gaussian_test.table import compare_text
+
+    click.echo(compare_text(compare_results(open_archive(a), open_archive(b)), (str(a), str(b))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,358 @@
+"""The experiment: everything that defines a run, from python, a YAML file or the command line, checked at the door."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from gaussian_test.errors import UserError, user_input
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are refused with the nearest valid name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            valid = list(cls.model_fields)
+            for key in values:
+                if key not in valid:
+                    near = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.5)
+                    hint = f"did you mean {near[0]!r}?" if near else "leave it out"
+                    raise ValueError(f"unknown key {key!r}: {hint} (valid keys: {', '.join(valid)})")
+        return values
+
+
+class Data(Settings):
+    """Where the ground-truth samples come from; the arguments of :func:`gaussian_test.data.load`."""
+
+    source: str = "digits"
+    path: str | None = None
+    key: str | None = None
+    labels: str | None = None
+    split: str | None = None
+    value_range: tuple[float, float] | None = None
+
+
+class VarianceExploding(Settings):
+    """EDM's process."""
+
+    kind: Literal["variance_exploding"] = "variance_exploding"
+    sigma_min: PositiveFloat = 0.002
+    sigma_max: PositiveFloat = 80.0
+
+
+class OrnsteinUhlenbeck(Settings):
+    """The Ornstein-Uhlenbeck process."""
+
+    kind: Literal["ornstein_uhlenbeck"]
+    time_min: PositiveFloat = 2e-6
+    time_max: PositiveFloat = 10.0
+
+
+class VariancePreserving(Settings):
+    """The variance preserving process with a linear rate."""
+
+    kind: Literal["variance_preserving"]
+    beta_min: PositiveFloat = 0.1
+    beta_max: PositiveFloat = 20.0
+    time_min: PositiveFloat = 1e-5
+    time_max: PositiveFloat = 1.0
+
+
+class Cosine(Settings):
+    """The cosine process."""
+
+    kind: Literal["cosine"]
+    time_min: PositiveFloat = 0.001
+    time_max: PositiveFloat = 0.9999
+
+
+class Rectified(Settings):
+    """The rectified process."""
+
+    kind: Literal["rectified"]
+    time_min: PositiveFloat = 0.001
+    time_max: PositiveFloat = 0.9999
+
+
+class DiscreteVP(Settings):
+    """The discrete levels of a DDPM checkpoint."""
+
+    kind: Literal["discrete_vp"]
+    alphas_cumprod: tuple[float, ...]
+
+
+Process = Annotated[
+    VarianceExploding | OrnsteinUhlenbeck | VariancePreserving | Cosine | Rectified | DiscreteVP, Field(discriminator="kind")
+]
+
+
+class Empirical(Settings):
+    """The exact score of the ground-truth samples."""
+
+    kind: Literal["empirical"]
+    name: str | None = None
+    conditional: bool = False
+
+
+class Gaussian(Settings):
+    """The affine score of the ground truth's mean and covariance."""
+
+    kind: Literal["gaussian"]
+    name: str | None = None
+    conditional: bool = False
+    shrinkage: Literal["ledoit_wolf", "oas"] | float | None = None
+
+
+class Mixture(Settings):
+    """A Gaussian mixture: one component per class, or a number of components fitted by scikit-learn."""
+
+    kind: Literal["mixture"]
+    name: str | None = None
+    conditional: bool = False
+    components: Literal["classes"] | PositiveInt = "classes"
+
+
+ScoreSettings = Annotated[Empirical | Gaussian | Mixture, Field(discriminator="kind")]
+
+
+class Spacing(Settings):
+    """Log-spaced values."""
+
+    min: PositiveFloat
+    max: PositiveFloat
+    count: PositiveInt
+
+
+class TurnTimes(Settings):
+    """Turn times, either as noise-to-signal ratios or in the process's time."""
+
+    noise_to_signal: Spacing | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
+    time: Spacing | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.noise_to_signal is None) == (self.time is None):
+            raise ValueError("turn_times needs exactly one of noise_to_signal and time: give one of them")
+        return self
+
+
+class Reverse(Settings):
+    """The reverse kernel and its steps."""
+
+    kind: Literal["auto", "exact", "sde", "exponential_sde", "euler", "heun", "edm", "ancestral"] = "auto"
+    steps: PositiveInt = 64
+    rho: PositiveFloat = 7.0
+    clock: Literal["time", "variance"] = "time"
+    S_churn: Annotated[float, Field(ge=0)] = 0.0
+    S_min: Annotated[float, Field(ge=0)] = 0.0
+    S_max: PositiveFloat = 1e9
+    S_noise: PositiveFloat = 1.0
+
+
+class Keep(Settings):
+    """What is kept beside the sample table."""
+
+    pictures: Annotated[int, Field(ge=0)] = 8
+    trajectory: bool = False
+    eigenvectors: bool = False
+
+
+class StatisticsSettings(Settings):
+    """Settings of the statistics; they do not change what is simulated."""
+
+    confidence: Fraction = 0.95
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    level: Fraction = 0.5
+    tolerance: PositiveFloat = 0.02
+
+
+class Experiment(Settings):
+    """Everything that defines a run of the Gaussian Test; every key has a default.
+
+    Attributes
+    ----------
+    data : Data
+        Ground-truth samples.
+    process : Process
+        Forward process.
+    scores : tuple of ScoreSettings
+        Scores to run, named by their kind or by ``name``.
+    turn_times : TurnTimes
+        Where to turn.
+    reverse : Reverse
+        Reverse kernel: exact where the score has a posterior, else the SDE, unless one is named.
+    samples : int or "all"
+        Ground-truth samples to start from, drawn with the seed.
+    repeats, shard_size, seed : int
+        Repeats of each sample; samples per shard; seed of noise, samples and resampling.
+    micro_batch : int
+        States per call of a score.
+    dtype : {"float32", "float64"}
+        Of the states.
+    keep : Keep
+        Pictures, trajectories, eigenvectors.
+    statistics : StatisticsSettings
+        Confidence, resamples, level, tolerance.
+
+    Examples
+    --------
+    >>> Experiment(samples=16).reverse.steps
+    64
+    >>> Experiment.load({"sampels": 16})
+    Traceback (most recent call last):
+    ...
+    gaussian_test.errors.UserError: experiment: unknown key 'sampels': did you mean 'samples'? (valid keys: ...)
+    """
+
+    data: Data = Data()
+    process: Process = VarianceExploding()
+    scores: Annotated[tuple[ScoreSettings, ...], Field(min_length=1)] = (Empirical(kind="empirical"), Gaussian(kind="gaussian"))
+    turn_times: TurnTimes = TurnTimes(noise_to_signal=Spacing(min=0.1, max=20, count=24))
+    reverse: Reverse = Reverse()
+    samples: Annotated[int, Field(ge=2)] | Literal["all"] = 512
+    repeats: PositiveInt = 1
+    shard_size: PositiveInt = 64
+    seed: Annotated[int, Field(ge=0)] = 0
+    micro_batch: PositiveInt = 1024
+    dtype: Literal["float32", "float64"] = "float32"
+    keep: Keep = Keep()
+    statistics: StatisticsSettings = StatisticsSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_kinds(cls, values: Any) -> Any:
+        """Let a process without a kind be the default one."""
+        if isinstance(values, dict) and isinstance(values.get("process"), dict) and "kind" not in values["process"]:
+            return {**values, "process": {"kind": VarianceExploding().kind, **values["process"]}}
+        return values
+
+    @classmethod
+    def load(cls, source: str | Path | dict[str, Any] | None = None, changes: Iterable[str] = ()) -> Experiment:
+        """Read an experiment from a YAML file or a dict and change some of its keys.
+
+        Parameters
+        ----------
+        source : path or dict, optional
+            Default: the defaults.
+        changes : iterable of str
+            Each ``key=value`` with a dotted key (``reverse.steps=16``, ``scores.0.kind=mixture``) and a value in YAML.
+
+        Returns
+        -------
+        Experiment
+
+        Raises
+        ------
+        UserError
+            If the file cannot be read or something in it is not valid.
+
+        Examples
+        --------
+        >>> Experiment.load(changes=["reverse.steps=16", "turn_times.noise_to_signal=[0.5, 1]"]).reverse.steps
+        16
+        """
+        values = source if isinstance(source, dict) else {} if source is None else _read_yaml(Path(source))
+        for change in changes:
+            values = _changed(values, change)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise UserError(_sentence(error)) from None
+
+    def to_yaml(self) -> str:
+        """Return the whole configuration as YAML, defaults included.
+
+        Examples
+        --------
+        >>> Experiment.load(yaml.safe_load(Experiment().to_yaml())) == Experiment()
+        True
+        """
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    with user_input():
+        text = path.read_text(encoding="utf-8")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        place = f" near line {where.line + 1}" if where else ""
+        raise UserError(f"{path} is not valid YAML{place}: correct it") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds {type(values).__name__}, not an experiment: give keys such as 'samples: 512'")
+    return values
+
+
+def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {change!r} is not of the form key=value: write for example reverse.steps=16")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {change!r}: {text!r} is not a YAML value: quote or correct it") from None
+    parts = key.strip().split(".")
+    changed = dict(values)
+    place: Any = changed
+    for depth, (part, following) in enumerate(pairwise(parts)):
+        inner = place[int(part)] if isinstance(place, list) else place.get(part)
+        if inner is None and depth == 0 and part in Experiment.model_fields:
+            # what the file leaves to the defaults is changed within them
+            inner = Experiment().model_dump(mode="json", exclude_none=True)[part]
+        inner = inner.copy() if isinstance(inner, dict | list) else {}
+        if isinstance(inner, list) and not (following.isdigit() and int(following) < len(inner)):
+            raise UserError(f"--set {change!r}: {part} is a list of {len(inner)}, and {following!r} is none of its places")
+        place[int(part) if isinstance(place, list) else part] = inner
+        place = inner
+    last = parts[-1]
+    if isinstance(place, dict):
+        if last == "kind" and parts[0] in ("process", "scores"):
+            place.clear()  # another kind has other settings
+        if parts[0] == "turn_times":
+            place.pop({"noise_to_signal": "time", "time": "noise_to_signal"}.get(last, ""), None)
+    place[int(last) if isinstance(place, list) else last] = value
+    return changed
+
+
+def _sentence(error: ValidationError) -> str:
+    """Return the first problem as one sentence: where, the value, what was expected."""
+    problems = error.errors(include_url=False)
+    # of a union's alternatives, the one that went deepest is the one that was meant
+    problem = max(problems, key=lambda p: (p["type"] == "value_error", len(p["loc"])))
+    place = _place(problem["loc"])
+    if problem["type"] == "value_error":
+        return f"{place or 'experiment'}: {problem['ctx']['error']}"
+    if problem["type"].startswith("union_tag"):
+        expected = problem["ctx"].get("expected_tags", "")
+        given = problem["ctx"].get("tag", problem["input"])
+        near = difflib.get_close_matches(str(given), [tag.strip(" '") for tag in expected.split(",")], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"{place}.kind = {given!r} is not known: {hint}choose one of {expected or 'the documented kinds'}"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{place} = {problem['input']!r} is not valid: {message}; correct it and run again"
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Return a dotted key from pydantic's location, without the names of a union's alternatives."""
+    alternatives = {"Spacing", "constrained-int", *(kind for union in (Process, ScoreSettings) for kind in _kinds(union))}
+    return ".".join(str(part) for part in location if isinstance(part, int) or not (part in alternatives or "[" in part))
+
+
+def _kinds(union: Any) -> list[str]:
+    return [get_args(settings.model_fields["kind"].annotation)[0] for settings in get_args(get_args(union)[0])]

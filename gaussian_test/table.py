@@ -1,0 +1,164 @@
+"""Results as text: what a person reads at a glance, from an archive alone and without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import xarray as xr
+import yaml
+
+TIMES = ("memorization", "speciation", "affine")
+
+
+def show(result: xr.Dataset) -> str:
+    """Return the three times, the test and the curves of a result as text.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group of an archive.
+
+    Returns
+    -------
+    str
+        Several lines.
+
+    Examples
+    --------
+    >>> from gaussian_test.run import run
+    >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "keep": {"pictures": 0}})
+    >>> print(show(small).splitlines()[0])
+    Gaussian Test of digits: 8 of 1797 samples x 3 turn times x 1 repeat, seed 0, cpu
+    """
+    settings = yaml.safe_load(result.attrs["experiment"])
+    sizes = result.sizes
+    repeats = f"{sizes['repeat']} repeat{'s' if sizes['repeat'] > 1 else ''}"
+    lines = [
+        f"Gaussian Test of {result.attrs['data_source']}: {sizes['sample']} of {result.attrs['samples_in_ground_truth']} samples "
+        f"x {sizes['turn_time']} turn times x {repeats}, seed {result.attrs['seed']}, {result.attrs['device']}",
+        f"process {settings['process']['kind']}; reverse: " + ", ".join(_kernels(result)),
+        "",
+        f"Times, as noise-to-signal ratios [{settings['statistics']['confidence']:.0%} interval]",
+        *_times(result),
+    ]
+    if settings["process"]["kind"] != "variance_exploding":
+        lines += ["", "Times, in the time of the process", *_times(result, "time")]
+    lines += ["", "Gap to the Gaussian: " + "; ".join(_gaps(result)), "", *_curves(result)]
+    return "\n".join(lines)
+
+
+def _kernels(result: xr.Dataset) -> Iterable[str]:
+    for score in result["score"].values:
+        row = result.sel(score=score)
+        steps = int(row["reverse_steps"].max())
+        yield f"{score} {row['kernel'].item()}" + (f" ({steps} steps from the largest turn time)" if steps > 1 else "")
+
+
+def _times(result: xr.Dataset, unit: str = "noise_to_signal") -> list[str]:
+    scores = [str(score) for score in result["score"].values]
+    rows = [["", *scores, "predicted"]]
+    notes = []
+    for name in TIMES:
+        variable = result[f"{name}_{unit}"]
+        cells = [
+            _interval(*(float(result[f"{name}_{unit}{suffix}"].sel(score=score)) for suffix in ("", "_low", "_high")))
+            for score in scores
+        ]
+        rows.append([name, *cells, _number(float(result[f"{name}_{unit}_predicted"][0]))])
+        if "reason" in variable.attrs:
+            notes.append(f"  {name}: {variable.attrs['reason']}")
+    return [*_aligned(rows), *notes]
+
+
+def _gaps(result: xr.Dataset) -> Iterable[str]:
+    for score in result["score"].values:
+        row = result.sel(score=score)
+        at = int(np.abs(row["gap"].values).argmax())
+        here = row.isel(turn_time=at)
+        pvalue = float(row["gap_pvalue"].min())
+        yield (
+            f"{score} at most {float(here['gap']):.3f} [{float(here['gap_low']):.3f}, {float(here['gap_high']):.3f}] "
+            f"at {float(here['noise_to_signal']):.3g} (p {'=' if pvalue > 0.001 else '<'} {max(pvalue, 0.001):.2g})"
+        )
+
+
+def _curves(result: xr.Dataset) -> list[str]:
+    """Return the curves side by side: a block of columns for each observable, a column for each score that has it."""
+    scores = [str(score) for score in result["score"].values]
+    columns = [["noise to", "signal", *(f"{value:.3f}" for value in result["noise_to_signal"].values)]]
+    for name, title in (
+        ("autocorrelation", "C"),
+        ("gap", "gap"),
+        ("memorized_share", "memorized"),
+        ("class_retention", "class kept"),
+    ):
+        for score in scores:
+            values = result[name].sel(score=score).values
+            if name == "gap" and not result["gap_se"].sel(score=score).values.any():
+                continue  # the reference itself: zero by construction
+            columns.append([title, score, *(_fixed(float(value)) for value in values)])
+            title = ""
+    columns.append(["KL from", "Gaussian (nat)", *(_number(float(value)) for value in result["kl_from_gaussian"].values)])
+    return _aligned([list(row) for row in zip(*columns, strict=True)])
+
+
+def compare_text(comparison: xr.Dataset, names: tuple[str, str]) -> str:
+    """Return a comparison of two results as text.
+
+    Parameters
+    ----------
+    comparison : Dataset
+        From :func:`compare`.
+    names : tuple of str
+        What to call the two.
+
+    Returns
+    -------
+    str
+    """
+    lines = [f"a = {names[0]}", f"b = {names[1]}", "", "Times, as noise-to-signal ratios"]
+    rows = [["", "score", "a", "b", "b - a"]]
+    for name in TIMES:
+        for score in comparison["score"].values:
+            sides = [
+                [float(comparison[f"{name}{suffix}"].sel(score=score, archive=side)) for suffix in ("", "_low", "_high")]
+                for side in ("a", "b")
+            ]
+            rows.append([name, str(score), *(_interval(*side) for side in sides), _number(sides[1][0] - sides[0][0])])
+    lines += _aligned(rows)
+    for score in comparison["score"].values:
+        difference = comparison["autocorrelation_difference"].sel(score=score)
+        at = int(np.abs(difference.values).argmax())
+        error = float(comparison["autocorrelation_difference_se"].sel(score=score)[at])
+        lines.append(
+            f"largest difference of C for {score}: {float(difference[at]):+.4f} +- {error:.4f} "
+            f"at noise/signal {float(comparison['noise_to_signal'][at]):.3g}"
+        )
+    return "\n".join(lines)
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    if math.isnan(value):
+        return "undefined"
+    return f"{_number(value)} [{_number(low)}, {_number(high)}]"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3g}"
+
+
+def _fixed(value: float) -> str:
+    return "-" if math.isnan(value) else f"{round(value, 3) + 0.0:.3f}"  # no negative zero
