@@ -14,7 +14,7 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 WIDTH = 6.4  # inches; figures are drawn at the size they are printed
 STYLE: dict[str, Any] = {
@@ -125,7 +125,9 @@ def autocorrelation(result: xr.Dataset) -> Figure:
                 axis.plot(nu, closed, color="black", linestyle=style, linewidth=1, label=f"{score} score, {label}")
     _log_noise(axis)
     axis.set_ylabel(r"auto-correlation $C(T)$")
-    axis.set_ylim(min(-0.02, float(result["autocorrelation_low"].min())), 1.05)
+    axis.set_ylim(
+        min(-0.02, float(result["autocorrelation_low"].min()) - 0.02), max(1.05, float(result["autocorrelation_high"].max()) + 0.02)
+    )
     axis.legend(frameon=False)
     return figure
 
@@ -277,9 +279,7 @@ def _canvas(panels: int, height: float) -> tuple[Figure, list[Axes]]:
 def _log_noise(axis: Axes) -> None:
     axis.set_xscale("log")
     axis.set_xlabel(NU_LABEL)
-    formatter = ScalarFormatter()
-    formatter.set_scientific(False)
-    axis.xaxis.set_major_formatter(formatter)
+    axis.xaxis.set_major_formatter("{x:g}")
 
 
 def _colours(result: xr.Dataset) -> list[tuple[str, Any]]:

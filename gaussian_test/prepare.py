@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from gaussian_test import analysis, data, experiment, sampler
 from gaussian_test.errors import UserError, user_input
 
+IN_MEMORY = 2**30  # bytes up to which samples are read once and kept, rather than read again by each pass over them
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -118,6 +120,8 @@ def prepare(
             rho=settings.reverse.rho,
         )
         truth = load_truth(settings.data) if truth is None else truth
+        if truth["x"].nbytes <= IN_MEMORY:
+            truth = truth.assign(x=truth["x"].load())
         samples = draw_samples(settings, truth.sizes["sample"])
         dtype = torch.float64 if settings.dtype == "float64" else torch.float32
         labels = np.asarray(truth["label"].values, dtype=np.int64) if "label" in truth else None

@@ -1,0 +1,32 @@
+# Needs python 3.11 or newer and make; everything else goes into .venv, at the versions of constraints.txt.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test lint bench clean
+
+demo: $(READY)  ## the Gaussian Test of the embedded digits: archive and figures in results/
+	@mkdir -p results
+	$(BIN)/gaussian-test run -o results/digits.nc --overwrite --set samples=all --set repeats=4 --plot results
+
+test: $(READY)  ## all tests and doctests
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p gaussian_test
+
+bench: $(READY)  ## speed against named peers, as ratios
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf .venv results build dist *.egg-info
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: python 3.11 or newer was not found: install it or say make PYTHON=/path/to/python" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@

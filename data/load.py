@@ -1,0 +1,247 @@
+"""The one entrance: find out what a name or path is, open it, check it and present it as a dataset."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.core.indexing import LazilyIndexedArray
+
+from gaussian_test.data import cifar10, imagenet
+from gaussian_test.data.arrays import npy_rows, open_npy, open_npz
+from gaussian_test.data.checks import DataError, check_shape, nearest
+from gaussian_test.data.digits import open_digits
+from gaussian_test.data.images import SUFFIXES, open_folder, open_zip
+from gaussian_test.data.labels import encode_labels
+from gaussian_test.data.lazy import ScaledArray
+from gaussian_test.data.netcdf import open_netcdf
+from gaussian_test.data.samples import Samples
+from gaussian_test.data.scaling import choose_scaling
+
+_SOURCES = {
+    "digits": "handwritten digits of 8 x 8 pixels that come with scikit-learn; needs no file",
+    "cifar10": "CIFAR-10 in the binary format: a .bin file, or a folder of data_batch_*.bin and test_batch.bin",
+    "imagenet": "downsampled ImageNet: a .npz batch, or a folder of train_data_batch_*.npz and val_data.npz",
+    "file": "an array in a .npy, .npz or .nc file",
+    "folder": "a folder of images, with sub-folders as classes if there are any",
+    "zip": "a zip of images with dataset.json, the EDM data format",
+}
+_PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"})
+_NETCDF = frozenset({".nc", ".nc4"})
+
+
+def sources() -> dict[str, str]:
+    """Return the sources that `load` knows, each with one line about it.
+
+    Returns
+    -------
+    dict of str to str
+        Description by name.
+
+    Examples
+    --------
+    >>> list(sources())
+    ['digits', 'cifar10', 'imagenet', 'file', 'folder', 'zip']
+    """
+    return dict(_SOURCES)
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    source: str | None = None,
+    split: str | None = None,
+    labels: Any = None,
+    key: str | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> xr.Dataset:
+    r"""Load ground-truth samples as $x = \mathrm{scale} \cdot v + \mathrm{offset}$ in [-1, 1], read on demand.
+
+    Raw values $v$ of unsigned 8-bit integers map from 0..255, 16-bit from 0..65535, the digits from 0..16; floats
+    within [-1, 1] stay as they are; any other numbers map from their smallest and largest value, with one scale for
+    all features. Files stay on disk: indexing ``x`` reads only the selected samples and keeps nothing, so call
+    ``x.load()`` where they are used often. Arrays with four axes have their channels last where the last length is 1, 3
+    or 4 and the second is not, otherwise first.
+
+    Parameters
+    ----------
+    name_or_path : str or path-like
+        "digits", or a file or folder; a folder called digits is written "./digits".
+    source : str or None
+        One of `sources`; by default recognised from the path.
+    split : {"train", "test", "all"} or None
+        Which batches of a cifar10 or imagenet folder; by default all that are there, train before test.
+    labels : str, path-like, array_like or None
+        Classes instead of those found: a name in a ``.npz`` or ``.nc`` file, a ``.npy`` file, or one per sample.
+    key : str or None
+        Name of the samples in a ``.npz`` or ``.nc`` file; by default "x", for ``.npz`` also "images" or "data", or
+        the only one.
+    value_range : tuple of float or None
+        Raw values, in the units of the source, that map to -1 and 1.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``x`` (sample, channel, row, column) or (sample, feature): float32 in [-1, 1], dimensionless, with attributes
+        ``scale`` and ``offset`` so that the original is (x - offset) / scale. Where classes are known, ``label``
+        (sample): int64 from 0, and ``class_name`` (class). Attributes ``source`` and ``title``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the path does not exist.
+    DataError
+        A ValueError whose message is one sentence: an unknown source, a damaged file, a pickle, wrong shapes or types,
+        NaN, infinite or constant values, fewer than two samples, or labels that do not fit.
+
+    Examples
+    --------
+    >>> truth = load("digits")
+    >>> dict(truth.x.sizes)
+    {'sample': 1797, 'channel': 1, 'row': 8, 'column': 8}
+    >>> float(truth.x.min()), float(truth.x.max()), truth.x.attrs["scale"]
+    (-1.0, 1.0, 0.125)
+    """
+    try:
+        return _load(name_or_path, source, split, labels, key, value_range)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DataError(f"{name_or_path} cannot be read ({error}): check the file and its permissions.") from error
+
+
+def _load(
+    name_or_path: str | os.PathLike[str],
+    source: str | None,
+    split: str | None,
+    labels: Any,
+    key: str | None,
+    value_range: tuple[float, float] | None,
+) -> xr.Dataset:
+    path, source = _recognise(name_or_path, source)
+    name = source if path is None else str(path)
+    if path is None:
+        samples = _digits(split, key)
+    else:
+        samples, labels = _open(path, source, split, key, labels)
+    rows = samples.rows
+    check_shape(rows.shape, name)
+    scaling = choose_scaling(rows, name, samples.value_range if value_range is None else value_range)
+    found = samples.labels if labels is None else encode_labels(_label_array(labels), rows.shape[0], "the labels given")
+
+    dims = ("sample", "feature") if len(rows.shape) == 2 else ("sample", "channel", "row", "column")
+    attributes = {
+        "long_name": "ground-truth samples",
+        "units": "1",
+        "scale": scaling.scale,
+        "offset": scaling.offset,
+        "comment": "x = scale * original + offset",
+    }
+    data = scaling.apply(rows.read(slice(None))) if path is None else LazilyIndexedArray(ScaledArray(rows, scaling))
+    truth = xr.Dataset({"x": xr.Variable(dims, data, attributes)}, attrs={"source": source, "title": samples.title})
+    if found is not None:
+        truth["label"] = xr.Variable("sample", found.values, {"long_name": "class of the sample", "units": "1"})
+        truth["class_name"] = xr.Variable("class", np.array(found.names, dtype=str), {"long_name": "name of the class"})
+    return truth
+
+
+def _recognise(name_or_path: str | os.PathLike[str], source: str | None) -> tuple[Path | None, str]:
+    """Return the path, or None for the embedded data, and the name of the source."""
+    if source is not None and source not in _SOURCES:
+        raise DataError(
+            f"source is {source!r}: expected one of {', '.join(_SOURCES)}; did you mean {nearest(str(source), _SOURCES)!r}?"
+        )
+    if name_or_path == "digits" and source in (None, "digits"):
+        return None, "digits"
+    if source == "digits":
+        raise DataError(f"source='digits' was given with {str(name_or_path)!r}: it needs no file; use load('digits').")
+    path = Path(name_or_path)
+    if path.suffix.lower() in _PICKLES:
+        raise DataError(
+            f"{path} is a pickle, and reading a pickle runs the code inside it: convert it to .npz, where you trust it, with "
+            "numpy.savez(file, x=..., label=...)."
+        )
+    if not path.exists():
+        text = str(name_or_path)
+        if text in _SOURCES:
+            raise DataError(f"{text!r} needs a file or folder: expected load(path, source={text!r}).")
+        if path.suffix or os.sep in text:
+            raise FileNotFoundError(f"{path} does not exist: expected a file or folder with samples; check the path.")
+        raise DataError(
+            f"{text!r} is neither a source nor a file: expected one of {', '.join(_SOURCES)} or a path; did you mean "
+            f"{nearest(text, _SOURCES)!r}?"
+        )
+    return path, source or _guess(path)
+
+
+def _guess(path: Path) -> str:
+    """Recognise a source from the name of a file or from what a folder holds."""
+    if path.is_dir():
+        names = [entry.name for entry in path.iterdir()]
+        for source, module in (("cifar10", cifar10), ("imagenet", imagenet)):
+            if any(module.TRAIN.fullmatch(name) or module.TEST.fullmatch(name) for name in names):
+                return source
+        return "folder"
+    if imagenet.TRAIN.fullmatch(path.name) or imagenet.TEST.fullmatch(path.name):
+        return "imagenet"
+    suffix = path.suffix.lower()
+    if suffix in {".npy", ".npz", *_NETCDF}:
+        return "file"
+    if suffix in SUFFIXES:
+        raise DataError(f"{path} is a single image: expected a folder or zip of images; give its folder.")
+    known = {".bin": "cifar10", ".zip": "zip"}
+    if suffix not in known:
+        raise DataError(f"{path} ends in {suffix!r}: expected .npy, .npz, .nc, .bin, .zip or a folder; convert it or give source=.")
+    return known[suffix]
+
+
+def _digits(split: str | None, key: str | None) -> Samples:
+    _refuse("split", split, "digits")
+    _refuse("key", key, "digits")
+    return open_digits()
+
+
+def _refuse(option: str, value: str | None, source: str) -> None:
+    if value is not None:
+        fits = {"split": "cifar10 and imagenet folders", "key": ".npz and .nc files"}[option]
+        raise DataError(f"{option}={value!r} was given with source {source!r}: it is for {fits}; drop {option}.")
+
+
+def _open(path: Path, source: str, split: str | None, key: str | None, labels: Any) -> tuple[Samples, Any]:
+    """Open a source, and return it with the labels that are still to be read."""
+    if path.is_dir() and source in ("file", "zip"):
+        raise DataError(f"{path} is a folder: expected a file for source={source!r}; give the file or another source.")
+    if path.is_file() and source == "folder":
+        raise DataError(f"{path} is a file: expected a folder for source='folder'; give the folder or another source.")
+    if source not in ("cifar10", "imagenet"):
+        _refuse("split", split, source)
+    if source != "file":
+        _refuse("key", key, source)
+        if source == "cifar10":
+            return cifar10.open_cifar10(path, split), labels
+        if source == "imagenet":
+            return imagenet.open_imagenet(path, split), labels
+        return (open_folder(path) if source == "folder" else open_zip(path)), labels
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return open_npy(path, key), labels
+    if suffix != ".npz" and suffix not in _NETCDF:
+        raise DataError(f"{path} ends in {suffix!r}: expected .npy, .npz or .nc for source='file'; convert the file.")
+    label_key = labels if isinstance(labels, str) and not labels.lower().endswith(".npy") else None
+    remaining = None if label_key is not None else labels
+    return (open_npz if suffix == ".npz" else open_netcdf)(path, key, label_key), remaining
+
+
+def _label_array(labels: Any) -> Any:
+    """Read labels from a ``.npy`` file, or return them as they are."""
+    if not isinstance(labels, (str, os.PathLike)):
+        return labels
+    path = Path(labels)
+    if path.suffix.lower() != ".npy":
+        raise DataError(f"labels is {str(labels)!r}: expected a .npy file, a name in a .npz or .nc file, or an array.")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: expected a .npy file with labels; check the path.")
+    return np.array(npy_rows(path).read(slice(None)))

@@ -1,0 +1,61 @@
+"""The batch files of a data set that is published as train and test batches."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gaussian_test.data.checks import DataError, nearest
+
+SPLITS = ("train", "test", "all")
+
+
+def choose_batches(path: Path, train: re.Pattern[str], test: re.Pattern[str], split: str | None) -> list[Path]:
+    """Return the batch files to read, train before test, in the order of their numbers.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        One batch file, or a folder of batch files.
+    train, test : re.Pattern
+        What the names of the batches look like; a group of digits is the number of the batch.
+    split : {"train", "test", "all"} or None
+        Which batches of a folder; None and "all" take whatever is there.
+
+    Returns
+    -------
+    list of pathlib.Path
+        At least one file.
+
+    Raises
+    ------
+    DataError
+        If `split` is unknown or given for a file, or no batch fits.
+
+    Examples
+    --------
+    >>> choose_batches(Path("test_batch.bin"), re.compile("a"), re.compile("b"), None)
+    [PosixPath('test_batch.bin')]
+    """
+    if split is not None and split not in SPLITS:
+        raise DataError(f"split is {split!r}: expected one of {', '.join(SPLITS)}; did you mean {nearest(str(split), SPLITS)!r}?")
+    if not path.is_dir():
+        if split is not None:
+            raise DataError(f"split={split!r} was given with the file {path}: expected a folder of batches; drop split.")
+        return [path]
+    chosen: list[Path] = []
+    for part, pattern in (("train", train), ("test", test)):
+        if split in (None, "all", part):
+            chosen += sorted((file for file in path.iterdir() if pattern.fullmatch(file.name)), key=_number)
+    if not chosen:
+        wanted = {"train": [train], "test": [test]}.get(split or "all", [train, test])
+        raise DataError(
+            f"{path} holds no batch for split={split or 'all'!r}: expected files named like "
+            f"{' or '.join(pattern.pattern for pattern in wanted)}; check the folder."
+        )
+    return chosen
+
+
+def _number(file: Path) -> int:
+    digits = re.findall(r"\d+", file.stem)
+    return int(digits[-1]) if digits else 0

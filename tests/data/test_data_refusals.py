@@ -1,0 +1,357 @@
+"""Whatever cannot be used is refused in one sentence that names it, and no pickle ever runs."""
+
+import ast
+import io
+import json
+import os
+import pickle
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from PIL import Image
+
+from gaussian_test.data import load, sources
+from gaussian_test.data.images import FolderStore, ImageRows
+
+GOOD = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
+
+
+def npy(array, **options):
+    def write(folder):
+        np.save(folder / "a.npy", array)
+        return folder / "a.npy", options
+
+    return write
+
+
+def npz(arrays, **options):
+    def write(folder):
+        np.savez(folder / "a.npz", **arrays)
+        return folder / "a.npz", options
+
+    return write
+
+
+def raw(name, content, **options):
+    def write(folder):
+        (folder / name).write_bytes(content)
+        return folder / name, options
+
+    return write
+
+
+def name(text, **options):
+    return lambda folder: (text, options)
+
+
+def nowhere(path, **options):
+    return lambda folder: (folder / path, options)
+
+
+def netcdf(variables, **options):
+    def write(folder):
+        xr.Dataset(variables).to_netcdf(folder / "a.nc", engine="netcdf4")
+        return folder / "a.nc", options
+
+    return write
+
+
+def png(size=(4, 4), mode="RGB"):
+    stream = io.BytesIO()
+    Image.effect_noise(size, 50).convert(mode).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def folder(files, **options):
+    def write(place):
+        for file, content in files.items():
+            (place / "d" / file).parent.mkdir(parents=True, exist_ok=True)
+            (place / "d" / file).write_bytes(content)
+        (place / "d").mkdir(exist_ok=True)
+        return place / "d", options
+
+    return write
+
+
+def zipped(files, **options):
+    def write(place):
+        with zipfile.ZipFile(place / "a.zip", "w") as archive:
+            for file, content in files.items():
+                archive.writestr(file, content)
+        return place / "a.zip", options
+
+    return write
+
+
+def edm(labels):
+    return zipped({"0/a.png": png(), "0/b.png": png(), "dataset.json": json.dumps({"labels": labels})})
+
+
+def saved(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def stored(arrays, save=np.savez):
+    stream = io.BytesIO()
+    save(stream, **arrays)
+    return stream.getvalue()
+
+
+def flipped(content, position):
+    position %= len(content)
+    return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+
+
+def sixteen_bit_rgb():
+    """A PNG of 16-bit colours, which Pillow cannot write: two filtered rows of two pixels."""
+    import struct
+    import zlib
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    rows = (b"\0" + bytes(range(12))) * 2
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+FLAT = {"data": GOOD.reshape(4, -1), "labels": [1, 2, 3, 4]}
+CIFAR = b"".join(bytes([label]) + bytes([label] * 3072) for label in (3, 9, 0))
+BIG_HEADER = saved(np.zeros((2, 3))).replace(b"(2, 3)", b"(9, 9)")
+FORGED = saved(np.zeros((2, 3))).replace(b"(2, 3), }" + b" " * 17, b"(3000000000, 3000000000), }")
+
+REFUSED = {
+    "missing": (nowhere("none.npy"), "none.npy does not exist"),
+    "missing folder": (name("some/where"), "some/where does not exist"),
+    "missing labels": (npy(GOOD, labels="no.npy"), "no.npy does not exist"),
+    "unknown name": (name("digitz"), "'digitz' is neither a source nor a file", "'digits'"),
+    "unknown source": (npy(GOOD, source="cifar"), "source is 'cifar'", "'cifar10'"),
+    "source without path": (name("cifar10"), "'cifar10' needs a file or folder"),
+    "digits with path": (npy(GOOD, source="digits"), "a.npy", "load('digits')"),
+    "digits split": (name("digits", split="train"), "split='train'"),
+    "digits key": (name("digits", key="x"), "key='x'"),
+    "file split": (npy(GOOD, split="test"), "split='test'"),
+    "npy key": (npy(GOOD, key="y"), "key='y'"),
+    "zip key": (zipped({"a.png": png()}, key="k"), "key='k'"),
+    "unknown suffix": (raw("a.csv", b"1,2"), "'.csv'"),
+    "file suffix": (raw("a.csv", b"1,2", source="file"), "'.csv'"),
+    "one image": (raw("a.png", png()), "a.png is a single image"),
+    "folder as file": (folder({}, source="file"), "is a folder"),
+    "file as folder": (npy(GOOD, source="folder"), "is a file"),
+    **{
+        f"pickle {suffix}": (raw(f"a{suffix}", pickle.dumps(GOOD)), f"a{suffix} is a pickle", ".npz")
+        for suffix in (".pkl", ".pt", ".pth")
+    },
+    "pickle as file": (raw("a.pkl", b"", source="file"), "a.pkl is a pickle"),
+    "object npy": (npy(np.array([[1, None]] * 2, object)), "a.npy holds python objects", "pickle"),
+    "object npz": (npz({"x": np.array([[1, None]] * 2, object)}), "'x'", "pickle"),
+    "object labels": (npz({"x": GOOD, "y": np.array([1, None, 2, 3], object)}), "'y'", "pickle"),
+    "object labels in memory": (npy(GOOD, labels=[1, None, 2, 3]), "the labels given have dtype object"),
+    "bool": (npy(GOOD > 100), "dtype bool"),
+    "complex": (npy(GOOD * 1j), "complex128"),
+    "string": (npy(GOOD.astype(str)), "<U3"),
+    "date": (npy(GOOD.astype("M8[s]")), "datetime64[s]"),
+    "record": (npy(np.zeros((3, 3), "u1,u1")), "u1"),
+    "long double": (npy(GOOD.astype(np.longdouble)), str(np.dtype(np.longdouble))),
+    "netcdf strings": (netcdf({"x": (("sample", "feature"), [["a", "b"]] * 2)}), "'x'", "strings"),
+    "1 axis": (npy(np.arange(5.0)), "(5,)"),
+    "scalar": (npy(np.float32(3)), "single value"),
+    "scalar npz": (npz({"x": 3.0}), "single value"),
+    "scalar netcdf": (netcdf({"x": 3.0}), "()"),
+    "5 axes": (npy(np.zeros((2, 2, 2, 2, 2))), "(2, 2, 2, 2, 2)"),
+    "empty axis": (npy(np.zeros((3, 0))), "(3, 0)"),
+    "no sample": (npy(np.zeros((0, 3))), "0 sample"),
+    "one sample": (npy(GOOD[:1]), "1 sample"),
+    "one digit picture": (folder({"a.png": png()}), "1 sample"),
+    "nan": (npy(np.array([[0, 1], [np.nan, np.nan], [np.nan, 0]])), "3 value(s)", "sample 1"),
+    "infinite": (npz({"x": np.array([[0, 1], [0, 0], [-np.inf, 0]])}), "1 value(s)", "sample 2"),
+    "nan netcdf": (netcdf({"x": (("feature", "sample"), [[0.5, 1, np.nan]] * 2)}), "2 value(s)", "sample 2"),
+    "constant bytes": (npy(np.full((3, 4), 77, np.uint8)), "every value is 77"),
+    "constant floats": (npy(np.full((3, 4), 0.25)), "every value is 0.25"),
+    "constant in float32": (npy(np.array([[0.5, 0.5 + 1e-12]] * 2)), "constant in float32"),
+    "constant pictures": (
+        folder({f"{i}.png": (lambda s: (Image.new("L", (2, 2), 9).save(s, "PNG"), s.getvalue())[1])(io.BytesIO()) for i in "ab"}),
+        "every value is 9",
+    ),
+    "too wide": (npy(np.array([[-1.5e308, 1.5e308]] * 2)), "-1.5e+308"),
+    "outside range": (npy(GOOD, value_range=(0, 10)), "(0, 10)"),
+    "outside range floats": (npy(GOOD / 255, value_range=(0.5, 1)), "(0.5, 1)"),
+    "outside range digits": (name("digits", value_range=(0, 8)), "(0, 8)"),
+    "range order": (npy(GOOD, value_range=(1, 0)), "value_range is (1, 0)"),
+    "range nan": (npy(GOOD, value_range=(0, np.nan)), "value_range is (0, nan)"),
+    "range length": (npy(GOOD, value_range=(0, 1, 2)), "value_range is (0, 1, 2)"),
+    "few labels": (npz({"x": GOOD, "label": [1, 2, 3]}), "(3,) for 4 samples"),
+    "many labels": (npy(GOOD, labels=np.zeros(5, int)), "(5,) for 4 samples"),
+    "digits labels": (name("digits", labels=[1, 2]), "(2,) for 1797 samples"),
+    "one-hot": (npy(GOOD, labels=np.eye(4, 3)), "(4, 3) for 4 samples"),
+    "fractions": (npy(GOOD, labels=[0.5, 1, 2, 3]), "dtype float64"),
+    "nan labels": (npy(GOOD, labels=[np.nan, 1, 2, 3]), "dtype float64"),
+    "label suffix": (npy(GOOD, labels="a.txt"), "'a.txt'"),
+    "npz label key": (npz({"x": GOOD}, labels="kind"), "no array 'kind'"),
+    "npz key": (npz({"x": GOOD}, key="z"), "no array 'z'", "x"),
+    "npz ambiguous": (npz({"a": GOOD, "b": GOOD}), "a, b", "key="),
+    "nc label key": (netcdf({"x": (("sample", "f"), np.eye(3))}, labels="kind"), "no variable 'kind'"),
+    "nc key": (netcdf({"x": (("sample", "f"), np.eye(3))}, key="z"), "no variable 'z'"),
+    "nc ambiguous": (netcdf({k: (("sample", "f"), np.eye(3)) for k in "ab"}), "a, b", "key="),
+    "bad npy": (raw("a.npy", b"not an array at all"), "a.npy is not a readable .npy"),
+    "empty npy": (raw("a.npy", b""), "a.npy is not a readable .npy"),
+    "cut header": (raw("a.npy", saved(GOOD)[:40]), "a.npy is not a readable .npy"),
+    "cut npy": (raw("a.npy", saved(GOOD)[:-1]), "truncated", "767 bytes"),
+    "shape too big": (raw("a.npy", BIG_HEADER), "truncated", "(9, 9)"),
+    "forged shape": (raw("a.npy", FORGED), "truncated", "3000000000"),
+    "unreadable header": (raw("a.npy", saved(GOOD).replace(b"'shape'", b"[shape'")), "a.npy is not a readable .npy"),
+    "bad npz": (raw("a.npz", b"PK\3\4 not a zip"), "a.npz is not a readable .npz"),
+    "cut npz": (raw("a.npz", stored({"x": GOOD})[:-60]), "a.npz is not a readable .npz"),
+    "flipped bit": (raw("a.npz", flipped(stored({"x": np.tile(GOOD, (99, 1, 1, 1))}), -9999)), "'x' in", "damaged"),
+    "flipped compressed": (raw("a.npz", flipped(stored({"x": GOOD}, np.savez_compressed), 500)), "'x' in", "damaged"),
+    "bad nc": (raw("a.nc", b"not netcdf" * 99), "a.nc is not a readable NetCDF"),
+    "cifar size": (raw("a.bin", CIFAR[:-1]), "9218 bytes", "3073"),
+    "cifar empty": (raw("a.bin", b""), "0 bytes"),
+    "cifar label": (raw("a.bin", CIFAR + bytes([10]) + bytes(3072)), "label 10 at sample 3"),
+    "cifar one": (raw("a.bin", CIFAR[:3073]), "1 sample"),
+    "cifar meta": (folder({"test_batch.bin": CIFAR, "batches.meta.txt": b"a b"}), "2 names"),
+    "cifar split": (folder({"test_batch.bin": CIFAR}, split="train"), "split='train'"),
+    "cifar split name": (folder({"test_batch.bin": CIFAR}, split="tests"), "split is 'tests'", "'test'"),
+    "cifar file split": (raw("a.bin", CIFAR, split="test"), "split='test'"),
+    "cifar folder": (folder({}, source="cifar10"), "holds no batch"),
+    "imagenet folder": (folder({}, source="imagenet"), "holds no batch"),
+    "imagenet shape": (npz({**FLAT, "data": GOOD}, source="imagenet"), "(4, 3, 8, 8)"),
+    "imagenet dtype": (npz({**FLAT, "data": FLAT["data"] / 255}, source="imagenet"), "float64"),
+    "imagenet side": (npz({**FLAT, "data": FLAT["data"][:, :-3]}, source="imagenet"), "(4, 189)"),
+    "imagenet zero": (npz({**FLAT, "labels": [0, 1, 2, 3]}, source="imagenet"), "range from 0 to 3"),
+    "imagenet high": (npz({**FLAT, "labels": [1, 1, 2, 1001]}, source="imagenet"), "range from 1 to 1001"),
+    "imagenet count": (npz({**FLAT, "labels": [1]}, source="imagenet"), "(1,)"),
+    "imagenet text": (npz({**FLAT, "labels": list("abcd")}, source="imagenet"), "<U1"),
+    "imagenet no labels": (npz({"data": FLAT["data"]}, source="imagenet"), "no array 'labels'"),
+    "imagenet sizes": (
+        folder(
+            {
+                "train_data_batch_1.npz": stored(FLAT),
+                "val_data.npz": stored({**FLAT, "data": FLAT["data"][:, :48]}),
+            }
+        ),
+        "val_data.npz has images of 4 x 4",
+    ),
+    "empty folder": (folder({}), "holds no images"),
+    "no pictures": (folder({"a.txt": b"hello"}), "holds no images"),
+    "hidden pictures": (folder({".a/a.png": png(), ".b.png": png()}), "holds no images"),
+    "sizes": (folder({"a.png": png(), "b.png": png((4, 5))}), "b.png has 4 x 5 pixels"),
+    "modes": (folder({"a.png": png(), "b.png": png(mode="L")}), "b.png", "mode L"),
+    "depths": (folder({"a.png": png(mode="L"), "b.png": png(mode="I;16")}), "b.png", "mode I;16"),
+    "palette": (folder({"a.png": png(mode="P"), "b.png": png(mode="P")}), "a.png has mode P", "convert"),
+    "one bit": (folder({"a.png": png(mode="1"), "b.png": png()}), "a.png has mode 1"),
+    "16-bit colour": (folder({"a.png": sixteen_bit_rgb(), "b.png": sixteen_bit_rgb()}), "a.png has 16-bit colours"),
+    "cut picture": (folder({"a.png": png(), "b.png": png((40, 40))[:-300]}), "b.png is not a readable image"),
+    "cut first picture": (folder({"a.png": png()[:50], "b.png": png()}), "a.png is not a readable image"),
+    "no picture": (folder({"a.png": png(), "b.png": b"hello"}), "b.png is not a readable image"),
+    "stray picture": (folder({"c/a.png": png(), "b.png": png()}), "b.png lies beside"),
+    "bad zip": (raw("a.zip", b"hello"), "a.zip is not a readable zip"),
+    "cut zip": (lambda f: raw("b.zip", edm(None)(f)[0].read_bytes()[:-30])(f), "b.zip is not a readable zip"),
+    "damaged zip": (lambda f: raw("b.zip", flipped(edm(None)(f)[0].read_bytes(), 70))(f), "0/a.png in"),
+    "empty zip": (zipped({}), "holds no images"),
+    "cut zipped picture": (zipped({"a.png": png(), "b.png": png((40, 40))[:-300]}), "b.png in", "not a readable image"),
+    "zip sizes": (zipped({"a.png": png(), "b.png": png((5, 4))}), "b.png in", "5 x 4"),
+    "edm count": (edm([["0/a.png", 1]]), "1 labels for 2 images", "0/b.png"),
+    "edm more": (edm([["0/a.png", 1], ["0/b.png", 1], ["0/c.png", 1]]), "3 labels for 2 images"),
+    "edm vector": (edm([["0/a.png", [0, 1]], ["0/b.png", 1]]), "[0, 1]", "0/a.png"),
+    "edm form": (edm([1, 2]), "dataset.json"),
+    "edm json": (zipped({"a.png": png(), "b.png": png(), "dataset.json": "{"}), "dataset.json"),
+    "edm no labels": (zipped({"a.png": png(), "b.png": png(), "dataset.json": "{}"}), "dataset.json"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_in_one_sentence(case, tmp_path):
+    write, *expected = REFUSED[case]
+    path, options = write(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        load(path, **options)
+    message = str(caught.value)
+    for text in expected:
+        assert text in message
+    assert "\n" not in message
+    assert message.endswith((".", "?"))
+    assert isinstance(caught.value, FileNotFoundError) == ("does not exist" in message)
+    assert isinstance(caught.value, FileNotFoundError) or type(caught.value).__name__ == "DataError"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file_is_refused(tmp_path):
+    path, _ = npy(GOOD)(tmp_path)
+    path.chmod(0)
+    with pytest.raises(ValueError, match=r"a\.npy cannot be read"):
+        load(path)
+
+
+def test_operating_system_errors_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read"):
+        load(tmp_path / ("a" * 5000))
+
+
+def test_every_picture_is_decoded_before_any_is_used(tmp_path):
+    path, _ = folder({"a.png": png(), "b.png": png(), "c.png": png((40, 40))[:-300]})(tmp_path)
+    with pytest.raises(ValueError, match=r"c\.png"):
+        ImageRows(FolderStore(path), ["a.png", "b.png", "c.png"])
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_no_pickle_runs(tmp_path):
+    trace = str(tmp_path / "ran")
+    bomb = np.empty((2, 2), object)
+    bomb[:] = Payload(trace)
+    content = pickle.dumps(Payload(trace))
+    np.save(tmp_path / "a.npy", bomb)
+    np.savez(tmp_path / "b.npz", x=bomb)
+    np.savez(tmp_path / "c.npz", x=GOOD, label=bomb[:, 0])
+    np.savez(tmp_path / "train_data_batch_1.npz", data=bomb, labels=bomb)
+    for suffix in (".pkl", ".pt", ".npy", ".npz", ".zip", ".nc", ".bin"):
+        (tmp_path / f"d{suffix}").write_bytes(content)
+    for path in [file for file in tmp_path.iterdir() if file.is_file()]:
+        for source in (None, *sources()):
+            with pytest.raises(ValueError, match=r"."):
+                load(path, source=source)
+    for labels in (tmp_path / "a.npy", tmp_path / "d.npy", tmp_path / "d.pkl"):
+        with pytest.raises(ValueError, match=r"."):
+            load("digits", labels=labels)
+    assert not Path(trace).exists()
+    pickle.loads(content)  # the payload does work
+    assert Path(trace).exists()
+
+
+def test_members_not_asked_for_are_not_read(tmp_path):
+    np.savez(tmp_path / "a.npz", x=GOOD, other=np.array([[None]]))
+    assert load(tmp_path / "a.npz").sizes["sample"] == len(GOOD)
+
+
+def test_imports_only_what_is_allowed(request):
+    allowed = {"numpy", "xarray", "sklearn", "PIL", "gaussian_test", *sys.stdlib_module_names}
+    files = sorted((request.config.rootpath / "data").glob("*.py"))
+    assert files
+    for file in files:
+        tree = ast.parse(file.read_text())
+        names = []
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                names.append((node, node.module))
+            elif isinstance(node, ast.Import):
+                names += [(node, alias.name) for alias in node.names]
+        for node, module in names:
+            top = module.split(".")[0]
+            assert top in allowed, f"{file.name} imports {module}"
+            assert top != "gaussian_test" or module.startswith("gaussian_test.data"), f"{file.name} imports {module}"
+            assert top not in {"sklearn", "PIL"} or node.col_offset, f"{file.name} imports {module} before it is needed"
