@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import PchipInterpolator
 
 from gaussian_test.analysis.bootstrap import Band, ClusterBootstrap, controlled
 from gaussian_test.analysis.closed_form import autocorrelation_exact
@@ -218,8 +219,9 @@ def _class_retention(row: xr.Dataset, truth: GroundTruth, resample: ClusterBoots
 def kl_from_gaussian(noise_to_signal: ArrayLike, excess: ArrayLike) -> Array:
     r"""Return :math:`\mathrm{KL}(p_t\|\mathcal N_t) = \frac12\int_0^{\gamma_t}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma`.
 
-    Between the noise levels the integrand is a power law (exact for one); beyond the largest level it goes on as
-    :math:`\gamma^2`, its leading order for skewed data (an upper bound on the rest for symmetric data).
+    Between the noise levels the logarithm of the integrand is a monotone cubic of :math:`\log\gamma` (exact for a power law);
+    beyond the largest level it goes on as :math:`\gamma^2`, its leading order for skewed data (an upper bound on the rest for
+    symmetric data).
 
     Parameters
     ----------
@@ -242,13 +244,16 @@ def kl_from_gaussian(noise_to_signal: ArrayLike, excess: ArrayLike) -> Array:
     >>> kl_from_gaussian([1.0, 2.0], [6.0, 6.0 / 16]).round(12).tolist()  # excess = 6 gamma^2, KL = gamma^3
     [1.0, 0.015625]
     """
-    gamma = 1 / np.asarray(noise_to_signal, dtype=np.float64) ** 2
-    density = gamma * np.asarray(excess, dtype=np.float64)  # per unit of log gamma
-    upper, lower = density[:-1], density[1:]
-    ratio = np.log(np.divide(upper, lower, out=np.ones_like(upper), where=(upper > 0) & (lower > 0)))
-    mean = np.where(np.abs(ratio) > 1e-9, (upper - lower) / np.where(ratio == 0, 1, ratio), (upper + lower) / 2)
-    pieces = np.append(mean * np.log(gamma[:-1] / gamma[1:]), density[-1] / 3)
-    total: Array = pieces[::-1].cumsum()[::-1] / 2
+    logs = -2 * np.log(np.asarray(noise_to_signal, dtype=np.float64))[::-1]
+    density = (np.exp(logs) * np.asarray(excess, dtype=np.float64)[::-1]).clip(min=np.finfo(np.float64).tiny)
+    pieces = np.array([density[0] / 3])
+    if len(logs) > 1:
+        curve = PchipInterpolator(logs, np.log(density))
+        nodes, weights = np.polynomial.legendre.leggauss(8)
+        half = np.diff(logs)[:, None] / 2
+        inside = np.exp(curve((logs[1:] + logs[:-1])[:, None] / 2 + half * nodes))
+        pieces = np.append(pieces, (half * inside) @ weights)
+    total: Array = pieces.cumsum()[::-1] / 2
     return total
 
 
@@ -262,8 +267,8 @@ def _kl(table: xr.Dataset, truth: GroundTruth) -> xr.DataArray:
         excess = table["sample_denoiser_gap"].sel(score=empirical[0]).mean(("sample", "repeat")).values
         values = kl_from_gaussian(table["noise_to_signal"].values, excess * truth.eigenvalues.sum())
         attributes["comment"] = (
-            "half the integral of lmmse - mmse = E|D-D_G|^2 over 1/nu^2 (I-MMSE); power laws between turn times, "
-            "gamma^2 beyond the largest one"
+            "half the integral of lmmse - mmse = E|D-D_G|^2 over 1/nu^2 (I-MMSE); monotone cubics of its "
+            "logarithm between turn times, gamma^2 beyond the largest one"
         )
     return xr.DataArray(values, dims="turn_time", attrs=attributes)
 

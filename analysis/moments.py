@@ -362,4 +362,5 @@ def third_cumulant_norm(x: Any, mean: ArrayLike, limit: int = 4096, seed: int = 
         pairs += float(((some[start : start + 512] @ some.T) ** 3).sum())
     pairs -= float(((some**2).sum(1) ** 3).sum())
     n = len(chosen)
-    return float(diagonal / count**2 + pairs / (n * (n - 1)) * (1 - 1 / count))
+    # of a subset, the estimate of a small norm can come out negative
+    return max(float(diagonal / count**2 + pairs / (n * (n - 1)) * (1 - 1 / count)), 0.0)

@@ -1,0 +1,407 @@
+"""The experiment file: it comes back as it was written, and every mistake in it is one sentence that names the place."""
+
+import copy
+import string
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gaussian_test import Experiment, UserError
+from gaussian_test.experiment import Spacing
+
+KINDS = {
+    "variance_exploding": {"sigma_min": 0.01, "sigma_max": 50.0},
+    "ornstein_uhlenbeck": {"time_min": 1e-4, "time_max": 5.0},
+    "variance_preserving": {"beta_min": 0.2, "beta_max": 10.0, "time_min": 1e-4, "time_max": 0.9},
+    "cosine": {"time_min": 0.002, "time_max": 0.99},
+    "rectified": {"time_min": 0.002, "time_max": 0.99},
+    "discrete_vp": {"alphas_cumprod": [0.9, 0.5, 0.1]},
+}
+
+
+def refused(source=None, *changes):
+    """Return the one sentence with which an experiment is refused."""
+    with pytest.raises(UserError) as error:
+        Experiment.load(source, changes)
+    message = str(error.value)
+    assert message.strip()
+    assert len(message.splitlines()) == 1
+    return message
+
+
+# -- round trips ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_yaml_gives_the_same_experiment_back(kind, tmp_path):
+    original = Experiment.load(
+        {
+            "data": {"source": "file", "path": "x.npz", "key": "images", "value_range": [0, 255]},
+            "process": {"kind": kind, **KINDS[kind]},
+            "scores": [
+                {"kind": "gaussian", "name": "shrunk", "shrinkage": "oas"},
+                {"kind": "gaussian", "name": "a little", "shrinkage": 0.1},
+                {"kind": "mixture", "components": 3},
+                {"kind": "empirical", "conditional": True, "name": "per class: ν"},
+            ],
+            "turn_times": {"time": [0.25, 0.5]},
+            "reverse": {"kind": "edm", "steps": 5, "S_churn": 1.5, "clock": "variance"},
+            "samples": "all",
+            "seed": 2**40,
+            "keep": {"trajectory": True},
+            "statistics": {"level": 1 / 3},
+        }
+    )
+    (tmp_path / "e.yaml").write_text(original.to_yaml(), encoding="utf-8")
+    assert Experiment.load(tmp_path / "e.yaml") == original
+    assert Experiment.load(yaml.safe_load(original.to_yaml())) == original
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(
+    levels=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6),
+    spacing=st.booleans(),
+    seed=st.integers(0, 2**62),
+    level=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    tolerance=st.floats(1e-12, 1e12),
+)
+def test_yaml_keeps_every_number_exactly(levels, spacing, seed, level, tolerance):
+    turn = {"min": min(levels), "max": max(levels), "count": len(levels)} if spacing else levels
+    original = Experiment.load(
+        {"turn_times": {"noise_to_signal": turn}, "seed": seed, "statistics": {"level": level, "tolerance": tolerance}}
+    )
+    again = Experiment.load(yaml.safe_load(original.to_yaml()))
+    assert again == original
+    assert again.seed == seed
+    assert again.statistics.level == level
+    assert again.statistics.tolerance == tolerance
+
+
+def test_the_yaml_names_every_default():
+    written = yaml.safe_load(Experiment().to_yaml())
+    assert set(written) == set(Experiment.model_fields)
+    assert written["process"] == {"kind": "variance_exploding", "sigma_min": 0.002, "sigma_max": 80.0}
+    assert [score["kind"] for score in written["scores"]] == ["empirical", "gaussian"]
+    assert written["turn_times"]["noise_to_signal"] == {"min": 0.1, "max": 20.0, "count": 24}
+
+
+def test_the_documented_defaults_are_the_defaults():
+    documented = """
+    data: {source: digits}
+    process: {kind: variance_exploding, sigma_min: 0.002, sigma_max: 80}
+    scores: [{kind: empirical}, {kind: gaussian}]
+    turn_times: {noise_to_signal: {min: 0.1, max: 20, count: 24}}
+    reverse: {kind: auto, steps: 64}
+    samples: 512
+    repeats: 1
+    shard_size: 64
+    seed: 0
+    keep: {pictures: 8, trajectory: false}
+    statistics: {confidence: 0.95, bootstrap: 2000, level: 0.5, tolerance: 0.02}
+    """
+    assert Experiment.load(yaml.safe_load(documented)) == Experiment()
+
+
+@pytest.mark.parametrize("text", ["", "# only a remark\n", "{}", "---\n"])
+def test_an_empty_file_is_the_default(text, tmp_path):
+    (tmp_path / "e.yaml").write_text(text)
+    assert Experiment.load(tmp_path / "e.yaml") == Experiment()
+
+
+def test_an_experiment_cannot_be_changed_by_accident():
+    with pytest.raises(ValueError, match="frozen"):
+        Experiment().seed = 1
+
+
+# -- --set ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "read", "expected"),
+    [
+        ("samples=all", lambda e: e.samples, "all"),
+        ("samples=16", lambda e: e.samples, 16),
+        ("reverse.steps=16", lambda e: e.reverse.steps, 16),
+        (" reverse.steps =16", lambda e: e.reverse.steps, 16),
+        ("statistics.tolerance=1e-3", lambda e: e.statistics.tolerance, 1e-3),
+        ("keep.trajectory=true", lambda e: e.keep.trajectory, True),
+        ("data.value_range=[0, 16]", lambda e: e.data.value_range, (0.0, 16.0)),
+        ("data.path=a=b.npy", lambda e: e.data.path, "a=b.npy"),
+        ("scores.0.name=mine", lambda e: (e.scores[0].name, e.scores[0].kind, e.scores[1].kind), ("mine", "empirical", "gaussian")),
+        ("scores.1.kind=mixture", lambda e: [s.kind for s in e.scores], ["empirical", "mixture"]),
+        ("scores.1={kind: mixture, components: 3}", lambda e: e.scores[1].components, 3),
+        ("scores=[{kind: gaussian}]", lambda e: len(e.scores), 1),
+        ("process.sigma_max=10", lambda e: (e.process.sigma_min, e.process.sigma_max), (0.002, 10.0)),
+        ("process.kind=cosine", lambda e: (e.process.kind, e.process.time_max), ("cosine", 0.9999)),
+        ("turn_times.noise_to_signal.count=5", lambda e: e.turn_times.noise_to_signal, Spacing(min=0.1, max=20, count=5)),
+        ("turn_times.noise_to_signal=[0.5, 1]", lambda e: e.turn_times.noise_to_signal, (0.5, 1.0)),
+    ],
+)
+def test_a_change_reaches_its_key_and_no_other(change, read, expected):
+    changed = Experiment.load(changes=[change])
+    assert read(changed) == expected
+    key = change.split("=")[0].strip().split(".")[0]
+    untouched = set(Experiment.model_fields) - {key}
+    assert {name: getattr(changed, name) for name in untouched} == {name: getattr(Experiment(), name) for name in untouched}
+
+
+def test_time_takes_the_place_of_noise_to_signal_and_back():
+    timed = Experiment.load(changes=["turn_times.time=[1, 2]"])
+    assert (timed.turn_times.time, timed.turn_times.noise_to_signal) == ((1.0, 2.0), None)
+    back = Experiment.load({"turn_times": {"time": [3]}}, ["turn_times.noise_to_signal=[4]"])
+    assert (back.turn_times.time, back.turn_times.noise_to_signal) == (None, (4.0,))
+
+
+def test_another_kind_drops_the_settings_of_the_old_one():
+    source = {"process": {"kind": "variance_exploding", "sigma_max": 9}, "scores": [{"kind": "gaussian", "shrinkage": 0.2}]}
+    changed = Experiment.load(source, ["process.kind=rectified", "scores.0.kind=empirical"])
+    assert changed.process.kind == "rectified"
+    assert changed.scores[0].kind == "empirical"
+
+
+def test_changes_apply_in_order():
+    assert Experiment.load(changes=["seed=1", "seed=2"]).seed == 2
+    assert Experiment.load(changes=["process.kind=cosine", "process.time_max=0.5"]).process.time_max == 0.5
+
+
+def test_a_change_leaves_what_the_caller_gave_alone():
+    source = {"reverse": {"steps": 4}, "scores": [{"kind": "gaussian"}], "turn_times": {"time": [1]}}
+    kept = copy.deepcopy(source)
+    Experiment.load(source, ["reverse.steps=5", "scores.0.kind=mixture", "turn_times.noise_to_signal=[1]", "seed=4"])
+    assert source == kept
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("samples", "key=value"),
+        ("=3", "key=value"),
+        (" =3", "key=value"),
+        ("scores.5.kind=gaussian", "'5'"),
+        ("scores.-1.kind=gaussian", "'-1'"),
+        ("scores.first=3", "'first'"),
+        ("scores.2={kind: gaussian}", "'2'"),
+        ("reverse.steps=[", "reverse.steps"),
+        ("reverse.steps=a: b: c", "reverse.steps"),
+        ("reverse.=1", "reverse"),
+        ("samples.x=3", "samples"),
+        ("seed=", "seed"),
+        ("seed=2020-13-45", "seed"),  # yaml takes it for a date
+        ("seed=!!int abc", "seed"),
+        ("scores.².kind=gaussian", "²"),  # a digit that is no number
+    ],
+)
+def test_a_bad_change_is_refused(change, said):
+    assert said in refused(None, change)
+
+
+# -- unknown keys --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "place", "unknown", "nearest"),
+    [
+        ({"sampels": 16}, "experiment", "sampels", "samples"),
+        ({"shard-size": 16}, "experiment", "shard-size", "shard_size"),
+        ({"turntimes": {}}, "experiment", "turntimes", "turn_times"),
+        ({"Seed": 1}, "experiment", "Seed", "seed"),
+        ({"reverse": {"step": 4}}, "reverse", "step", "steps"),
+        ({"reverse": {"s_churn": 4}}, "reverse", "s_churn", "S_churn"),
+        ({"data": {"sourec": "digits"}}, "data", "sourec", "source"),
+        ({"process": {"sigma_mx": 4}}, "process", "sigma_mx", "sigma_max"),
+        ({"process": {"kind": "variance_preserving", "betamin": 4}}, "process", "betamin", "beta_min"),
+        ({"scores": [{"kind": "gaussian", "shrink": 0.1}]}, "scores.0", "shrink", "shrinkage"),
+        ({"scores": [{"kind": "empirical"}, {"kind": "mixture", "component": 4}]}, "scores.1", "component", "components"),
+        ({"turn_times": {"noise_to_signa": [1]}}, "turn_times", "noise_to_signa", "noise_to_signal"),
+        (
+            {"turn_times": {"noise_to_signal": {"minimum": 1, "max": 2, "count": 3}}},
+            "turn_times.noise_to_signal",
+            "minimum",
+            "min",
+        ),
+        ({"keep": {"picture": 1}}, "keep", "picture", "pictures"),
+        ({"statistics": {"bootstraps": 1}}, "statistics", "bootstraps", "bootstrap"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_nearest(source, place, unknown, nearest):
+    message = refused(source)
+    assert message.startswith(f"{place}: unknown key {unknown!r}: did you mean {nearest!r}?")
+
+
+@pytest.mark.parametrize("key", ["zzzz", 1, None, 2.5, True, "a\nb", "", ("a", "b")])
+def test_a_key_far_from_all_is_answered_with_the_list(key):
+    message = refused({key: 1})
+    assert repr(key) in message
+    assert "turn_times" in message
+    assert "did you mean" not in message
+
+
+# -- bad values ----------------------------------------------------------------------------------------------------------------
+
+BAD = [
+    ("samples=1", "samples = 1"),
+    ("samples=0", "samples = 0"),
+    ("samples=-3", "samples = -3"),
+    ("samples=2.5", "samples = 2.5"),
+    ("samples=every", "samples = 'every'"),
+    ("samples=.nan", "samples = nan"),
+    ("samples=null", "samples = None"),
+    ("samples=[4]", "samples = [4]"),
+    ("repeats=0", "repeats = 0"),
+    ("repeats=true", "repeats = True"),  # true is not a number of repeats
+    ("shard_size=0", "shard_size = 0"),
+    ("seed=-1", "seed = -1"),
+    ("seed=1e30", "seed = "),
+    ("seed=99999999999999999999", "seed = 99999999999999999999"),  # does not fit the archive's 64 bits
+    ("micro_batch=0", "micro_batch = 0"),
+    ("dtype=float16", "dtype = 'float16'"),
+    ("data=digits", "data = 'digits'"),
+    ("data.path=3", "data.path = 3"),
+    ("data.value_range=[0]", "data.value_range"),
+    ("data.value_range=[0, x]", "data.value_range.1 = 'x'"),
+    ("data.value_range=[0, .inf]", "data.value_range.1 = inf"),
+    ("process=3", "process = 3"),
+    ("process.sigma_max=-1", "process.sigma_max = -1"),
+    ("process.sigma_max=.inf", "process.sigma_max = inf"),
+    ("process.sigma_min=0", "process.sigma_min = 0"),
+    ("process.sigma_min=x", "process.sigma_min = 'x'"),
+    ("process.kind=cosin", "process.kind = 'cosin'"),
+    ("process={kind: discrete_vp}", "process.alphas_cumprod"),
+    ("process={kind: discrete_vp, alphas_cumprod: 3}", "process.alphas_cumprod = 3"),
+    ("process={kind: discrete_vp, alphas_cumprod: [0.5, x]}", "process.alphas_cumprod.1 = 'x'"),
+    ("scores=[]", "scores = []"),
+    ("scores=3", "scores = 3"),
+    ("scores.0=null", "scores.0 = None"),
+    ("scores.0={}", "scores.0.kind"),
+    ("scores.0.kind=empirica", "scores.0.kind = 'empirica'"),
+    ("scores.0.conditional=perhaps", "scores.0.conditional = 'perhaps'"),
+    ("scores.1.shrinkage=foo", "scores.1.shrinkage = 'foo'"),
+    ("scores.1={kind: mixture, components: 0}", "scores.1.components = 0"),
+    ("scores.1={kind: mixture, components: many}", "scores.1.components = 'many'"),
+    ("turn_times={}", "turn_times"),
+    ("turn_times={time: [1], noise_to_signal: [1]}", "turn_times"),
+    ("turn_times=[1]", "turn_times = [1]"),
+    ("turn_times.noise_to_signal=[]", "turn_times.noise_to_signal = []"),
+    ("turn_times.noise_to_signal=abc", "turn_times.noise_to_signal = 'abc'"),
+    ("turn_times.noise_to_signal=[1, -1]", "turn_times.noise_to_signal.1 = -1"),
+    ("turn_times.time=[0]", "turn_times.time.0 = 0"),
+    ("turn_times.time=[.nan]", "turn_times.time.0 = nan"),
+    ("turn_times.noise_to_signal={min: 1, max: 5}", "turn_times.noise_to_signal.count"),
+    ("turn_times.noise_to_signal.count=0", "turn_times.noise_to_signal.count = 0"),
+    ("turn_times.noise_to_signal.min=-1", "turn_times.noise_to_signal.min = -1"),
+    ("reverse=null", "reverse = None"),
+    ("reverse.kind=hein", "reverse.kind = 'hein'"),
+    ("reverse.steps=0", "reverse.steps = 0"),
+    ("reverse.steps=-4", "reverse.steps = -4"),
+    ("reverse.rho=0", "reverse.rho = 0"),
+    ("reverse.clock=sun", "reverse.clock = 'sun'"),
+    ("reverse.S_churn=-1", "reverse.S_churn = -1"),
+    ("reverse.S_noise=0", "reverse.S_noise = 0"),
+    ("keep.pictures=-1", "keep.pictures = -1"),
+    ("keep.trajectory=7", "keep.trajectory = 7"),
+    ("statistics.confidence=1", "statistics.confidence = 1"),
+    ("statistics.confidence=95", "statistics.confidence = 95"),
+    ("statistics.level=0", "statistics.level = 0"),
+    ("statistics.bootstrap=99", "statistics.bootstrap = 99"),
+    ("statistics.tolerance=0", "statistics.tolerance = 0"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), BAD, ids=[change for change, _ in BAD])
+def test_a_bad_value_is_one_sentence_with_its_key_and_value(change, said):
+    assert said in refused(None, change)
+
+
+@pytest.mark.parametrize("change", ["scores.0={}", "process.kind=[1]", "process.kind=null"])
+def test_a_bad_kind_is_answered_with_the_kinds_there_are(change):
+    message = refused(None, change)
+    known = ("empirical", "gaussian", "mixture") if change.startswith("scores") else tuple(KINDS)
+    assert all(kind in message for kind in known)
+
+
+def test_a_number_of_components_out_of_range_is_told_the_range():
+    message = refused({"scores": [{"kind": "mixture", "components": 0}]})
+    assert "greater than" in message or "at least" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"[1, 2]", "list"),
+        (b"seven", "str"),
+        (b"a: b: c", "line 1"),
+        (b"samples: 8\nreverse: {steps: 4", "line 2"),
+        (b"\x00", "not valid YAML"),
+        (b"\xff\xfe\x00", "e.yaml"),  # not UTF-8
+        (b"seed: 2020-13-45", "e.yaml"),  # not a date
+        (b"!!python/object/apply:os.system [true]", "not valid YAML"),
+        (b"? [1]\n: 2", "e.yaml"),
+        (b"[" * 3000, "e.yaml"),
+        (b"seed: &a [*a]", "seed"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_refused(text, said, tmp_path):
+    (tmp_path / "e.yaml").write_bytes(text)
+    assert said in refused(tmp_path / "e.yaml")
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    assert "none.yaml" in refused(tmp_path / "none.yaml")
+    assert str(tmp_path) in refused(tmp_path)
+
+
+# -- anything at all -----------------------------------------------------------------------------------------------------------
+
+NAMES = st.sampled_from(
+    sorted({*Experiment.model_fields, "kind", "name", "steps", "time", "noise_to_signal", "min", "max", "count", "source", "path"})
+)
+KEYS = NAMES | st.text(max_size=6) | st.integers() | st.none()
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["all", "empirical", "gaussian", "mixture", "heun", "digits", *KINDS])
+    | st.binary(max_size=3)
+    | st.dates()
+    | st.just(np.int64(3))
+)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=6)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(KEYS, VALUES, max_size=4))
+def test_any_dict_loads_or_is_refused_in_one_sentence(source):
+    try:
+        loaded = Experiment.load(source)
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert Experiment.load(yaml.safe_load(loaded.to_yaml())) == loaded
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(NAMES | st.integers(-1, 3).map(str) | st.text(string.printable, max_size=4), min_size=1, max_size=4),
+    st.text(string.printable, max_size=8) | SCALARS.map(str),
+)
+def test_any_change_loads_or_is_refused_in_one_sentence(key, value):
+    try:
+        Experiment.load(changes=[".".join(key) + "=" + value])
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_any_file_loads_or_is_refused_in_one_sentence(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(content)
+    try:
+        Experiment.load(path)
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1

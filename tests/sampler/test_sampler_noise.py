@@ -1,0 +1,140 @@
+"""Keyed noise depends on (seed, sample, repeat, step) alone, and is standard normal, uniform and uncorrelated."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from gaussian_test.sampler import KeyedNoise
+
+STEPS = 3
+EVENTS = [(1,), (5,), (17,), (2, 3, 4)]
+
+
+def draws(samples, repeats=1, event=(5,), seed=0, dtype=torch.float32):
+    noise = KeyedNoise(seed, samples, repeats, event, dtype=dtype)
+    steps = [noise.draw() for _ in range(STEPS)]
+    return torch.stack([step.normal for step in steps], 1), torch.stack([step.uniform for step in steps], 1)
+
+
+@pytest.mark.parametrize("group", [1, 7, 64, 1000])
+@pytest.mark.parametrize("event", EVENTS)
+def test_any_grouping_is_bit_identical(group, event):
+    samples = list(range(300, 390))
+    normal, uniform = draws(samples, 2, event)
+    parts = [draws(samples[start : start + group], 2, event) for start in range(0, len(samples), group)]
+    assert torch.equal(normal, torch.cat([part[0] for part in parts]))
+    assert torch.equal(uniform, torch.cat([part[1] for part in parts]))
+
+
+def test_any_order_is_bit_identical():
+    samples = np.random.default_rng(0).permutation(50)
+    normal, uniform = draws(range(50))
+    shuffled_normal, shuffled_uniform = draws(samples)
+    assert torch.equal(shuffled_normal, normal[samples])
+    assert torch.equal(shuffled_uniform, uniform[samples])
+
+
+def test_any_subset_is_bit_identical():
+    normal, uniform = draws(range(50))
+    chosen = [49, 3, 3, 17]
+    assert torch.equal(draws(chosen)[0], normal[chosen])
+    assert torch.equal(draws(chosen)[1], uniform[chosen])
+
+
+def test_more_repeats_keep_the_first_ones():
+    few, many = draws(range(6), 2), draws(range(6), 5)
+    for part, whole in zip(few, many, strict=True):
+        assert torch.equal(part.reshape(6, 2, *part.shape[1:]), whole.reshape(6, 5, *whole.shape[1:])[:, :2])
+
+
+def test_index_types_do_not_matter():
+    assert torch.equal(draws([4, 9])[0], draws(np.array([4, 9], dtype=np.int32))[0])
+
+
+def test_float64_is_the_float32_draw():
+    single, double = draws(range(9)), draws(range(9), dtype=torch.float64)
+    assert double[0].dtype == torch.float64
+    assert torch.equal(single[0].double(), double[0])
+    assert torch.equal(single[1], double[1])
+    assert single[1].dtype == torch.float64
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_shapes(event):
+    step = KeyedNoise(0, [1, 2, 3], 2, event).draw()
+    assert step.normal.shape == (6, *event)
+    assert step.uniform.shape == (6,)
+    assert step.second is None
+
+
+def test_nothing_global_is_touched_or_read():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = draws(range(4))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(draws(range(4))[0], first[0])
+
+
+def test_a_drawn_step_is_not_overwritten_by_the_next():
+    noise = KeyedNoise(0, range(4), 1, (5,))
+    first = noise.draw()
+    kept = first.normal.clone(), first.uniform.clone()
+    noise.draw()
+    assert torch.equal(first.normal, kept[0])
+    assert torch.equal(first.uniform, kept[1])
+
+
+def test_every_key_is_its_own_draw():
+    """Seeds, samples, repeats and steps: no two of the draws are the same."""
+    normal = torch.stack([draws(range(40), 5, (4,), seed)[0] for seed in (0, 1, 2**40)])
+    uniform = torch.stack([draws(range(40), 5, (4,), seed)[1] for seed in (0, 1, 2**40)])
+    for values in (normal[..., 0], uniform):
+        assert len(values.unique()) >= values.numel() - 2  # float32 normals may meet by chance once
+    assert len(torch.unique(normal.reshape(-1, 4), dim=0)) == normal.numel() // 4
+
+
+def test_a_sample_is_not_a_repeat():
+    normal = draws(range(8), 8, (4,))[0].reshape(8, 8, -1)
+    assert all(not torch.equal(normal[a, b], normal[b, a]) for a in range(8) for b in range(a))
+
+
+@pytest.mark.parametrize("event", [(5,), (64,)])
+def test_normals_are_standard_normal(event):
+    values = draws(range(600), 1, event, seed=3)[0].double().flatten().numpy()
+    assert scipy.stats.kstest(values, "norm").pvalue > 1e-3
+    n = len(values)
+    assert abs(values.mean()) < 4 / np.sqrt(n)
+    assert abs(values.var() - 1) < 4 * np.sqrt(2 / n)
+    assert abs((values**4).mean() - 3) < 4 * np.sqrt(96 / n)
+
+
+def test_uniforms_are_uniform():
+    values = draws(range(4000), 1, (1,), seed=4)[1].flatten().numpy()
+    assert scipy.stats.kstest(values, "uniform").pvalue > 1e-3
+    assert values.min() >= 0
+    assert values.max() < 1
+
+
+@pytest.mark.parametrize("axis", ["sample", "repeat", "step", "feature"])
+@pytest.mark.parametrize("lag", [1, 2])
+def test_neighbouring_keys_are_uncorrelated(axis, lag):
+    normal = draws(range(120), 4, (16,), seed=5)[0].double().reshape(120, 4, STEPS, 16)
+    along = ["sample", "repeat", "step", "feature"].index(axis)
+    length = normal.shape[along] - lag
+    products = normal.narrow(along, 0, length) * normal.narrow(along, lag, length)
+    assert abs(float(products.mean())) < 4 / np.sqrt(products.numel())
+    squares = (normal.narrow(along, 0, length) ** 2 - 1) * (normal.narrow(along, lag, length) ** 2 - 1)
+    assert abs(float(squares.mean())) < 4 * 2 / np.sqrt(squares.numel())
+
+
+def test_normals_and_uniforms_are_uncorrelated():
+    normal, uniform = draws(range(3000), 1, (2,), seed=6)
+    products = normal.double() * ((uniform - 0.5) * np.sqrt(12)).unsqueeze(2)
+    assert abs(float(products.mean())) < 4 / np.sqrt(products.numel())
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(ValueError, match="negative"):
+        KeyedNoise(-1, [0], 1, (2,))
