@@ -104,7 +104,7 @@ def forward_autocorrelation(process: Process, times: ArrayLike) -> Array:
     >>> forward_autocorrelation(Cosine(), [0.0]).tolist()
     [1.0]
     """
-    return process.alpha(torch.as_tensor(np.asarray(times, dtype=np.float64))).numpy()
+    return process.alpha(torch.tensor(np.asarray(times, dtype=np.float64))).numpy()
 
 
 def path_autocorrelation(eigenvalues: ArrayLike, process: Process, turn_time: float, times: ArrayLike) -> Array:
@@ -136,7 +136,7 @@ def path_autocorrelation(eigenvalues: ArrayLike, process: Process, turn_time: fl
     [0.6875, 1.0]
     """
     values = np.asarray(eigenvalues, dtype=np.float64)
-    s = torch.as_tensor(np.asarray(times, dtype=np.float64))
+    s = torch.tensor(np.asarray(times, dtype=np.float64))
     alpha, variance = process.alpha(s).numpy()[..., None], process.noise_to_signal(s).numpy()[..., None] ** 2
     turned = float(process.noise_to_signal(turn_time)) ** 2
     covariance = values / (values + turned) * alpha * (values + variance)

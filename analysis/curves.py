@@ -93,7 +93,7 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
     Returns
     -------
     Dataset
-        The root group of the archive but for the table itself: see DESIGN in the documentation.
+        The root group of the archive but for the table itself: see docs/design.md.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Numerical analysis of U-Turn diffusion. Is the score affine, when is a sample forgotten, when does its class change?
+"""Numerical analysis of U-Turn diffusion: affine scores, memorization and speciation.
 
 Everything public hangs on this name (``import gaussian_test as gt``). Nothing heavy is imported before it is used:
 ``import gaussian_test`` loads neither torch nor xarray.

@@ -34,7 +34,9 @@ BY_SCORE_AND_TIME = (
     *(f"memorized_share{band}" for band in BANDS),
     *(f"class_retention{band}" for band in BANDS),
 )
-TIMES = tuple(f"{name}_time{suffix}" for name in ("memorization", "speciation", "affine") for suffix in ("", *BANDS[2:], "_predicted"))
+TIMES = tuple(
+    f"{name}_time{suffix}" for name in ("memorization", "speciation", "affine") for suffix in ("", *BANDS[2:], "_predicted")
+)
 TABLE = dict.fromkeys(BY_SCORE_AND_TIME, ("score", "turn_time"))
 TABLE |= dict.fromkeys(TIMES, ("score",))
 TABLE |= dict.fromkeys(("sample_autocorrelation", "nearest_sample", "label_after"), ("score", "turn_time", "sample", "repeat"))
@@ -184,7 +186,9 @@ def test_the_digests_follow_data_and_scores(tiny):
     relabelled = truth.copy(deep=True)
     relabelled["label"][0] = (int(truth["label"][0]) + 1) % 10
     settings = tiny(samples=4, keep={"pictures": 0})
-    first, again, changed, labels = (gt.run(settings, truth=t, progress=False).attrs for t in (truth, truth.copy(), other, relabelled))
+    first, again, changed, labels = (
+        gt.run(settings, truth=t, progress=False).attrs for t in (truth, truth.copy(), other, relabelled)
+    )
     assert re.fullmatch("[0-9a-f]{64}", first["data_digest"])
     assert set(json.loads(first["score_digest"])) == {"empirical", "gaussian"}
     assert (first["data_digest"], first["score_digest"]) == (again["data_digest"], again["score_digest"])

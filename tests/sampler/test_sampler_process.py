@@ -31,11 +31,8 @@ def test_ratio_is_sigma_over_alpha(process):
         )
 
 
-@pytest.mark.parametrize("level", [0.011, *LEVELS, 150.0])
+@pytest.mark.parametrize("level", [0.011, *LEVELS, 79.0])
 def test_time_inverts_the_ratio(process, level):
-    if level > float(process.noise_to_signal(process.time_max)):
-        assert isinstance(process, VarianceExploding)  # the only one that ends below 150
-        return
     t = process.time(level)
     assert t.ndim == 0
     assert t.dtype == torch.float64
@@ -281,7 +278,10 @@ def test_constant_rate_vp_is_ornstein_uhlenbeck():
 @pytest.mark.parametrize(
     "make",
     [
-        *(lambda low=low, high=high: VarianceExploding(low, high) for low, high in [(0, 1), (-1, 1), (2, 1), (1, 1), (1, math.inf)]),
+        *(
+            lambda low=low, high=high: VarianceExploding(low, high)
+            for low, high in [(0, 1), (-1, 1), (2, 1), (1, 1), (1, math.inf)]
+        ),
         lambda: VarianceExploding(math.nan, 1),
         lambda: VarianceExploding(1, math.nan),
         *(lambda kind=kind: kind(0.5, 0.4) for kind in (OrnsteinUhlenbeck, Cosine, Rectified)),

@@ -1,5 +1,7 @@
 """Closed forms against dense linear algebra, orders of convergence of every kernel, and exactness where theory promises it."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from gaussian_test.sampler import (
     Cosine,
     EDMStochastic,
     ExactReversal,
+    Noise,
     OrnsteinUhlenbeck,
     ProbabilityFlow,
     Rectified,
@@ -44,7 +47,7 @@ def test_closed_form_equals_dense_matrices():
 
 
 def _grid(process, steps):
-    """Time-uniform grids from the turn to a small time, so that the step size is what an order is about; the rest to 0 is shared."""
+    """Return a time-uniform grid from the turn to a small time, and 0."""
     top = float(process.time(TURN))
     low = float(process.time(0.05))
     return np.append(np.linspace(top, low, steps + 1), 0.0)
@@ -69,9 +72,7 @@ def _factor_at(process, kernel, grid):
     """Return the factor of x0 in the state at the end of a grid that stops above 0."""
     score = GaussianScore.from_moments(np.zeros(4), spectrum=SPECTRUM, process=process, dtype=torch.float64)
     factor = np.full(4, float(process.alpha(grid[0])))
-    from gaussian_test.sampler import Noise
-
-    for t, s in zip(grid, grid[1:], strict=False):
+    for t, s in pairwise(grid):
         noise = Noise(torch.zeros(1, 4, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
         factor = factor * kernel.step(score, torch.ones(1, 4, dtype=torch.float64), float(t), float(s), noise)[0].numpy()
     return factor
@@ -108,11 +109,9 @@ def test_order_of_the_exponential_integrator():
 
 
 def test_exponential_integrator_is_exact_in_its_linear_part():
-    """Without data variance the score is -x/sigma^2; held fixed over a step in OU it moves x by -2(e^h - 1) x/sigma_t^2 on e^h x."""
+    """Without data variance the score is -x/sigma^2; held over a step of OU it adds -2(e^h - 1) x/sigma_t^2 to e^h x."""
     process = OrnsteinUhlenbeck()
     score = GaussianScore.from_moments([0.0], spectrum=[0.0], process=process, dtype=torch.float64)
-    from gaussian_test.sampler import Noise
-
     t, s = 1.3, 0.4
     zero = Noise(torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
     moved = ReverseSDE("exponential").step(score, torch.ones(1, 1, dtype=torch.float64), t, s, zero)

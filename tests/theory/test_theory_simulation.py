@@ -26,7 +26,7 @@ SAMPLES = 6000
 
 
 def _centered_samples(rng, spectrum):
-    """Draw skewed, non-Gaussian samples whose mean and covariance are exactly 0 and diag(spectrum): the map is affine, the law holds."""
+    """Draw skewed samples whose mean and covariance are exactly 0 and diag(spectrum): the map is affine, so the law holds."""
     x = rng.exponential(size=(SAMPLES, len(spectrum)))
     x -= x.mean(0)
     whiten = np.linalg.inv(np.linalg.cholesky(x.T @ x / len(x)))
@@ -68,7 +68,7 @@ def test_simulation_follows_the_discrete_law_at_16_steps(process, kernel):
     errors = products.std(1) / np.sqrt(SAMPLES) + 1e-12
     assert np.abs(products.mean(1) - factor * SPECTRUM)[:, :4].max() > 0  # a simulation, not the formula again
     np.testing.assert_array_less(np.abs(products.mean(1) - factor * SPECTRUM) / errors, 4)
-    squares = (ends - factor[:, None] * 0) ** 2
+    squares = ends**2
     errors = squares.std(1) / np.sqrt(SAMPLES) + 1e-12
     np.testing.assert_array_less(np.abs(squares.mean(1) - variance) / errors, 4)
     total = products.sum(2) / SPECTRUM.sum()
@@ -109,7 +109,7 @@ def test_class_retention_of_two_gaussians(features):
 
 
 def test_mmse_of_two_gaussians():
-    r"""THEORY section 4: the mmse of two symmetric Gaussians, by one evaluation and by the exchangeable pair (half the squared jump)."""
+    r"""The mmse of two symmetric Gaussians in closed form, by one evaluation and by the pair (half the squared jump)."""
     features, variance, nu, samples = 6, 0.3, 1.1, 40000
     m = np.full(features, 0.8)
     strength = (m**2).sum() / (variance + nu**2)

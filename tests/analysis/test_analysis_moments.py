@@ -1,0 +1,220 @@
+"""Moments: one streaming pass against numpy and scikit-learn, merging in any order, the Gram route, digits that float32 loses."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.covariance import OAS, LedoitWolf
+from sklearn.utils.estimator_checks import check_estimator
+
+import gaussian_test as gt
+from gaussian_test.analysis import (
+    GaussianScore,
+    RunningMoments,
+    StreamingCovariance,
+    class_moments,
+    fit_moments,
+    third_cumulant_norm,
+)
+from gaussian_test.analysis import moments as module
+
+
+def _data(n, d, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) + rng.normal(size=d)
+
+
+@pytest.mark.parametrize("shape", [(50, 1), (2, 1), (40, 7), (7, 7), (8, 7), (5, 40), (2, 9)])
+def test_moments_equal_numpy(shape):
+    """Mean, covariance and spectrum, also with fewer samples than features (Gram route) and with one feature."""
+    x = _data(*shape)
+    moments = fit_moments(x)
+    covariance = np.atleast_2d(np.cov(x.T, bias=True))
+    np.testing.assert_allclose(moments.mean, x.mean(0), atol=1e-12)
+    np.testing.assert_allclose(moments.covariance(), covariance, atol=1e-10 * covariance.max())
+    expected = np.sort(np.linalg.eigvalsh(covariance))[::-1]
+    np.testing.assert_allclose(moments.eigenvalues, expected[: len(moments.eigenvalues)], atol=1e-10 * expected[0])
+    assert (expected[len(moments.eigenvalues) :] < 1e-10 * expected[0]).all()
+    assert len(moments.eigenvalues) <= min(shape[1], max(shape[0] - 1, shape[1] if shape[0] > shape[1] else 0))
+    overlap = moments.eigenvectors.T @ moments.eigenvectors
+    np.testing.assert_allclose(overlap, np.eye(len(overlap)), atol=1e-9)
+
+
+def test_duplicates_and_constant_features_take_modes_away_but_no_digits():
+    x = np.repeat(_data(6, 4), 3, axis=0)[:, [0, 1, 2, 3, 3]]
+    x = np.hstack([x, np.full((18, 20), 0.25)])
+    moments = fit_moments(x)  # 18 samples of 25 features: Gram route of rank 4
+    assert len(moments.eigenvalues) == 4
+    np.testing.assert_allclose(moments.covariance(), np.cov(x.T, bias=True), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "kind", [np.asarray, torch.from_numpy, lambda x: xr.DataArray(x, dims=("sample", "channel", "row", "column"))]
+)
+def test_any_array_gives_the_same_moments(kind):
+    x = _data(30, 12).reshape(30, 1, 3, 4)
+    moments = fit_moments(kind(x))
+    assert moments.event_shape == (1, 3, 4)
+    np.testing.assert_allclose(moments.covariance(), np.cov(x.reshape(30, 12).T, bias=True), atol=1e-12)
+
+
+def test_a_dask_array_gives_the_same_moments():
+    dask_array = pytest.importorskip("dask.array", reason="dask is an optional extra")
+    x = _data(100, 5)
+    np.testing.assert_allclose(
+        fit_moments(dask_array.from_array(x, chunks=(17, 5))).covariance(), np.cov(x.T, bias=True), atol=1e-12
+    )
+
+
+def test_chunk_size_does_not_matter(monkeypatch):
+    x = _data(100, 6)
+    whole = fit_moments(x).covariance()
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 7 * 6)
+    np.testing.assert_allclose(fit_moments(x).covariance(), whole, rtol=1e-12, atol=1e-13)
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrays(np.float64, st.tuples(st.integers(3, 30), st.just(3)), elements=st.floats(-1e3, 1e3)), st.data())
+def test_merging_is_associative_and_complete(x, data):
+    """Any cut into chunks, merged in any tree, sums up to the covariance of the whole."""
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(x)), max_size=4)))
+    pieces = []
+    for chunk in np.split(x, cuts):
+        piece = RunningMoments(3)
+        piece.update(chunk)
+        pieces.append(piece)
+    while len(pieces) > 1:
+        first = pieces.pop(data.draw(st.integers(0, len(pieces) - 1)))
+        pieces[data.draw(st.integers(0, len(pieces) - 1))].merge(first)
+    scale = max(1.0, np.abs(x).max()) ** 2
+    assert pieces[0].count == len(x)
+    np.testing.assert_allclose(pieces[0].mean, x.mean(0), atol=1e-11 * scale)
+    np.testing.assert_allclose(pieces[0].covariance(), np.cov(x.T, bias=True), atol=1e-11 * scale)
+
+
+def test_small_eigenvalues_survive_a_large_mean_and_a_large_mode():
+    """float32 samples, spectrum over nine decades on an offset: the sums are float64, so the smallest is right to 1e-6."""
+    rng = np.random.default_rng(1)
+    scales = np.array([1.0, 1e-2, 3e-5])
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    x = ((rng.normal(size=(20000, 3)) * scales) @ rotation).astype(np.float32)
+    exact = np.linalg.eigvalsh(np.cov(x.astype(np.float64).T, bias=True))[::-1]
+    np.testing.assert_allclose(fit_moments(x).eigenvalues, exact, rtol=1e-6)
+    shifted = x.astype(np.float64) + 1000.0
+    np.testing.assert_allclose(fit_moments(shifted).eigenvalues[:2], exact[:2], rtol=1e-6)
+    in_float32 = np.linalg.eigvalsh(np.asarray(x.T @ x / len(x) - np.outer(x.mean(0), x.mean(0)), np.float32))[::-1]
+    assert abs(in_float32[2] / exact[2] - 1) > 1e-3  # what would be lost
+
+
+@pytest.mark.parametrize("rule", ["ledoit_wolf", "oas"])
+def test_shrinkage_is_scikit_learns(rule):
+    x = _data(40, 6)
+    reference = {"ledoit_wolf": LedoitWolf, "oas": OAS}[rule](store_precision=False).fit(x)
+    np.testing.assert_allclose(fit_moments(x, rule).covariance(), reference.covariance_, rtol=1e-8)
+    np.testing.assert_allclose(StreamingCovariance(rule).fit(x).covariance_, reference.covariance_, rtol=1e-8)
+
+
+def test_shrinkage_keeps_trace_and_eigenvectors():
+    x = _data(40, 6)
+    plain, shrunk = fit_moments(x), fit_moments(x, 0.3)
+    assert shrunk.trace == pytest.approx(plain.trace, rel=1e-12)
+    np.testing.assert_allclose(shrunk.eigenvalues, 0.7 * plain.eigenvalues + 0.3 * plain.trace / 6, rtol=1e-10)
+
+
+def test_estimator_passes_scikit_learns_checks():
+    records = check_estimator(StreamingCovariance(), on_fail=None, on_skip=None)
+    failed = [record["check_name"] for record in records if record["status"] == "failed"]
+    assert len(records) > 20
+    assert failed == []
+
+
+def test_partial_fit_equals_fit():
+    x = _data(60, 4)
+    estimator = StreamingCovariance(0.1)
+    for chunk in np.array_split(x, 7):
+        estimator.partial_fit(chunk)
+    whole = StreamingCovariance(0.1).fit(x)
+    np.testing.assert_allclose(estimator.covariance_, whole.covariance_, rtol=1e-10)
+    np.testing.assert_allclose(whole.moments().covariance(), whole.covariance_, rtol=1e-9)
+    assert estimator.n_samples_seen_ == 60
+
+
+def test_class_moments_are_those_of_the_members():
+    x, labels = _data(30, 3), np.arange(30) % 3
+    for label, (size, moments) in enumerate(class_moments(x, labels)):
+        assert size == 10
+        np.testing.assert_allclose(moments.covariance(), np.cov(x[labels == label].T, bias=True), atol=1e-12)
+
+
+def test_third_cumulant_norm_is_the_tensors():
+    x = np.random.default_rng(3).exponential(size=(50, 4)) ** 2
+    centred = x - x.mean(0)
+    tensor = np.einsum("ni,nj,nk->ijk", centred, centred, centred) / 50
+    assert third_cumulant_norm(x, x.mean(0)) == pytest.approx((tensor**2).sum(), rel=1e-10)
+    assert third_cumulant_norm(np.vstack([x, 2 * x.mean(0) - x]), x.mean(0)) == pytest.approx(0, abs=1e-9 * (tensor**2).sum())
+
+
+def test_third_cumulant_of_a_subset_estimates_that_of_all():
+    x = np.random.default_rng(3).exponential(size=(3000, 4))
+    whole = third_cumulant_norm(x, x.mean(0))
+    some = [third_cumulant_norm(x, x.mean(0), limit=500, seed=seed) for seed in range(40)]
+    assert np.std(some) > 0
+    assert abs(np.mean(some) - whole) < 4 * np.std(some) / np.sqrt(40)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((1, 3)), "no covariance"),
+        (np.zeros(5), "no covariance"),
+        (np.ones((5, 3)), "all the same"),
+        (np.ones((5, 30)), "all the same"),
+        (np.array([[1.0, np.nan], [0.0, 1.0], [2.0, 1.0]]), "NaN or infinite"),
+        (np.full((3, 8), np.inf), "NaN or infinite"),
+    ],
+)
+def test_unusable_samples_are_refused(x, message):
+    with np.errstate(invalid="ignore"), pytest.raises(ValueError, match=message):
+        fit_moments(x)
+
+
+@pytest.mark.parametrize("shrinkage", ["ledoit", 1.5, -0.1])
+def test_unknown_shrinkage_is_refused(shrinkage):
+    with pytest.raises(ValueError, match="shrinkage"):
+        fit_moments(_data(9, 3), shrinkage)
+
+
+def test_moments_of_the_digits_make_the_same_score_by_three_roads():
+    """fit, from_moments(Moments) and from_moments(mean, covariance) are one score."""
+    truth = gt.data.load("digits")
+    moments = fit_moments(truth.x)
+    scores = [
+        GaussianScore.fit(truth.x, dtype=torch.float64),
+        GaussianScore.from_moments(moments, dtype=torch.float64),
+        GaussianScore.from_moments(moments.mean, moments.covariance(), dtype=torch.float64),
+    ]
+    x = torch.from_numpy(truth.x.values[:5]).double() * 2
+    first, *others = (score.denoise(x, 0.7) for score in scores)
+    for other in others:
+        torch.testing.assert_close(other, first, rtol=1e-9, atol=1e-9)
+
+
+def test_denoiser_equals_the_dense_formula_and_the_best_affine_fit():
+    """D_G = mu + Sigma(Sigma + nu^2)^-1 (x - mu), which is also what least squares finds on noised samples (4 standard errors)."""
+    rng = np.random.default_rng(5)
+    x = rng.exponential(size=(4000, 3)) @ rng.normal(size=(3, 3))
+    nu = 0.8
+    score = GaussianScore.fit(x, dtype=torch.float64)
+    sigma = np.cov(x.T, bias=True)
+    gain = sigma @ np.linalg.inv(sigma + nu**2 * np.eye(3))
+    noisy = x + nu * rng.normal(size=x.shape)
+    dense = x.mean(0) + (noisy - x.mean(0)) @ gain.T
+    np.testing.assert_allclose(score.denoise(torch.from_numpy(noisy), nu).numpy(), dense, rtol=1e-10)
+    design = np.hstack([noisy, np.ones((4000, 1))])
+    fitted, *_ = np.linalg.lstsq(design, x, rcond=None)
+    residual = x - design @ fitted
+    errors = np.sqrt(np.outer(np.diag(np.linalg.inv(design.T @ design)), residual.var(0)))
+    np.testing.assert_array_less(np.abs(fitted[:3] - gain.T), 4 * errors[:3])

@@ -1,0 +1,215 @@
+"""Bands, tests, control variates and times: their laws, on problems whose truth is known."""
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import binomtest, kstest, norm
+
+from gaussian_test.analysis import (
+    ClusterBootstrap,
+    affine_time,
+    autocorrelation_exact,
+    controlled,
+    falls_through,
+    predicted_affine,
+    predicted_memorization,
+    share_time,
+)
+
+POINTS = 12
+
+
+def _curves(rng, samples, correlation=0.9):
+    """Draw correlated curves of standard normals: one per sample."""
+    covariance = correlation ** np.abs(np.subtract.outer(np.arange(POINTS), np.arange(POINTS)))
+    return rng.multivariate_normal(np.zeros(POINTS), covariance, size=samples)
+
+
+def test_simultaneous_band_covers_whole_curves():
+    """At a nominal 95 %, 400 bands over 12 correlated points cover the whole truth 90 to 99 % of the time; pointwise do not."""
+    rng = np.random.default_rng(0)
+    covered, pointwise = 0, 0
+    for seed in range(400):
+        band = ClusterBootstrap(150, 400, 0.95, seed).band(_curves(rng, 150))
+        covered += bool(((band.low <= 0) & (band.high >= 0)).all())
+        pointwise += bool((np.abs(band.estimate) <= 1.96 * band.standard_error).all())
+    assert 360 <= covered <= 396
+    assert pointwise < 340
+
+
+def test_pvalues_are_uniform_for_the_whole_family():
+    """The smallest p-value over the curve is uniform when the curve is zero (Kolmogorov-Smirnov at 1e-3)."""
+    rng = np.random.default_rng(1)
+    smallest = [ClusterBootstrap(200, 400, 0.95, seed).band(_curves(rng, 200)).pvalue.min() for seed in range(300)]
+    assert kstest(smallest, "uniform").pvalue > 1e-3
+
+
+def test_pvalue_is_small_where_the_curve_is_not_zero():
+    rng = np.random.default_rng(2)
+    y = _curves(rng, 400)
+    y[:, 3] += 0.5
+    band = ClusterBootstrap(400, 999, 0.95, 0).band(y)
+    assert band.pvalue[3] == pytest.approx(1 / 1000)
+    assert band.pvalue[11] > 0.05
+
+
+def test_standard_error_is_that_of_the_mean_over_clusters():
+    """Repeats of a cluster add nothing where they agree: the error is that of the clusters, and the resamples show the same."""
+    y = np.random.default_rng(3).normal(size=(500, 1))
+    band = ClusterBootstrap(500, 4000, 0.95, 0).band(y)
+    assert band.standard_error[0] == pytest.approx(y.std(ddof=1) / np.sqrt(500), rel=1e-12)
+    assert band.replicates.std() == pytest.approx(band.standard_error[0], rel=4 / np.sqrt(2 * 4000))
+
+
+def test_one_point_band_is_the_normal_interval():
+    y = np.random.default_rng(3).normal(size=(2000, 1))
+    band = ClusterBootstrap(2000, 20000, 0.95, 0).band(y)
+    assert band.high[0] - band.estimate[0] == pytest.approx(1.96 * band.standard_error[0], rel=0.03)
+
+
+def test_offset_moves_the_band_and_not_its_width():
+    y = _curves(np.random.default_rng(4), 100)
+    plain, moved = ClusterBootstrap(100).band(y), ClusterBootstrap(100).band(y, np.arange(POINTS))
+    np.testing.assert_allclose(moved.estimate, plain.estimate - np.arange(POINTS), atol=1e-12)
+    np.testing.assert_allclose(moved.high - moved.low, plain.high - plain.low, atol=1e-12)
+    np.testing.assert_allclose(moved.replicates.mean(0), plain.replicates.mean(0) - np.arange(POINTS), atol=1e-12)
+
+
+def test_where_all_samples_agree_the_interval_is_binomial():
+    y = np.ones((80, 4))
+    y[:40, 3] = 0
+    band = ClusterBootstrap(80, 500, 0.95, 0).share_band(y)
+    expected = binomtest(80, 80).proportion_ci(1 - 0.05 / 4, method="exact")
+    np.testing.assert_allclose(band.low[:3], expected.low)
+    assert band.low[3] > 0.3
+    assert (band.high <= 1).all()
+    assert ClusterBootstrap(80, 500, 0.95, 0).share_band(np.zeros((80, 1))).high[0] == pytest.approx(
+        1 - 0.025 ** (1 / 80), rel=1e-9
+    )
+
+
+def test_control_variate_keeps_the_mean_and_takes_off_the_correlated_variance():
+    """Over 300 repetitions: unbiased within 4 standard errors, variance down by 1 - rho^2."""
+    rng = np.random.default_rng(5)
+    plain, better = [], []
+    for _ in range(300):
+        k = rng.normal(size=(200, 1)) + 1.0
+        y = 0.9 * k + np.sqrt(1 - 0.81) * rng.normal(size=(200, 1)) + 2.0
+        plain.append(y.mean())
+        better.append(controlled(y, k, [1.0]).mean())
+    assert abs(np.mean(better) - 2.9) < 4 * np.std(better) / np.sqrt(300)
+    ratio = np.var(better) / np.var(plain)
+    assert ratio == pytest.approx(0.19, rel=4 * np.sqrt(4 / 300))
+
+
+def test_control_that_does_not_vary_changes_nothing():
+    y = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(controlled(y, np.ones((3, 2)), [1.0, 1.0]), y)
+
+
+@pytest.mark.parametrize(("clusters", "resamples", "confidence"), [(1, 10, 0.9), (5, 0, 0.9), (5, 10, 1.0), (5, 10, 0.0)])
+def test_bootstrap_settings_are_refused(clusters, resamples, confidence):
+    with pytest.raises(ValueError, match=r"give|start from"):
+        ClusterBootstrap(clusters, resamples, confidence)
+
+
+def test_crossing_is_found_where_a_known_curve_crosses():
+    """A logistic curve in log(nu): interpolation finds its middle to the square of the spacing."""
+    errors = []
+    for count in (10, 20, 40):
+        nu = np.geomspace(0.1, 30, count)
+        errors.append(abs(np.log(falls_through(nu, 1 / (1 + (nu / 1.7) ** 3), 0.4) / (1.7 * 1.5 ** (1 / 3)))))
+    assert errors[0] < 0.05
+    assert errors[2] < errors[0] / 4
+
+
+def test_noise_on_a_flat_part_is_no_crossing():
+    """A wiggle through the level that isotonic regression averages out does not move the crossing to the wiggle."""
+    nu = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    assert 8 < falls_through(nu, [0.9, 0.45, 0.8, 0.7, 0.0], 0.5) < 16
+
+
+def test_undefined_times_have_reasons():
+    nu = [1.0, 2.0, 4.0]
+    below = share_time(nu, [0.4, 0.3, 0.2], [[0.4, 0.3, 0.2]], 0.5, 0.95)
+    above = share_time(nu, [1.0, 0.9, 0.8], [[1.0, 0.9, 0.8]], 0.5, 0.95)
+    assert np.isnan([below.estimate, below.low, below.high, above.estimate]).all()
+    assert "below 0.5 already at the smallest" in below.reason
+    assert "above 0.5 up to the largest" in above.reason
+
+
+def test_interval_of_a_time_covers_the_truth():
+    """Retention of a known logistic curve, 300 samples with a random location each: 200 intervals, 90 to 99 % cover."""
+    rng = np.random.default_rng(6)
+    nu = np.geomspace(0.2, 10, 16)
+    truth = 1.3
+    covered = 0
+    for seed in range(200):
+        place = np.log(truth) + 0.5 * rng.logistic(size=(300, 1))
+        y = (np.log(nu) < place).astype(float)
+        band = ClusterBootstrap(300, 300, 0.95, seed).share_band(y)
+        crossing = share_time(nu, band.estimate, band.replicates, 0.5, 0.95)
+        covered += crossing.low <= truth <= crossing.high
+    assert 180 <= covered <= 198
+
+
+def test_affine_time_brackets_the_crossing_of_a_known_gap():
+    nu = np.geomspace(0.5, 20, 80)
+    gap = 0.5 * nu**-4.0
+    crossing = affine_time(nu, gap, gap - 0.004, gap + 0.004, 0.02, np.full(80, 0.001))
+    assert crossing.estimate == pytest.approx(25**0.25, rel=5e-3)
+    assert crossing.low == pytest.approx((0.5 / 0.024) ** 0.25, rel=5e-3)
+    assert crossing.high == pytest.approx((0.5 / 0.016) ** 0.25, rel=5e-3)
+
+
+def test_affine_time_counts_both_signs_and_the_last_crossing():
+    nu = np.array([1.0, 2.0, 4.0, 8.0])
+    gap = np.array([0.001, -0.1, 0.001, 0.001])
+    crossing = affine_time(nu, gap, gap - 0.002, gap + 0.002, 0.02, np.full(4, 0.001))
+    assert 2 < crossing.low < crossing.estimate < crossing.high < 4
+
+
+@pytest.mark.parametrize(
+    ("gap", "width", "reason"),
+    [
+        (np.array([0.1, 0.05]), 0.001, "not within 0.02 with confidence at the largest"),
+        (np.array([0.1, 0.001]), 0.05, "not within 0.02 with confidence at the largest"),
+        (np.array([0.01, 0.001]), 0.001, "within 0.02 at every turn time"),
+    ],
+)
+def test_undefined_affine_times_have_reasons(gap, width, reason):
+    crossing = affine_time([1.0, 2.0], gap, gap - width, gap + width, 0.02, [0.001, 0.001])
+    assert np.isnan(crossing.estimate)
+    assert reason in crossing.reason
+
+
+def test_predicted_memorization_solves_its_equation():
+    for values, count in (([9.0, 1.0, 0.0], 50), (np.geomspace(100, 1e-6, 3000), 10000), ([2.0], 2)):
+        nu = predicted_memorization(values, count)
+        assert np.log1p(np.asarray(values) / nu**2).sum() / 2 == pytest.approx(np.log(count), rel=1e-10)
+
+
+def test_predicted_affine_time_is_right_for_a_skewed_mixture():
+    """In one dimension the gap is E|D - D_G|^2/variance by quadrature: at large noise it meets the tolerance where predicted."""
+    weights, means, variance = np.array([0.2, 0.8]), np.array([2.0, -0.5]), 0.1
+    total = variance + (weights * means**2).sum()
+    third = (weights * (means**3 + 3 * means * variance)).sum()
+    tolerance = 1e-7
+    nu = predicted_affine(third**2, total, tolerance)
+
+    def integrand(x):
+        density = weights * norm.pdf(x, means, np.sqrt(variance + nu**2))
+        component = means + variance / (variance + nu**2) * (x - means)
+        exact = (density * component).sum() / density.sum()
+        return density.sum() * (exact - total / (total + nu**2) * x) ** 2
+
+    gap = quad(integrand, -12 * nu, 12 * nu, limit=500, epsabs=1e-16)[0] / total
+    assert gap == pytest.approx(tolerance, rel=0.05)
+
+
+def test_closed_form_is_monotone_and_bounded():
+    nu = np.geomspace(1e-3, 1e3, 50)
+    curve = autocorrelation_exact([5.0, 0.1, 0.0], nu)
+    assert (np.diff(curve) < 0).all()
+    assert 0 < curve[-1] < curve[0] < 1
+    assert (autocorrelation_exact([5.0, 0.1, 0.0], nu, "ode") > curve).all()

@@ -1,0 +1,190 @@
+"""The empirical score's own laws: draws by inversion, nearest samples, and tiles that change memory but not results."""
+
+import numpy as np
+import pytest
+import torch
+from sampler_zoo import noise_like, normal
+from sklearn.neighbors import NearestNeighbors
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gaussian_test.sampler import EmpiricalScore, Noise, empirical
+
+
+class Largest(TorchDispatchMode):
+    """Records the number of elements of the largest storage that any operation makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        inputs = {arg.untyped_storage().data_ptr() for arg in args if isinstance(arg, torch.Tensor)}
+        for value in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(value, torch.Tensor) and value.untyped_storage().data_ptr() not in inputs:
+                self.numel = max(self.numel, value.numel())
+        return result
+
+
+def weights(samples, x, level, labels=None, label=None):
+    logits = -(x.unsqueeze(1) - samples).square().sum(2) / (2 * level**2)
+    if label is not None:
+        logits = logits.masked_fill(labels != label.unsqueeze(1), -torch.inf)
+    return logits.softmax(1)
+
+
+@pytest.mark.parametrize("count", [1, 5, 32, 33, 200])
+@pytest.mark.parametrize("level", [0.05, 1.0, 100.0])
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_draw_inverts_the_cumulative_weights(count, level, conditional):
+    """In two stages or in one: the sample at which the cumulative weight passes the uniform variable."""
+    samples, x = normal(count, 3), normal(50, 3, seed=1)
+    labels = torch.arange(count) % min(3, count)
+    label = torch.arange(50) % min(3, count) if conditional else None
+    score = EmpiricalScore(samples, labels)
+    noise = noise_like(x, seed=2)
+    cumulative = weights(samples, x, level, labels, label).cumsum(1)
+    expected = torch.searchsorted(cumulative / cumulative[:, -1:], noise.uniform.unsqueeze(1), right=True).squeeze(1)
+    index = score.posterior_index(x, level, noise, label)
+    assert torch.equal(index, expected)
+    torch.testing.assert_close(score.posterior(x, level, noise, label), samples[index])
+    if conditional:
+        assert torch.equal(labels[index], label)
+
+
+def test_a_small_noise_draws_the_nearest_sample():
+    samples, x = normal(300, 3), normal(40, 3, seed=1)
+    score = EmpiricalScore(samples)
+    assert torch.equal(score.posterior_index(x, 1e-5, noise_like(x)), score.nearest_index(x))
+
+
+def test_duplicates_share_their_weight():
+    samples = torch.tensor([[0.0], [0.0], [0.0], [9.0]]).double()
+    count = 999
+    x = torch.zeros(count, 1).double()
+    uniform = (torch.arange(count).double() + 0.5) / count
+    index = EmpiricalScore(samples).posterior_index(x, 0.5, Noise(x, uniform))
+    assert torch.bincount(index, minlength=4).tolist() == [333, 333, 333, 0]
+
+
+SETTINGS = [("TILE_ELEMENTS", 1), ("TILE_ELEMENTS", 64), ("TILE_ELEMENTS", 997), ("MAX_ROWS", 1), ("MAX_ROWS", 7), ("BLOCK", 1), ("BLOCK", 5), ("BLOCK", 1000)]
+
+
+@pytest.mark.parametrize(("setting", "value"), SETTINGS)
+@pytest.mark.parametrize("per_row", [False, True])
+@pytest.mark.parametrize("conditional", [False, True])
+def test_tiles_and_blocks_change_no_result(monkeypatch, setting, value, per_row, conditional):
+    samples, x = normal(131, 4), normal(23, 4, seed=1)
+    samples[17] = samples[90]
+    score = EmpiricalScore(samples, torch.arange(131) // 50)
+    t = torch.linspace(0.1, 3, 23).double() if per_row else 0.6
+    label = torch.arange(23) % 3 if conditional else None
+    noise, prefer = noise_like(x), torch.arange(23)
+
+    def results():
+        return score.denoise(x, t, label), score.posterior_index(x, t, noise, label), score.nearest_index(x, prefer)
+
+    expected = results()
+    monkeypatch.setattr(empirical, setting, value)
+    changed = results()
+    torch.testing.assert_close(changed[0], expected[0], rtol=1e-12, atol=1e-13)
+    assert torch.equal(changed[1], expected[1])
+    assert torch.equal(changed[2], expected[2])
+
+
+@pytest.mark.parametrize("what", ["denoise", "posterior_index", "nearest_index"])
+def test_memory_does_not_grow_with_the_samples(monkeypatch, what):
+    tile, rows, features = 2**11, 8, 4
+    monkeypatch.setattr(empirical, "TILE_ELEMENTS", tile)
+    x = normal(rows, features, seed=1)
+    largest = {}
+    for count in (2**12, 2**14):
+        score, noise = EmpiricalScore(normal(count, features)), noise_like(x)
+        with Largest() as record:
+            {
+                "denoise": lambda: score.denoise(x, 1.0),  # noqa: B023
+                "posterior_index": lambda: score.posterior_index(x, 1.0, noise),  # noqa: B023
+                "nearest_index": lambda: score.nearest_index(x),  # noqa: B023
+            }[what]()
+        largest[count] = record.numel
+        assert record.numel >= tile // 2  # the tile itself was seen
+        allowed = max(tile, rows * count // empirical.BLOCK) if what == "posterior_index" else tile
+        assert record.numel <= allowed
+    if what != "posterior_index":
+        assert largest[2**12] == largest[2**14]
+
+
+@pytest.mark.parametrize(("count", "features"), [(1, 3), (3, 3), (4, 2), (500, 6), (40, 60), (300, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nearest_is_scikit_learns(count, features, dtype):
+    samples, x = normal(count, features, dtype=dtype), 1.5 * normal(60, features, seed=1, dtype=dtype)
+    peer = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(samples.double().numpy())
+    expected = peer.kneighbors(x.double().numpy(), return_distance=False)[:, 0]
+    assert np.array_equal(EmpiricalScore(samples).nearest_index(x).numpy(), expected)
+
+
+def test_nearest_separates_near_duplicates():
+    """Closer than the rounding of a matrix product in float32: the last word is a difference."""
+    samples = normal(4, 50, dtype=torch.float32) + 1
+    samples[1:] = samples[0]
+    samples[1, 0] += 3e-5
+    samples[2, 0] -= 3e-5
+    samples[3, 1] += 3e-5
+    score = EmpiricalScore(samples)
+    assert score.nearest_index(samples).tolist() == [0, 1, 2, 3]
+
+
+def test_every_sample_is_nearest_to_itself():
+    samples = normal(200, 2, 3, dtype=torch.float32)
+    assert torch.equal(EmpiricalScore(samples).nearest_index(samples), torch.arange(200))
+
+
+def test_the_preferred_duplicate_wins_and_only_duplicates():
+    samples = normal(5, 3, dtype=torch.float32).repeat(20, 1)  # twenty copies: more than there are candidates
+    score = EmpiricalScore(samples)
+    prefer = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(score.nearest_index(samples[prefer], prefer), prefer)
+    other = (prefer + 1) % 100  # a copy of another sample: must not win
+    assert torch.equal(score.nearest_index(samples[prefer], other) % 5, prefer % 5)
+
+
+def test_samples_are_not_changed_and_not_kept_in_common():
+    samples = normal(6, 2)
+    before = samples.clone()
+    score = EmpiricalScore(samples)
+    x = normal(3, 2, seed=1)
+    denoised = score.denoise(x, 1.0)
+    assert torch.equal(samples, before)
+    samples += 100
+    assert torch.equal(score.denoise(x, 1.0), denoised)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fit_takes_any_array(dtype):
+    array = normal(7, 2, 2).numpy()
+    frozen = array.copy()
+    frozen.flags.writeable = False
+    x = normal(3, 2, 2, seed=1, dtype=dtype)
+    expected = EmpiricalScore(torch.from_numpy(array).to(dtype)).denoise(x, 1.0)
+    for given in (array, frozen, torch.from_numpy(array), array.tolist(), np.asfortranarray(array)):
+        torch.testing.assert_close(EmpiricalScore.fit(given, dtype=dtype).denoise(x, 1.0), expected)
+
+
+def test_a_shift_of_the_data_shifts_the_result():
+    samples, x = normal(60, 3), normal(9, 3, seed=1)
+    here = EmpiricalScore(samples).denoise(x, 0.5)
+    there = EmpiricalScore(samples + 1000).denoise(x + 1000, 0.5)
+    torch.testing.assert_close(there - 1000, here, rtol=1e-8, atol=1e-8)
+
+
+def test_the_order_of_the_samples_does_not_matter():
+    samples, x = normal(70, 3), normal(9, 3, seed=1)
+    torch.testing.assert_close(EmpiricalScore(samples).denoise(x, 0.5), EmpiricalScore(samples.flip(0)).denoise(x, 0.5))
+
+
+def test_denoised_states_are_in_the_convex_hull():
+    samples, x = normal(30, 1), 5 * normal(50, 1, seed=1)
+    for level in (1e-3, 0.3, 10.0):
+        denoised = EmpiricalScore(samples).denoise(x, level)
+        assert float(denoised.min()) >= float(samples.min()) - 1e-12
+        assert float(denoised.max()) <= float(samples.max()) + 1e-12

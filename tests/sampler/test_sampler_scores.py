@@ -1,0 +1,366 @@
+"""One conformance suite for all exact scores: density, posterior mean, posterior draws, units, precision, module behaviour."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sampler_zoo import PROCESSES, SCORES, Case, noise_like, normal
+from sklearn.mixture import GaussianMixture
+
+from gaussian_test.analysis.gaussian_score import GaussianScore
+from gaussian_test.sampler import EmpiricalScore, GaussianComponents, MixtureScore, Noise, Score, VarianceExploding, eigen_factors
+from gaussian_test.sampler.score import pick
+
+USES = [
+    pytest.param(name, conditional, id=f"{name}{'-conditional' if conditional else ''}")
+    for name, make in SCORES.items()
+    for conditional in make().modes_of_use
+]
+CONDITIONAL = [param.values[0] for param in USES if param.values[1] and SCORES[param.values[0]]().refit]
+LEVELS = [1e-3, 0.2, 1.0, 30.0]
+VE = VarianceExploding(1e-6, 1e4)
+
+
+def states(case: Case, process, t, count=6, conditional=False, dtype=torch.float64):
+    labels = case.labels(count, conditional)
+    x = case.truth.states(process, t, count, labels).reshape(count, *case.event)
+    return x.to(dtype), labels
+
+
+@pytest.mark.parametrize(("name", "conditional"), USES)
+@pytest.mark.parametrize("level", LEVELS)
+def test_denoise_is_the_dense_posterior_mean(name, conditional, level):
+    case = SCORES[name]()
+    x, labels = states(case, VE, level, conditional=conditional)
+    expected = case.truth.rows(case.truth.denoise, x, 1.0, level, labels)
+    # a density of width nu has its digits divided by nu^2 in the logarithm
+    torch.testing.assert_close(case.make(VE, torch.float64).denoise(x, level, labels), expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(("name", "conditional"), USES)
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("level", [0.3, 2.0])
+def test_score_is_the_gradient_of_the_log_density(name, conditional, process, level):
+    case, process = SCORES[name](), PROCESSES[process]()
+    t = process.turn_time_from_noise_to_signal(level)
+    x, labels = states(case, process, t, 3, conditional)
+    expected = case.truth.rows(case.truth.score, x, process.alpha(t), process.sigma(t), labels)
+    torch.testing.assert_close(case.make(process, torch.float64)(x, t, labels), expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "conditional"), USES)
+@pytest.mark.parametrize("process", PROCESSES)
+def test_equal_ratios_denoise_equally(name, conditional, process):
+    case, process = SCORES[name](), PROCESSES[process]()
+    for level in (0.05, 1.0, 20.0):
+        y, labels = states(case, VE, level, conditional=conditional)
+        t = process.time(level)
+        here = case.make(process, torch.float64).denoise(process.alpha(t) * y, t, labels)
+        torch.testing.assert_close(here, case.make(VE, torch.float64).denoise(y, level, labels), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize(("name", "conditional"), USES)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_time_per_row_is_row_by_row(name, conditional, batch):
+    case = SCORES[name]()
+    score = case.make(PROCESSES["cosine"](), torch.float64)
+    t = torch.tensor([0.1, 0.5, 0.05, 0.9], dtype=torch.float64)[:batch]
+    x, labels = normal(batch, *case.event, seed=8), case.labels(batch, conditional)
+    noise = noise_like(x)
+    for call in (score, score.denoise, lambda x, t, label: score.posterior(x, t, rows, label)):
+        rows = noise
+        together = call(x, t, labels)
+        assert together.shape == x.shape
+        for row in range(batch):
+            one = slice(row, row + 1)
+            rows = Noise(noise.normal[one], noise.uniform[one])
+            alone = call(x[one], float(t[row]), None if labels is None else labels[one])
+            torch.testing.assert_close(together[one], alone, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "conditional"), USES)
+@pytest.mark.parametrize("level", [0.1, 1.0, 30.0])
+def test_float32_is_close_to_float64(name, conditional, level):
+    case = SCORES[name]()
+    x, labels = states(case, VE, level, conditional=conditional)
+    single = case.make(VE, torch.float32).denoise(x.float(), level, labels)
+    assert single.dtype == torch.float32
+    double = case.make(VE, torch.float64).denoise(x.float().double(), level, labels)
+    scale = float(case.truth.means.abs().max()) + float(x.abs().max())
+    torch.testing.assert_close(single.double(), double, rtol=0, atol=3e-5 * scale / min(level, 1.0))
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+@pytest.mark.parametrize("level", [0.1, 1.5])
+def test_a_class_is_the_score_fitted_on_it_alone(name, level):
+    case = SCORES[name]()
+    score = case.make(VE, torch.float64)
+    for label in range(case.classes):
+        labels = torch.full((5,), label)
+        x = case.truth.states(VE, level, 5, labels).reshape(5, *case.event)
+        alone = case.refit(label, VE, torch.float64)
+        torch.testing.assert_close(score.denoise(x, level, labels), alone.denoise(x, level), rtol=1e-9, atol=1e-9)
+        noise = noise_like(x)
+        torch.testing.assert_close(score.posterior(x, level, noise, labels), alone.posterior(x, level, noise), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "conditional"), USES)
+@pytest.mark.parametrize(("process", "level"), [("variance_exploding", 0.8), ("cosine", 2.0), ("rectified", 0.3)])
+def test_posterior_draws_have_the_posterior_moments(name, conditional, process, level):
+    """Mean D and covariance (sigma^2/alpha) dD/dx, both from the dense truth, within four standard errors."""
+    case, process, count = SCORES[name](), PROCESSES[process](), 20_000
+    t = process.turn_time_from_noise_to_signal(level)
+    one, labels = states(case, process, t, 1, conditional)
+    alpha, sigma = process.alpha(t), process.sigma(t)
+    label = None if labels is None else int(labels[0])
+
+    def denoise(x):
+        return case.truth.denoise(x, alpha, sigma, label)
+
+    mean = denoise(one.flatten())
+    covariance = torch.autograd.functional.jacobian(denoise, one.flatten()) * sigma**2 / alpha
+    x = one.expand(count, *case.event)
+    score = case.make(process, torch.float64)
+    drawn = score.posterior(x, t, noise_like(x, seed=3), None if labels is None else labels.expand(count))
+    assert drawn.shape == x.shape
+    deviation = drawn.flatten(1) - mean
+    error = deviation.std(0) / math.sqrt(count)
+    assert bool((deviation.mean(0).abs() <= 4 * error + 1e-7).all())
+    products = deviation.unsqueeze(2) * deviation.unsqueeze(1)
+    error = products.std(0) / math.sqrt(count)
+    # a sample of small weight may be drawn never: then the estimate of the error knows nothing of it
+    assert bool(((products.mean(0) - covariance).abs() <= 4 * error + 1e-5).all())
+
+
+@pytest.mark.parametrize(("name", "conditional"), USES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("level", "distance"), [(1e-6, 1.0), (1e-3, 1e4), (1.0, 1e6), (1e4, 1e6), (1e4, 0.0)])
+def test_nothing_overflows(name, conditional, dtype, level, distance):
+    case = SCORES[name]()
+    score = case.make(VE, dtype)
+    x = (distance * normal(4, *case.event, seed=9)).to(dtype)
+    labels = case.labels(4, conditional)
+    for result in (score.denoise(x, level, labels), score(x, level, labels), score.posterior(x, level, noise_like(x), labels)):
+        assert result.dtype == dtype
+        assert bool(torch.isfinite(result).all())
+
+
+@pytest.mark.parametrize(("name", "conditional"), USES)
+def test_large_noise_leaves_the_mean(name, conditional):
+    case = SCORES[name]()
+    x, labels = states(case, VE, 1e4, conditional=conditional)
+    weights = case.truth.weights.expand(len(x), -1)
+    if labels is not None:
+        weights = weights * (case.truth.labels == labels.unsqueeze(1))
+    mean = (weights / weights.sum(1, keepdim=True)) @ case.truth.means
+    # D - mean is the covariance times x / nu^2, of the order of 1e-4 of the variance
+    spread = float(case.truth.covariances.abs().max() + (case.truth.means - mean.mean(0)).square().max())
+    denoised = case.make(VE, torch.float64).denoise(x, 1e4, labels).flatten(1)
+    torch.testing.assert_close(denoised, mean, rtol=0, atol=20 * spread * 1e-4 * case.truth.means.shape[1])
+
+
+@pytest.mark.parametrize(("name", "conditional"), USES)
+def test_calls_are_pure(name, conditional):
+    case = SCORES[name]()
+    score = case.make(VE, torch.float64)
+    x, labels = states(case, VE, 0.7, conditional=conditional)
+    noise = noise_like(x)
+    before = x.clone(), noise.normal.clone(), noise.uniform.clone(), torch.get_rng_state()
+    first = score(x, 0.7, labels), score.posterior(x, 0.7, noise, labels)
+    again = score(x, 0.7, labels), score.posterior(x, 0.7, noise, labels)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, (x, noise.normal, noise.uniform, torch.get_rng_state()), strict=True))
+
+
+@pytest.mark.parametrize(("name", "conditional"), USES)
+def test_double_makes_it_a_float64_score(name, conditional):
+    case = SCORES[name]()
+    x, labels = states(case, VE, 1.0, conditional=conditional)
+    exact = case.make(VE, torch.float64).denoise(x, 1.0, labels)
+    for score in (case.make(VE, torch.float32).double(), case.make(VE, torch.float32).to(torch.float64)):
+        buffers = [buffer for buffer in score.buffers() if buffer.is_floating_point()]
+        assert buffers
+        assert {buffer.dtype for buffer in buffers} == {torch.float64}
+        denoised = score.denoise(x, 1.0, labels)
+        assert denoised.dtype == torch.float64
+        torch.testing.assert_close(denoised, exact, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "conditional"), USES)
+def test_state_makes_a_fresh_module_the_same_score(name, conditional):
+    case = SCORES[name]()
+    x, labels = states(case, VE, 1.0, conditional=conditional, dtype=torch.float32)
+    score, fresh = case.make(VE, torch.float32), case.make(VE, torch.float32)
+    for buffer in fresh.buffers():
+        buffer.copy_(torch.zeros_like(buffer))
+    expected = score.denoise(x, 1.0, labels)
+    kept = {key: value.clone() for key, value in score.state_dict().items()}
+    assert kept
+    fresh.load_state_dict(kept)
+    assert torch.equal(fresh.denoise(x, 1.0, labels), expected)
+    assert not list(score.parameters())  # nothing to train
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_wrong_shapes_are_refused(name):
+    case = SCORES[name]()
+    score = case.make(VE, torch.float64)
+    assert score.event_shape == case.event
+    for shape in ((3, *case.event, 1), (3,), (3, case.event[0] + 1, *case.event[1:])):
+        with pytest.raises(ValueError, match="does not fit this score"):
+            score.denoise(torch.zeros(shape), 1.0, case.labels(3, case.needs_label))
+    with pytest.raises(ValueError, match="does not fit a batch of 3"):
+        score.denoise(normal(3, *case.event), torch.ones(2), case.labels(3, case.needs_label))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 7, 40])
+def test_pick_frequencies_are_the_weights(columns):
+    rng = np.random.default_rng(columns)
+    weights = torch.from_numpy(rng.uniform(size=columns) * (rng.uniform(size=columns) < 0.7))
+    weights[columns // 2] = 1.0
+    count = 10_000
+    # equidistant uniforms leave no chance: every frequency is right to one count
+    uniform = (torch.arange(count).double() + 0.5) / count
+    chosen, left = pick(weights.expand(count, columns), uniform)
+    frequency = torch.bincount(chosen, minlength=columns)
+    assert bool(((frequency - count * weights / weights.sum()).abs() <= 1).all())
+    assert bool((frequency[weights == 0] == 0).all())
+    assert bool((left >= 0).all())
+    assert bool((left < 1).all())
+    for column in range(columns):
+        inside = left[chosen == column]
+        if len(inside):  # what is left is again equidistant
+            steps = torch.arange(len(inside)).double() + 0.5
+            torch.testing.assert_close(inside, steps / len(inside), rtol=0, atol=2 / len(inside))
+
+
+def test_pick_at_the_ends_of_the_unit_interval():
+    weights = torch.tensor([[0.0, 0.0, 1.0, 0.0, 3.0, 0.0]]).double()
+    assert pick(weights, torch.tensor([0.0]).double())[0].tolist() == [2]
+    assert pick(weights, torch.tensor([1 - 2**-53]).double())[0].tolist() == [4]
+    assert pick(weights / 3e300, torch.tensor([1 - 2**-53]).double())[0].tolist() == [4]
+
+
+def test_a_score_without_posterior_says_so():
+    class Zero(Score):
+        def denoise(self, x, t, label=None):
+            return torch.zeros_like(x)
+
+    score = Zero(VE, (2,))
+    assert not score.has_posterior
+    assert score.modal() is None
+    x = normal(3, 2)
+    torch.testing.assert_close(score(x, 2.0), -x / 4)
+    with pytest.raises(TypeError, match="Zero cannot draw from its posterior"):
+        score.posterior(x, 1.0, noise_like(x))
+
+
+def test_a_score_must_denoise():
+    with pytest.raises(TypeError, match="abstract"):
+        Score(VE, (2,))
+
+
+@pytest.mark.parametrize("name", ["gaussian_full", "gaussian_fitted"])
+def test_modal_form_is_the_score_rotated(name):
+    case = SCORES[name]()
+    score = case.make(VE, torch.float64)
+    form = score.modal()
+    x = normal(5, *case.event, seed=12)
+    torch.testing.assert_close(form.rotate_back(form.rotate(x)), x)
+    torch.testing.assert_close(form.rotate_back(form.score.denoise(form.rotate(x), 0.7)), score.denoise(x, 0.7))
+    torch.testing.assert_close(form.rotate(x).flatten(1).norm(dim=1), x.flatten(1).norm(dim=1))
+    # mode by mode: the answer to one coordinate does not depend on the others
+    other = form.rotate(x).flatten(1)
+    other[:, 1:] = 0
+    here = form.score.denoise(other.reshape(x.shape), 0.7).flatten(1)[:, 0]
+    torch.testing.assert_close(here, form.score.denoise(form.rotate(x), 0.7).flatten(1)[:, 0])
+
+
+@pytest.mark.parametrize("name", ["gaussian_spectrum", "gaussian_fewer_than_features", "gaussian_classes"])
+def test_no_modal_form_where_there_is_no_full_basis(name):
+    assert SCORES[name]().make(VE, torch.float64).modal() is None
+
+
+def test_responsibilities_of_other_classes_vanish():
+    case = SCORES["mixture_shared_labels"]()
+    score = case.make(VE, torch.float64)
+    x = normal(6, *case.event)
+    labels = torch.arange(6) % 2
+    shares = score.responsibilities(x, 1.0, labels)
+    torch.testing.assert_close(shares.sum(1), torch.ones(6).double())
+    assert bool((shares[case.truth.labels != labels.unsqueeze(1)] == 0).all())
+    everywhere = score.responsibilities(x, 1.0)
+    kept = everywhere * (case.truth.labels == labels.unsqueeze(1))
+    torch.testing.assert_close(shares, kept / kept.sum(1, keepdim=True))
+
+
+def test_mixture_weights_need_not_be_normalised():
+    moments = normal(2, 3), torch.eye(3).expand(2, 3, 3)
+    one, other = (MixtureScore.from_moments([scale, 3 * scale], *moments) for scale in (1.0, 40.0))
+    x = normal(4, 3, dtype=torch.float32)
+    torch.testing.assert_close(one.denoise(x, 1.0), other.denoise(x, 1.0))
+
+
+def test_eigen_factors_give_the_covariance_back():
+    a = normal(3, 5, 5)
+    for covariance in (a @ a.mT, a[:, :, :2] @ a[:, :, :2].mT, torch.zeros(1, 4, 4).double()):
+        values, vectors = eigen_factors(covariance)
+        assert bool((values >= 0).all())
+        torch.testing.assert_close((vectors * values.unsqueeze(1)) @ vectors.mT, covariance)
+        torch.testing.assert_close(vectors.mT @ vectors, torch.eye(covariance.shape[-1]).double().expand_as(covariance))
+
+
+@pytest.mark.parametrize("covariance", [[[1.0, 0.5], [0.0, 1.0]], [[1.0, 2.0], [2.0, 1.0]], [[-1.0, 0.0], [0.0, 1.0]]])
+def test_what_is_not_a_covariance_is_refused(covariance):
+    with pytest.raises(ValueError, match="positive semidefinite"):
+        eigen_factors(torch.tensor(covariance))
+
+
+ONE = torch.zeros(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EmpiricalScore(torch.zeros(3)), "not a set of samples"),
+        (lambda: EmpiricalScore(torch.zeros(0, 3)), "not a set of samples"),
+        (lambda: EmpiricalScore(torch.zeros(2, 3, dtype=torch.int64)), "are not states"),
+        (lambda: EmpiricalScore(torch.tensor([[math.nan]])), "NaN or infinite"),
+        (lambda: EmpiricalScore(torch.tensor([[math.inf]])), "NaN or infinite"),
+        (lambda: EmpiricalScore(torch.zeros(3, 2), torch.zeros(2)), "do not match 3 samples"),
+        (lambda: EmpiricalScore(ONE).denoise(ONE, 1.0, torch.zeros(1).long()), "made without labels"),
+        (lambda: EmpiricalScore(ONE).posterior(ONE, 1.0, noise_like(ONE), torch.zeros(1).long()), "made without labels"),
+        (lambda: GaussianComponents(torch.zeros(1, 2), torch.zeros(1, 3)), "do not fit"),
+        (lambda: GaussianComponents(torch.zeros(1, 2), torch.zeros(2, 2)), "do not fit"),
+        (lambda: GaussianComponents(torch.zeros(1, 2), torch.zeros(1, 1), torch.zeros(1, 1, 2)), "do not fit"),
+        (lambda: GaussianComponents(torch.zeros(1, 2), torch.tensor([[1.0, -1.0]])), "negative"),
+        (lambda: GaussianComponents(torch.tensor([[math.nan]]), torch.ones(1, 1)), "NaN or infinite"),
+        (lambda: GaussianComponents(torch.zeros(1, 1), torch.tensor([[math.inf]])), "NaN or infinite"),
+        (lambda: MixtureScore.from_moments([1.0], torch.zeros(2, 1), torch.ones(2, 1, 1)), "do not fit 2 components"),
+        (lambda: MixtureScore.from_moments([1.0, 0.0], torch.zeros(2, 1), torch.ones(2, 1, 1)), "positive weight"),
+        (lambda: MixtureScore.from_moments([1.0, -1.0], torch.zeros(2, 1), torch.ones(2, 1, 1)), "positive weight"),
+        (lambda: MixtureScore.from_moments([1.0, math.nan], torch.zeros(2, 1), torch.ones(2, 1, 1)), "positive weight"),
+        (lambda: MixtureScore.from_moments([1, 1], torch.zeros(2, 1), torch.ones(2, 1, 1), labels=[0]), "do not match 2 components"),
+        (lambda: MixtureScore.from_moments([1], torch.zeros(1, 2), -torch.eye(2)[None]), "negative"),
+        (lambda: MixtureScore.from_sklearn(GaussianMixture(2)), "not fitted"),
+        (lambda: GaussianScore.from_moments([0.0]), "either a covariance or a spectrum"),
+        (lambda: GaussianScore.from_moments([0.0], [[1.0]], spectrum=[1.0]), "either a covariance or a spectrum"),
+        (lambda: GaussianScore.from_moments([0.0, 0.0], spectrum=[1.0]), "do not fit"),
+        (lambda: GaussianScore.from_moments([0.0, 0.0], [[1.0]]), "do not fit"),
+        (lambda: GaussianScore.from_moments([0.0], spectrum=[-1.0]), "negative"),
+        (lambda: GaussianScore.fit(np.zeros((4, 2))), "all the same"),
+        (lambda: GaussianScore.fit(np.eye(4), labels=[0, 0, 1]), "do not match 4 samples"),
+        (lambda: GaussianScore.fit(np.eye(4), labels=[0, 0, 0, 1]), "class 1 has 1 samples"),
+        (lambda: SCORES["gaussian_classes"]().make(VE, torch.float32).denoise(torch.zeros(1, 5), 1.0), "give a label"),
+    ],
+)
+def test_impossible_scores_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_wrong_event_of_a_fitted_mixture_is_refused():
+    fitted = GaussianMixture(1).fit(np.random.default_rng(0).normal(size=(9, 4)))
+    with pytest.raises(ValueError, match="does not have the 4 features"):
+        MixtureScore.from_sklearn(fitted, (3,))
