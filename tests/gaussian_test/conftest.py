@@ -6,6 +6,11 @@ import pytest
 
 import gaussian_test as gt
 
+# As long as a module has the name of a function, the first to be imported wins: here it is the function.
+# (test_face_command_line.py asks for more: that the order does not matter.)
+assert callable(gt.run)
+assert callable(gt.compare)
+
 TINY = {
     "turn_times": {"noise_to_signal": [0.1, 0.7, 2.0, 8.0]},
     "samples": 12,

@@ -67,7 +67,16 @@ def test_duplicates_share_their_weight():
     assert torch.bincount(index, minlength=4).tolist() == [333, 333, 333, 0]
 
 
-SETTINGS = [("TILE_ELEMENTS", 1), ("TILE_ELEMENTS", 64), ("TILE_ELEMENTS", 997), ("MAX_ROWS", 1), ("MAX_ROWS", 7), ("BLOCK", 1), ("BLOCK", 5), ("BLOCK", 1000)]
+SETTINGS = [
+    ("TILE_ELEMENTS", 1),
+    ("TILE_ELEMENTS", 64),
+    ("TILE_ELEMENTS", 997),
+    ("MAX_ROWS", 1),
+    ("MAX_ROWS", 7),
+    ("BLOCK", 1),
+    ("BLOCK", 5),
+    ("BLOCK", 1000),
+]
 
 
 @pytest.mark.parametrize(("setting", "value"), SETTINGS)

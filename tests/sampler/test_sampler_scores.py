@@ -341,7 +341,10 @@ ONE = torch.zeros(1, 2)
         (lambda: MixtureScore.from_moments([1.0, 0.0], torch.zeros(2, 1), torch.ones(2, 1, 1)), "positive weight"),
         (lambda: MixtureScore.from_moments([1.0, -1.0], torch.zeros(2, 1), torch.ones(2, 1, 1)), "positive weight"),
         (lambda: MixtureScore.from_moments([1.0, math.nan], torch.zeros(2, 1), torch.ones(2, 1, 1)), "positive weight"),
-        (lambda: MixtureScore.from_moments([1, 1], torch.zeros(2, 1), torch.ones(2, 1, 1), labels=[0]), "do not match 2 components"),
+        (
+            lambda: MixtureScore.from_moments([1, 1], torch.zeros(2, 1), torch.ones(2, 1, 1), labels=[0]),
+            "do not match 2 components",
+        ),
         (lambda: MixtureScore.from_moments([1], torch.zeros(1, 2), -torch.eye(2)[None]), "negative"),
         (lambda: MixtureScore.from_sklearn(GaussianMixture(2)), "not fitted"),
         (lambda: GaussianScore.from_moments([0.0]), "either a covariance or a spectrum"),

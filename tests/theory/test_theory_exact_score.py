@@ -125,7 +125,7 @@ def test_two_clones_agree_in_class_as_often_as_start_and_end():
 
 @pytest.mark.parametrize("kind", ["mixture", "empirical"])
 def test_gaussian_data_gives_no_gap(kind, tmp_path):
-    """One Gaussian component is affine, and 60,000 samples of a plane Gaussian are too many to remember at noise levels above 0.5."""
+    """One Gaussian component is affine, and 60,000 samples of a plane Gaussian are too many to remember at these noise levels."""
     x = np.random.default_rng(4).multivariate_normal([0.1, 0.2], [[0.2, 0.05], [0.05, 0.1]], size=60000)
     np.save(tmp_path / "x.npy", x.astype(np.float32))
     scores = [{"kind": kind, "components": 1} if kind == "mixture" else {"kind": kind}]

@@ -1,0 +1,695 @@
+"""The run: the same bits every time, curves that follow from the table alone, and every setting used as it was asked for."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+import yaml
+
+import gaussian_test as gt
+from gaussian_test import UserError, archive
+from gaussian_test.experiment import Experiment
+from gaussian_test.parts import Parts
+from gaussian_test.prepare import prepare
+from gaussian_test.run import _identity, _run_shard
+
+NU = [0.1, 0.7, 2.0, 8.0]
+
+
+def undated(dataset):
+    return dataset.assign_attrs({k: v for k, v in dataset.attrs.items() if k != "date_created"})
+
+
+def run(settings, *args, **kwargs):
+    return gt.run(settings, *args, progress=False, **kwargs)
+
+
+def refused(settings, **kwargs):
+    with pytest.raises(UserError) as error:
+        run(settings, **kwargs)
+    assert len(str(error.value).splitlines()) == 1
+    return str(error.value)
+
+
+class Zero(gt.sampler.Score):
+    """A score that forgets everything: it denoises to the mean of the digits or to whatever it is told."""
+
+    def __init__(self, process, event_shape, answer=0.0):
+        super().__init__(process, event_shape)
+        self.register_buffer("answer", torch.tensor(float(answer)))
+
+    def denoise(self, x, t, label=None):
+        return torch.zeros_like(x) + self.answer
+
+
+class Wrapped(gt.sampler.Score):
+    """Another score under another class, without its posterior."""
+
+    def __init__(self, inner):
+        super().__init__(inner.process, inner.event_shape)
+        self.inner = inner
+
+    def denoise(self, x, t, label=None):
+        return self.inner.denoise(x, t, label)
+
+
+# -- the same bits -------------------------------------------------------------------------------------------------------------
+
+
+def test_two_runs_give_the_same_bits(memory, tiny):
+    assert undated(run(tiny())).identical(undated(memory))
+
+
+def test_another_seed_gives_other_samples_and_noise(memory, tiny):
+    other = run(tiny(seed=4))
+    assert other["sample"].values.tolist() != memory["sample"].values.tolist()
+    everyone = tiny(samples="all", keep={"pictures": 0})
+    truth = gt.data.load("digits").isel(sample=slice(0, 10))
+    a, b = (run({**everyone, "seed": seed}, truth=truth) for seed in (0, 1))
+    assert a["sample"].equals(b["sample"])
+    assert (a["sample_autocorrelation_one_shot"] != b["sample_autocorrelation_one_shot"]).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", ["auto", "sde"])
+def test_the_order_of_the_shards_does_not_matter(tiny, tmp_path, kind):
+    settings = Experiment.load(tiny(reverse={"kind": kind, "steps": 4}))
+    straight = run(settings, tmp_path / "straight.nc")
+    prepared = prepare(settings)
+    shards = list(enumerate(prepared.plan.shards(prepared.samples.tolist())))
+    assert len(shards) == 3
+    parts = Parts(tmp_path / "reversed.nc", _identity(prepared))
+    for index, shard in reversed(shards):
+        parts.write(index, _run_shard(prepared, shard))
+    reverse = run(settings, tmp_path / "reversed.nc", resume=True)
+    assert undated(reverse).identical(undated(straight))
+
+
+def test_the_parts_are_used_and_not_computed_again(tiny, tmp_path):
+    """A part with a right digest is taken as it is: a marked one shows in the archive."""
+    settings = Experiment.load(tiny())
+    prepared = prepare(settings)
+    (index, shard), *_ = enumerate(prepared.plan.shards(prepared.samples.tolist()))
+    table = _run_shard(prepared, shard)
+    table["sample_autocorrelation"][...] = 0.25
+    Parts(tmp_path / "a.nc", _identity(prepared)).write(index, table)
+    result = run(settings, tmp_path / "a.nc", resume=True)
+    marked = result["sample_autocorrelation"].sel(sample=list(shard))
+    assert (marked == 0.25).all()
+    assert (result["sample_autocorrelation"].drop_sel(sample=list(shard)) != 0.25).all()
+
+
+def test_the_size_of_the_shards_changes_rounding_only(tiny):
+    settings = tiny(samples=150, repeats=1, keep={"pictures": 0}, statistics={"bootstrap": 100})
+    results = [run({**settings, "shard_size": size}) for size in (7, 64, 1000)]
+    for other in results[1:]:
+        assert other["sample"].equals(results[0]["sample"])
+        assert float((other["nearest_sample"] == results[0]["nearest_sample"]).mean()) >= 0.999
+        for name in ("sample_autocorrelation_one_shot", "sample_autocorrelation_gaussian", "sample_denoiser_gap"):
+            np.testing.assert_allclose(other[name], results[0][name], atol=1e-4)
+        for name in ("autocorrelation", "autocorrelation_one_shot", "gap"):
+            np.testing.assert_allclose(other[name], results[0][name], atol=1e-4)
+
+
+def test_the_micro_batch_changes_rounding_only(tiny):
+    results = [run(tiny(micro_batch=size, keep={"pictures": 0})) for size in (1, 3, 1024)]
+    for other in results[1:]:
+        assert float((other["nearest_sample"] == results[0]["nearest_sample"]).mean()) >= 0.98
+        np.testing.assert_allclose(other["autocorrelation_one_shot"], results[0]["autocorrelation_one_shot"], atol=1e-4)
+
+
+def test_a_sample_has_the_same_noise_whoever_runs_beside_it(tiny):
+    truth = gt.data.load("digits").isel(sample=slice(0, 30))
+    few, all_of_them = (run(tiny(samples=n, keep={"pictures": 0}), truth=truth) for n in (6, "all"))
+    shared = all_of_them.sel(sample=few["sample"])
+    for name in ("sample_autocorrelation_one_shot", "sample_autocorrelation_gaussian"):
+        np.testing.assert_allclose(shared[name], few[name], atol=1e-5)
+    assert float((shared["nearest_sample"] == few["nearest_sample"]).mean()) >= 0.98
+
+
+def test_more_turn_times_or_scores_change_nothing_for_the_others(tiny):
+    few = run(tiny(keep={"pictures": 0}))
+    more = run(
+        tiny(
+            turn_times={"noise_to_signal": sorted([*NU, 1.3])},
+            scores=[{"kind": "mixture"}, {"kind": "gaussian"}, {"kind": "empirical"}],
+            keep={"pictures": 0},
+        )
+    )
+    same = more.sel(score=few["score"]).isel(turn_time=[0, 1, 3, 4])
+    np.testing.assert_allclose(same["sample_autocorrelation_one_shot"], few["sample_autocorrelation_one_shot"], atol=1e-5)
+    assert float((same["nearest_sample"] == few["nearest_sample"]).mean()) >= 0.98
+
+
+def test_the_settings_of_the_statistics_do_not_change_the_table(memory, tiny):
+    other = run(tiny(statistics={"bootstrap": 200, "confidence": 0.8, "level": 0.3, "tolerance": 0.1}))
+    for name in ("sample_autocorrelation", "nearest_sample", "autocorrelation", "gap"):
+        assert other[name].identical(memory[name])
+    assert not other["autocorrelation_low"].equals(memory["autocorrelation_low"])
+
+
+def test_python_and_command_line_agree(tiny, tmp_path, disk):
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump({**tiny(), "seed": 99}))
+    command = [sys.executable, "-m", "gaussian_test", "run", "e.yaml", "-o", "cli.nc", "--set", "seed=3"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cli.nc", "e.yaml"]
+    ours, theirs = gt.open_archive(disk), gt.open_archive(tmp_path / "cli.nc")
+    assert undated(theirs).identical(undated(ours))
+    for name in ("moments", "pictures"):
+        assert archive.read(tmp_path / "cli.nc", name).identical(archive.read(disk, name))
+
+
+def test_an_experiment_may_be_a_dict_a_file_or_an_experiment(tiny, tmp_path, memory):
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(tiny()))
+    for given in (Experiment.load(tiny()), tmp_path / "e.yaml", str(tmp_path / "e.yaml")):
+        assert undated(run(given)).identical(undated(memory))
+
+
+def test_the_global_generators_are_left_alone(tiny):
+    torch.manual_seed(7)
+    np.random.seed(7)  # noqa: NPY002 # the global state is what is watched here
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    run(tiny(samples=4, scores=[{"kind": "mixture", "components": 2}], reverse={"kind": "sde", "steps": 2}))
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+# -- curves from the table -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["auto", "sde", "heun"])
+def opened(request, tmp_path_factory, tiny_settings):
+    path = tmp_path_factory.mktemp(request.param) / "a.nc"
+    run({**tiny_settings, "reverse": {"kind": request.param, "steps": 5}}, path)
+    return gt.open_archive(path)
+
+
+@pytest.fixture(scope="module")
+def tiny_settings():
+    return {"turn_times": {"noise_to_signal": NU}, "samples": 24, "repeats": 2, "shard_size": 10, "statistics": {"bootstrap": 100}}
+
+
+def over(values):
+    """Return the mean over samples and repeats."""
+    return values.mean(("sample", "repeat")).values
+
+
+def test_the_curves_follow_from_the_table_alone(opened):
+    np.testing.assert_allclose(opened["autocorrelation"], over(opened["sample_autocorrelation"]), rtol=1e-12, atol=1e-14)
+    shot = over(opened["sample_autocorrelation_one_shot"])
+    np.testing.assert_allclose(opened["autocorrelation_one_shot"], shot, rtol=1e-12, atol=1e-14)
+    squared = over(opened["sample_autocorrelation_one_shot_squared"])
+    np.testing.assert_allclose(opened["autocorrelation_one_shot_squared"], squared, rtol=1e-12, atol=1e-14)
+    memorized = over(opened["nearest_sample"] == opened["sample"])
+    np.testing.assert_allclose(opened["memorized_share"], memorized, rtol=1e-12)
+
+
+def test_class_retention_follows_from_the_labels_alone(opened):
+    shares = np.bincount(gt.data.load("digits")["label"]) / 1797
+    chance = (shares**2).sum()
+    kept = over(opened["label_after"] == opened["label"])
+    np.testing.assert_allclose(opened["class_retention"], (kept - chance) / (1 - chance), rtol=1e-12)
+
+
+def test_standard_errors_are_those_of_independent_samples(opened):
+    rows = opened["sample_autocorrelation"].mean("repeat")
+    expected = rows.std("sample", ddof=1) / np.sqrt(rows.sizes["sample"])
+    np.testing.assert_allclose(opened["autocorrelation_se"], expected, rtol=0.05)
+
+
+def test_bands_hold_their_estimates(opened):
+    for name in ("autocorrelation", "gap", "memorized_share", "class_retention"):
+        assert (opened[f"{name}_low"] <= opened[name] + 1e-12).all()
+        assert (opened[name] <= opened[f"{name}_high"] + 1e-12).all()
+
+
+def test_labels_are_those_of_the_samples(opened):
+    truth = gt.data.load("digits")["label"].values
+    assert np.array_equal(opened["label"], truth[opened["sample"]])
+    assert np.array_equal(opened["label_after"], truth[opened["nearest_sample"]])
+    assert np.array_equal(np.unique(opened["sample"]), opened["sample"].values)
+
+
+def test_kl_is_half_the_integral_of_the_denoisers_distance(opened):
+    """Trapezoids in 1/nu^2 bound it from above: the integrand is convex where it is a power law."""
+    spread = float(archive.read(opened.encoding["source"], "moments")["eigenvalue"].sum())
+    excess = over(opened["sample_denoiser_gap"].sel(score="empirical")) * spread
+    gamma = 1 / opened["noise_to_signal"].values ** 2
+    steps = (excess[:-1] + excess[1:]) / 4 * (gamma[:-1] - gamma[1:])
+    differences = -np.diff(opened["kl_from_gaussian"].values)
+    assert (differences > 0).all()
+    assert (differences <= np.maximum(steps, np.maximum(excess[:-1], excess[1:]) / 2 * (gamma[:-1] - gamma[1:]))).all()
+    assert (differences >= np.minimum(excess[:-1], excess[1:]) / 2 * (gamma[:-1] - gamma[1:])).all()
+
+
+def test_times_are_the_same_moment_in_both_units(opened):
+    process = gt.sampler.VarianceExploding()
+    for name in ("memorization", "speciation", "affine"):
+        for suffix in ("", "_low", "_high", "_predicted"):
+            nu = opened[f"{name}_noise_to_signal{suffix}"].values
+            expected = [float(process.time(value)) if np.isfinite(value) else value for value in nu]
+            np.testing.assert_allclose(opened[f"{name}_time{suffix}"], expected, rtol=1e-12)
+
+
+def test_the_pictures_are_the_first_repeat_of_the_table(opened):
+    """The kept end points give the very correlations of their rows."""
+    moments = archive.read(opened.encoding["source"], "moments")
+    pictures = archive.read(opened.encoding["source"], "pictures")
+    start, end = (pictures[name].astype("float64") - moments["mean"] for name in ("start", "end"))
+    correlation = (start * end).sum(("channel", "row", "column")) / float(moments["eigenvalue"].sum())
+    rows = opened["sample_autocorrelation"].isel(repeat=0).sel(sample=pictures["sample"])
+    agree = np.abs(correlation.transpose(*rows.dims).values - rows.values) < 1e-3
+    assert agree.mean() >= 0.98  # a nearest-sample draw may flip by rounding, a picture of other noise would not agree anywhere
+    truth = gt.data.load("digits")["x"].values
+    assert np.array_equal(pictures["start"].values, truth[pictures["sample"].values])
+
+
+# -- what is given from python -------------------------------------------------------------------------------------------------
+
+
+def test_own_truth_is_used(tiny):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (40, 3)).astype(np.float32)
+    truth = xr.Dataset({"x": (("sample", "feature"), x)})
+    result = run(tiny(samples="all"), truth=truth)
+    assert result.attrs["samples_in_ground_truth"] == 40
+    assert result.sizes["sample"] == 40
+    moments = result.gaussian_test.group("moments")
+    np.testing.assert_allclose(moments["mean"], x.astype(np.float64).mean(0), atol=1e-12)
+    covariance = np.cov(x.astype(np.float64).T, bias=True)
+    np.testing.assert_allclose(moments["eigenvalue"], np.linalg.eigvalsh(covariance)[::-1], rtol=1e-9)
+
+
+def test_own_truth_equals_the_same_truth_by_name(memory, tiny):
+    assert undated(run(tiny(), truth=gt.data.load("digits"))).equals(undated(memory))
+
+
+def test_own_score_is_run_beside_the_others(tiny):
+    process = gt.sampler.VarianceExploding()
+    result = run(tiny(reverse={"kind": "heun", "steps": 3}), scores={"zero": Zero(process, (1, 8, 8))})
+    assert result["score"].values.tolist() == ["empirical", "gaussian", "zero"]
+    # D = 0 everywhere: the flow multiplies the state by what is left of the noise and ends at 0, whatever the start
+    zero, moments = result.sel(score="zero"), result.gaussian_test.group("moments")
+    truth = gt.data.load("digits")["x"].values[result["sample"].values].astype(np.float64) - moments["mean"].values
+    expected = -(truth * moments["mean"].values).sum((1, 2, 3)) / float(moments["eigenvalue"].sum())
+    shots = zero["sample_autocorrelation_one_shot"].transpose("sample", "repeat", "turn_time").values
+    np.testing.assert_allclose(shots, np.broadcast_to(expected[:, None, None], shots.shape), atol=1e-5)
+    assert (zero["nearest_sample"] == zero["nearest_sample"][0, 0, 0]).all()
+    assert zero["kernel"].item() == "heun"
+
+
+def test_own_score_that_wraps_the_gaussian_gives_the_gaussians_curve(tiny):
+    truth = gt.data.load("digits")
+    gauss = gt.analysis.GaussianScore.fit(truth["x"])
+    settings = tiny(reverse={"kind": "heun", "steps": 4}, scores=[{"kind": "gaussian"}], keep={"pictures": 0})
+    result = run(settings, scores={"wrapped": Wrapped(gauss)})
+    a, b = (result.sel(score=name) for name in ("gaussian", "wrapped"))
+    np.testing.assert_allclose(b["autocorrelation"], a["autocorrelation"], atol=1e-4)
+    np.testing.assert_allclose(b["autocorrelation"], a["autocorrelation_discrete"] + (b["gap"] * 0), atol=0.35)
+    assert np.isnan(b["autocorrelation_exact"]).all()
+    assert np.isfinite(a["autocorrelation_exact"]).all()
+
+
+def test_own_score_under_a_known_name_takes_its_place(tiny):
+    score = Zero(gt.sampler.VarianceExploding(), (1, 8, 8))
+    result = run(tiny(reverse={"kind": "sde", "steps": 2}, keep={"pictures": 0}), scores={"empirical": score})
+    assert result["score"].values.tolist() == ["empirical", "gaussian"]
+    assert result["nearest_sample"].sel(score="empirical").values.std() == 0
+
+
+def test_auto_takes_the_sde_where_there_is_no_posterior(tiny):
+    score = Zero(gt.sampler.VarianceExploding(), (1, 8, 8))
+    result = run(tiny(reverse={"steps": 3}, keep={"pictures": 0}), scores={"zero": score})
+    assert result["kernel"].values.tolist() == ["exact", "exact", "sde"]
+    assert (result["reverse_steps"].sel(score=["empirical", "gaussian"]) == 1).all()
+    assert (result["reverse_steps"].sel(score="zero") >= 1).all()
+    assert result["reverse_steps"].sel(score="zero").max() > 1
+
+
+def test_the_digest_of_an_own_score_follows_its_numbers(tiny):
+    digests = set()
+    for answer in (0.0, 0.5):
+        score = Zero(gt.sampler.VarianceExploding(), (1, 8, 8), answer)
+        result = run(tiny(samples=2, reverse={"kind": "euler", "steps": 1}, keep={"pictures": 0}), scores={"mine": score})
+        digests.add(json.loads(result.attrs["score_digest"])["mine"])
+    assert len(digests) == 2
+
+
+# -- every kind ----------------------------------------------------------------------------------------------------------------
+
+LEVELS = np.linspace(0.9999, 0.001, 60).tolist()
+
+
+@pytest.mark.parametrize("kind", ["variance_exploding", "ornstein_uhlenbeck", "variance_preserving", "cosine", "rectified"])
+def test_every_process_turns_at_the_noise_levels_asked_for(kind, tiny):
+    result = run(tiny(process={"kind": kind}, samples=4, keep={"pictures": 0}, turn_times={"noise_to_signal": [8.0, 0.1, 0.7]}))
+    np.testing.assert_allclose(result["noise_to_signal"], [0.1, 0.7, 8.0], rtol=1e-9)
+    assert json.loads(result.attrs["identity"])["process"].startswith(f'{{"kind": "{kind}"')
+    back = run(
+        tiny(process={"kind": kind}, samples=4, keep={"pictures": 0}, turn_times={"time": result["turn_time"].values.tolist()})
+    )
+    np.testing.assert_allclose(back["noise_to_signal"], result["noise_to_signal"], rtol=1e-12)
+    assert np.array_equal(back["turn_time"], result["turn_time"])
+
+
+def test_a_discrete_process_turns_at_its_nearest_level_and_says_which(tiny):
+    process = {"kind": "discrete_vp", "alphas_cumprod": LEVELS}
+    result = run(tiny(process=process, samples=4, keep={"pictures": 0}, turn_times={"noise_to_signal": [0.5, 1.0, 8.0]}))
+    alpha_bar = np.array(LEVELS)
+    levels = np.sqrt(1 / alpha_bar - 1)
+    assert np.array_equal(result["turn_time"], np.round(result["turn_time"]))
+    np.testing.assert_allclose(result["noise_to_signal"], levels[result["turn_time"].values.astype(int) - 1], rtol=1e-9)
+    for asked, used in zip([0.5, 1.0, 8.0], result["turn_time"].values.astype(int) - 1, strict=True):
+        below, above = levels[max(used - 1, 0)], levels[min(used + 1, len(levels) - 1)]
+        assert below < asked < above or asked == levels[used]
+
+
+def test_all_processes_are_the_same_experiment_at_equal_noise_to_signal(tiny):
+    """Same noise, same nu: the one-evaluation curves agree to the rounding of float32."""
+    curves = [
+        run(tiny(process={"kind": kind}, keep={"pictures": 0}, dtype="float64"))["sample_autocorrelation_one_shot"].values
+        for kind in ("variance_exploding", "ornstein_uhlenbeck", "variance_preserving", "cosine", "rectified")
+    ]
+    for curve in curves[1:]:
+        np.testing.assert_allclose(curve, curves[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["exact", "sde", "exponential_sde", "euler", "heun", "edm", "ancestral"])
+def test_every_reverse_kernel_runs_the_gaussian_score_and_says_how(kind, tiny):
+    reverse = {"kind": kind, "steps": 9}
+    result = run(tiny(reverse=reverse, scores=[{"kind": "gaussian"}], samples=64, repeats=4, keep={"pictures": 0}))
+    assert result["kernel"].values.tolist() == [kind]
+    steps = result["reverse_steps"].values[0]
+    if kind == "exact":
+        assert (steps == 1).all()
+    else:
+        assert steps[-1] == 9
+        assert (np.diff(steps) >= 1).all()
+    # the law through the very steps simulated, within five standard errors
+    distance = np.abs(result["autocorrelation"] - result["autocorrelation_discrete"]) / result["autocorrelation_se"]
+    assert float(distance.max()) < 5
+    assert np.isfinite(result["autocorrelation_discrete"]).all()
+
+
+def test_churn_has_no_closed_form_in_continuous_time(tiny):
+    reverse = {"kind": "edm", "steps": 6, "S_churn": 3.0}
+    result = run(tiny(reverse=reverse, scores=[{"kind": "gaussian"}], keep={"pictures": 0}))
+    assert np.isnan(result["autocorrelation_exact"]).all()
+    assert np.isfinite(result["autocorrelation_discrete"]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_states_have_the_type_asked_for(dtype, tiny):
+    settings = Experiment.load(tiny(dtype=dtype))
+    prepared = prepare(settings)
+    starts = prepared.starts((0, 1))
+    assert starts.dtype == getattr(torch, dtype)
+    shard = prepared.samples[:2].tolist()
+    states = prepared.plan.run(prepared.starts(tuple(shard)), shard, prepared.scores, prepared.kernels)
+    assert {state.x.dtype for state in states} == {getattr(torch, dtype)}
+
+
+def test_conditional_scores_stay_in_the_class(tiny):
+    scores = [{"kind": kind, "conditional": True, "name": f"{kind} in class"} for kind in ("empirical", "gaussian", "mixture")]
+    result = run(tiny(scores=[{"kind": "empirical"}, *scores], turn_times={"noise_to_signal": [0.1, 20]}, samples=20))
+    kept = result["class_retention"].isel(turn_time=-1)
+    assert float(kept.sel(score="empirical in class")) == 1.0
+    assert float(kept.sel(score="empirical")) < 0.5
+    assert float(kept.sel(score="mixture in class")) > float(kept.sel(score="empirical"))
+    # a class-conditional Gaussian and the conditioned mixture of classes are the same score
+    a, b = (result["sample_autocorrelation_one_shot"].sel(score=f"{kind} in class") for kind in ("gaussian", "mixture"))
+    np.testing.assert_allclose(a, b, atol=1e-4)
+    assert np.isnan(result["autocorrelation_exact"]).all()
+
+
+def test_without_labels_class_retention_is_nan_and_says_why(tiny):
+    truth = gt.data.load("digits").drop_vars("label")
+    result = run(tiny(), truth=truth)
+    assert np.isnan(result["class_retention"]).all()
+    assert (result["label"] == -1).all()
+    assert (result["label_after"] == -1).all()
+    assert np.isnan(result["speciation_noise_to_signal"]).all()
+    assert "no labels" in result["speciation_time"].attrs["reason"]
+    assert "no labels" in result["class_retention"].attrs.get("reason", "")
+    assert np.isfinite(result["memorized_share"]).all()
+
+
+def test_a_single_class_cannot_be_lost(tiny):
+    truth = gt.data.load("digits")
+    result = run(tiny(keep={"pictures": 0}), truth=truth.assign(label=truth["label"] * 0))
+    assert np.isnan(result["class_retention"]).all()
+    assert "single class" in result["speciation_time"].attrs["reason"]
+
+
+# -- what is kept --------------------------------------------------------------------------------------------------------------
+
+
+def test_trajectories_are_kept_on_request_and_end_where_the_pictures_do(tiny):
+    settings = tiny(reverse={"kind": "heun", "steps": 4}, keep={"pictures": 2, "trajectory": True})
+    result = run(settings)
+    path, pictures = (result.gaussian_test.group(name) for name in ("trajectory", "pictures"))
+    state = path["state"]
+    assert state.sizes["time"] == len(path["time"]) == int(result["reverse_steps"].max()) + 1
+    assert (np.diff(path["time"]) < 0).all()
+    np.testing.assert_array_equal(state.isel(time=-1).transpose(*pictures["end"].dims), pictures["end"])
+    for turn in range(state.sizes["turn_time"]):
+        before = path["time"].values > path["turn_time"].values[turn] * (1 + 1e-9)
+        values = state.isel(turn_time=turn)
+        assert np.isnan(values.isel(time=before)).all()
+        assert np.isfinite(values.isel(time=~before)).all()
+
+
+def test_trajectories_of_an_exact_reversal_end_where_it_does(tiny):
+    result = run(tiny(keep={"pictures": 2, "trajectory": True}))
+    path, pictures = (result.gaussian_test.group(name) for name in ("trajectory", "pictures"))
+    ends = path["state"].isel(time=-1).transpose(*pictures["end"].dims)
+    np.testing.assert_allclose(ends, pictures["end"], atol=1e-5)
+
+
+def test_keeping_pictures_or_paths_changes_nothing_else(memory, tiny):
+    other = run(tiny(keep={"pictures": 1, "trajectory": True, "eigenvectors": True}))
+    assert {name: True for name in memory.variables} == {name: other[name].identical(memory[name]) for name in memory.variables}
+
+
+def test_nothing_large_is_kept_unless_asked_for(tiny):
+    result = run(tiny(keep={"pictures": 0}))
+    for name in ("trajectory", "pictures"):
+        with pytest.raises(UserError, match=f"no group '{name}'"):
+            result.gaussian_test.group(name)
+    assert set(result.gaussian_test.group("moments").data_vars) == {"mean", "eigenvalue"}
+    biggest = max(variable.size for variable in result.variables.values())
+    assert biggest == 2 * 4 * 12 * 2  # the sample table: no dimension of the states or of the steps
+
+
+def test_memory_does_not_grow_with_steps(tiny):
+    few, many = (run(tiny(reverse={"kind": "heun", "steps": steps}, keep={"pictures": 0})) for steps in (2, 40))
+    assert few.nbytes == many.nbytes
+    assert int(many["reverse_steps"].max()) == 40
+
+
+def test_a_trajectory_without_pictures_is_not_dropped_in_silence(tiny):
+    """Paths are those of the pictured samples: asking for paths of none is refused, or honoured."""
+    try:
+        result = run(tiny(keep={"pictures": 0, "trajectory": True}))
+    except UserError as error:
+        assert "pictures" in str(error)
+    else:
+        assert "state" in result.gaussian_test.group("trajectory")
+
+
+def test_eigenvectors_are_kept_on_request_and_diagonalise(tiny):
+    moments = run(tiny(keep={"eigenvectors": True})).gaussian_test.group("moments")
+    x = gt.data.load("digits")["x"].values.reshape(1797, -1).astype(np.float64)
+    vectors = moments["eigenvector"].values.reshape(-1, 64)
+    vectors = vectors if moments["eigenvector"].dims[0] == "mode" else moments["eigenvector"].values.reshape(64, -1).T
+    covariance = np.cov(x.T, bias=True)
+    np.testing.assert_allclose(vectors @ covariance @ vectors.T, np.diag(moments["eigenvalue"]), atol=1e-8)
+
+
+# -- refusals ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"samples": 1798}, ("1798", "1797")),
+        ({"turn_times": {"time": [81]}}, ("81", "80")),
+        ({"turn_times": {"time": [0.001]}}, ("0.001", "0.002")),
+        ({"turn_times": {"noise_to_signal": [100.0]}}, ("100", "80")),
+        ({"turn_times": {"noise_to_signal": {"min": 5, "max": 1, "count": 3}}}, ("5", "1")),
+        ({"turn_times": {"noise_to_signal": {"min": 1, "max": 5, "count": 1}}}, ("count",)),
+        ({"reverse": {"steps": 0}}, ("reverse.steps", "0")),
+        ({"reverse": {"steps": -1}}, ("reverse.steps", "-1")),
+        ({"process": {"kind": "variance_exploding", "sigma_min": -1}}, ("sigma_min", "-1")),
+        ({"process": {"kind": "variance_exploding", "sigma_min": 5, "sigma_max": 2}}, ("sigma_min", "5", "2")),
+        ({"process": {"kind": "cosine", "time_max": 1.5}}, ("time_max", "1.5")),
+        ({"process": {"kind": "discrete_vp", "alphas_cumprod": []}}, ("alphas_cumprod",)),
+        ({"process": {"kind": "discrete_vp", "alphas_cumprod": [0.1, 0.5]}}, ("alphas_cumprod",)),
+        ({"scores": [{"kind": "gaussian"}, {"kind": "gaussian"}]}, ("gaussian", "twice")),
+        ({"scores": [{"kind": "gaussian", "shrinkage": -1}]}, ("shrinkage", "-1")),
+        ({"scores": [{"kind": "mixture", "components": 3, "conditional": True}]}, ("components",)),
+        ({"scores": [{"kind": "mixture", "components": 3000}]}, ("components", "3000", "1797")),
+        ({"data": {"source": "digit"}}, ("digit", "digits")),
+        ({"data": {"source": "file", "path": "nowhere.npy"}}, ("nowhere.npy",)),
+        ({"data": {"value_range": [1, 0]}}, ("value_range",)),
+        ({"seed": 2**64}, ("seed",)),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_work(changes, said, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gaussian_test.run._run_shard", lambda *_: pytest.fail("work was started"))
+    with pytest.raises(UserError) as error:
+        run(tiny(**changes), tmp_path / "a.nc")
+    assert all(word in str(error.value) for word in said)
+    assert len(str(error.value).splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["empirical", "gaussian", "mixture"])
+def test_conditional_scores_without_labels_are_refused(kind, tiny):
+    truth = gt.data.load("digits").drop_vars("label")
+    assert "labels" in refused(tiny(scores=[{"kind": kind, "conditional": True}]), truth=truth)
+
+
+def test_a_mixture_of_classes_without_labels_is_refused(tiny):
+    truth = gt.data.load("digits").drop_vars("label")
+    assert "labels" in refused(tiny(scores=[{"kind": "mixture"}]), truth=truth)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
+def test_a_device_that_is_not_there_is_refused(device, tiny, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    message = refused(tiny(), device=device)
+    assert device in message
+    assert "0 CUDA devices" in message
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:-1", "cpu:0", "", "CPU"])
+def test_a_device_that_is_not_known_is_refused(device, tiny):
+    assert repr(device) in refused(tiny(), device=device)
+
+
+def test_the_gpu_is_taken_where_there_is_one(monkeypatch):
+    from gaussian_test.prepare import pick_device
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("auto") == torch.device("cuda")
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(UserError, match="2 CUDA devices"):
+        pick_device("cuda:2")
+
+
+def test_an_exact_reversal_without_a_posterior_is_refused(tiny):
+    score = Zero(gt.sampler.VarianceExploding(), (1, 8, 8))
+    assert "'zero'" in refused(tiny(reverse={"kind": "exact"}), scores={"zero": score})
+
+
+def test_an_own_score_that_does_not_fit_is_refused(tiny):
+    assert "(3, 8, 8)" in refused(tiny(), scores={"zero": Zero(gt.sampler.VarianceExploding(), (3, 8, 8))})
+    assert "function" in refused(tiny(), scores={"zero": lambda x, t: x})
+
+
+def test_an_own_score_of_another_process_is_refused(tiny):
+    """Its time means another noise level: run silently, every number would be wrong."""
+    assert "process" in refused(tiny(), scores={"zero": Zero(gt.sampler.Cosine(), (1, 8, 8))})
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda t: t.drop_vars("x"), "x"),
+        (lambda t: t["x"].values, "Dataset"),
+        (lambda t: t.assign(x=t["x"] * np.nan), "NaN"),
+        (lambda t: t.assign(x=t["x"] * 0), "same"),
+        (lambda t: t.assign(label=t["label"] - 1), "label"),
+    ],
+    ids=["no x", "an array", "NaN", "constant", "negative label"],
+)
+def test_own_truth_that_cannot_be_used_is_refused(broken, said, tiny, tmp_path):
+    with pytest.raises(UserError, match=said):
+        run(tiny(), tmp_path / "a.nc", truth=broken(gt.data.load("digits")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_that_exists_is_refused_and_left_alone(tiny, tmp_path):
+    (tmp_path / "a.nc").write_text("mine")
+    with pytest.raises(UserError, match="--overwrite"):
+        run(tiny(), tmp_path / "a.nc")
+    assert (tmp_path / "a.nc").read_text() == "mine"
+    with pytest.raises(UserError, match="exclude each other"):
+        run(tiny(), tmp_path / "a.nc", resume=True, overwrite=True)
+    with pytest.raises(UserError, match="is a folder"):
+        run(tiny(), tmp_path)
+    with pytest.raises(UserError, match="not a folder"):
+        run(tiny(), tmp_path / "none" / "a.nc")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nc"]
+
+
+def test_resuming_a_whole_archive_opens_it(tiny, tmp_path, disk, monkeypatch):
+    monkeypatch.setattr("gaussian_test.run._run_shard", lambda *_: pytest.fail("work was started"))
+    content = disk.read_bytes()
+    (tmp_path / "a.nc").write_bytes(content)
+    assert run(tiny(), tmp_path / "a.nc", resume=True).identical(gt.open_archive(disk))
+    with pytest.raises(UserError, match="seed differs"):
+        run(tiny(seed=4), tmp_path / "a.nc", resume=True)
+    assert (tmp_path / "a.nc").read_bytes() == content
+
+
+# -- beside the result ---------------------------------------------------------------------------------------------------------
+
+
+def test_compare_finds_no_difference_with_itself_and_the_sign_of_one(memory):
+    same = gt.compare(memory, memory)
+    assert (same["autocorrelation_difference"] == 0).all()
+    np.testing.assert_allclose(same["autocorrelation_difference_se"], np.sqrt(2) * memory["autocorrelation_se"], rtol=1e-12)
+    higher = memory.assign(autocorrelation=memory["autocorrelation"] + 0.125)
+    np.testing.assert_allclose(gt.compare(memory, higher)["autocorrelation_difference"], 0.125, rtol=1e-12)
+    np.testing.assert_allclose(gt.compare(higher, memory)["autocorrelation_difference"], -0.125, rtol=1e-12)
+
+
+def test_compare_uses_the_noise_levels_that_both_cover(memory):
+    inner = memory.isel(turn_time=[1, 2])
+    assert gt.compare(memory, inner)["noise_to_signal"].values.tolist() == inner["noise_to_signal"].values.tolist()
+    with pytest.raises(UserError, match="no noise level"):
+        gt.compare(memory.isel(turn_time=[0]), memory.isel(turn_time=[3]))
+    with pytest.raises(UserError, match="no score in common"):
+        gt.compare(memory.sel(score=["empirical"]), memory.sel(score=["gaussian"]))
+
+
+def test_the_table_shows_the_numbers_of_the_archive(memory):
+    text = memory.gaussian_test.show()
+    for value in memory["memorization_noise_to_signal"].values:
+        assert f"{value:.3g}" in text
+    rows = [line.split() for line in text.splitlines() if line.startswith(tuple(f"{nu:.3f}" for nu in NU))]
+    assert len(rows) == len(NU)
+    for row, nu, curve in zip(rows, NU, memory["autocorrelation"].transpose("turn_time", "score").values, strict=True):
+        assert row[0] == f"{nu:.3f}"
+        assert [float(cell) for cell in row[1:3]] == pytest.approx(curve.tolist(), abs=5.1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scores": [{"kind": "gaussian"}]},
+        {"scores": [{"kind": "gaussian", "name": "a/b"}]},
+        {"turn_times": {"noise_to_signal": [1.0]}},
+        {"process": {"kind": "cosine"}, "reverse": {"kind": "heun", "steps": 2}},
+    ],
+    ids=["gaussian only", "slash in a name", "one turn time", "cosine"],
+)
+def test_any_result_can_be_drawn(changes, tiny, tmp_path):
+    """The figures carry what was run, without a warning, each under a name in the folder itself."""
+    result = run(tiny(samples=4, **changes))
+    drawn = result.gaussian_test.plot(tmp_path / "figures")
+    assert {"autocorrelation", "gap", "times"} <= set(drawn)
+    files = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert len(files) == 2 * len(drawn)
+    assert {name.rsplit(".", 1)[1] for name in files} == {"png", "pdf"}
