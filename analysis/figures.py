@@ -15,6 +15,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
 
 WIDTH = 6.4  # inches; figures are drawn at the size they are printed
 STYLE: dict[str, Any] = {
@@ -29,6 +30,7 @@ STYLE: dict[str, Any] = {
     "savefig.dpi": 200,
 }
 MARKERS = "osD^vPX"
+LEGEND: dict[str, Any] = {"frameon": True, "framealpha": 0.9, "edgecolor": "none"}  # readable where lines pass behind it
 NU_LABEL = r"noise-to-signal ratio at the turn, $\nu_T=\sigma_T/\alpha_T$"
 TIMES = {"memorization": r"$T_m$", "speciation": r"$T_s$", "affine": r"$T_G$"}
 
@@ -80,7 +82,7 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
                 handle, temporary = tempfile.mkstemp(suffix=f".{kind}", prefix=f".{name}.", dir=folder)
                 os.close(handle)
                 try:
-                    # no date, so that the same result gives the same bytes
+                    # when a figure was drawn is no fact of the result
                     figure.savefig(temporary, metadata={"CreationDate": None} if kind == "pdf" else None)
                     os.chmod(temporary, 0o644)
                     os.replace(temporary, path)
@@ -128,7 +130,7 @@ def autocorrelation(result: xr.Dataset) -> Figure:
     axis.set_ylim(
         min(-0.02, float(result["autocorrelation_low"].min()) - 0.02), max(1.05, float(result["autocorrelation_high"].max()) + 0.02)
     )
-    axis.legend(frameon=False)
+    axis.legend(**LEGEND)
     return figure
 
 
@@ -163,7 +165,12 @@ def gap(result: xr.Dataset) -> Figure:
         _mark(axes[0], row, "affine", colour, score if result.sizes["score"] > 2 else "")
     axes[0].axhline(0, color="0.6", linewidth=0.8, zorder=0)
     axes[0].set_ylabel(r"gap $\Delta(T)=C-C_G$")
-    axes[0].legend(frameon=False, loc="upper right")
+    if axes[0].lines[1:]:
+        axes[0].legend(loc="upper right", **LEGEND)
+    else:
+        axes[0].text(
+            0.5, 0.6, "zero by construction: the only score is the Gaussian itself", ha="center", transform=axes[0].transAxes
+        )
     divergence = result["kl_from_gaussian"].values
     shown = divergence > 0
     if shown.any():
@@ -214,7 +221,7 @@ def times(result: xr.Dataset) -> Figure:
             axis.axvline(predicted, color="black", linestyle=":", linewidth=1.2, label=f"{TIMES[time]} predicted: {predicted:.3g}")
         axis.set_ylabel(ylabel)
         axis.set_ylim(-0.05, 1.05)
-        axis.legend(frameon=False, loc="upper right")
+        axis.legend(loc="upper right", **LEGEND)
     _log_noise(axes[1])
     return figure
 
@@ -239,32 +246,35 @@ def picture_grid(pictures: xr.Dataset, result: xr.Dataset, score: str, columns: 
     """
     start, end = pictures["start"], pictures["end"].sel(score=score)
     chosen = np.unique(np.linspace(0, end.sizes["turn_time"] - 1, min(columns, end.sizes["turn_time"])).round().astype(int))
-    rows = start.sizes["sample"]
-    cell = WIDTH / (len(chosen) + 1)
-    figure = Figure(figsize=(WIDTH, rows * cell + 0.55), layout="constrained")
-    axes = figure.subplots(rows, len(chosen) + 1, squeeze=False)
+    grid = [start, *(end.isel(turn_time=turn) for turn in chosen)]
+    height, width = start.sizes["row"], start.sizes["column"]
+    gap_width = max(1, width // 8)  # white space between pictures, in pixels
+    # one image for all pictures: an axis for each would take seconds to lay out
+    mosaic = np.ones((start.sizes["sample"] * (height + gap_width) - gap_width, len(grid) * (width + gap_width) - gap_width, 3))
+    for column, pictures_of_column in enumerate(grid):
+        values = _as_rgb(pictures_of_column)
+        left = column * (width + gap_width)
+        for row, picture in enumerate(values):
+            top = row * (height + gap_width)
+            mosaic[top : top + height, left : left + width] = picture
+    aspect = mosaic.shape[0] / mosaic.shape[1]
+    figure = Figure(figsize=(WIDTH, WIDTH * aspect + 0.5), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(mosaic, interpolation="nearest", aspect="equal")
     nu = result["noise_to_signal"].values
-    for row in range(rows):
-        _picture(axes[row, 0], start.isel(sample=row))
-        for column, turn in enumerate(chosen, start=1):
-            _picture(axes[row, column], end.isel(sample=row, turn_time=turn))
-    axes[0, 0].set_title("GT")
-    for column, turn in enumerate(chosen, start=1):
-        axes[0, column].set_title(f"{nu[turn]:.3g}")
-    figure.supxlabel(rf"{score} score: GT sample, then end points of its U-Turns by $\nu_T$", fontsize=9)
+    centres = np.arange(len(grid)) * (width + gap_width) + (width - 1) / 2
+    axis.set_xticks(centres, ["GT", *(f"{nu[turn]:.3g}" for turn in chosen)])
+    axis.set_yticks([])
+    axis.tick_params(top=False, bottom=False, labeltop=True, labelbottom=False)
+    sns.despine(ax=axis, left=True, bottom=True)
+    axis.set_xlabel(rf"{score} score: ground-truth sample (GT), then end points of its U-Turns by noise-to-signal ratio $\nu_T$")
     return figure
 
 
-def _picture(axis: Axes, picture: xr.DataArray) -> None:
-    values = np.clip((picture.transpose("row", "column", "channel").values + 1) / 2, 0, 1)
-    if values.shape[2] in (3, 4):
-        axis.imshow(values[..., :3], interpolation="nearest")
-    else:
-        axis.imshow(values[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set_xticks([])
-    axis.set_yticks([])
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+def _as_rgb(pictures: xr.DataArray) -> NDArray[np.float64]:
+    """Return pictures in [-1, 1] as (sample, row, column, 3) in [0, 1]; a fourth channel is left out."""
+    values = np.clip((pictures.transpose("sample", "row", "column", "channel").values.astype(np.float64) + 1) / 2, 0, 1)
+    return values[..., :3] if values.shape[-1] >= 3 else np.repeat(values[..., :1], 3, axis=-1)
 
 
 def _canvas(panels: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -279,7 +289,11 @@ def _canvas(panels: int, height: float) -> tuple[Figure, list[Axes]]:
 def _log_noise(axis: Axes) -> None:
     axis.set_xscale("log")
     axis.set_xlabel(NU_LABEL)
+    low, high = axis.get_xlim()
+    # within two decades a tick at every power of ten would leave two numbers on the axis
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
     axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _colours(result: xr.Dataset) -> list[tuple[str, Any]]:

@@ -1,0 +1,119 @@
+"""Figures show the numbers of the result, with labels, legends, bands and nothing clipped."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.collections import FillBetweenPolyCollection
+
+import gaussian_test as gt
+from gaussian_test.analysis import figures
+
+
+@pytest.fixture(scope="module")
+def result():
+    return gt.run({"samples": 48, "turn_times": {"noise_to_signal": [0.1, 0.4, 0.8, 1.2, 2.0, 5.0, 9.0]}, "keep": {"pictures": 3}})
+
+
+@pytest.fixture(scope="module")
+def drawn(result):
+    return result.gaussian_test.plot()
+
+
+def test_there_is_a_figure_for_each_subject(drawn):
+    assert set(drawn) == {"autocorrelation", "gap", "times", "pictures_empirical", "pictures_gaussian"}
+
+
+@pytest.mark.parametrize("name", ["autocorrelation", "gap", "times", "pictures_empirical"])
+def test_nothing_is_clipped(drawn, name):
+    """Every text and legend lies within the page."""
+    figure = drawn[name]
+    figure.draw_without_rendering()
+    page = figure.bbox
+    texts = [axis.xaxis.label for axis in figure.axes] + [axis.yaxis.label for axis in figure.axes]
+    texts += [label for axis in figure.axes for label in _drawn_ticks(axis)]
+    texts += [legend for axis in figure.axes if (legend := axis.get_legend())]
+    assert len(texts) > 5
+    for text in texts:
+        box = text.get_window_extent()
+        if box.width:
+            assert box.x0 >= page.x0 - 1
+            assert box.x1 <= page.x1 + 1
+            assert box.y0 >= page.y0 - 1
+            assert box.y1 <= page.y1 + 1
+
+
+def _drawn_ticks(axis):
+    """Return the labels of ticks within the limits; others exist but are not drawn."""
+    for direction, limits in ((axis.xaxis, axis.get_xlim()), (axis.yaxis, axis.get_ylim())):
+        for tick in direction.get_major_ticks():
+            if min(limits) <= tick.get_loc() <= max(limits):
+                yield from (label for label in (tick.label1, tick.label2) if label.get_visible() and label.get_text())
+
+
+def test_axes_are_labelled_with_units_and_logarithmic_in_noise(drawn):
+    for name in ("autocorrelation", "gap", "times"):
+        *_, bottom = drawn[name].axes
+        assert "noise-to-signal ratio" in bottom.get_xlabel()
+        assert bottom.get_xscale() == "log"
+        assert all(axis.get_ylabel() for axis in drawn[name].axes)
+    assert "nat" in drawn["gap"].axes[1].get_ylabel()
+
+
+def test_curves_and_bands_are_those_of_the_result(drawn, result):
+    axis = drawn["autocorrelation"].axes[0]
+    curves = {line.get_label(): line.get_ydata() for line in axis.lines}
+    bands = [band for band in axis.collections if isinstance(band, FillBetweenPolyCollection)]
+    assert len(bands) == 2
+    for score, band in zip(("empirical", "gaussian"), bands, strict=True):
+        np.testing.assert_array_equal(curves[f"{score} score, 95% band"], result.autocorrelation.sel(score=score))
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert heights.max() == pytest.approx(float(result.autocorrelation_high.sel(score=score).max()))
+        assert heights.min() == pytest.approx(float(result.autocorrelation_low.sel(score=score).min()))
+    np.testing.assert_array_equal(curves["gaussian score, closed form"], result.autocorrelation_exact.sel(score="gaussian"))
+
+
+def test_times_are_marked_where_they_were_measured(drawn, result):
+    top = drawn["times"].axes[0]
+    marks = {line.get_label(): line.get_xdata()[0] for line in top.lines if line.get_label().startswith("$T_m$")}
+    expected = result.memorization_noise_to_signal.values
+    assert sorted(marks.values()) == pytest.approx(sorted([*expected, float(result.memorization_noise_to_signal_predicted[0])]))
+    assert any("predicted" in label for label in marks)
+
+
+def test_pictures_are_those_of_the_archive(drawn, result):
+    pictures = result.gaussian_test.group("pictures")
+    mosaic = drawn["pictures_empirical"].axes[0].images[0].get_array()
+    np.testing.assert_allclose(mosaic[:8, :8, 0], (pictures.start.values[0, 0] + 1) / 2, atol=1e-6)
+    first_end = np.clip((pictures.end.sel(score="empirical").values[0, 1, 0] + 1) / 2, 0, 1)
+    np.testing.assert_allclose(mosaic[9:17, 9:17, 0], first_end, atol=1e-6)
+
+
+def test_colour_pictures_stay_in_colour():
+    rng = np.random.default_rng(0)
+    pictures = xr.DataArray(rng.uniform(-1, 1, (2, 3, 4, 4)), dims=("sample", "channel", "row", "column"))
+    rgb = figures._as_rgb(pictures)
+    np.testing.assert_allclose(rgb[1, :, :, 2], (pictures.values[1, 2] + 1) / 2)
+
+
+def test_files_are_whole_and_the_same_again(drawn, tmp_path):
+    """PNG bytes depend on the result alone; PDF is complete; nothing else is left in the folder."""
+    first = figures.save({"gap": drawn["gap"]}, tmp_path / "a")
+    second = figures.save({"gap": drawn["gap"]}, tmp_path / "b")
+    assert [path.name for path in first] == ["gap.png", "gap.pdf"]
+    assert first[0].read_bytes() == second[0].read_bytes()
+    assert first[1].read_bytes().rstrip().endswith(b"%%EOF")
+    assert b"CreationDate" not in first[1].read_bytes()
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["gap.pdf", "gap.png"]
+
+
+def test_a_result_without_divergence_or_classes_is_drawn(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).uniform(-1, 1, (60, 5)))
+    settings = {
+        "data": {"source": "file", "path": str(tmp_path / "x.npy")},
+        "scores": [{"kind": "gaussian"}],
+        "samples": 20,
+        "turn_times": {"noise_to_signal": [0.1, 1.0]},
+    }
+    drawn = gt.run(settings).gaussian_test.plot()
+    assert set(drawn) == {"autocorrelation", "gap", "times"}
+    assert "no unconditional empirical score" in drawn["gap"].axes[1].texts[0].get_text()
