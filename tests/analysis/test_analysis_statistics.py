@@ -173,6 +173,7 @@ def test_affine_time_counts_both_signs_and_the_last_crossing():
     ("gap", "width", "reason"),
     [
         (np.array([0.1, 0.05]), 0.001, "not within 0.02 with confidence at the largest"),
+        (np.array([-0.1, -0.015]), 0.01, "not within 0.02 with confidence at the largest"),
         (np.array([0.1, 0.001]), 0.05, "not within 0.02 with confidence at the largest"),
         (np.array([0.01, 0.001]), 0.001, "within 0.02 at every turn time"),
     ],

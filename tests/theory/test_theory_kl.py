@@ -58,6 +58,12 @@ def test_area_under_the_gap_is_the_divergence():
         assert value == pytest.approx(_direct_kl(level), rel=0.01)
 
 
+def test_beyond_the_largest_level_the_leading_order_goes_on():
+    """All of the divergence at the largest level is extrapolated: at nu = 8 it is right to 10 %, at nu = 16 to 5 %."""
+    for nu, error in ((8.0, 0.1), (16.0, 0.05)):
+        assert kl_from_gaussian([nu / 2, nu], [_excess(nu / 2), _excess(nu)])[1] == pytest.approx(_direct_kl(nu), rel=error)
+
+
 def test_a_finer_grid_is_closer():
     """The error of the quadrature is of second order in the spacing of log(nu)."""
     target = _direct_kl(0.2)
