@@ -107,18 +107,9 @@ def autocorrelation(result: xr.Dataset) -> Figure:
     figure, axes = _canvas(1, 3.4)
     axis = axes[0]
     nu = result["noise_to_signal"].values
-    for index, (score, colour) in enumerate(_colours(result)):
+    for index, score in enumerate(result["score"].values):
         row = result.sel(score=score)
-        axis.fill_between(nu, row["autocorrelation_low"], row["autocorrelation_high"], color=colour, alpha=0.2, linewidth=0)
-        axis.plot(
-            nu,
-            row["autocorrelation"],
-            color=colour,
-            marker=MARKERS[index % len(MARKERS)],
-            markersize=3.5,
-            linewidth=1,
-            label=f"{score} score, {_band(result)}",
-        )
+        _curve(axis, result, "autocorrelation", index)
         for name, style, label in (("discrete", "--", "through the steps simulated"), ("exact", "-", "closed form")):
             closed = row[f"autocorrelation_{name}"].values
             if np.isfinite(closed).any() and not (
@@ -152,16 +143,7 @@ def gap(result: xr.Dataset) -> Figure:
         row = result.sel(score=score)
         if not row["gap_se"].values.any():
             continue  # the reference itself: zero by construction
-        axes[0].fill_between(nu, row["gap_low"], row["gap_high"], color=colour, alpha=0.25, linewidth=0)
-        axes[0].plot(
-            nu,
-            row["gap"],
-            color=colour,
-            marker=MARKERS[index % len(MARKERS)],
-            markersize=3.5,
-            linewidth=1,
-            label=f"{score} score, {_band(result)}",
-        )
+        _curve(axes[0], result, "gap", index)
         _mark(axes[0], row, "affine", colour, score if result.sizes["score"] > 2 else "")
     axes[0].axhline(0, color="0.6", linewidth=0.8, zorder=0)
     axes[0].set_ylabel(r"gap $\Delta(T)=C-C_G$")
@@ -205,16 +187,7 @@ def times(result: xr.Dataset) -> Figure:
     ):
         for index, (score, colour) in enumerate(_colours(result)):
             row = result.sel(score=score)
-            axis.fill_between(nu, row[f"{name}_low"], row[f"{name}_high"], color=colour, alpha=0.2, linewidth=0)
-            axis.plot(
-                nu,
-                row[name],
-                color=colour,
-                marker=MARKERS[index % len(MARKERS)],
-                markersize=3.5,
-                linewidth=1,
-                label=f"{score} score, {_band(result)}",
-            )
+            _curve(axis, result, name, index)
             _mark(axis, row, time, colour, "")
         predicted = float(result[f"{time}_noise_to_signal_predicted"][0])
         if np.isfinite(predicted) and nu[0] <= predicted <= nu[-1]:
@@ -301,8 +274,20 @@ def _colours(result: xr.Dataset) -> list[tuple[str, Any]]:
     return list(zip(scores, sns.color_palette("colorblind", len(scores)), strict=True))
 
 
-def _band(result: xr.Dataset) -> str:
-    return f"{result.attrs.get('confidence', 0.95):.0%} band"
+def _curve(axis: Axes, result: xr.Dataset, name: str, index: int) -> None:
+    """Draw one score's curve with its band."""
+    score, colour = _colours(result)[index]
+    row, nu = result.sel(score=score), result["noise_to_signal"].values
+    axis.fill_between(nu, row[f"{name}_low"], row[f"{name}_high"], color=colour, alpha=0.2, linewidth=0)
+    axis.plot(
+        nu,
+        row[name],
+        color=colour,
+        marker=MARKERS[index % len(MARKERS)],
+        markersize=3.5,
+        linewidth=1,
+        label=f"{score} score, {result.attrs['confidence']:.0%} band",
+    )
 
 
 def _mark(axis: Axes, row: xr.Dataset, time: str, colour: Any, of: str) -> None:

@@ -5,11 +5,11 @@ from gaussian_test.sampler.gaussian import GaussianComponents, eigen_factors
 from gaussian_test.sampler.grid import edm_levels, log_levels, reverse_grid
 from gaussian_test.sampler.mixture import MixtureScore
 from gaussian_test.sampler.noise import KeyedNoise, Noise
-from gaussian_test.sampler.process import (
+from gaussian_test.sampler.process import Process
+from gaussian_test.sampler.processes import (
     Cosine,
     DiscreteVP,
     OrnsteinUhlenbeck,
-    Process,
     Rectified,
     VarianceExploding,
     VariancePreserving,

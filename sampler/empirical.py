@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from gaussian_test.sampler.noise import Noise
-from gaussian_test.sampler.process import Process, Time, VarianceExploding
+from gaussian_test.sampler.process import Process, Time
+from gaussian_test.sampler.processes import VarianceExploding
 from gaussian_test.sampler.score import Score, pick
 
 BLOCK = 32  # samples per block of the two-stage draw

@@ -14,7 +14,8 @@ from torch import Tensor
 from gaussian_test.sampler.empirical import to_tensor
 from gaussian_test.sampler.gaussian import GaussianComponents, eigen_factors
 from gaussian_test.sampler.noise import Noise
-from gaussian_test.sampler.process import Process, Time, VarianceExploding
+from gaussian_test.sampler.process import Process, Time
+from gaussian_test.sampler.processes import VarianceExploding
 from gaussian_test.sampler.score import Score, pick
 
 
