@@ -79,6 +79,18 @@ class Truth:
         logs, means = self._terms(x, alpha, sigma, label)
         return logs.softmax(0) @ means
 
+    def posterior_fourth_moments(self, x, alpha, sigma, label=None):
+        """E[e_i^2 e_j^2] of the deviation e of a posterior draw from its mean, (d, d): what the error of a covariance needs."""
+        logs, means = self._terms(x, alpha, sigma, label)
+        shares = logs.softmax(0)
+        noised = alpha**2 * self.covariances + sigma**2 * torch.eye(len(x), dtype=torch.float64)
+        within = self.covariances - alpha**2 * self.covariances @ torch.linalg.solve(noised, self.covariances)
+        shift = means - shares @ means
+        variances, squares = within.diagonal(dim1=1, dim2=2), shift**2
+        each = (squares + variances).unsqueeze(2) * (squares + variances).unsqueeze(1)
+        each = each + 4 * shift.unsqueeze(2) * shift.unsqueeze(1) * within + 2 * within**2
+        return (shares[:, None, None] * each).sum(0)
+
     def rows(self, what, x, alpha, sigma, labels=None):
         flat = x.double().flatten(1)
         alpha, sigma = (torch.as_tensor(float(v) if not isinstance(v, torch.Tensor) else v).expand(len(x)) for v in (alpha, sigma))
@@ -131,7 +143,7 @@ def _empirical(samples, labels=None):
         return EmpiricalScore.fit(samples[labels == label], None, process, dtype)
 
     return Case(
-        lambda process, dtype: EmpiricalScore.fit(samples, labels, process, dtype),
+        lambda process, dtype: EmpiricalScore.fit(samples, None if labels is None else labels.clone(), process, dtype),
         truth,
         tuple(samples.shape[1:]),
         0 if labels is None else int(labels.max()) + 1,
@@ -153,7 +165,7 @@ def _mixture(count, d, seed, labels=None, rank=None, event=None):
     event = event or (d,)
 
     def make(process, dtype, chosen=slice(None)):
-        kept = None if labels is None or chosen != slice(None) else labels_or_order
+        kept = None if labels is None or chosen != slice(None) else labels_or_order.clone()
         return MixtureScore.from_moments(
             weights[chosen], means[chosen].reshape(-1, *event), covariances[chosen], kept, process, dtype
         )

@@ -133,14 +133,13 @@ def test_nearest_is_scikit_learns(count, features, dtype):
 
 
 def test_nearest_separates_near_duplicates():
-    """Closer than the rounding of a matrix product in float32: the last word is a difference."""
-    samples = normal(4, 50, dtype=torch.float32) + 1
-    samples[1:] = samples[0]
-    samples[1, 0] += 3e-5
-    samples[2, 0] -= 3e-5
-    samples[3, 1] += 3e-5
+    """Closer than the rounding of a matrix product in float32, far from the mean: the last word is a difference."""
+    far = 100 * normal(50, dtype=torch.float32).sign()
+    samples = torch.stack([far, far, far, far, -far, -far])
+    for row, feature in ((1, 0), (2, 1), (3, 2), (5, 3)):
+        samples[row, feature] += 1e-3
     score = EmpiricalScore(samples)
-    assert score.nearest_index(samples).tolist() == [0, 1, 2, 3]
+    assert score.nearest_index(samples).tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_every_sample_is_nearest_to_itself():

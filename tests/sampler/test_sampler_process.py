@@ -1,6 +1,7 @@
 """Laws of every forward process: its ratio, its SDE, its transitions, and that equal ratios are equal experiments."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def pieces(process, s, t):
     """Intervals on which the integrand is smooth."""
     inner = [float(k) for k in range(math.floor(s) + 1, math.ceil(t))] if isinstance(process, DiscreteVP) else []
     corners = [s, *inner, t]
-    return zip(corners, corners[1:], strict=False)
+    return pairwise(corners)
 
 
 def integral(process, function, s, t):

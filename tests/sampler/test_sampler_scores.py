@@ -68,14 +68,16 @@ def test_a_time_per_row_is_row_by_row(name, conditional, batch):
     t = torch.tensor([0.1, 0.5, 0.05, 0.9], dtype=torch.float64)[:batch]
     x, labels = normal(batch, *case.event, seed=8), case.labels(batch, conditional)
     noise = noise_like(x)
-    for call in (score, score.denoise, lambda x, t, label: score.posterior(x, t, rows, label)):
-        rows = noise
+
+    def draw(x, t, label, rows=slice(None)):
+        return score.posterior(x, t, Noise(noise.normal[rows], noise.uniform[rows]), label)
+
+    for call in (lambda *given, rows=None: score(*given), lambda *given, rows=None: score.denoise(*given), draw):
         together = call(x, t, labels)
         assert together.shape == x.shape
         for row in range(batch):
             one = slice(row, row + 1)
-            rows = Noise(noise.normal[one], noise.uniform[one])
-            alone = call(x[one], float(t[row]), None if labels is None else labels[one])
+            alone = call(x[one], float(t[row]), None if labels is None else labels[one], rows=one)
             torch.testing.assert_close(together[one], alone, rtol=1e-9, atol=1e-9)
 
 
@@ -125,12 +127,12 @@ def test_posterior_draws_have_the_posterior_moments(name, conditional, process, 
     drawn = score.posterior(x, t, noise_like(x, seed=3), None if labels is None else labels.expand(count))
     assert drawn.shape == x.shape
     deviation = drawn.flatten(1) - mean
-    error = deviation.std(0) / math.sqrt(count)
-    assert bool((deviation.mean(0).abs() <= 4 * error + 1e-7).all())
+    error = (covariance.diagonal().clamp(min=0) / count).sqrt()
+    assert bool((deviation.mean(0).abs() <= 4 * error + 1e-9).all())
     products = deviation.unsqueeze(2) * deviation.unsqueeze(1)
-    error = products.std(0) / math.sqrt(count)
-    # a sample of small weight may be drawn never: then the estimate of the error knows nothing of it
-    assert bool(((products.mean(0) - covariance).abs() <= 4 * error + 1e-5).all())
+    fourth = case.truth.posterior_fourth_moments(one.flatten(), alpha, sigma, label)
+    error = ((fourth - covariance**2).clamp(min=0) / count).sqrt()
+    assert bool(((products.mean(0) - covariance).abs() <= 4 * error + 1e-9).all())
 
 
 @pytest.mark.parametrize(("name", "conditional"), USES)
@@ -367,3 +369,19 @@ def test_a_wrong_event_of_a_fitted_mixture_is_refused():
     fitted = GaussianMixture(1).fit(np.random.default_rng(0).normal(size=(9, 4)))
     with pytest.raises(ValueError, match="does not have the 4 features"):
         MixtureScore.from_sklearn(fitted, (3,))
+
+
+@pytest.mark.parametrize("rank", [1, 3, 5])
+@pytest.mark.parametrize("level", [0.01, 1.0, 10.0])
+@pytest.mark.parametrize("per_row", [False, True])
+def test_log_density_is_the_multivariate_normal(rank, level, per_row):
+    """Whether the empty directions are listed with variance 0 or left out."""
+    values, vectors = torch.linspace(0.5, 2, 5).double(), torch.linalg.qr(normal(5, 5))[0]
+    values[rank:] = 0
+    covariance = (vectors * values) @ vectors.T + level**2 * torch.eye(5)
+    mean, y = normal(5, seed=1), normal(4, 5, seed=2)
+    expected = torch.distributions.MultivariateNormal(mean, covariance).log_prob(y) + 2.5 * math.log(2 * math.pi)
+    variance = torch.full((4, 1), level**2).double() if per_row else torch.tensor(level**2).double()
+    for modes in {rank, 5}:
+        components = GaussianComponents(mean[None], values[None, :modes], vectors[None, :, :modes])
+        torch.testing.assert_close(components.log_density(0, y, variance), expected, rtol=1e-9, atol=1e-9)

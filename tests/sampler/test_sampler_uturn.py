@@ -1,0 +1,397 @@
+"""The U-Turn plan: keyed noise up to the turn, the same steps for all that have turned, and the exact law of the way back."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from sampler_zoo import PROCESSES, SCORES, normal
+
+from gaussian_test.analysis.gaussian_score import GaussianScore
+from gaussian_test.sampler import (
+    Ancestral,
+    EDMStochastic,
+    EmpiricalScore,
+    ExactReversal,
+    KeyedNoise,
+    ProbabilityFlow,
+    ReverseSDE,
+    Score,
+    UTurnPlan,
+    VarianceExploding,
+    reverse_grid,
+)
+
+KERNELS = {
+    "exact": ExactReversal,
+    "sde": ReverseSDE,
+    "sde_exponential": lambda: ReverseSDE("exponential"),
+    "flow": ProbabilityFlow,
+    "edm": lambda: EDMStochastic(steps=12, S_churn=3.0),
+    "ancestral": Ancestral,
+}
+STEPPED = [name for name in KERNELS if name != "exact"]
+VE = VarianceExploding()
+DATA = normal(24, 3, seed=1)
+CHOSEN = [5, 0, 17, 8]
+X0 = DATA[CHOSEN]
+
+
+def collect(plan, kernel, score=None, x0=X0, samples=CHOSEN, path=False, labels=None):
+    score = score or EmpiricalScore(DATA, process=plan.process)
+    return list(plan.run(x0, samples, {"a": score}, {"a": kernel}, labels, path))
+
+
+def joined(states, phase, plan):
+    """States of a phase for all turn times, (turns, rows, *event); every turn time exactly once."""
+    parts = sorted((s for s in states if s.phase == phase), key=lambda s: s.turns.start)
+    assert [t for s in parts for t in range(s.turns.start, s.turns.stop)] == list(range(len(plan.levels)))
+    return torch.cat([s.x for s in parts])
+
+
+def by_time(states, plan):
+    """Path states of each turn time, {turn: {time: x}}."""
+    result = {turn: {} for turn in range(len(plan.levels))}
+    for state in states:
+        if state.phase == "path":
+            for offset, turn in enumerate(range(state.turns.start, state.turns.stop)):
+                assert state.times[offset] not in result[turn]  # every time once
+                result[turn][state.times[offset]] = state.x[offset]
+    return result
+
+
+def by_hand(plan, kernel, score, x0, samples, turn, label=None):
+    """The documented recipe: the first draw noises, the second is the exact end's, then one draw for every step of the grid."""
+    noise = KeyedNoise(plan.seed, samples, plan.repeats, tuple(x0.shape[1:]), dtype=x0.dtype)
+    start, forward, at_end = x0.repeat_interleave(plan.repeats, 0), noise.draw(), noise.draw()
+    x = plan.process.alpha(turn) * start + plan.process.sigma(turn) * forward.normal
+    states = {turn: x}
+    if kernel.exact:
+        return {turn: x, 0.0: kernel.step(score, x, turn, 0.0, at_end, label)}
+    for t, s in pairwise(plan.grid.tolist()):
+        step = noise.draw()
+        if t <= turn:
+            x = states[s] = kernel.step(score, x, t, s, step, label)
+    return states
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_levels_are_the_turn_times_used(process):
+    process = PROCESSES[process]()
+    asked = [process.turn_time_from_noise_to_signal(nu) for nu in (3.0, 0.5, 3.0, 20.0)]
+    plan = UTurnPlan(process, asked, steps=9)
+    assert plan.levels == tuple(sorted({process.turn_time(t) for t in asked}))
+    assert np.array_equal(plan.grid, reverse_grid(process, plan.levels, 9))
+
+
+def test_discrete_turn_times_are_snapped_and_merged():
+    plan = UTurnPlan(PROCESSES["discrete_vp"](), [100.2, 99.8, 500.4], steps=6)
+    assert plan.levels == (100.0, 500.0)
+
+
+@pytest.mark.parametrize("turns", [[1.0], [0.002, 0.5, 3.0, 80.0]])
+@pytest.mark.parametrize("steps", [1, 7])
+def test_reverse_steps_count_the_path(turns, steps):
+    plan = UTurnPlan(VE, turns, steps=steps)
+    paths = by_time(collect(plan, ReverseSDE(), path=True), plan)
+    assert plan.reverse_steps() == [len(paths[turn]) - 1 for turn in range(len(turns))]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 100])
+def test_shards_are_a_partition(size):
+    samples = [9, 4, 7, 7, 0, 3, 12]
+    shards = UTurnPlan(VE, [1.0], shard_size=size).shards(samples)
+    assert [sample for shard in shards for sample in shard] == samples
+    assert [len(shard) for shard in shards[:-1]] == [size] * (len(shards) - 1)
+    assert 1 <= len(shards[-1]) <= size
+
+
+def test_no_samples_make_no_shards():
+    assert UTurnPlan(VE, [1.0]).shards([]) == []
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("repeats", [1, 3])
+@pytest.mark.parametrize("event", [(3,), (1, 2, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_turn_states_are_the_noised_samples(process, repeats, event, dtype):
+    process = PROCESSES[process]()
+    data = normal(6, *event, dtype=dtype)
+    turns = [process.turn_time_from_noise_to_signal(nu) for nu in (0.2, 1.0, 9.0)]
+    plan = UTurnPlan(process, turns, steps=5, repeats=repeats, seed=4)
+    states = collect(plan, ExactReversal(), EmpiricalScore(data, process=process), data[:2], [3, 8])
+    turned = joined(states, "turn", plan)
+    noise = KeyedNoise(4, [3, 8], repeats, event, dtype=dtype).draw()
+    assert turned.dtype == dtype
+    for block, level in zip(turned, plan.levels, strict=True):
+        expected = process.noised(data[:2].repeat_interleave(repeats, 0), level, noise.normal)
+        torch.testing.assert_close(block, expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("process", ["variance_exploding", "cosine", "discrete_vp"])
+@pytest.mark.parametrize(("micro_batch", "repeats"), [(1, 1), (3, 2), (1000, 2)])
+def test_runs_are_the_steps_by_hand(kernel, process, micro_batch, repeats):
+    process, kernel = PROCESSES[process](), KERNELS[kernel]()
+    turns = [process.turn_time_from_noise_to_signal(nu) for nu in (0.3, 1.0, 8.0)]
+    plan = UTurnPlan(process, turns, steps=8, repeats=repeats, seed=2, micro_batch=micro_batch)
+    score = EmpiricalScore(DATA, process=process)
+    states = collect(plan, kernel, score)
+    ends = joined(states, "end", plan)
+    assert {s.times for s in states if s.phase == "end"} <= {(0.0,) * n for n in (1, 2, 3)}
+    for turn, level in enumerate(plan.levels):
+        expected = by_hand(plan, kernel, score, X0, CHOSEN, level)
+        torch.testing.assert_close(ends[turn], expected[0.0], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("kernel", STEPPED)
+def test_a_path_is_the_steps_by_hand(kernel):
+    plan, kernel = UTurnPlan(VE, [0.3, 1.0, 8.0], steps=8, seed=2), KERNELS[kernel]()
+    score = EmpiricalScore(DATA)
+    paths = by_time(collect(plan, kernel, score, path=True), plan)
+    for turn, level in enumerate(plan.levels):
+        expected = by_hand(plan, kernel, score, X0, CHOSEN, level)
+        assert set(paths[turn]) == set(expected)
+        for time, x in expected.items():
+            torch.testing.assert_close(paths[turn][time], x, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("path", [False, True])
+def test_micro_batches_change_rounding_only(kernel, path):
+    kernel, ends = KERNELS[kernel](), {}
+    for micro_batch in (1, 3, 5, 1000):
+        plan = UTurnPlan(VE, [0.3, 1.0, 8.0], steps=6, repeats=2, micro_batch=micro_batch)
+        states = collect(plan, kernel, path=path)
+        ends[micro_batch] = joined(states, "turn", plan), joined(states, "end", plan)
+    for micro_batch in (1, 3, 5):
+        for one, other in zip(ends[micro_batch], ends[1000], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+class Watched(Score):
+    """Remembers how many states each call brought."""
+
+    def __init__(self, score):
+        super().__init__(score.process, score.event_shape)
+        self.inner, self.sizes = score, []
+
+    def denoise(self, x, t, label=None):
+        self.sizes.append(len(x))
+        return self.inner.denoise(x, t, label)
+
+    def posterior(self, x, t, noise, label=None):
+        self.sizes.append(len(x))
+        return self.inner.posterior(x, t, noise, label)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("micro_batch", [1, 3, 8, 20, 1000])
+def test_calls_fill_the_micro_batch_and_no_more(kernel, micro_batch):
+    kernel = KERNELS[kernel]()
+    plan = UTurnPlan(VE, [0.3, 1.0, 8.0], steps=5, repeats=2, micro_batch=micro_batch)
+    score = Watched(EmpiricalScore(DATA))
+    collect(plan, kernel, score)
+    rows = 2 * len(CHOSEN)
+    assert max(score.sizes) <= micro_batch
+    if micro_batch >= 3 * rows:  # at the end of the grid all have turned and go together
+        assert score.sizes[-1] == 3 * rows
+    if kernel.exact:
+        assert sum(score.sizes) == 3 * rows
+    elif not isinstance(kernel, (ProbabilityFlow, EDMStochastic)):
+        assert sum(score.sizes) == sum(plan.reverse_steps()) * rows
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_later_turn_takes_the_steps_of_a_plan_of_its_own(kernel):
+    """A second turn time that lies on the grid of the first changes nothing for the first."""
+    kernel = KERNELS[kernel]()
+    alone = UTurnPlan(VE, [8.0], steps=9, seed=5)
+    merged = UTurnPlan(VE, [float(alone.grid[4]), 8.0], steps=9, seed=5)
+    np.testing.assert_allclose(merged.grid, alone.grid, rtol=1e-12)
+    torch.testing.assert_close(
+        joined(collect(merged, kernel), "end", merged)[1], joined(collect(alone, kernel), "end", alone)[0], rtol=1e-7, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("path", [False, True])
+def test_samples_do_not_depend_on_their_company(kernel, path):
+    plan, kernel = UTurnPlan(VE, [0.3, 8.0], steps=6, repeats=2), KERNELS[kernel]()
+    together = joined(collect(plan, kernel, path=path), "end", plan).reshape(2, len(CHOSEN), 2, 3)
+    for place in (3, 0):
+        alone = joined(collect(plan, kernel, x0=X0[place : place + 1], samples=CHOSEN[place : place + 1], path=path), "end", plan)
+        torch.testing.assert_close(together[:, place], alone, rtol=1e-9, atol=1e-9)
+
+
+def test_scores_do_not_depend_on_their_company():
+    plan = UTurnPlan(VE, [0.3, 8.0], steps=6)
+    empirical, gaussian = EmpiricalScore(DATA), GaussianScore.fit(DATA.numpy(), dtype=torch.float64)
+    scores = {"a": empirical, "b": empirical, "c": gaussian, "d": empirical}
+    kernels = {"a": ExactReversal(), "b": ReverseSDE(), "c": ReverseSDE(), "d": ReverseSDE()}
+    for path in (False, True):
+        states = list(plan.run(X0, CHOSEN, scores, kernels, path=path))
+        ends = {name: joined([s for s in states if s.score == name], "end", plan) for name in scores} if not path else None
+        if path:
+            ends = {
+                name: torch.stack([by_time([s for s in states if s.score == name], plan)[turn][0.0] for turn in (0, 1)])
+                for name in scores
+            }
+        assert torch.equal(ends["b"], ends["d"])
+        for name, kernel in kernels.items():
+            alone = joined(collect(plan, kernel, scores[name]), "end", plan)
+            torch.testing.assert_close(ends[name], alone, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_path_visits_every_time_of_the_grid_and_ends_at_the_end(kernel):
+    plan, kernel = UTurnPlan(VE, [0.3, 1.0, 8.0], steps=7, repeats=2), KERNELS[kernel]()
+    states = collect(plan, kernel, path=True)
+    ends, turned, paths = joined(states, "end", plan), joined(states, "turn", plan), by_time(states, plan)
+    for turn, level in enumerate(plan.levels):
+        assert list(paths[turn]) == [level, *plan.grid[plan.grid < level].tolist()]
+        torch.testing.assert_close(paths[turn][level], turned[turn])
+        assert torch.equal(paths[turn][0.0], ends[turn])
+    assert torch.equal(ends, joined(collect(plan, kernel), "end", plan))  # looking at the path does not change it
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_yielded_states_are_kept_safely(kernel):
+    """Nothing that has been yielded is overwritten by later steps."""
+    plan, kernel = UTurnPlan(VE, [0.3, 8.0], steps=6), KERNELS[kernel]()
+    kept = [(s, s.x.clone()) for s in plan.run(X0, CHOSEN, {"a": EmpiricalScore(DATA)}, {"a": kernel}, path=True)]
+    assert all(torch.equal(s.x, copy) for s, copy in kept)
+
+
+def test_inputs_and_global_state_are_left_alone():
+    x0 = X0.clone()
+    before = torch.get_rng_state()
+    collect(UTurnPlan(VE, [0.3, 8.0], steps=6), ReverseSDE(), x0=x0, path=True)
+    assert torch.equal(x0, X0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_seeds_and_repeats_differ():
+    ends = [
+        joined(collect(UTurnPlan(VE, [8.0], seed=seed, repeats=2, steps=6), ReverseSDE()), "end", UTurnPlan(VE, [8.0]))
+        for seed in (0, 1)
+    ]
+    assert not torch.equal(ends[0], ends[1])
+    first, second = ends[0].reshape(len(CHOSEN), 2, 3).unbind(1)
+    assert bool((first != second).all())
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_the_exact_way_back_has_the_exact_law(process):
+    """Gaussian data, exact reversal with its path, in four standard errors: at every time, each mode has the variance
+    alpha^2 lambda + sigma^2 and the covariance with the start that regression through x_T gives."""
+    process, count = PROCESSES[process](), 4000
+    spectrum, mean = torch.tensor([4.0, 0.5, 0.0]).double(), torch.tensor([1.0, -1.0, 0.5]).double()
+    x0 = mean + spectrum.sqrt() * normal(count, 3, seed=9)
+    score = GaussianScore.from_moments(mean.numpy(), spectrum=spectrum.numpy(), process=process, dtype=torch.float64)
+    turns = [process.turn_time_from_noise_to_signal(nu) for nu in (0.7, 5.0)]
+    plan = UTurnPlan(process, turns, steps=6, seed=1, micro_batch=5000)
+    paths = by_time(collect(plan, ExactReversal(), score, x0, range(count), path=True), plan)
+    for turn, level in enumerate(plan.levels):
+        alpha_t, nu_t = process.alpha(level), process.noise_to_signal(level)
+        assert len(paths[turn]) > 3
+        for s, x in paths[turn].items():
+            alpha, sigma = process.alpha(s), process.sigma(s)
+            variance = alpha**2 * spectrum + sigma**2
+            deviation = x - alpha * mean
+            error = (variance / count).sqrt()
+            assert bool((deviation.mean(0).abs() <= 4 * error + 1e-12).all())
+            assert bool(((deviation**2).mean(0) - variance).abs().le(4 * variance * math.sqrt(2 / count) + 1e-12).all())
+            gain = alpha_t * spectrum / (alpha_t**2 * (spectrum + nu_t**2)) * alpha_t / alpha
+            covariance = gain * variance
+            measured = ((x0 - mean) * deviation).mean(0)
+            error = ((spectrum * variance + covariance**2) / count).sqrt()
+            assert bool((measured - covariance).abs().le(4 * error + 1e-12).all())
+
+
+@pytest.mark.parametrize("name", ["empirical_labels", "gaussian_classes", "mixture"])
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("path", "micro_batch"), [(False, 3), (True, 1000)])
+def test_labels_follow_their_samples(name, kernel, path, micro_batch):
+    """A conditional run is, class by class, the run of that class's own score."""
+    case, kernel = SCORES[name](), KERNELS[kernel]()
+    labels = torch.tensor([2, 0, 1, 1])
+    x0, samples = normal(4, *case.event, seed=3), [4, 0, 9, 2]
+    plan = UTurnPlan(VE, [0.4, 2.0], steps=5, repeats=2, micro_batch=micro_batch)
+    score = case.make(VE, torch.float64)
+    states = collect(plan, kernel, score, x0, samples, path, {"a": labels})
+    ends = joined(states, "end", plan).reshape(2, 4, 2, *case.event)
+    for label in range(3):
+        members = (labels == label).nonzero().flatten().tolist()
+        alone = collect(plan, kernel, case.refit(label, VE, torch.float64), x0[members], [samples[m] for m in members])
+        expected = joined(alone, "end", plan).reshape(2, len(members), 2, *case.event)
+        torch.testing.assert_close(ends[:, members], expected, rtol=1e-8, atol=1e-8)
+
+
+class Featurewise(GaussianScore):
+    """The same score, but run in features."""
+
+    def modal(self):
+        return None
+
+
+@pytest.mark.parametrize("kernel", STEPPED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("process", ["variance_exploding", "cosine"])
+def test_running_in_modes_is_running_in_features(kernel, dtype, process):
+    process, kernel = PROCESSES[process](), KERNELS[kernel]()
+    x = normal(40, 2, 3, seed=6) + 0.5
+    score = GaussianScore.fit(x.numpy(), process=process, dtype=dtype)
+    assert score.modal() is not None
+    turns = [process.turn_time_from_noise_to_signal(nu) for nu in (0.4, 3.0)]
+    plan = UTurnPlan(process, turns, steps=7, seed=3)
+    states = [
+        collect(plan, kernel, s, x[:4].to(dtype), range(4), True)
+        for s in (score, Featurewise(score.components, score.event_shape, process))
+    ]
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-10
+    for one, other in zip(*states, strict=True):
+        assert (one.phase, one.times, one.turns) == (other.phase, other.times, other.turns)
+        assert one.x.dtype == dtype
+        torch.testing.assert_close(one.x, other.x, rtol=tolerance, atol=tolerance * 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"turn_times": []}, "no turn time"),
+        ({"turn_times": [0.0]}, "lies outside"),
+        ({"turn_times": [1.0, 81.0]}, "lies outside"),
+        ({"turn_times": [math.nan]}, "lies outside"),
+        ({"steps": 0}, "steps = 0"),
+        ({"repeats": 0}, "repeats = 0"),
+        ({"shard_size": 0}, "shard_size = 0"),
+        ({"micro_batch": 0}, "micro_batch = 0"),
+        ({"seed": -1}, "seed = -1"),
+    ],
+)
+def test_impossible_plans_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        UTurnPlan(**{"process": VE, "turn_times": [1.0], **settings})
+
+
+@pytest.mark.parametrize(
+    ("x0", "samples", "scores", "kernels"),
+    [
+        (X0, CHOSEN[:2], "a", "a"),
+        (X0[:1], CHOSEN, "a", "a"),
+        (X0, CHOSEN, "a", "b"),
+        (X0, CHOSEN, "a", "ab"),
+        (X0, CHOSEN, "ab", "a"),
+    ],
+)
+def test_what_does_not_match_is_refused(x0, samples, scores, kernels):
+    score = EmpiricalScore(DATA)
+    with pytest.raises(ValueError, match="do not match"):
+        list(UTurnPlan(VE, [1.0]).run(x0, samples, dict.fromkeys(scores, score), dict.fromkeys(kernels, ReverseSDE())))
+
+
+def test_states_that_do_not_fit_the_score_are_refused():
+    with pytest.raises(ValueError, match="does not fit this score"):
+        collect(UTurnPlan(VE, [1.0]), ExactReversal(), x0=normal(4, 5))
