@@ -6,6 +6,7 @@ matrix product with multinomial weights.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,7 @@ from scipy.stats import binomtest
 
 Array = NDArray[np.float64]
 
+BLOCK_ELEMENTS = 2**22  # of resampling weights held in float64 at once
 NEGLIGIBLE = 1e-12  # a standard error below this is rounding: the statistic does not vary
 
 
@@ -80,11 +82,17 @@ class ClusterBootstrap:
         self.seed = seed
 
     @cached_property
-    def _weights(self) -> Array:
-        counts = np.random.default_rng(self.seed).multinomial(
-            self.clusters, np.full(self.clusters, 1 / self.clusters), self.resamples
-        )
-        return counts / self.clusters
+    def _counts(self) -> NDArray[np.uint16]:
+        """How often each resample holds each cluster, in the smallest type: there may be many clusters."""
+        random = np.random.default_rng(self.seed)
+        counts = np.empty((self.resamples, self.clusters), dtype=np.uint16)
+        for rows in self._blocks():
+            counts[rows] = random.multinomial(self.clusters, np.full(self.clusters, 1 / self.clusters), rows.stop - rows.start)
+        return counts
+
+    def _blocks(self) -> Iterator[slice]:
+        step = max(1, BLOCK_ELEMENTS // self.clusters)
+        return (slice(start, min(start + step, self.resamples)) for start in range(0, self.resamples, step))
 
     def means(self, values: ArrayLike) -> Array:
         """Return the resampled means of values (clusters, points): shape (resamples, points).
@@ -94,14 +102,14 @@ class ClusterBootstrap:
         >>> ClusterBootstrap(4, 10).means(np.ones((4, 2))).shape
         (10, 2)
         """
-        result: Array = self._weights @ np.asarray(values, dtype=np.float64)
-        return result
+        y = np.asarray(values, dtype=np.float64)
+        return np.concatenate([self._counts[rows] / self.clusters @ y for rows in self._blocks()])
 
-    def band(self, values: ArrayLike, offset: ArrayLike = 0.0) -> Band:
+    def band(self, values: ArrayLike, offset: ArrayLike = 0.0, fitted: int = 0, studentized: bool = True) -> Band:
         r"""Return mean, standard error and the sup-t band of a curve.
 
-        The band is :math:`\bar y \pm c\,\mathrm{se}`, where c is the quantile of the largest studentised deviation
-        :math:`\max_T|\bar y^*_T - \bar y_T|/\mathrm{se}_T` over the resamples.
+        The band is :math:`\bar y \pm c\,\mathrm{se}`, where c is the quantile of the largest deviation
+        :math:`\max_T|\bar y^*_T - \bar y_T|/\mathrm{se}^*_T` over the resamples.
 
         Parameters
         ----------
@@ -109,6 +117,11 @@ class ClusterBootstrap:
             One curve per sample, repeats averaged, shape (clusters, points).
         offset : array
             Constant to subtract from the estimate and the band, shape (points,): a closed form.
+        fitted : int
+            Coefficients fitted to the values beforehand (a control variate's): degrees of freedom that are gone.
+        studentized : bool
+            Divide by the standard error of each resample (bootstrap-t: right for few samples), or by that of the data (for
+            shares, whose resamples can lose all variation).
 
         Returns
         -------
@@ -122,19 +135,29 @@ class ClusterBootstrap:
         True
         """
         y = np.asarray(values, dtype=np.float64)
+        freedom = len(y) - 1 - fitted
+        if freedom < 1:
+            raise ValueError(f"{len(y)} samples leave no degree of freedom: start from at least {2 + fitted} ground-truth samples")
         estimate = y.mean(0)
-        error = y.std(0, ddof=1) / np.sqrt(len(y))
+        centered = y - estimate
+        error = np.sqrt((centered**2).mean(0) / freedom)
         error = np.where(error < NEGLIGIBLE, 0.0, error)
-        replicates = self.means(y)
-        safe = np.where(error > 0, error, np.inf)
-        largest = (np.abs(replicates - estimate) / safe).max(1)
-        width = np.quantile(largest, self.confidence) * error
+        deviations = self.means(centered)
+        if studentized:
+            spread = np.sqrt((self.means(centered**2) - deviations**2).clip(min=0) / freedom)
+        else:
+            spread = np.broadcast_to(error, deviations.shape)
+        varies = error > 0
+        ratios = np.divide(np.abs(deviations), spread, out=np.full_like(deviations, np.inf), where=spread > 0)
+        largest = np.where(varies & (deviations != 0), ratios, 0.0).max(1)
+        width = np.quantile(largest, self.confidence, method="higher") * error if varies.any() else error
         known: Array = np.asarray(offset, dtype=np.float64)
         shifted: Array = estimate - known
-        deviation = np.abs(shifted) / safe
-        exceeded = (largest[:, None] >= deviation).sum(0)
-        pvalue = np.where(error > 0, (1 + exceeded) / (1 + self.resamples), np.where(np.abs(shifted) < NEGLIGIBLE, 1.0, 0.0))
-        return Band(shifted, error, shifted - width, shifted + width, pvalue, replicates - known)
+        shifted = np.where(~varies & (np.abs(shifted) < NEGLIGIBLE), 0.0, shifted)
+        seen = np.divide(np.abs(shifted), error, out=np.zeros_like(error), where=varies)
+        exceeded = (largest[:, None] >= seen).sum(0)
+        pvalue = np.where(varies, (1 + exceeded) / (1 + self.resamples), np.where(shifted == 0, 1.0, 0.0))
+        return Band(shifted, error, shifted - width, shifted + width, pvalue, shifted + deviations)
 
     def share_band(self, values: ArrayLike) -> Band:
         """Return the band of a share of yes-or-no outcomes.
@@ -159,7 +182,7 @@ class ClusterBootstrap:
         (0.964, 1.0)
         """
         y = np.asarray(values, dtype=np.float64)
-        band = self.band(y)
+        band = self.band(y, studentized=False)
         low, high = np.clip(band.low, 0, 1), np.clip(band.high, 0, 1)
         level = 1 - (1 - self.confidence) / y.shape[1]
         for point in np.flatnonzero(band.standard_error == 0):

@@ -141,7 +141,7 @@ def gap(result: xr.Dataset) -> Figure:
     nu = result["noise_to_signal"].values
     for index, (score, colour) in enumerate(_colours(result)):
         row = result.sel(score=score)
-        if not row["gap_se"].values.any():
+        if not row["gap"].values.any():
             continue  # the reference itself: zero by construction
         _curve(axes[0], result, "gap", index)
         _mark(axes[0], row, "affine", colour, score if result.sizes["score"] > 2 else "")

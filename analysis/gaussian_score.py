@@ -7,6 +7,7 @@ In the eigenbasis every mode is multiplied by :math:`\lambda_i/(\lambda_i + \nu_
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +31,8 @@ class GaussianScore(Score):
         Shape of one sample.
     process : Process, optional
         Default: variance exploding.
+    labels : Tensor, optional
+        Class of each component, int64, shape (components,). Default: component k is class k, and one alone has none.
 
     Examples
     --------
@@ -39,14 +42,24 @@ class GaussianScore(Score):
     """
 
     has_posterior: ClassVar[bool] = True
+    labels: Tensor | None
 
-    def __init__(self, components: GaussianComponents, event_shape: tuple[int, ...], process: Process | None = None) -> None:
+    def __init__(
+        self,
+        components: GaussianComponents,
+        event_shape: tuple[int, ...],
+        process: Process | None = None,
+        labels: Tensor | None = None,
+    ) -> None:
         super().__init__(process or VarianceExploding(), event_shape)
         if components.means.shape[1] != int(np.prod(event_shape)):
             raise ValueError(
                 f"an event of shape {event_shape} does not have {components.means.shape[1]} features: correct the shape"
             )
         self.components = components
+        if labels is None and len(components) > 1:
+            labels = torch.arange(len(components))
+        self.register_buffer("labels", None if labels is None else labels.long().clone())
 
     @classmethod
     def from_moments(
@@ -143,11 +156,14 @@ class GaussianScore(Score):
         """
         if labels is None:
             return cls._stack([fit_moments(x, shrinkage)], process, dtype)
-        return cls._stack([moments for _, moments in class_moments(x, labels, shrinkage)], process, dtype)
+        by_class = class_moments(x, labels, shrinkage)
+        return cls._stack([moments for _, moments in by_class], process, dtype, torch.tensor([label for label, _ in by_class]))
 
     @classmethod
-    def _stack(cls, moments: list[Moments], process: Process | None, dtype: torch.dtype) -> GaussianScore:
-        return cls(stack_components(moments, dtype), moments[0].event_shape, process)
+    def _stack(
+        cls, moments: list[Moments], process: Process | None, dtype: torch.dtype, labels: Tensor | None = None
+    ) -> GaussianScore:
+        return cls(stack_components(moments, dtype), moments[0].event_shape, process, labels)
 
     def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
@@ -170,34 +186,38 @@ class GaussianScore(Score):
             lambda x: (self.flat(x) @ basis.T).reshape(x.shape),
         )
 
-    def _by_class(self, label: Tensor | None, compute: Any) -> Tensor:
-        """Compute for the class of each row; with several classes every class is computed for all rows, without a transfer."""
-        result: Tensor = compute(0)
-        if len(self.components) == 1:
-            return result
+    def _by_class(self, label: Tensor | None, compute: Callable[[int], Tensor]) -> Tensor:
+        """Compute for the class of each row; with several classes every class is computed for all rows, without a transfer.
+
+        A class that the score does not know gives NaN.
+        """
+        if self.labels is None:
+            return compute(0)
         if label is None:
             raise ValueError(f"this score has {len(self.components)} classes, one Gaussian each: give a label for every row")
+        result = compute(0)
+        result = torch.where((label == self.labels[0]).unsqueeze(1), result, torch.nan)
         for component in range(1, len(self.components)):
-            result = torch.where((label == component).unsqueeze(1), compute(component), result)
+            result = torch.where((label == self.labels[component]).unsqueeze(1), compute(component), result)
         return result
 
 
 def class_moments(x: Any, labels: Any, shrinkage: Shrinkage = None) -> list[tuple[int, Moments]]:
-    """Return the moments of each class, for a class-conditional Gaussian or a mixture.
+    """Return the moments of each class that has samples, for a class-conditional Gaussian or a mixture.
 
     Parameters
     ----------
     x : array
         Samples, shape (N, ``*event``).
     labels : array
-        Classes 0 ... K-1, shape (N,), at least two samples each.
+        Classes, shape (N,), integers from 0, at least two samples in each that is there.
     shrinkage
         As in :func:`fit_moments`.
 
     Returns
     -------
     list of (int, Moments)
-        Size of each class and its moments, in the order of the classes.
+        Each class and its moments (``count`` is its size), in the order of the classes.
 
     Raises
     ------
@@ -206,18 +226,18 @@ def class_moments(x: Any, labels: Any, shrinkage: Shrinkage = None) -> list[tupl
 
     Examples
     --------
-    >>> [size for size, _ in class_moments(np.array([[0.0], [1.0], [5.0], [6.0], [7.0]]), [0, 0, 1, 1, 1])]
-    [2, 3]
+    >>> [(label, m.count) for label, m in class_moments(np.array([[0.0], [1.0], [5.0], [6.0], [7.0]]), [0, 0, 2, 2, 2])]
+    [(0, 2), (2, 3)]
     """
     classes = np.asarray(labels)
     if classes.shape != (x.shape[0],):
         raise ValueError(f"labels of shape {classes.shape} do not match {x.shape[0]} samples: give one label per sample")
     result = []
-    for label in range(int(classes.max()) + 1):
+    for label in np.unique(classes):
         members = np.flatnonzero(classes == label)
         if len(members) < 2:
             raise ValueError(f"class {label} has {len(members)} samples: a covariance needs at least two; merge or drop the class")
-        result.append((len(members), fit_moments(x[members], shrinkage)))
+        result.append((int(label), fit_moments(x[members], shrinkage)))
     return result
 
 

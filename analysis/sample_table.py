@@ -211,15 +211,17 @@ def picture_table(ends: Mapping[str, Tensor], plan: UTurnPlan, x0: Tensor, sampl
     )
 
 
-def path_table(paths: Mapping[str, Tensor], plan: UTurnPlan, samples: Sequence[int]) -> xr.Dataset:
-    """Return whole reverse paths.
+def path_table(paths: Mapping[str, Tensor], plan: UTurnPlan, times: Sequence[float], samples: Sequence[int]) -> xr.Dataset:
+    """Return reverse paths.
 
     Parameters
     ----------
     paths : mapping of str to Tensor
         By score: states of the first repeat, shape (turn times, times, n, ``*event``), NaN before the turn.
     plan : UTurnPlan
-        Gives the turn times and the grid.
+        Gives the turn times.
+    times : sequence of float
+        Times of the states, descending.
     samples : sequence of int
         Indices of the samples in the ground-truth set.
 
@@ -235,7 +237,7 @@ def path_table(paths: Mapping[str, Tensor], plan: UTurnPlan, samples: Sequence[i
         coords={
             "score": list(paths),
             "turn_time": np.array(plan.levels),
-            "time": plan.grid,
+            "time": np.array(times),
             "sample": np.asarray(samples, dtype=np.int64),
         },
     )

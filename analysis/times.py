@@ -14,6 +14,9 @@ from scipy.optimize import brentq, isotonic_regression
 
 Array = NDArray[np.float64]
 
+STEEP = 0.3  # a share that falls by more between two turn times is not placed by them
+STEEP_RATIO = 8.0  # nor a gap that falls by a larger factor
+
 
 @dataclass(frozen=True)
 class Crossing:
@@ -58,19 +61,32 @@ def falls_through(noise_to_signal: ArrayLike, curve: ArrayLike, level: float) ->
     >>> round(falls_through([0.1, 1.0, 10.0], [1.0, 0.75, 0.25], 0.5), 4)
     3.1623
     """
-    logs = np.log(np.asarray(noise_to_signal, dtype=np.float64))
-    y = isotonic_regression(np.asarray(curve, dtype=np.float64), increasing=False).x
+    return _fall(np.asarray(noise_to_signal, dtype=np.float64), np.asarray(curve, dtype=np.float64), level)[0]
+
+
+def _fall(nu: Array, curve: Array, level: float) -> tuple[float, int, float]:
+    """Return where a curve falls through a level, the point after it, and by how much it falls between the two points."""
+    y = isotonic_regression(curve, increasing=False).x
     if y[0] < level:
-        return 0.0
+        return 0.0, 0, 0.0
     if y[-1] >= level:
-        return np.inf
+        return np.inf, len(y), 0.0
     after = int(np.argmax(y < level))
-    share = (y[after - 1] - level) / (y[after - 1] - y[after])
-    return float(np.exp(logs[after - 1] + share * (logs[after] - logs[after - 1])))
+    fall = y[after - 1] - y[after]
+    return _between(nu, after - 1, (y[after - 1] - level) / fall), after, float(fall)
+
+
+def _between(nu: Array, before: int, share: float) -> float:
+    """Return the point a share of the way in log(nu) from one noise level to the next."""
+    logs = np.log(nu[before : before + 2])
+    return float(np.exp(logs[0] + share * (logs[1] - logs[0])))
 
 
 def share_time(noise_to_signal: ArrayLike, curve: ArrayLike, replicates: ArrayLike, level: float, confidence: float) -> Crossing:
     r"""Return where a share falls through a level, with the percentile interval of its resamples.
+
+    Where the curve falls by more than :data:`STEEP` between two turn times, what lies between them is unknown: the interval
+    then spans both, and the reason says so.
 
     Parameters
     ----------
@@ -89,19 +105,26 @@ def share_time(noise_to_signal: ArrayLike, curve: ArrayLike, replicates: ArrayLi
 
     Examples
     --------
-    >>> share_time([1.0, 4.0], [1.0, 0.0], [[1.0, 0.0]], 0.5, 0.95).estimate
+    >>> share_time([1.0, 2.0, 4.0], [0.6, 0.5, 0.4], [[0.6, 0.5, 0.4]], 0.5, 0.95).estimate
     2.0
     """
-    estimate = falls_through(noise_to_signal, curve, level)
+    nu = np.asarray(noise_to_signal, dtype=np.float64)
+    estimate, after, fall = _fall(nu, np.asarray(curve, dtype=np.float64), level)
     if estimate == 0.0:
         return Crossing(np.nan, np.nan, np.nan, f"the curve is below {level:g} already at the smallest turn time: add smaller ones")
     if np.isinf(estimate):
         return Crossing(np.nan, np.nan, np.nan, f"the curve stays above {level:g} up to the largest turn time: add larger")
-    resampled = np.array([falls_through(noise_to_signal, curve, level) for curve in np.asarray(replicates)])
+    resampled = np.array([falls_through(nu, curve, level) for curve in np.asarray(replicates)])
     tail = (1 - confidence) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], method="inverted_cdf")
-    open_end = "" if low > 0 and np.isfinite(high) else "the interval reaches beyond the turn times: add more of them"
-    return Crossing(estimate, float(low), float(high), open_end)
+    reason = "" if low > 0 and np.isfinite(high) else "the interval reaches beyond the turn times: add more of them"
+    if fall > STEEP:
+        low, high, reason = min(low, nu[after - 1]), max(high, nu[after]), _coarse(nu, after)
+    return Crossing(estimate, float(low), float(high), reason)
+
+
+def _coarse(nu: Array, after: int) -> str:
+    return f"much happens between the turn times {nu[after - 1]:.3g} and {nu[after]:.3g}, which the interval spans: add some there"
 
 
 def affine_time(
@@ -149,18 +172,25 @@ def affine_time(
     if estimate == 0.0:
         return Crossing(np.nan, np.nan, np.nan, f"the gap is within {tolerance:g} at every turn time: add smaller turn times")
     reason = "" if surely_above > 0 else "the interval reaches below the turn times: add samples or smaller turn times"
-    return Crossing(estimate, surely_above, surely_below, reason)
+    after = int(np.searchsorted(nu, estimate))
+    if np.abs(delta[after - 1]) > STEEP_RATIO * np.abs(delta[after]):
+        surely_above, surely_below = min(surely_above, nu[after - 1]), max(surely_below, nu[after])
+        reason = _coarse(nu, after)
+    return Crossing(estimate, float(surely_above), float(surely_below), reason)
 
 
 def _last_crossing(nu: Array, values: Array, level: float) -> float:
-    """Return where values fall through a level for the last time (0 where they are never above it; the last value is below)."""
+    """Return where values fall through a level for the last time (0 where they are never above it; the last value is below).
+
+    Interpolated as a power law, which a gap is at large noise; linearly where it goes to zero.
+    """
     above = np.flatnonzero(values >= level)
     if not len(above):
         return 0.0
     last = above[-1]
-    share = (values[last] - level) / (values[last] - values[last + 1])
-    logs = np.log(nu)
-    return float(np.exp(logs[last] + share * (logs[last + 1] - logs[last])))
+    before, after = values[last], values[last + 1]
+    share = np.log(before / level) / np.log(before / after) if after > 0 else (before - level) / before
+    return _between(nu, last, float(share))
 
 
 def predicted_memorization(eigenvalues: ArrayLike, count: int) -> float:

@@ -125,6 +125,10 @@ def open_archive(path: str | Path) -> xr.Dataset:
         raise no_archive
     if version > SCHEMA_VERSION:
         raise UserError(f"{path} has schema {version}, newer than the {SCHEMA_VERSION} known here: update gaussian-test")
+    if not {"experiment", "data_source"} <= set(dataset.attrs) or not {"autocorrelation", "noise_to_signal"} <= set(
+        dataset.variables
+    ):
+        raise no_archive
     dataset.encoding["source"] = str(path)
     return dataset
 

@@ -26,7 +26,11 @@ class _PlainErrors(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
         except KeyboardInterrupt:
-            click.echo("gaussian-test: interrupted; finished shards are kept: add --resume to go on", err=True)
+            output = ctx.obj  # of a run: where finished shards would be
+            kept = output is not None and output.with_name(output.name + ".parts").exists()
+            click.echo(
+                "gaussian-test: interrupted" + ("; finished shards are kept: add --resume to go on" if kept else ""), err=True
+            )
             ctx.exit(130)
 
 
@@ -46,12 +50,21 @@ def main() -> None:
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing archive.")
 @click.option("--plot", "folder", type=click.Path(path_type=Path), help="Also draw the figures into this folder.")
+@click.pass_context
 def run(
-    experiment: Path | None, output: Path, changes: tuple[str, ...], device: str, resume: bool, overwrite: bool, folder: Path | None
+    ctx: click.Context,
+    experiment: Path | None,
+    output: Path,
+    changes: tuple[str, ...],
+    device: str,
+    resume: bool,
+    overwrite: bool,
+    folder: Path | None,
 ) -> None:
     """Run an EXPERIMENT (a YAML file; default: the Gaussian Test of the embedded digits) and write its archive."""
     from gaussian_test.experiment import Experiment
 
+    ctx.find_root().obj = output
     settings = Experiment.load(experiment, changes)  # refused before anything heavy is loaded
     from gaussian_test.run import run as run_experiment
 

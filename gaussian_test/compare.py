@@ -15,8 +15,9 @@ Array = NDArray[np.float64]
 def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
     r"""Compare two results.
 
-    Curves are interpolated linearly in :math:`\log\nu` to the turn times of ``a`` that ``b`` covers too; standard errors are
-    added in quadrature, as for independent runs.
+    Runs that share samples, noise and turn times are compared sample by sample, with paired standard errors. Else curves are
+    interpolated linearly in :math:`\log\nu` to the turn times of ``a`` that ``b`` covers too, and standard errors are added in
+    quadrature, as for independent runs.
 
     Parameters
     ----------
@@ -60,20 +61,54 @@ def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
             values = [side[f"{name}_noise_to_signal{suffix}"].sel(score=scores).values for side in (a, b)]
             attributes = a[f"{name}_noise_to_signal{suffix}"].attrs
             result[name + suffix] = (("archive", "score"), np.array(values), {k: attributes[k] for k in ("long_name", "units")})
-    curves = [[_at(side, "autocorrelation", score, shared) for score in scores] for side in (a, b)]
-    errors = [[_at(side, "autocorrelation_se", score, shared) for score in scores] for side in (a, b)]
+    if paired(a, b):
+        difference, error = _paired_difference(a, b, scores)
+        comment = "paired: the same samples with the same noise"
+    else:
+        difference, error = _independent_difference(a, b, scores, shared)
+        comment = "standard errors added in quadrature, as for independent runs"
     dims = ("score", "noise_to_signal")
     result["autocorrelation_difference"] = (
         dims,
-        np.array(curves[1]) - np.array(curves[0]),
-        {"long_name": "difference of the U-Turn auto-correlations, b - a", "units": "1"},
+        difference,
+        {"long_name": "difference of the U-Turn auto-correlations, b - a", "units": "1", "comment": comment},
     )
     result["autocorrelation_difference_se"] = (
         dims,
-        np.hypot(errors[0], errors[1]),
-        {"long_name": "standard error of the difference, for independent runs", "units": "1"},
+        error,
+        {"long_name": "standard error of the difference", "units": "1", "comment": comment},
     )
     return result
+
+
+def paired(a: xr.Dataset, b: xr.Dataset) -> bool:
+    """Return whether two runs started from the same samples with the same noise at the same turn times.
+
+    Examples
+    --------
+    >>> from gaussian_test.run import run
+    >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "keep": {"pictures": 0}})
+    >>> paired(small, small)
+    True
+    """
+    same = all(a.attrs[name] == b.attrs[name] for name in ("seed", "data_digest"))
+    return same and all(
+        a[name].shape == b[name].shape and np.allclose(a[name].values, b[name].values, rtol=1e-9)
+        for name in ("sample", "repeat", "noise_to_signal")
+    )
+
+
+def _paired_difference(a: xr.Dataset, b: xr.Dataset, scores: list[str]) -> tuple[Array, Array]:
+    name, dims = "sample_autocorrelation", ("sample", "score", "turn_time")
+    sides = [side[name].sel(score=scores).mean("repeat").transpose(*dims).values for side in (a, b)]
+    difference = sides[1] - sides[0]
+    return difference.mean(0), difference.std(0, ddof=1) / np.sqrt(len(difference))
+
+
+def _independent_difference(a: xr.Dataset, b: xr.Dataset, scores: list[str], nu: Array) -> tuple[Array, Array]:
+    curves = [np.array([_at(side, "autocorrelation", score, nu) for score in scores]) for side in (a, b)]
+    errors = [np.array([_at(side, "autocorrelation_se", score, nu) for score in scores]) for side in (a, b)]
+    return curves[1] - curves[0], np.hypot(*errors)
 
 
 def _at(side: xr.Dataset, name: str, score: str, nu: Array) -> Array:

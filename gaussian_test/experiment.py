@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
-from gaussian_test.errors import UserError, user_input
+from gaussian_test.errors import UserError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+NAME = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$"  # names of scores become names of files
+Count = Annotated[int, Field(strict=True, ge=1)]  # strict: yes and no are whole numbers to python
+Name = Annotated[str, Field(pattern=NAME, max_length=80)]
+Level = Annotated[float, Field(ge=0)]
 
 
 class Settings(BaseModel):
@@ -103,7 +107,7 @@ class Empirical(Settings):
     """The exact score of the ground-truth samples."""
 
     kind: Literal["empirical"]
-    name: str | None = None
+    name: Name | None = None
     conditional: bool = False
 
 
@@ -111,7 +115,7 @@ class Gaussian(Settings):
     """The affine score of the ground truth's mean and covariance."""
 
     kind: Literal["gaussian"]
-    name: str | None = None
+    name: Name | None = None
     conditional: bool = False
     shrinkage: Literal["ledoit_wolf", "oas"] | float | None = None
 
@@ -120,9 +124,9 @@ class Mixture(Settings):
     """A Gaussian mixture: one component per class, or a number of components fitted by scikit-learn."""
 
     kind: Literal["mixture"]
-    name: str | None = None
+    name: Name | None = None
     conditional: bool = False
-    components: Literal["classes"] | PositiveInt = "classes"
+    components: Literal["classes"] | Count = "classes"
 
 
 ScoreSettings = Annotated[Empirical | Gaussian | Mixture, Field(discriminator="kind")]
@@ -133,7 +137,7 @@ class Spacing(Settings):
 
     min: PositiveFloat
     max: PositiveFloat
-    count: PositiveInt
+    count: Count
 
 
 class TurnTimes(Settings):
@@ -153,7 +157,7 @@ class Reverse(Settings):
     """The reverse kernel and its steps."""
 
     kind: Literal["auto", "exact", "sde", "exponential_sde", "euler", "heun", "edm", "ancestral"] = "auto"
-    steps: PositiveInt = 64
+    steps: Count = 64
     rho: PositiveFloat = 7.0
     clock: Literal["time", "variance"] = "time"
     S_churn: Annotated[float, Field(ge=0)] = 0.0
@@ -163,18 +167,28 @@ class Reverse(Settings):
 
 
 class Keep(Settings):
-    """What is kept beside the sample table."""
+    """What is kept beside the sample table: end points of the first samples as pictures, and on request their paths.
 
-    pictures: Annotated[int, Field(ge=0)] = 8
-    trajectory: bool = False
+    ``trajectory`` is true for all times of the reverse grid, or a list of noise-to-signal ratios, of which the nearest on the
+    grid are kept.
+    """
+
+    pictures: Annotated[int, Field(strict=True, ge=0)] = 8
+    trajectory: bool | Annotated[tuple[Level, ...], Field(min_length=1)] = False
     eigenvectors: bool = False
+
+    @model_validator(mode="after")
+    def _trajectories_of_the_pictures(self) -> Self:
+        if self.trajectory and not self.pictures:
+            raise ValueError("keep.trajectory keeps the paths of the samples in pictures, and pictures = 0: give their number")
+        return self
 
 
 class StatisticsSettings(Settings):
     """Settings of the statistics; they do not change what is simulated."""
 
     confidence: Fraction = 0.95
-    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    bootstrap: Annotated[int, Field(strict=True, ge=100)] = 2000
     level: Fraction = 0.5
     tolerance: PositiveFloat = 0.02
 
@@ -222,11 +236,11 @@ class Experiment(Settings):
     scores: Annotated[tuple[ScoreSettings, ...], Field(min_length=1)] = (Empirical(kind="empirical"), Gaussian(kind="gaussian"))
     turn_times: TurnTimes = TurnTimes(noise_to_signal=Spacing(min=0.1, max=20, count=24))
     reverse: Reverse = Reverse()
-    samples: Annotated[int, Field(ge=2)] | Literal["all"] = 512
-    repeats: PositiveInt = 1
-    shard_size: PositiveInt = 64
-    seed: Annotated[int, Field(ge=0)] = 0
-    micro_batch: PositiveInt = 1024
+    samples: Annotated[int, Field(strict=True, ge=4)] | Literal["all"] = 512
+    repeats: Count = 1
+    shard_size: Count = 64
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
+    micro_batch: Count = 1024
     dtype: Literal["float32", "float64"] = "float32"
     keep: Keep = Keep()
     statistics: StatisticsSettings = StatisticsSettings()
@@ -284,11 +298,17 @@ class Experiment(Settings):
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    with user_input():
+    try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: give the path of an experiment file") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): give the path of an experiment file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not text in UTF-8: save it as UTF-8") from None
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
         where = getattr(error, "problem_mark", None)
         place = f" near line {where.line + 1}" if where else ""
         raise UserError(f"{path} is not valid YAML{place}: correct it") from None
@@ -305,7 +325,7 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
         raise UserError(f"--set {change!r} is not of the form key=value: write for example reverse.steps=16")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise UserError(f"--set {change!r}: {text!r} is not a YAML value: quote or correct it") from None
     parts = key.strip().split(".")
     changed = dict(values)
@@ -316,7 +336,7 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
             # what the file leaves to the defaults is changed within them
             inner = Experiment().model_dump(mode="json", exclude_none=True)[part]
         inner = inner.copy() if isinstance(inner, dict | list) else {}
-        if isinstance(inner, list) and not (following.isdigit() and int(following) < len(inner)):
+        if isinstance(inner, list) and not (following.isdecimal() and int(following) < len(inner)):
             raise UserError(f"--set {change!r}: {part} is a list of {len(inner)}, and {following!r} is none of its places")
         place[int(part) if isinstance(place, list) else part] = inner
         place = inner
@@ -339,18 +359,21 @@ def _sentence(error: ValidationError) -> str:
     if problem["type"] == "value_error":
         return f"{place or 'experiment'}: {problem['ctx']['error']}"
     if problem["type"].startswith("union_tag"):
-        expected = problem["ctx"].get("expected_tags", "")
-        given = problem["ctx"].get("tag", problem["input"])
-        near = difflib.get_close_matches(str(given), [tag.strip(" '") for tag in expected.split(",")], n=1)
+        known = _kinds(Process if place == "process" else ScoreSettings)
+        given = problem["ctx"].get("tag")
+        near = difflib.get_close_matches(str(given), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"{place}.kind = {given!r} is not known: {hint}choose one of {expected or 'the documented kinds'}"
+        said = f"{place}.kind = {given!r} is not known" if given else f"{place} = {problem['input']!r} has no kind"
+        return f"{said}: {hint}choose one of {', '.join(known)}"
+    if problem["type"] == "missing":
+        return f"{place} is missing: give it"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{place} = {problem['input']!r} is not valid: {message}; correct it and run again"
 
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Return a dotted key from pydantic's location, without the names of a union's alternatives."""
-    alternatives = {"Spacing", "constrained-int", *(kind for union in (Process, ScoreSettings) for kind in _kinds(union))}
+    alternatives = {"Spacing", "constrained-int", "bool", *(kind for union in (Process, ScoreSettings) for kind in _kinds(union))}
     return ".".join(str(part) for part in location if isinstance(part, int) or not (part in alternatives or "[" in part))
 
 

@@ -59,8 +59,6 @@ class Parts:
                 )
             else:
                 self._adopt()
-        self.folder.mkdir(exist_ok=True)
-        self._save()
 
     def _adopt(self) -> None:
         try:
@@ -84,6 +82,7 @@ class Parts:
 
     def write(self, shard: int, table: xr.Dataset) -> None:
         """Write a finished shard and enter its digest into the manifest."""
+        self.folder.mkdir(exist_ok=True)
         path = self._path(shard)
         archive.write(path, table)
         self._digests[path.name] = archive.file_digest(path)
@@ -101,4 +100,5 @@ class Parts:
 
     def remove(self) -> None:
         """Remove the parts, once the archive is there."""
-        shutil.rmtree(self.folder)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)

@@ -21,7 +21,18 @@ from gaussian_test._version import __version__
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import Experiment
 from gaussian_test.parts import Parts
-from gaussian_test.prepare import Prepared, continuous_flow, data_digest, is_affine, kernel_name, prepare, score_digest
+from gaussian_test.prepare import (
+    Prepared,
+    continuous_flow,
+    data_digest,
+    evaluating,
+    is_affine,
+    is_recognisable,
+    kernel_name,
+    prepare,
+    score_digest,
+    turn_levels,
+)
 
 DOI = "https://doi.org/10.3390/e27040343"
 LIBRARIES = ("torch", "numpy", "scipy", "xarray", "netCDF4", "scikit-learn")
@@ -79,15 +90,23 @@ def run(
     settings = experiment if isinstance(experiment, Experiment) else Experiment.load(_as_source(experiment))
     path = None if output is None else Path(output)
     if path is not None:
-        _check_output(path, resume, overwrite)
+        with user_input():
+            _check_output(path, resume, overwrite)
     prepared = prepare(settings, device, truth, scores)
     identity = _identity(prepared)
+    if resume:
+        for name, score in prepared.scores.items():
+            if not is_recognisable(score):
+                raise UserError(
+                    f"score {name!r} has no tensors to know it by again: give it an attribute 'digest' or run without resume"
+                )
     if path is not None and path.exists() and resume:
         return _already_there(path, identity)
     with user_input():
-        parts = None if path is None else Parts(path, identity, resume, overwrite)
-    table = _run_shards(prepared, parts, progress)
-    result, groups = _assemble(prepared, table, identity)
+        parts = None if path is None else Parts(path, _shard_identity(identity), resume, overwrite)
+    with torch.inference_mode(), evaluating(prepared.scores.values()):
+        table = _run_shards(prepared, parts, progress)
+        result, groups = _assemble(prepared, table, identity)
     if path is None or parts is None:
         accessor.attach_groups(result, groups)
         return result
@@ -131,7 +150,13 @@ def _identity(prepared: Prepared) -> dict[str, str]:
     identity["data"] = data_digest(prepared.truth)
     identity["schema"] = str(archive.SCHEMA_VERSION)
     identity["device type"] = prepared.device.type
+    identity["torch"] = version("torch")
     return identity
+
+
+def _shard_identity(identity: dict[str, str]) -> dict[str, str]:
+    """Return what must be the same for parts to fit: not how they are summed up, nor what is kept beside them."""
+    return {key: value for key, value in identity.items() if key not in ("statistics", "keep")}
 
 
 def _run_shards(prepared: Prepared, parts: Parts | None, progress: bool | None) -> xr.Dataset:
@@ -157,7 +182,21 @@ def _run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
     table = analysis.SampleTable(prepared.plan, prepared.scores, prepared.reference, x0, shard, labels)
     for state in prepared.plan.run(x0, shard, prepared.scores, prepared.kernels, labels):
         table.observe(state)
-    return table.to_dataset()
+    result = table.to_dataset()
+    _check_finite(prepared, result)
+    return result
+
+
+def _check_finite(prepared: Prepared, table: xr.Dataset) -> None:
+    """Stop when a score has returned NaN: nothing computed from it means anything."""
+    for name in ("sample_autocorrelation_one_shot", "sample_autocorrelation"):
+        bad = ~np.isfinite(table[name].values).all(axis=(2, 3))
+        if bad.any():
+            score, turn = (int(index) for index in np.argwhere(bad)[0])
+            raise UserError(
+                f"score {table['score'].values[score]!r} returned NaN or infinite values for the turn at noise-to-signal "
+                f"{prepared.noise_to_signal[turn]:.4g}: mend the model or leave that turn time out"
+            )
 
 
 def _assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
@@ -212,7 +251,7 @@ def _assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) -
 
 def _kind(name: str, prepared: Prepared) -> str:
     score = prepared.scores[name]
-    return "empirical" if isinstance(score, sampler.EmpiricalScore) and name not in prepared.conditional else "other"
+    return "empirical" if score is prepared.reference.samples and name not in prepared.conditional else "other"
 
 
 def _closed_forms(prepared: Prepared) -> tuple[Array, Array, Array]:
@@ -285,16 +324,31 @@ def _groups(prepared: Prepared) -> dict[str, xr.Dataset]:
         rho=prepared.plan.rho,
     )
     ends = {name: x0.new_full((len(plan.levels), *x0.shape), torch.nan) for name in prepared.scores}
-    paths = {name: x0.new_full((len(plan.levels), len(plan.grid), *x0.shape), torch.nan) for name in prepared.scores}
-    for state in plan.run(x0, shown, prepared.scores, prepared.kernels, labels, path=keep.trajectory):
+    wanted = _path_times(prepared)
+    times: list[float] = []
+    paths: list[torch.Tensor] = []
+    for state in plan.run(x0, shown, prepared.scores, prepared.kernels, labels, path=wanted):
         if state.phase == "end" and state.score:
             ends[state.score][state.turns] = state.x
         elif state.phase == "path" and state.score:
-            paths[state.score][state.turns, int(np.flatnonzero(plan.grid == state.times[0])[0])] = state.x
+            if not times or times[-1] != state.times[0]:
+                times.append(state.times[0])
+                paths.append(x0.new_full((len(prepared.scores), len(plan.levels), *x0.shape), torch.nan))
+            paths[-1][list(prepared.scores).index(state.score), state.turns] = state.x
     groups["pictures"] = analysis.picture_table(ends, plan, x0, shown)
     if keep.trajectory:
-        groups["trajectory"] = analysis.path_table(paths, plan, shown)
+        states = torch.stack(paths, 2)
+        groups["trajectory"] = analysis.path_table(dict(zip(prepared.scores, states, strict=True)), plan, times, shown)
     return groups
+
+
+def _path_times(prepared: Prepared) -> bool | list[float]:
+    """Return which times of the reverse grid to keep: all, none, or those nearest to the noise levels asked for."""
+    wanted = prepared.settings.keep.trajectory
+    if isinstance(wanted, bool):
+        return wanted
+    process = prepared.plan.process
+    return [float(process.time(level)) if level else 0.0 for level in wanted]
 
 
 def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
@@ -313,6 +367,7 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
         "seed": settings.seed,
         "device": str(prepared.device),
         "micro_batch": settings.micro_batch,
+        "turn_times_asked": len(turn_levels(prepared.plan.process, settings.turn_times)),
         "confidence": settings.statistics.confidence,
         "versions": json.dumps(libraries),
         "data_source": str(prepared.truth.attrs.get("source", "given in python")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -45,7 +46,7 @@ def show(result: xr.Dataset) -> str:
     ]
     if settings["process"]["kind"] != "variance_exploding":
         lines += ["", "Times, in the time of the process", *_times(result, "time")]
-    lines += ["", "Gap to the Gaussian: " + "; ".join(_gaps(result)), "", *_curves(result)]
+    lines += ["", "Gap to the Gaussian: " + "; ".join(_gaps(result)), *_notes(result, settings), "", *_curves(result)]
     return "\n".join(lines)
 
 
@@ -54,6 +55,22 @@ def _kernels(result: xr.Dataset) -> Iterable[str]:
         row = result.sel(score=score)
         steps = int(row["reverse_steps"].max())
         yield f"{score} {row['kernel'].item()}" + (f" ({steps} steps from the largest turn time)" if steps > 1 else "")
+
+
+def _notes(result: xr.Dataset, settings: dict[str, Any]) -> Iterable[str]:
+    """Yield the warnings that apply to this run."""
+    kernels = set(result["kernel"].values) - {"exact"}
+    if kernels:
+        yield (
+            "Note: the gap of simulated U-Turns at T also holds what the score does below T and its own discretisation error; "
+            "the affine time is read off gap_one_shot, which holds neither."
+        )
+    if "edm" in kernels and settings["reverse"]["S_churn"]:
+        yield "Note: with churn the auto-correlation belongs to the sampler: hold it against autocorrelation_discrete."
+    if (asked := result.attrs["turn_times_asked"]) > result.sizes["turn_time"]:
+        yield f"Note: {asked} turn times were asked for, which are {result.sizes['turn_time']} different levels of this process."
+    if result.sizes["sample"] < 16:
+        yield f"Note: bands from {result.sizes['sample']} samples are rough: start from more."
 
 
 def _times(result: xr.Dataset, unit: str = "noise_to_signal") -> list[str]:
@@ -77,9 +94,9 @@ def _gaps(result: xr.Dataset) -> Iterable[str]:
         row = result.sel(score=score)
         at = int(np.abs(row["gap"].values).argmax())
         here = row.isel(turn_time=at)
-        pvalue = float(row["gap_pvalue"].min())
+        pvalue = float(here["gap_pvalue"])
         yield (
-            f"{score} at most {float(here['gap']):.3f} [{float(here['gap_low']):.3f}, {float(here['gap_high']):.3f}] "
+            f"{score} largest {float(here['gap']):.3f} [{float(here['gap_low']):.3f}, {float(here['gap_high']):.3f}] "
             f"at {float(here['noise_to_signal']):.3g} (p {'=' if pvalue > 0.001 else '<'} {max(pvalue, 0.001):.2g})"
         )
 
@@ -96,7 +113,7 @@ def _curves(result: xr.Dataset) -> list[str]:
     ):
         for score in scores:
             values = result[name].sel(score=score).values
-            if name == "gap" and not result["gap_se"].sel(score=score).values.any():
+            if name == "gap" and not values.any():
                 continue  # the reference itself: zero by construction
             columns.append([title, score, *(_fixed(float(value)) for value in values)])
             title = ""

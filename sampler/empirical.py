@@ -66,7 +66,7 @@ class EmpiricalScore(Score):
         if not bool(torch.isfinite(flat).all()):
             raise ValueError("the samples hold NaN or infinite values: remove or repair them")
         # Distances do not change when the origin moves, but logits lose fewer digits near it.
-        center = flat.double().mean(0)
+        center = flat.mean(0, dtype=torch.float64)
         centered = (flat - center.to(flat.dtype)).contiguous()
         self.register_buffer("samples", centered)
         self.register_buffer("center", center.to(flat.dtype))
@@ -74,7 +74,7 @@ class EmpiricalScore(Score):
             "half_square_norm",
             torch.cat([part.double().square().sum(1) / 2 for part in torch.split(centered, 4096)]).to(flat.dtype),
         )
-        self.register_buffer("labels", None if labels is None else labels.long())
+        self.register_buffer("labels", None if labels is None else labels.long().clone())
 
     @classmethod
     def fit(
@@ -117,7 +117,7 @@ class EmpiricalScore(Score):
         return (self.samples[index] + self.center).reshape(x.shape)
 
     def posterior_index(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
-        r"""Draw which sample the noised states came from: :math:`n \\sim w(x, t)`.
+        r"""Draw which sample the noised states came from: :math:`n \sim w(x, t)`.
 
         Parameters
         ----------
@@ -223,7 +223,7 @@ class EmpiricalScore(Score):
         return member.gather(1, column.unsqueeze(1)).squeeze(1)
 
     def _logits(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
-        r"""Yield tiles of :math:`(y\\cdot x_n - |x_n|^2/2)/\\nu^2`, which equal the log-weights up to a constant per row."""
+        r"""Yield tiles of :math:`(y\cdot x_n - |x_n|^2/2)/\nu^2`, which equal the log-weights up to a constant per row."""
         offset = y - self.center
         width = max(BLOCK, TILE_ELEMENTS // max(len(y), 1) // BLOCK * BLOCK)
         for start in range(0, len(self.samples), width):

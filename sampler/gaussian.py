@@ -61,9 +61,10 @@ class GaussianComponents(nn.Module):
             raise ValueError(
                 f"eigenvalue {float(eigenvalues.min()):g} of a covariance is negative: give a positive semidefinite covariance"
             )
-        self.register_buffer("means", means)
-        self.register_buffer("eigenvalues", eigenvalues)
-        self.register_buffer("eigenvectors", eigenvectors)
+        # copies: loading a state must not write into arrays that the caller still holds
+        self.register_buffer("means", means.clone())
+        self.register_buffer("eigenvalues", eigenvalues.clone())
+        self.register_buffer("eigenvectors", None if eigenvectors is None else eigenvectors.clone())
 
     def __len__(self) -> int:
         return len(self.means)
@@ -98,7 +99,7 @@ class GaussianComponents(nn.Module):
         outside = y.shape[1] - values.shape[0]
         result = (modes.square() / (values + variance)).sum(1) + (values + variance).log().expand_as(modes).sum(1)
         if outside:  # the directions without data carry the noise alone
-            rest = (offset.square().sum(1) - modes.square().sum(1)).clamp(min=0)
+            rest = (offset - self.from_modes(component, modes)).square().sum(1)  # a difference of squares would cancel
             flat_variance = variance.reshape(-1) if variance.ndim else variance
             result = result + rest / flat_variance + outside * flat_variance.log()
         return -result / 2

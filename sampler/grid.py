@@ -104,7 +104,8 @@ def reverse_grid(process: Process, turn_times: Sequence[float], steps: int, rho:
     turn_times : sequence of float
         Turn times as levels of the process, in any order.
     steps : int
-        Number of steps from the largest turn time to 0, at least 1; a step is added for each turn time that has none.
+        Number of steps from the largest turn time to 0, at least 1; more where there are too few to give every turn time, and the
+        smallest level of the process, a step of its own.
     rho : float
         Warp.
 
@@ -139,7 +140,7 @@ def reverse_grid(process: Process, turn_times: Sequence[float], steps: int, rho:
         times += [upper, *(process.level(float(process.time(float(nu)))) for nu in inner)]
     times.append(corners[-1])
     distinct = sorted({t for t in times if t > 0}, reverse=True)
-    if steps == 1 and len(turn_times) == 1:  # one step: straight from the turn to 0
+    if steps == 1 and len(set(turn_times)) == 1:  # one step: straight from the turn to 0
         distinct = distinct[:1]
     return np.array([*distinct, 0.0])
 

@@ -66,7 +66,7 @@ class MixtureScore(Score):
             raise ValueError(f"{len(labels)} labels do not match {len(weights)} components: give one label per component")
         self.components = components
         self.register_buffer("log_weights", (weights.double() / weights.double().sum()).log().to(components.means.dtype))
-        self.register_buffer("labels", torch.arange(len(components)) if labels is None else labels.long())
+        self.register_buffer("labels", torch.arange(len(components)) if labels is None else labels.long().clone())
 
     @classmethod
     def from_moments(

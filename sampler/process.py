@@ -52,7 +52,8 @@ class Process(ABC):
         self.time_max = float(time_max)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(time_min={self.time_min:g}, time_max={self.time_max:g})"
+        settings = ", ".join(f"{name}={value:g}" for name, value in vars(self).items() if isinstance(value, float))
+        return f"{type(self).__name__}({settings})"
 
     @abstractmethod
     def alpha(self, t: Time) -> Tensor:
@@ -110,8 +111,7 @@ class Process(ABC):
         >>> VarianceExploding().turn_time(3.0)
         3.0
         """
-        slack = 1e-9 * self.time_max
-        if not self.time_min - slack <= t <= self.time_max + slack:  # also refuses NaN
+        if not self.time_min * (1 - 1e-9) <= t <= self.time_max * (1 + 1e-9):  # also refuses NaN
             low, high = float(self.noise_to_signal(self.time_min)), float(self.noise_to_signal(self.time_max))
             raise ValueError(
                 f"turn time {t:g} lies outside the process, which runs from {self.time_min:g} to {self.time_max:g} "

@@ -284,5 +284,6 @@ class DiscreteVP(_VariancePreservingFamily):
     def g2(self, t: Time) -> Tensor:
         t = as_time(t)
         # the rate of the step that ends at t: a reverse step from a whole level uses the level's own beta
-        above = t.ceil().long().clamp(1, len(self.log_alpha_bar) - 1)
-        return (self.log_alpha_bar[above - 1] - self.log_alpha_bar[above]).to(t.device)
+        table = self.log_alpha_bar.to(t.device)
+        above = t.ceil().long().clamp(1, len(table) - 1)
+        return table[above - 1] - table[above]

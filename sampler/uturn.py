@@ -138,7 +138,7 @@ class UTurnPlan:
         scores: Mapping[str, Score],
         kernels: Mapping[str, ReverseKernel],
         labels: Mapping[str, Tensor] | None = None,
-        path: bool = False,
+        path: bool | Sequence[float] = False,
     ) -> Iterator[State]:
         """Run the U-Turns of some samples and yield their states.
 
@@ -152,8 +152,9 @@ class UTurnPlan:
             By the same names; all scores see the same noise.
         labels : mapping, optional
             For scores that condition on a class: the class of each sample, int64, shape (n,).
-        path : bool
-            Whether to yield the states between turn and end, at every time of the grid.
+        path : bool or sequence of float
+            Whether to yield the states between turn and end: at every time of the grid, or at the times of the grid nearest to
+            those given (in the process's time).
 
         Yields
         ------
@@ -171,6 +172,14 @@ class UTurnPlan:
                 f"{sorted(scores)} scores, {sorted(kernels)} kernels, {len(x0)} states and {len(samples)} indices do not match: "
                 "give one kernel per score and one index per state"
             )
+        for name, label in (labels or {}).items():
+            if name not in scores or len(label) != len(x0):
+                raise ValueError(
+                    f"{len(label)} labels for {name!r} do not match {len(x0)} states of {sorted(scores)}: give one per state"
+                )
+        if not len(x0):
+            return
+        kept = self._kept_times(path)
         noise = KeyedNoise(self.seed, samples, self.repeats, tuple(x0.shape[1:]), x0.device, x0.dtype)
         start = x0.repeat_interleave(self.repeats, 0)
         row_labels = {name: label.to(x0.device).repeat_interleave(self.repeats, 0) for name, label in (labels or {}).items()}
@@ -183,12 +192,12 @@ class UTurnPlan:
                 if kernel.exact:
                     end = self._end(scores[name], kernel, turned, group, at_end, row_labels.get(name))
                     yield State("end", name, (0.0,) * len(end), group, end)
-                    if path:
+                    if kept:
                         ends.setdefault(name, x0.new_empty(len(self.levels), *start.shape))[group] = end
         runs = {
             name: _Run(self, scores[name], kernel, row_labels.get(name), start, ends.get(name))
             for name, kernel in kernels.items()
-            if path or not kernel.exact
+            if kept or not kernel.exact
         }
         if not runs:
             return
@@ -200,7 +209,7 @@ class UTurnPlan:
                 turned = self._turn(start, forward, here)
                 for name, run in runs.items():
                     run.join(first, turned[0])
-                    if path:
+                    if t in kept:
                         yield State("path", name, (t,), here, turned)
             active = slice(first, len(self.levels))
             step_noise = noise.draw()
@@ -209,8 +218,14 @@ class UTurnPlan:
                 reached = (s,) * (active.stop - active.start)
                 if s == 0 and run.ends is None:
                     yield State("end", name, reached, active, run.states(active))
-                if path:
+                if s in kept:
                     yield State("path", name, reached, active, run.states(active))
+
+    def _kept_times(self, path: bool | Sequence[float]) -> set[float]:
+        """Return the times of the grid at which states are yielded."""
+        if isinstance(path, bool):
+            return set(self.grid.tolist()) if path else set()
+        return {float(self.grid[np.abs(self.grid - time).argmin()]) for time in path}
 
     def row_times(self, turns: slice, rows: int) -> Tensor:
         """Return the turn time of every row of some turn times' states, block after block: float64, on the CPU."""

@@ -343,7 +343,7 @@ def wrong(disk, tmp_path_factory):
     return folder, wrong_files(folder, disk)
 
 
-WRONG = "none text empty short magic half cut folder other classic wordy hollow newer".split()
+WRONG = ["none", "text", "empty", "short", "magic", "half", "cut", "folder", "other", "classic", "wordy", "hollow", "newer"]
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -22,14 +22,17 @@ KINDS = {
 }
 
 
+def assert_one_sentence(error):
+    assert str(error).strip()
+    assert len(str(error).splitlines()) == 1
+
+
 def refused(source=None, *changes):
     """Return the one sentence with which an experiment is refused."""
     with pytest.raises(UserError) as error:
         Experiment.load(source, changes)
-    message = str(error.value)
-    assert message.strip()
-    assert len(message.splitlines()) == 1
-    return message
+    assert_one_sentence(error.value)
+    return str(error.value)
 
 
 # -- round trips ---------------------------------------------------------------------------------------------------------------
@@ -379,7 +382,7 @@ def test_any_dict_loads_or_is_refused_in_one_sentence(source):
     try:
         loaded = Experiment.load(source)
     except UserError as error:
-        assert len(str(error).splitlines()) == 1
+        assert_one_sentence(error)
     else:
         assert Experiment.load(yaml.safe_load(loaded.to_yaml())) == loaded
 
@@ -393,7 +396,7 @@ def test_any_change_loads_or_is_refused_in_one_sentence(key, value):
     try:
         Experiment.load(changes=[".".join(key) + "=" + value])
     except UserError as error:
-        assert len(str(error).splitlines()) == 1
+        assert_one_sentence(error)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -404,4 +407,4 @@ def test_any_file_loads_or_is_refused_in_one_sentence(tmp_path_factory, content)
     try:
         Experiment.load(path)
     except UserError as error:
-        assert len(str(error).splitlines()) == 1
+        assert_one_sentence(error)

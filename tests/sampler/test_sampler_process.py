@@ -231,7 +231,7 @@ def test_the_extreme_ratios_are_allowed(process):
 
 
 def test_repr_names_the_range(process):
-    assert repr(process) == f"{type(process).__name__}(time_min={process.time_min:g}, time_max={process.time_max:g})"
+    assert repr(process).startswith(f"{type(process).__name__}(time_min={process.time_min:g}, time_max={process.time_max:g}")
 
 
 def test_named_schedules_are_those_of_the_theory():

@@ -1,0 +1,168 @@
+"""What is shipped: a wheel with real folders, an sdist that builds the same wheel, an installation that no file can shadow."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.packaging
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("sampler", "analysis", "data")
+OUTAGE = ("connection", "resolve", "timed out", "network is unreachable", "no matching distribution", "could not find a version")
+# nothing of this project's checkout, nor of the interpreter that runs the tests, may help
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "VIRTUAL_ENV"} | {"OMP_NUM_THREADS": "1"}
+
+
+def call(*command, cwd, check=True):
+    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, check=False, env=CLEAN)
+    if check and done.returncode:
+        pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return done
+
+
+def call_index(*command, cwd):
+    """Run a command that asks the package index; skip where there is none to ask."""
+    done = call(*command, cwd=cwd, check=False)
+    if done.returncode:
+        text = (done.stdout + done.stderr).lower()
+        if any(word in text for word in OUTAGE):
+            pytest.skip(
+                f"the package index cannot be reached or lacks a package: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
+            )
+        pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """Return a copy of the tracked files only, links kept as links."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: the tracked files are not known")
+    folder = tmp_path_factory.mktemp("checkout")
+    names = call("git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", cwd=ROOT).stdout.split("\0")
+    for name in filter(None, names):
+        source, target = ROOT / name, folder / name
+        if source.is_symlink() or source.exists():  # a tracked file may be deleted in a working tree
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+    for room in ROOMS:
+        assert (folder / "gaussian_test" / room).is_symlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(checkout, tmp_path_factory):
+    """Return the sdist, the wheel built from it (what `python -m build` does), and the wheel built from the checkout."""
+    out = tmp_path_factory.mktemp("dist")
+    call_index(sys.executable, "-m", "build", "--outdir", out / "both", checkout, cwd=checkout)
+    call_index(sys.executable, "-m", "build", "--wheel", "--outdir", out / "direct", checkout, cwd=checkout)
+    (sdist,) = (out / "both").glob("*.tar.gz")
+    (wheel,) = (out / "both").glob("*.whl")
+    (direct,) = (out / "direct").glob("*.whl")
+    return sdist, wheel, direct
+
+
+def names(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.getinfo(name).CRC for name in archive.namelist()}
+
+
+def test_the_wheel_holds_the_package_as_real_files_and_nothing_else(built, checkout):
+    _, wheel, _ = built
+    found = set(names(wheel))
+    expected = {f"gaussian_test/{path.name}" for path in (checkout / "gaussian_test").glob("*.py")} | {"gaussian_test/py.typed"}
+    for room in ROOMS:
+        files = [path for path in (checkout / room).rglob("*") if path.is_file()]
+        assert len(files) > 3
+        expected |= {f"gaussian_test/{room}/{path.relative_to(checkout / room)}" for path in files}
+    metadata = {name for name in found if name.split("/")[0].endswith(".dist-info")}
+    assert found - metadata == expected
+    assert any(name.endswith("entry_points.txt") for name in metadata)
+    assert any("LICENSE" in name for name in metadata)
+    with zipfile.ZipFile(wheel) as archive:
+        links = [info.filename for info in archive.infolist() if (info.external_attr >> 16) & 0o170000 == 0o120000]
+        assert links == []
+        for room in ROOMS:
+            assert archive.read(f"gaussian_test/{room}/__init__.py") == (checkout / room / "__init__.py").read_bytes()
+
+
+def test_the_sdist_builds_the_wheel_of_the_checkout(built):
+    sdist, wheel, direct = built
+    record = lambda found: {name: crc for name, crc in found.items() if not name.endswith("/RECORD")}  # noqa: E731
+    assert record(names(wheel)) == record(names(direct))
+    with tarfile.open(sdist) as archive:
+        outside = [
+            member.name for member in archive if member.issym() and (member.linkname.startswith("/") or "/.." in member.linkname)
+        ]
+        assert outside == []
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """Return the programs folder of a fresh environment with the wheel in it."""
+    folder = tmp_path_factory.mktemp("environment")
+    call(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    programs = folder / "venv" / "bin"
+    constraints = ROOT / "constraints.txt"
+    if not constraints.exists():
+        pytest.skip("constraints.txt is missing: the versions to install are not known")
+    call_index(programs / "python", "-m", "pip", "install", "-q", "-c", constraints, built[1], cwd=folder)
+    return programs
+
+
+def test_the_installation_is_consistent(installed, tmp_path):
+    done = call(installed / "python", "-m", "pip", "check", cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture
+def shadowed(tmp_path):
+    """A user's folder with files of our rooms' names that must never be imported."""
+    for name in ("analysis.py", "sampler.py", "data/__init__.py", "data/load.py", "archive.py", "run.py", "experiment.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"raise RuntimeError('the user\\'s own {name} was imported')\n")
+    return tmp_path
+
+
+def test_it_runs_beside_the_users_own_analysis_sampler_and_data(installed, shadowed):
+    before = sorted(path.name for path in shadowed.iterdir())
+    settings = [
+        "samples=8",
+        "turn_times.noise_to_signal=[0.1, 1, 5]",
+        "shard_size=4",
+        "statistics.bootstrap=100",
+        "keep.pictures=1",
+    ]
+    options = [word for setting in settings for word in ("--set", setting)]
+    done = call(installed / "gaussian-test", "run", "-o", "run.nc", *options, cwd=shadowed)
+    assert done.stderr == ""
+    assert done.stdout.startswith("Gaussian Test of digits: 8 of 1797 samples x 3 turn times")
+    assert sorted(path.name for path in shadowed.iterdir()) == sorted([*before, "run.nc"])
+    shown = call(installed / "gaussian-test", "show", "run.nc", cwd=shadowed).stdout
+    assert done.stdout.startswith(shown)
+
+
+def test_the_rooms_are_imported_from_the_installation(installed, shadowed):
+    # `python -c` puts the current folder first: the case in which a user's files would win
+    code = (
+        "import gaussian_test, gaussian_test.data, gaussian_test.sampler, gaussian_test.analysis, xarray, sys\n"
+        "print(gaussian_test.__file__)\n"
+        "for room in ('data', 'sampler', 'analysis'): print(getattr(gaussian_test, room).__file__)\n"
+        "print(gaussian_test.data.load('digits').sizes['sample'], gaussian_test.run.__name__)\n"
+        "assert not {'data', 'sampler', 'analysis'} & set(sys.modules)\n"
+    )
+    lines = call(installed / "python", "-c", code, cwd=shadowed).stdout.splitlines()
+    home = str(installed.parent / "lib")
+    assert all(line.startswith(home) and "site-packages/gaussian_test/" in line for line in lines[:4])
+    assert lines[4] == "1797 run"
+
+
+def test_the_installed_version_is_the_one_it_says(installed, tmp_path):
+    code = "import importlib.metadata as m, gaussian_test as g; print(m.version('gaussian-test') == g.__version__)"
+    assert call(installed / "python", "-c", code, cwd=tmp_path).stdout.split() == ["True"]
+    assert call(installed / "gaussian-test", "--version", cwd=tmp_path).stdout.strip()
