@@ -9,6 +9,7 @@ from gaussian_test.analysis.closed_form import (
     forward_autocorrelation,
     mode_autocorrelation,
     path_autocorrelation,
+    path_autocorrelation_discrete,
 )
 from gaussian_test.analysis.curves import GroundTruth, Statistics, gaussian_test, kl_from_gaussian
 from gaussian_test.analysis.estimator import StreamingCovariance
@@ -51,6 +52,7 @@ __all__ = [
     "kl_from_gaussian",
     "mode_autocorrelation",
     "path_autocorrelation",
+    "path_autocorrelation_discrete",
     "path_table",
     "picture_table",
     "predicted_affine",

@@ -10,6 +10,7 @@ with :math:`\nu_T = \sigma_T/\alpha_T`:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -107,11 +108,16 @@ def forward_autocorrelation(process: Process, times: ArrayLike) -> Array:
     return process.alpha(torch.tensor(np.asarray(times, dtype=np.float64))).numpy()
 
 
-def path_autocorrelation(eigenvalues: ArrayLike, process: Process, turn_time: float, times: ArrayLike) -> Array:
+def path_autocorrelation(
+    eigenvalues: ArrayLike, process: Process, turn_time: float, times: ArrayLike, flow: Literal["sde", "ode"] = "sde"
+) -> Array:
     r"""Return the correlation of the start :math:`x_0` with the reversed path at ``s``, in units of :math:`\mathrm{tr}\,\Sigma`.
 
     .. math:: \mathrm{Cov}(x_0, x_s)_i = \frac{\alpha_T\lambda_i}{\alpha_T^2\lambda_i+\sigma_T^2}\cdot
               \frac{\alpha_T}{\alpha_s}(\alpha_s^2\lambda_i+\sigma_s^2)
+              = \alpha_s\lambda_i\,\frac{\lambda_i+\nu_s^2}{\lambda_i+\nu_T^2}
+
+    and, along the probability flow, with the square root of the last factor.
 
     Parameters
     ----------
@@ -123,6 +129,8 @@ def path_autocorrelation(eigenvalues: ArrayLike, process: Process, turn_time: fl
         T.
     times : array
         ``s <= T``, any shape.
+    flow : {"sde", "ode"}
+        The reverse SDE, or the probability-flow ODE.
 
     Returns
     -------
@@ -138,10 +146,58 @@ def path_autocorrelation(eigenvalues: ArrayLike, process: Process, turn_time: fl
     values = np.asarray(eigenvalues, dtype=np.float64)
     s = torch.tensor(np.asarray(times, dtype=np.float64))
     alpha, variance = process.alpha(s).numpy()[..., None], process.noise_to_signal(s).numpy()[..., None] ** 2
-    turned = float(process.noise_to_signal(turn_time)) ** 2
-    covariance = values / (values + turned) * alpha * (values + variance)
+    ratio = (values + variance) / (values + float(process.noise_to_signal(turn_time)) ** 2)
+    covariance = alpha * values * (np.sqrt(ratio) if flow == "ode" else ratio)
     result: Array = covariance.sum(-1) / values.sum()
     return result
+
+
+def path_autocorrelation_discrete(
+    eigenvalues: ArrayLike,
+    process: Process,
+    kernel: ReverseKernel,
+    grid: ArrayLike,
+    turn_time: float,
+    model: ArrayLike | None = None,
+) -> tuple[Array, Array]:
+    r"""Return the correlation of the start with the path through the very steps that a simulation takes.
+
+    Parameters
+    ----------
+    eigenvalues, process, kernel, grid, model
+        As in :func:`autocorrelation_discrete`.
+    turn_time : float
+        T, a point of the grid.
+
+    Returns
+    -------
+    tuple of ndarray
+        Times of the grid from T down to 0, and the correlations there, in units of :math:`\mathrm{tr}\,\Sigma`.
+
+    Raises
+    ------
+    ValueError
+        If the turn time is not on the grid.
+
+    Examples
+    --------
+    >>> from gaussian_test.sampler import Ancestral, VarianceExploding
+    >>> times, curve = path_autocorrelation_discrete([3.0], VarianceExploding(), Ancestral(), [2.0, 1.0, 0.0], 2.0)
+    >>> times.tolist(), curve.round(12).tolist()
+    ([2.0, 1.0, 0.0], [1.0, 0.571428571429, 0.428571428571])
+    """
+    values = np.asarray(eigenvalues, dtype=np.float64)
+    times = np.asarray(grid, dtype=np.float64)
+    times = times[_position(times, turn_time) :]
+    if kernel.exact:  # the chain of exact steps is the reversed process itself
+        if model is not None:
+            raise ValueError("the exact path of a score of other moments has no closed form here: use a kernel with steps")
+        return times, path_autocorrelation(values, process, turn_time, times)
+    score = _modal_score(values, process, model)
+    factors = [np.full(len(values), float(process.alpha(turn_time)))]
+    for t, s in pairwise(times):
+        factors.append(_affine_step(kernel, score, t, s)[0] * factors[-1])
+    return times, np.array(factors) @ values / values.sum()
 
 
 def autocorrelation_discrete(
@@ -233,9 +289,7 @@ def discrete_law(
     """
     values = np.asarray(eigenvalues, dtype=np.float64)
     times = np.asarray(grid, dtype=np.float64)
-    score = GaussianScore.from_moments(
-        np.zeros(len(values)), spectrum=values if model is None else model, process=process, dtype=torch.float64
-    )
+    score = _modal_score(values, process, model)
     positions = [_position(times, turn) for turn in turn_times]
     steps = (
         {}
@@ -253,6 +307,11 @@ def discrete_law(
         factors.append(factor)
         variances.append(factor**2 * values + noise)
     return np.array(factors), np.array(variances)
+
+
+def _modal_score(values: Array, process: Process, model: ArrayLike | None) -> GaussianScore:
+    spectrum = values if model is None else model
+    return GaussianScore.from_moments(np.zeros(len(values)), spectrum=spectrum, process=process, dtype=torch.float64)
 
 
 def _position(grid: Array, turn: float) -> int:

@@ -244,6 +244,17 @@ def class_moments(x: Any, labels: Any, shrinkage: Shrinkage = None) -> list[tupl
 def stack_components(moments: list[Moments], dtype: torch.dtype) -> GaussianComponents:
     """Return Gaussians as components of one module, shorter spectra filled with modes of variance 0.
 
+    Parameters
+    ----------
+    moments : list of Moments
+        One for each component.
+    dtype : torch.dtype
+        float32 or float64.
+
+    Returns
+    -------
+    GaussianComponents
+
     Examples
     --------
     >>> stack_components([fit_moments(np.eye(2)), fit_moments(np.eye(2)[:, ::-1])], torch.float64).eigenvalues.shape

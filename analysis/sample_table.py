@@ -21,6 +21,13 @@ from gaussian_test.analysis.gaussian_score import GaussianScore
 from gaussian_test.analysis.moments import Moments, event_dims
 from gaussian_test.sampler import EmpiricalScore, Score, State, UTurnPlan
 
+COORDINATES = {
+    "score": "score function",
+    "turn_time": "turn time, in the time of the process",
+    "time": "time of the state, in the time of the process",
+    "sample": "index into the ground-truth set",
+    "repeat": "repeat of the U-Turn with other noise",
+}
 ROW_DIMS = ("score", "turn_time", "sample", "repeat")
 DESCRIPTIONS = {
     "sample_autocorrelation": ("U-Turn auto-correlation of one trajectory", "(x0-mu).(end-mu)/tr(Sigma)"),
@@ -175,7 +182,7 @@ class SampleTable:
             dims = ROW_DIMS if values[name].ndim == 3 else ROW_DIMS[1:]
             shaped = values[name].reshape(*values[name].shape[:-1], len(self._samples), self._plan.repeats)
             result[name] = (dims, shaped, {"long_name": long_name, "units": "1", "comment": comment})
-        return result
+        return _described(result)
 
 
 def picture_table(ends: Mapping[str, Tensor], plan: UTurnPlan, x0: Tensor, samples: Sequence[int]) -> xr.Dataset:
@@ -196,9 +203,16 @@ def picture_table(ends: Mapping[str, Tensor], plan: UTurnPlan, x0: Tensor, sampl
     -------
     xarray.Dataset
         ``start(sample, *event)`` and ``end(score, turn_time, sample, *event)``, float32.
+
+    Examples
+    --------
+    >>> from gaussian_test.sampler import VarianceExploding
+    >>> plan = UTurnPlan(VarianceExploding(), [1.0, 2.0])
+    >>> picture_table({"any": torch.zeros(2, 3, 5)}, plan, torch.zeros(3, 5), [4, 6, 8])["end"].dims
+    ('score', 'turn_time', 'sample', 'feature')
     """
     dims = event_dims(x0.ndim - 1)
-    return xr.Dataset(
+    result = xr.Dataset(
         {
             "start": (("sample", *dims), _picture(x0), {"long_name": "ground-truth samples", "units": "1"}),
             "end": (
@@ -209,6 +223,7 @@ def picture_table(ends: Mapping[str, Tensor], plan: UTurnPlan, x0: Tensor, sampl
         },
         coords={"score": list(ends), "turn_time": np.array(plan.levels), "sample": np.asarray(samples, dtype=np.int64)},
     )
+    return _described(result)
 
 
 def path_table(paths: Mapping[str, Tensor], plan: UTurnPlan, times: Sequence[float], samples: Sequence[int]) -> xr.Dataset:
@@ -229,10 +244,17 @@ def path_table(paths: Mapping[str, Tensor], plan: UTurnPlan, times: Sequence[flo
     -------
     xarray.Dataset
         ``state(score, turn_time, time, sample, *event)``, float32.
+
+    Examples
+    --------
+    >>> from gaussian_test.sampler import VarianceExploding
+    >>> plan = UTurnPlan(VarianceExploding(), [1.0, 2.0])
+    >>> path_table({"any": torch.zeros(2, 1, 3, 5)}, plan, [0.5], [4, 6, 8])["state"].sizes["time"]
+    1
     """
     values = np.stack([_picture(path) for path in paths.values()])
     attributes = {"long_name": "states of the reverse process", "units": "1", "comment": "first repeat; NaN before the turn"}
-    return xr.Dataset(
+    result = xr.Dataset(
         {"state": (("score", "turn_time", "time", "sample", *event_dims(values.ndim - 4)), values, attributes)},
         coords={
             "score": list(paths),
@@ -241,6 +263,14 @@ def path_table(paths: Mapping[str, Tensor], plan: UTurnPlan, times: Sequence[flo
             "sample": np.asarray(samples, dtype=np.int64),
         },
     )
+    return _described(result)
+
+
+def _described(dataset: xr.Dataset) -> xr.Dataset:
+    """Say what the coordinates are."""
+    for name, coordinate in dataset.coords.items():
+        coordinate.attrs = {"long_name": COORDINATES[str(name)], "units": "1"}
+    return dataset
 
 
 def _picture(x: Tensor) -> NDArray[np.float32]:

@@ -14,19 +14,19 @@ from gaussian_test._version import __version__
 if TYPE_CHECKING:
     from gaussian_test import analysis, data, sampler
     from gaussian_test.archive import open_archive
-    from gaussian_test.compare import compare
+    from gaussian_test.comparison import compare
     from gaussian_test.errors import UserError
     from gaussian_test.experiment import Experiment
-    from gaussian_test.run import run
+    from gaussian_test.runner import run
 
 __all__ = ["Experiment", "UserError", "__version__", "analysis", "compare", "data", "open_archive", "run", "sampler"]
 
 _HOMES = {
     "Experiment": "experiment",
     "UserError": "errors",
-    "compare": "compare",
+    "compare": "comparison",
     "open_archive": "archive",
-    "run": "run",
+    "run": "runner",
 }
 
 
@@ -35,7 +35,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.{name}")
     if name in _HOMES:
         value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value  # a function may have the name of its module: the function wins
+        globals()[name] = value  # found at once the next time
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -46,15 +46,24 @@ class GaussianTestAccessor:
         UserError
             If the archive does not have it.
         """
+        found = self._find(name)
+        if found is None:
+            raise UserError(f"the archive has no group {name!r}: run again and keep it, or open it from its file")
+        return found
+
+    def _find(self, name: str) -> xr.Dataset | None:
+        """Return a group, or None where there is none."""
         if name in self._groups:
             return self._groups[name]
         source = self._dataset.encoding.get("source")
-        if source and Path(source).exists():
-            try:
-                return archive.read(Path(source), name)
-            except OSError:
-                pass  # said below in our own words
-        raise UserError(f"the archive has no group {name!r}: run again and keep it, or open it from its file")
+        if not source or not Path(source).exists():
+            return None
+        try:
+            return archive.read(Path(source), name)
+        except OSError:
+            return None
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{source} is damaged ({' '.join(str(error).split())}): restore it or run again") from None
 
     def show(self) -> str:
         """Return the times and the test as a table of text."""
@@ -77,11 +86,7 @@ class GaussianTestAccessor:
         """
         from gaussian_test.analysis import figures
 
-        try:
-            pictures = self.group("pictures")
-        except UserError:
-            pictures = None
-        drawn = figures.draw(self._dataset, pictures)
+        drawn = figures.draw(self._dataset, self._find("pictures"))
         if folder is not None:
             figures.save(drawn, Path(folder))
         return drawn

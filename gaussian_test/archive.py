@@ -105,7 +105,11 @@ def open_archive(path: str | Path) -> xr.Dataset:
     gaussian_test.errors.UserError: nowhere.nc does not exist: give the path of an archive
     """
     path = Path(path)
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise UserError(f"{str(path)[:60]}... cannot be a file ({error.strerror}): give the path of an archive") from None
+    if not there:
         raise UserError(f"{path} does not exist: give the path of an archive")
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the path of an archive in it")

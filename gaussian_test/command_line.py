@@ -66,7 +66,7 @@ def run(
 
     ctx.find_root().obj = output
     settings = Experiment.load(experiment, changes)  # refused before anything heavy is loaded
-    from gaussian_test.run import run as run_experiment
+    from gaussian_test.runner import run as run_experiment
 
     result = run_experiment(settings, output, device=device, resume=resume, overwrite=overwrite)
     click.echo(f"{result.gaussian_test.show()}\n\narchive: {output}")
@@ -110,7 +110,7 @@ def _plot(result: object, folder: Path) -> None:
 def compare(a: Path, b: Path) -> None:
     """Compare the times and auto-correlations of two archives, A and B."""
     from gaussian_test.archive import open_archive
-    from gaussian_test.compare import compare as compare_results
+    from gaussian_test.comparison import compare as compare_results
     from gaussian_test.table import compare_text
 
     click.echo(compare_text(compare_results(open_archive(a), open_archive(b)), (str(a), str(b))))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 
 from gaussian_test.errors import UserError
 
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # a date that is none; brackets without end
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 NAME = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$"  # names of scores become names of files
 Count = Annotated[int, Field(strict=True, ge=1)]  # strict: yes and no are whole numbers to python
@@ -180,7 +181,7 @@ class Keep(Settings):
     @model_validator(mode="after")
     def _trajectories_of_the_pictures(self) -> Self:
         if self.trajectory and not self.pictures:
-            raise ValueError("keep.trajectory keeps the paths of the samples in pictures, and pictures = 0: give their number")
+            raise ValueError("keep.trajectory keeps the paths of the pictures' samples, and keep.pictures = 0: give their number")
         return self
 
 
@@ -308,7 +309,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not text in UTF-8: save it as UTF-8") from None
     try:
         values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
+    except NOT_YAML as error:
         where = getattr(error, "problem_mark", None)
         place = f" near line {where.line + 1}" if where else ""
         raise UserError(f"{path} is not valid YAML{place}: correct it") from None
@@ -325,7 +326,7 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
         raise UserError(f"--set {change!r} is not of the form key=value: write for example reverse.steps=16")
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+    except NOT_YAML:
         raise UserError(f"--set {change!r}: {text!r} is not a YAML value: quote or correct it") from None
     parts = key.strip().split(".")
     changed = dict(values)
@@ -354,7 +355,7 @@ def _sentence(error: ValidationError) -> str:
     """Return the first problem as one sentence: where, the value, what was expected."""
     problems = error.errors(include_url=False)
     # of a union's alternatives, the one that went deepest is the one that was meant
-    problem = max(problems, key=lambda p: (p["type"] == "value_error", len(p["loc"])))
+    problem = max(problems, key=lambda p: (p["type"] == "value_error", p["type"] != "literal_error", len(p["loc"])))
     place = _place(problem["loc"])
     if problem["type"] == "value_error":
         return f"{place or 'experiment'}: {problem['ctx']['error']}"
@@ -363,7 +364,7 @@ def _sentence(error: ValidationError) -> str:
         given = problem["ctx"].get("tag")
         near = difflib.get_close_matches(str(given), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        said = f"{place}.kind = {given!r} is not known" if given else f"{place} = {problem['input']!r} has no kind"
+        said = f"{place}.kind = {given!r} is not known" if given else f"{place}.kind is missing"
         return f"{said}: {hint}choose one of {', '.join(known)}"
     if problem["type"] == "missing":
         return f"{place} is missing: give it"
@@ -373,7 +374,13 @@ def _sentence(error: ValidationError) -> str:
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Return a dotted key from pydantic's location, without the names of a union's alternatives."""
-    alternatives = {"Spacing", "constrained-int", "bool", *(kind for union in (Process, ScoreSettings) for kind in _kinds(union))}
+    alternatives = {
+        "Spacing",
+        "constrained-int",
+        "bool",
+        "float",
+        *(kind for union in (Process, ScoreSettings) for kind in _kinds(union)),
+    }
     return ".".join(str(part) for part in location if isinstance(part, int) or not (part in alternatives or "[" in part))
 
 

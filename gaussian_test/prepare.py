@@ -274,7 +274,7 @@ def make_score(
 def _checked_truth(truth: xr.Dataset) -> xr.Dataset:
     """Refuse a dataset from python that :func:`gaussian_test.data.load` would not have given."""
     if not isinstance(truth, xr.Dataset) or "x" not in truth:
-        raise UserError("truth is not a dataset with a variable x: give one as gaussian_test.data.load does")
+        raise UserError("truth is not a Dataset with a variable x: give one as gaussian_test.data.load does")
     x = truth["x"]
     dims = tuple(str(dim) for dim in x.dims)
     if dims not in (("sample", "feature"), ("sample", "channel", "row", "column")):

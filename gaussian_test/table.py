@@ -28,7 +28,7 @@ def show(result: xr.Dataset) -> str:
 
     Examples
     --------
-    >>> from gaussian_test.run import run
+    >>> from gaussian_test.runner import run
     >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "keep": {"pictures": 0}})
     >>> print(show(small).splitlines()[0])
     Gaussian Test of digits: 8 of 1797 samples x 3 turn times x 1 repeat, seed 0, cpu

@@ -108,6 +108,16 @@ class GaussianComponents(nn.Module):
 def eigen_factors(covariance: Tensor) -> tuple[Tensor, Tensor]:
     """Return eigenvalues (negative rounding set to 0) and eigenvectors of covariances (..., d, d), computed in float64.
 
+    Parameters
+    ----------
+    covariance : Tensor
+        Symmetric and positive semidefinite, shape (..., d, d).
+
+    Returns
+    -------
+    tuple of Tensor
+        Eigenvalues, ascending, (..., d), and eigenvectors in columns, (..., d, d), float64.
+
     Raises
     ------
     ValueError

@@ -338,7 +338,7 @@ def test_the_digest_of_an_own_score_follows_its_numbers(tiny):
     digests = set()
     for answer in (0.0, 0.5):
         score = Zero(gt.sampler.VarianceExploding(), (1, 8, 8), answer)
-        result = run(tiny(samples=2, reverse={"kind": "euler", "steps": 1}, keep={"pictures": 0}), scores={"mine": score})
+        result = run(tiny(samples=4, reverse={"kind": "euler", "steps": 1}, keep={"pictures": 0}), scores={"mine": score})
         digests.add(json.loads(result.attrs["score_digest"])["mine"])
     assert len(digests) == 2
 
@@ -650,8 +650,13 @@ def test_resuming_a_whole_archive_opens_it(tiny, tmp_path, disk, monkeypatch):
 def test_compare_finds_no_difference_with_itself_and_the_sign_of_one(memory):
     same = gt.compare(memory, memory)
     assert (same["autocorrelation_difference"] == 0).all()
-    np.testing.assert_allclose(same["autocorrelation_difference_se"], np.sqrt(2) * memory["autocorrelation_se"], rtol=1e-12)
-    higher = memory.assign(autocorrelation=memory["autocorrelation"] + 0.125)
+    assert (same["autocorrelation_difference_se"] == 0).all()  # paired: the same samples with the same noise
+    other = memory.assign_attrs(seed=memory.attrs["seed"] + 1)
+    independent = gt.compare(memory, other)
+    np.testing.assert_allclose(independent["autocorrelation_difference_se"], np.sqrt(2) * memory["autocorrelation_se"], rtol=1e-12)
+    shifted = {name: memory[name] + 0.125 for name in ("autocorrelation", "sample_autocorrelation")}
+    np.testing.assert_allclose(gt.compare(other, memory.assign(shifted))["autocorrelation_difference"], 0.125, rtol=1e-12)
+    higher = memory.assign(shifted)
     np.testing.assert_allclose(gt.compare(memory, higher)["autocorrelation_difference"], 0.125, rtol=1e-12)
     np.testing.assert_allclose(gt.compare(higher, memory)["autocorrelation_difference"], -0.125, rtol=1e-12)
 
@@ -680,11 +685,11 @@ def test_the_table_shows_the_numbers_of_the_archive(memory):
     "changes",
     [
         {"scores": [{"kind": "gaussian"}]},
-        {"scores": [{"kind": "gaussian", "name": "a/b"}]},
+        {"scores": [{"kind": "gaussian", "name": "plain: ν = 1"}]},
         {"turn_times": {"noise_to_signal": [1.0]}},
         {"process": {"kind": "cosine"}, "reverse": {"kind": "heun", "steps": 2}},
     ],
-    ids=["gaussian only", "slash in a name", "one turn time", "cosine"],
+    ids=["gaussian only", "an odd name", "one turn time", "cosine"],
 )
 def test_any_result_can_be_drawn(changes, tiny, tmp_path):
     """The figures carry what was run, without a warning, each under a name in the folder itself."""

@@ -12,6 +12,7 @@ from gaussian_test.analysis import (
     autocorrelation_exact,
     discrete_law,
     path_autocorrelation,
+    path_autocorrelation_discrete,
 )
 from gaussian_test.sampler import (
     Ancestral,
@@ -175,3 +176,28 @@ def test_a_score_of_other_eigenvalues_uses_its_own_gain():
 def test_a_turn_time_off_the_grid_is_refused():
     with pytest.raises(ValueError, match="turn time 2 is not on the grid"):
         autocorrelation_discrete(SPECTRUM, VarianceExploding(), Ancestral(), [3.0, 1.0, 0.0], [2.0])
+
+
+@pytest.mark.parametrize("process", [VarianceExploding(), OrnsteinUhlenbeck(), Rectified()], ids=repr)
+@pytest.mark.parametrize(
+    ("kernel", "flow", "order"), [(Ancestral(), "sde", None), (ReverseSDE(), "sde", 1), (ProbabilityFlow(), "ode", 2)]
+)
+def test_discretised_path_converges_to_the_continuous_one(process, kernel, flow, order):
+    """All along the way back: the ancestral step is exact, Euler-Maruyama and Heun converge at their order; 0 is the ACF."""
+    grid_of = _grid if kernel.__class__ is ReverseSDE else _grid_in_noise
+    errors = []
+    for steps in (100, 200):
+        grid = grid_of(process, steps)
+        times, curve = path_autocorrelation_discrete(SPECTRUM, process, kernel, grid, grid[0])
+        np.testing.assert_array_equal(times, grid)
+        assert curve[-1] == pytest.approx(autocorrelation_discrete(SPECTRUM, process, kernel, grid, [grid[0]])[0], rel=1e-12)
+        errors.append(np.abs(curve - path_autocorrelation(SPECTRUM, process, grid[0], times, flow))[:-1].max())
+    if order is None:
+        assert max(errors) < 1e-12
+    else:
+        assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.15)
+
+
+def test_exact_path_is_the_closed_form():
+    times, curve = path_autocorrelation_discrete(SPECTRUM, OrnsteinUhlenbeck(), ExactReversal(), [1.0, 0.4, 0.0], 1.0)
+    np.testing.assert_array_equal(curve, path_autocorrelation(SPECTRUM, OrnsteinUhlenbeck(), 1.0, times))

@@ -202,15 +202,10 @@ def _check_finite(prepared: Prepared, table: xr.Dataset) -> None:
 def _assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
     """Return the root group and the others, in the types that the disk keeps."""
     settings, reference = prepared.settings, prepared.reference
-    process_time = {"long_name": "turn time", "units": "1", "comment": f"in the time of the process {settings.process.kind}"}
     steps = prepared.plan.reverse_steps()
     taken = [[1 if kernel.exact else count for count in steps] for kernel in prepared.kernels.values()]
     table = table.assign_coords(noise_to_signal=("turn_time", prepared.noise_to_signal))
-    table["turn_time"].attrs = process_time
     table["noise_to_signal"].attrs = {"long_name": "noise-to-signal ratio at the turn", "units": "1", "comment": "sigma/alpha"}
-    table["score"].attrs = {"long_name": "score function", "units": "1"}
-    table["sample"].attrs = {"long_name": "index into the ground-truth set", "units": "1"}
-    table["repeat"].attrs = {"long_name": "repeat of the U-Turn with other noise", "units": "1"}
     labels = np.full(len(prepared.samples), -1, dtype=np.int64) if reference.labels is None else reference.labels[prepared.samples]
     table["label"] = (
         "sample",

@@ -37,7 +37,7 @@ def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
 
     Examples
     --------
-    >>> from gaussian_test.run import run
+    >>> from gaussian_test.runner import run
     >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "keep": {"pictures": 0}})
     >>> float(abs(compare(small, small).autocorrelation_difference).max())
     0.0
@@ -86,7 +86,7 @@ def paired(a: xr.Dataset, b: xr.Dataset) -> bool:
 
     Examples
     --------
-    >>> from gaussian_test.run import run
+    >>> from gaussian_test.runner import run
     >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "keep": {"pictures": 0}})
     >>> paired(small, small)
     True
