@@ -49,10 +49,9 @@ def naive_denoise(samples: torch.Tensor, x: torch.Tensor, nu: float) -> torch.Te
 
 def main() -> None:
     """Print one table."""
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads; numpy {np.__version__}; "
-        f"BLAS: {', '.join(sorted({str(info.get('internal_api')) for info in threadpool_info()}))}; median of {ROUNDS} interleaved runs\n"
-    )
+    libraries = ", ".join(sorted({str(info.get("internal_api")) for info in threadpool_info()}))
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; numpy {np.__version__}; {libraries}")
+    print(f"median of {ROUNDS} interleaved runs\n")
     print(f"{'piece':44s} {'ours (s)':>9s} {'peer (s)':>9s} {'peer/ours':>9s}  peer")
 
     samples = natural_images(10000)
