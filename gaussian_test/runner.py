@@ -194,7 +194,7 @@ def _check_finite(prepared: Prepared, table: xr.Dataset) -> None:
         if bad.any():
             score, turn = (int(index) for index in np.argwhere(bad)[0])
             raise UserError(
-                f"score {table['score'].values[score]!r} returned NaN or infinite values for the turn at noise-to-signal "
+                f"score {str(table['score'].values[score])!r} returned NaN or infinite values for the turn at noise-to-signal "
                 f"{prepared.noise_to_signal[turn]:.4g}: mend the model or leave that turn time out"
             )
 
