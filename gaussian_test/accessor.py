@@ -60,9 +60,9 @@ class GaussianTestAccessor:
             return None
         try:
             return archive.read(Path(source), name)
-        except OSError:
-            return None
-        except (RuntimeError, ValueError) as error:
+        except archive.DAMAGE as error:
+            if "group not found" in str(error):
+                return None
             raise UserError(f"{source} is damaged ({' '.join(str(error).split())}): restore it or run again") from None
 
     def show(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import tempfile
@@ -15,6 +16,7 @@ import xarray as xr
 from gaussian_test.errors import UserError
 
 SCHEMA_VERSION = 1
+DAMAGE = (OSError, RuntimeError, ValueError, AttributeError)  # what the NetCDF library raises on damaged files
 MAGIC = (b"\x89HDF", b"CDF")
 
 
@@ -58,8 +60,25 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
         temporary.chmod(0o666 & ~_umask())  # mkstemp gives a private file; an archive is an ordinary one
         os.replace(temporary, path)
         _sync(path.parent)
+    except RuntimeError as error:  # how the NetCDF library says that the disk is full
+        raise OSError(" ".join(str(error).split())) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove the temporary files that killed writers of this file left in its folder.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / ".a.nc.x.tmp").write_text("half")
+    ...     sweep(Path(folder) / "a.nc")
+    ...     list(Path(folder).iterdir())
+    []
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def read(path: Path, group: str | None = None) -> xr.Dataset:
@@ -122,7 +141,7 @@ def open_archive(path: str | Path) -> xr.Dataset:
         raise UserError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
     try:
         dataset = read(path)
-    except (OSError, RuntimeError, ValueError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} is damaged ({' '.join(str(error).split())}): restore it or run again") from None
     version = dataset.attrs.get("schema_version")
     if not isinstance(version, int | np.integer):

@@ -95,7 +95,7 @@ class Parts:
             if self._digests.get(path.name) != archive.file_digest(path):
                 return None
             return archive.read(path)
-        except (OSError, RuntimeError):
+        except archive.DAMAGE:
             return None
 
     def remove(self) -> None:

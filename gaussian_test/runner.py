@@ -100,10 +100,12 @@ def run(
                 raise UserError(
                     f"score {name!r} has no tensors to know it by again: give it an attribute 'digest' or run without resume"
                 )
-    if path is not None and path.exists() and resume:
-        return _already_there(path, identity)
+    finished = _already_there(path, identity) if path is not None and path.exists() and resume else None
     with user_input():
         parts = None if path is None else Parts(path, _shard_identity(identity), resume, overwrite)
+    if finished is not None and path is not None and parts is not None:
+        _clear(path, parts)  # a run may have been killed between its last two steps
+        return finished
     with torch.inference_mode(), evaluating(prepared.scores.values()):
         table = _run_shards(prepared, parts, progress)
         result, groups = _assemble(prepared, table, identity)
@@ -114,8 +116,14 @@ def run(
         archive.write(path, result, groups)
     except OSError as error:
         raise UserError(f"{path} could not be written ({error.strerror or error}): free the disk and add --resume") from error
-    parts.remove()
+    _clear(path, parts)
     return archive.open_archive(path)
+
+
+def _clear(path: Path, parts: Parts) -> None:
+    """Remove what is not needed once the archive is there."""
+    parts.remove()
+    archive.sweep(path)
 
 
 def _as_source(experiment: Mapping[str, Any] | str | Path | None) -> dict[str, Any] | str | Path | None:

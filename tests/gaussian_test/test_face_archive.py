@@ -484,3 +484,19 @@ def test_a_result_can_be_written_again_by_plain_xarray(disk, tmp_path):
     opened = gt.open_archive(disk)
     opened.to_netcdf(tmp_path / "copy.nc")
     assert gt.open_archive(tmp_path / "copy.nc").identical(opened)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(-101, "NetCDF: HDF error"), RuntimeError("NetCDF: HDF error"), AttributeError("NetCDF: attribute")]
+)
+def test_whatever_the_library_says_of_a_damaged_file_is_one_sentence(error, disk, monkeypatch):
+    """The NetCDF library has a kind of error for each place that a flipped bit can be in (all three were seen)."""
+
+    def failing(*_, **__):
+        raise error
+
+    opened = gt.open_archive(disk)
+    monkeypatch.setattr(xr, "open_dataset", failing)
+    for attempt in (lambda: gt.open_archive(disk), lambda: opened.gaussian_test.group("moments")):
+        with pytest.raises(UserError, match=r"tiny\.nc is damaged"):
+            attempt()
