@@ -4,14 +4,17 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test coverage lint bench clean
 
 demo: $(READY)  ## the Gaussian Test of the embedded digits: archive and figures in results/
 	@mkdir -p results
 	$(BIN)/gaussian-test run -o results/digits.nc --overwrite --set samples=all --set repeats=4 --plot results
 
 test: $(READY)  ## all tests and doctests
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -q
+
+coverage: $(READY)  ## all tests, and which lines they reach (slower)
+	$(BIN)/python -m pytest -q --cov
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
