@@ -67,7 +67,7 @@ def run(
     truth : Dataset, optional
         Ground-truth samples from python, as :func:`gaussian_test.data.load` gives them, instead of the experiment's ``data``.
     scores : mapping of str to Score, optional
-        Scores from python, beside those of the experiment.
+        Scores from python, beside those of the experiment; moved to the device and into the type of the run.
     progress : bool, optional
         Show a progress bar; default: when on a terminal.
 
@@ -100,12 +100,14 @@ def run(
                 raise UserError(
                     f"score {name!r} has no tensors to know it by again: give it an attribute 'digest' or run without resume"
                 )
-    finished = _already_there(path, identity) if path is not None and path.exists() and resume else None
-    with user_input():
-        parts = None if path is None else Parts(path, _shard_identity(identity), resume, overwrite)
-    if finished is not None and path is not None and parts is not None:
-        _clear(path, parts)  # a run may have been killed between its last two steps
-        return finished
+    parts = None
+    if path is not None:
+        finished = _already_there(path, identity) if resume and path.exists() else None
+        with user_input():
+            parts = Parts(path, _shard_identity(identity), resume, overwrite)
+        if finished is not None:
+            _clear(path, parts)  # a run may have been killed between its last two steps
+            return finished
     with torch.inference_mode(), evaluating(prepared.scores.values()):
         table = _run_shards(prepared, parts, progress)
         result, groups = _assemble(prepared, table, identity)
