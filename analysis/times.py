@@ -265,8 +265,8 @@ def predicted_affine(third_cumulant_norm: float, trace: float, tolerance: float)
     Returns
     -------
     float
-        An upper estimate where :math:`\nu^2` is not yet large against the leading eigenvalue; 0 for symmetric data, whose
-        third cumulant vanishes.
+        The leading order only: not yet exact where :math:`\nu^2` is comparable to the leading eigenvalue; 0 for symmetric
+        data, whose third cumulant vanishes.
 
     Examples
     --------

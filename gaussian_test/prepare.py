@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +13,7 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, data, experiment, sampler
 from gaussian_test.errors import UserError, user_input
+from gaussian_test.from_python import check_score, checked_truth, probe
 
 IN_MEMORY = 2**30  # bytes up to which samples are read once and kept, rather than read again by each pass over them
 
@@ -121,7 +119,7 @@ def prepare(
             micro_batch=settings.micro_batch,
             rho=settings.reverse.rho,
         )
-        truth = load_truth(settings.data) if truth is None else _checked_truth(truth)
+        truth = load_truth(settings.data) if truth is None else checked_truth(truth)
         if truth["x"].nbytes <= IN_MEMORY:
             truth = truth.assign(x=truth["x"].load())
         samples = draw_samples(settings, truth.sizes["sample"])
@@ -149,9 +147,9 @@ def prepare(
                     )
             built[name] = make_score(score_settings, truth["x"], reference, process, dtype).to(place)
         for name, score in (scores or {}).items():
-            _check_own(name, score, moments.event_shape, plan)
+            check_score(name, score, moments.event_shape, plan)
             built[name] = score.to(place, dtype)
-            _probe(name, built[name], plan, place, dtype)
+            probe(name, built[name], plan, place, dtype)
         kernels = {name: make_kernel(settings.reverse, name, score) for name, score in built.items()}
     nu = process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
     return Prepared(settings, truth, place, plan, built, kernels, frozenset(conditional), reference, samples, nu)
@@ -271,71 +269,6 @@ def make_score(
     return sampler.MixtureScore.from_sklearn(fitted, shape, process, dtype)
 
 
-def _checked_truth(truth: xr.Dataset) -> xr.Dataset:
-    """Refuse a dataset from python that :func:`gaussian_test.data.load` would not have given."""
-    if not isinstance(truth, xr.Dataset) or "x" not in truth:
-        raise UserError("truth is not a Dataset with a variable x: give one as gaussian_test.data.load does")
-    x = truth["x"]
-    dims = tuple(str(dim) for dim in x.dims)
-    if dims not in (("sample", "feature"), ("sample", "channel", "row", "column")):
-        raise UserError(f"truth.x has the dimensions {dims}: give (sample, feature) or (sample, channel, row, column)")
-    if "label" in truth:
-        label = truth["label"]
-        if label.dims != ("sample",) or label.dtype.kind not in "iu" or int(label.min()) < 0:
-            raise UserError("truth.label is not one whole number from 0 for each sample: correct it or leave it out")
-    return truth
-
-
-def _check_own(name: str, score: sampler.Score, event_shape: tuple[int, ...], plan: sampler.UTurnPlan) -> None:
-    """Refuse a score from python that does not fit the experiment."""
-    if not re.match(experiment.NAME, name):
-        raise UserError(f"score name {name!r} cannot name a file: leave out slashes, and dots at the start")
-    if not isinstance(score, sampler.Score):
-        raise UserError(f"score {name!r} is a {type(score).__name__}: derive it from gaussian_test.sampler.Score")
-    if score.event_shape != event_shape:
-        raise UserError(f"score {name!r} takes samples of shape {score.event_shape}, the data has {event_shape}: use the same")
-    levels = torch.tensor(plan.levels, dtype=torch.float64)
-    for schedule in ("alpha", "sigma"):
-        theirs, ours = getattr(score.process, schedule)(levels), getattr(plan.process, schedule)(levels)
-        if not torch.allclose(theirs, ours, rtol=1e-6):
-            raise UserError(f"score {name!r} belongs to {score.process}, the experiment runs {plan.process}: use the same process")
-
-
-def _probe(name: str, score: sampler.Score, plan: sampler.UTurnPlan, device: torch.device, dtype: torch.dtype) -> None:
-    """Call a score from python once, at the outermost levels, before any work starts."""
-    x = torch.zeros(2, *score.event_shape, device=device, dtype=dtype)
-    label = torch.zeros(2, dtype=torch.long, device=device)
-    for level in (plan.levels[0], plan.levels[-1]):
-        with torch.inference_mode(), evaluating([score]):
-            try:
-                result = score.denoise(x, torch.tensor([level, level], dtype=torch.float64))
-            except ValueError:
-                result = score.denoise(x, torch.tensor([level, level], dtype=torch.float64), label)
-            except (RuntimeError, TypeError, IndexError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise UserError(
-                    f"score {name!r} fails on two states of shape {tuple(x.shape)} ({reason}): mend its denoise method"
-                ) from error
-        if not isinstance(result, torch.Tensor) or result.shape != x.shape:
-            given = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
-            raise UserError(f"score {name!r} returned {given} for states of shape {tuple(x.shape)}: return the same shape")
-        if not bool(torch.isfinite(result).all()):
-            raise UserError(f"score {name!r} returned NaN or infinite values at time {level:g}: mend the model")
-
-
-@contextmanager
-def evaluating(scores: Iterable[sampler.Score]) -> Iterator[None]:
-    """Put modules into evaluation mode and back again: no dropout, no batch statistics."""
-    were_training = [score for score in scores if score.training]
-    for score in were_training:
-        score.eval()
-    try:
-        yield
-    finally:
-        for score in were_training:
-            score.train()
-
-
 def make_kernel(settings: experiment.Reverse, name: str, score: sampler.Score) -> sampler.ReverseKernel:
     """Return the reverse kernel for a score: the one named, or for ``auto`` exact where the score has a posterior, else the SDE.
 
@@ -391,53 +324,6 @@ def continuous_flow(kernel: sampler.ReverseKernel) -> Literal["sde", "ode"] | No
     if isinstance(kernel, sampler.EDMStochastic):
         return "ode" if kernel.S_churn == 0 else None
     return "sde"
-
-
-def data_digest(truth: xr.Dataset) -> str:
-    """Return the sha256 of samples and labels, whatever file they came from.
-
-    Examples
-    --------
-    >>> len(data_digest(load_truth(experiment.Data())))
-    64
-    """
-    digest = hashlib.sha256(repr(truth["x"].shape).encode())
-    for chunk in analysis.moments.chunks(truth["x"]):
-        digest.update(np.ascontiguousarray(chunk, dtype=np.float32).tobytes())
-    if "label" in truth:
-        digest.update(np.ascontiguousarray(truth["label"].values, dtype=np.int64).tobytes())
-    return digest.hexdigest()
-
-
-def score_digest(score: sampler.Score) -> str:
-    """Return the sha256 of a score: its class, its process and its numbers.
-
-    A score that computes with something outside its tensors says what in an attribute ``digest`` (a string).
-
-    Examples
-    --------
-    >>> len(score_digest(analysis.GaussianScore.from_moments([0.0], [[1.0]])))
-    64
-    """
-    schedule = {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in vars(score.process).items()}
-    own = getattr(score, "digest", "")
-    kind = f"{type(score).__module__}.{type(score).__qualname__}"
-    digest = hashlib.sha256(f"{kind} {type(score.process).__name__} {schedule} {score.event_shape} {own}".encode())
-    for name, value in sorted(score.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def is_recognisable(score: sampler.Score) -> bool:
-    """Return whether a score's digest can tell it from another: it has tensors, or says who it is.
-
-    Examples
-    --------
-    >>> is_recognisable(analysis.GaussianScore.from_moments([0.0], [[1.0]]))
-    True
-    """
-    return bool(score.state_dict()) or hasattr(score, "digest")
 
 
 def is_affine(score: sampler.Score) -> bool:

@@ -18,21 +18,12 @@ from tqdm import tqdm
 
 from gaussian_test import accessor, analysis, archive, sampler
 from gaussian_test._version import __version__
+from gaussian_test.digest import data_digest, is_recognisable, score_digest
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import Experiment
+from gaussian_test.from_python import evaluating
 from gaussian_test.parts import Parts
-from gaussian_test.prepare import (
-    Prepared,
-    continuous_flow,
-    data_digest,
-    evaluating,
-    is_affine,
-    is_recognisable,
-    kernel_name,
-    prepare,
-    score_digest,
-    turn_levels,
-)
+from gaussian_test.prepare import Prepared, continuous_flow, is_affine, kernel_name, prepare, turn_levels
 
 DOI = "https://doi.org/10.3390/e27040343"
 LIBRARIES = ("torch", "numpy", "scipy", "xarray", "netCDF4", "scikit-learn")
@@ -79,7 +70,8 @@ def run(
     Raises
     ------
     UserError
-        If something the user gave cannot be done; nothing is left behind then.
+        If something the user gave cannot be done. Nothing is left behind then, but for the finished shards of a run that failed
+        after it had begun (a score that returns NaN, a full disk).
 
     Examples
     --------
@@ -277,9 +269,14 @@ def _closed_forms(prepared: Prepared) -> tuple[Array, Array, Array]:
             exact.append(nothing)
             discrete.append(nothing)
             continue
-        along, model = (moments.eigenvalues, None) if score is prepared.reference.gaussian else _along_model(score, moments)
+        is_reference = score is prepared.reference.gaussian
+        along, model = (moments.eigenvalues, None) if is_reference else _along_model(score, moments)
         exact.append(nothing if flow is None else analysis.autocorrelation_exact(along, prepared.noise_to_signal, flow, model))
-        discrete.append(analysis.autocorrelation_discrete(along, plan.process, kernel, plan.grid, plan.levels, model))
+        discrete.append(
+            reference[-1]
+            if is_reference
+            else analysis.autocorrelation_discrete(along, plan.process, kernel, plan.grid, plan.levels, model)
+        )
     return np.array(exact), np.array(discrete), np.array(reference)
 
 

@@ -1,9 +1,9 @@
 r"""Keyed noise: what a trajectory of :math:`x_t = \alpha_t x_0 + \sigma_t z` is handed, step by step.
 
-Noise is a function of (seed, sample, repeat, step) and of nothing else: not of the batch, the shard, the worker, the order or
-the device. It is drawn on the CPU, one kept generator per (sample, repeat), always in float32, and then moved: so a run on a
-GPU and in float64 sees the same noise as one on the CPU in float32. The generators are numpy's: torch's on the CPU tells only
-32 bits of its seed apart, too few for ten thousand samples with repeats.
+Noise is a function of (seed, sample, repeat, step), the step counted on the plan's grid, and of nothing else: not of the
+batch, the shard, the worker, the order or the device. It is drawn on the CPU, one kept generator per (sample, repeat), always in
+float32, and then moved: so a run on a GPU and in float64 sees the same noise as one on the CPU in float32. The generators are
+numpy's: torch's on the CPU tells only 32 bits of its seed apart, too few for ten thousand samples with repeats.
 """
 
 from __future__ import annotations
