@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,15 +79,13 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
         for name, figure in figures.items():
             for kind in ("png", "pdf"):
                 path = folder / f"{name}.{kind}"
-                handle, temporary = tempfile.mkstemp(suffix=f".{kind}", prefix=f".{name}.", dir=folder)
-                os.close(handle)
+                temporary = folder / f".{name}.{secrets.token_hex(8)}.{kind}"
                 try:
                     # when a figure was drawn is no fact of the result
                     figure.savefig(temporary, metadata={"CreationDate": None} if kind == "pdf" else None)
-                    os.chmod(temporary, 0o644)
                     os.replace(temporary, path)
                 finally:
-                    Path(temporary).unlink(missing_ok=True)
+                    temporary.unlink(missing_ok=True)
                 written.append(path)
     return written
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-import tempfile
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,27 +42,36 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
 
     Examples
     --------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write(Path(folder) / "a.nc", xr.Dataset({"a": ("x", [1.0, 2.0])}))
     ...     read(Path(folder) / "a.nc").a.values.tolist()
     [1.0, 2.0]
     """
     contents: list[tuple[str | None, xr.Dataset]] = [(None, root), *(groups or {}).items()]
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    with _appearing(path) as temporary:
+        try:
+            for group, dataset in contents:
+                dataset.to_netcdf(temporary, mode="a" if group else "w", group=group, engine="netcdf4", encoding=_encoding(dataset))
+            _sync(temporary)
+            whole = all(read(temporary, group).identical(dataset) for group, dataset in contents)
+        except RuntimeError as error:  # how the NetCDF library says that the disk is full or fails
+            raise OSError(" ".join(str(error).split())) from error
+        if not whole:
+            raise OSError(f"{path} did not read back as it was written: check the disk and run again")
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """Give a private name in the folder of a file; what was written and synced there gets the final name, or is removed.
+
+    The name is chosen before anything is created, so that there is no moment at which an interruption leaves a file behind.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        for group, dataset in contents:
-            dataset.to_netcdf(temporary, mode="a" if group else "w", group=group, engine="netcdf4", encoding=_encoding(dataset))
-        _sync(temporary)
-        for group, dataset in contents:
-            if not read(temporary, group).identical(dataset):
-                raise OSError(f"{path} did not read back as it was written: check the disk and run again")
-        temporary.chmod(0o666 & ~_umask())  # mkstemp gives a private file; an archive is an ordinary one
+        yield temporary
         os.replace(temporary, path)
         _sync(path.parent)
-    except RuntimeError as error:  # how the NetCDF library says that the disk is full
-        raise OSError(" ".join(str(error).split())) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -71,6 +81,7 @@ def sweep(path: Path) -> None:
 
     Examples
     --------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = (Path(folder) / ".a.nc.x.tmp").write_text("half")
     ...     sweep(Path(folder) / "a.nc")
@@ -86,6 +97,7 @@ def read(path: Path, group: str | None = None) -> xr.Dataset:
 
     Examples
     --------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write(Path(folder) / "a.nc", xr.Dataset(attrs={"seed": 1}))
     ...     read(Path(folder) / "a.nc").attrs["seed"]
@@ -202,33 +214,21 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a small text file, whole or not at all.
 
     Examples
     --------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_text(Path(folder) / "a.txt", "done")
     ...     (Path(folder) / "a.txt").read_text()
     'done'
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _appearing(path) as temporary, temporary.open("x", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def file_digest(path: Path) -> str:
@@ -236,6 +236,7 @@ def file_digest(path: Path) -> str:
 
     Examples
     --------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_text(Path(folder) / "a.txt", "")
     ...     file_digest(Path(folder) / "a.txt")[:8]

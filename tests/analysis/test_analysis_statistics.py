@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.integrate import quad
-from scipy.stats import binomtest, kstest, norm
+from scipy.stats import binomtest, kstest, linregress, norm
 
 from gaussian_test.analysis import (
     ClusterBootstrap,
@@ -217,3 +217,29 @@ def test_closed_form_is_monotone_and_bounded():
     assert (np.diff(curve) < 0).all()
     assert 0 < curve[-1] < curve[0] < 1
     assert (autocorrelation_exact([5.0, 0.1, 0.0], nu, "ode") > curve).all()
+
+
+def test_a_fitted_coefficient_costs_a_degree_of_freedom():
+    """The error after a control variate is that of a regression on it, over n - 2, as scipy's linregress has it."""
+    rng = np.random.default_rng(8)
+    k, e = rng.normal(size=(2, 9))
+    y = 0.7 * k + e
+    band = ClusterBootstrap(9, 100).band(controlled(y[:, None], k[:, None], [k.mean()]), fitted=1)
+    # at the mean of the regressor the intercept's error is that of the mean response
+    assert band.standard_error[0] == pytest.approx(linregress(k - k.mean(), y).intercept_stderr, rel=1e-12)
+
+
+def test_a_time_is_placed_no_closer_than_the_turn_times_around_a_steep_fall():
+    nu = [0.1, 5.0, 10.0]
+    steep = share_time(nu, [1.0, 0.1, 0.0], [[1.0, 0.1, 0.0]] * 9, 0.5, 0.95)
+    assert (steep.low, steep.high) == (0.1, 5.0)
+    assert "between the turn times 0.1 and 5" in steep.reason
+    gentle = share_time(nu, [0.6, 0.4, 0.2], [[0.6, 0.4, 0.2]] * 9, 0.5, 0.95)
+    assert gentle.low == gentle.high == gentle.estimate
+    assert gentle.reason == ""
+
+
+def test_the_crossing_of_a_power_law_is_exact_on_any_grid():
+    nu = np.geomspace(0.5, 20, 11)
+    gap = 0.5 * nu**-4.0
+    assert affine_time(nu, gap, 0.9 * gap, 1.1 * gap, 0.02, gap).estimate == pytest.approx(25**0.25, rel=1e-12)

@@ -500,3 +500,21 @@ def test_whatever_the_library_says_of_a_damaged_file_is_one_sentence(error, disk
     for attempt in (lambda: gt.open_archive(disk), lambda: opened.gaussian_test.group("moments")):
         with pytest.raises(UserError, match=r"tiny\.nc is damaged"):
             attempt()
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+@pytest.mark.parametrize("kind", ["archive", "text"])
+def test_an_interruption_while_writing_leaves_nothing_and_the_old_file(kind, moment, tmp_path, monkeypatch):
+    """Ctrl-C before the file has its name: no temporary file, and what stood there still stands."""
+    path = tmp_path / "a"
+    path.write_text("old")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(archive.os, moment, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        archive.write(path, xr.Dataset({"a": 1})) if kind == "archive" else archive.write_text(path, "new")
+    monkeypatch.undo()
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+    assert path.read_text() == "old"
