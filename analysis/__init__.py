@@ -6,6 +6,7 @@ from gaussian_test.analysis.closed_form import (
     autocorrelation_discrete,
     autocorrelation_exact,
     discrete_law,
+    end_square_discrete,
     forward_autocorrelation,
     mode_autocorrelation,
     path_autocorrelation,
@@ -16,6 +17,7 @@ from gaussian_test.analysis.estimator import StreamingCovariance
 from gaussian_test.analysis.gaussian_score import GaussianScore, class_moments, stack_components
 from gaussian_test.analysis.moments import Moments, RunningMoments, fit_moments, third_cumulant_norm
 from gaussian_test.analysis.sample_table import Reference, SampleTable, path_table, picture_table
+from gaussian_test.analysis.starts import typical_nearest_distance, undefine
 from gaussian_test.analysis.times import (
     Crossing,
     affine_time,
@@ -45,6 +47,7 @@ __all__ = [
     "class_moments",
     "controlled",
     "discrete_law",
+    "end_square_discrete",
     "falls_through",
     "fit_moments",
     "forward_autocorrelation",
@@ -62,4 +65,6 @@ __all__ = [
     "stack_components",
     "third_cumulant_norm",
     "two_time",
+    "typical_nearest_distance",
+    "undefine",
 ]

@@ -68,12 +68,15 @@ class GroundTruth:
         :math:`\\|\\kappa_3\\|^2`.
     class_shares : ndarray or None
         Share of each class, shape (classes,).
+    typical_distance : float
+        Of a sample to its nearest neighbour, in the unit of the data.
     """
 
     count: int
     eigenvalues: Array
     third_cumulant_norm: float
     class_shares: Array | None
+    typical_distance: float = np.nan
 
 
 def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics | None = None) -> xr.Dataset:
@@ -83,7 +86,8 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
     ----------
     table : Dataset
         The sample table, with coordinates ``turn_time`` and ``noise_to_signal`` and, by score, ``kernel`` (the name of the
-        reverse kernel), ``autocorrelation_exact`` and ``autocorrelation_discrete`` (NaN for scores that are not affine), and
+        reverse kernel), ``flow`` (the law in continuous time that it goes to: "sde", "ode" or "none"),
+        ``autocorrelation_exact`` and ``autocorrelation_discrete`` (NaN for scores that are not affine), and
         ``reference_discrete`` (the same for the fitted Gaussian under each score's kernel).
     truth : GroundTruth
         Facts of the ground-truth set.
@@ -113,9 +117,10 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
     >>> table["sample_autocorrelation_gaussian"] = table["sample_autocorrelation"].isel(score=0)
     >>> table["sample_denoiser_gap"] = 0 * table["sample_autocorrelation"]
     >>> table["nearest_sample"] = table["label_after"] = table["sample_denoiser_gap"].astype(int)
+    >>> table["sample_end_square"] = table["nearest_distance"] = table["sample_denoiser_gap"]
     >>> table = table.assign_coords(score=["any"], turn_time=[1.0, 2.0], sample=range(30))
     >>> table = table.assign_coords(noise_to_signal=("turn_time", [1.0, 2.0]))
-    >>> table = table.assign(kernel=("score", ["exact"]), truth=("score", ["other"]))
+    >>> table = table.assign(kernel=("score", ["exact"]), flow=("score", ["sde"]), truth=("score", ["other"]))
     >>> result = gaussian_test(table, GroundTruth(30, np.ones(3), 0.0, None), Statistics(bootstrap=100))
     >>> result.gap.values.round(12).tolist()  # the control variate explains the numbers: no gap
     [[0.0, 0.0]]
@@ -135,12 +140,9 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
         one_shot = _by_sample(row["sample_autocorrelation_one_shot"])
         squared = _by_sample(row["sample_autocorrelation_one_shot_squared"])
         is_exact = str(row["kernel"].item()) == "exact"
+        discretised = exact_gaussian if is_exact else row["reference_discrete"].values
         gap_one_shot = resample.band(controlled(one_shot, control, exact_gaussian), exact_gaussian, fitted=1)
-        gap = (
-            gap_one_shot
-            if is_exact
-            else resample.band(controlled(simulated, control, exact_gaussian), row["reference_discrete"].values, fitted=1)
-        )
+        gap = gap_one_shot if is_exact else resample.band(controlled(simulated, control, exact_gaussian), discretised, fitted=1)
         memorized = resample.share_band(_by_sample((row["nearest_sample"] == row["sample"]).astype(float)))
         retention, why_not = _class_retention(row, truth, resample)
         for name, band in (
@@ -151,6 +153,10 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
             ("gap_one_shot", gap_one_shot),
             ("memorized_share", memorized),
             ("class_retention", retention),
+            ("balance_squared", resample.band(squared - one_shot)),
+            ("balance_simulated", resample.band(simulated - one_shot, discretised - exact_gaussian)),
+            ("end_square", resample.band(_by_sample(row["sample_end_square"]))),
+            ("close_share", resample.share_band(_by_sample((row["nearest_distance"] < truth.typical_distance).astype(float)))),
         ):
             for suffix, values in _columns(band).items():
                 columns.setdefault(name + suffix, []).append(values)
@@ -177,6 +183,8 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
     if why_not:
         for suffix in CURVES["class_retention"][0]:
             result["class_retention" + suffix].attrs["reason"] = why_not
+    for suffix in CURVES["balance_simulated"][0]:
+        _only_for_the_sde(result["balance_simulated" + suffix], table["flow"])
     result["kl_from_gaussian"] = _kl(table, truth)
     _add_times(result, crossings, truth, settings)
     return result
@@ -216,12 +224,40 @@ CURVES: dict[str, tuple[tuple[str, ...], str, str]] = {
         "share of U-Turns whose end point is nearest to the sample it started from",
         "exact binomial interval where all samples agree",
     ),
+    "balance_squared": (
+        ("", "_se", "_low", "_high", "_pvalue"),
+        "detailed balance of one evaluation",
+        "E[|D-mu|^2 - (x0-mu).(D-mu)]/tr(Sigma): zero for an exact score",
+    ),
+    "balance_simulated": (
+        ("", "_se", "_low", "_high", "_pvalue"),
+        "detailed balance of the U-Turns against one evaluation",
+        "C - C_one_shot, less the same of the Gaussian in closed form through these steps: zero for an exact score",
+    ),
+    "end_square": (
+        ("", "_se", "_low", "_high"),
+        "mean squared distance of the end points from the data's mean",
+        "E|end-mu|^2/tr(Sigma): 1 for the data",
+    ),
+    "close_share": (
+        ("", "_se", "_low", "_high"),
+        "share of end points closer to a ground-truth sample than these typically are to each other",
+        "typically: the median distance of a sample to its nearest neighbour; one half for the data themselves",
+    ),
     "class_retention": (
         ("", "_se", "_low", "_high"),
         "class retention",
         "(P_same - P_inf)/(1 - P_inf), P_inf = sum of squared class shares",
     ),
 }
+
+
+def _only_for_the_sde(values: xr.DataArray, flow: xr.DataArray) -> None:
+    """Leave out scores that are reversed by another law, under which start and end are no exchangeable pair."""
+    others = [str(score) for score in values["score"].values if str(flow.sel(score=score).item()) != "sde"]
+    if others:
+        values.loc[{"score": others}] = np.nan
+        values.attrs["reason"] = f"{', '.join(others)}: detailed balance holds for the reverse SDE alone"
 
 
 def _columns(band: Band) -> dict[str, Array]:

@@ -29,6 +29,7 @@ STYLE: dict[str, Any] = {
     "pdf.fonttype": 42,  # text stays text
     "savefig.dpi": 200,
 }
+COMPUTED = {"empirical", "gaussian", "mixture"}  # kinds of scores that are no networks
 MARKERS = "osD^vPX"
 LEGEND: dict[str, Any] = {"frameon": True, "framealpha": 0.9, "edgecolor": "none"}  # readable where lines pass behind it
 NU_LABEL = r"noise-to-signal ratio at the turn, $\nu_T=\sigma_T/\alpha_T$"
@@ -48,10 +49,16 @@ def draw(result: xr.Dataset, pictures: xr.Dataset | None = None) -> dict[str, Fi
     Returns
     -------
     dict of str to Figure
-        ``autocorrelation``, ``gap``, ``times``, and ``pictures_<score>`` where there are pictures of two-dimensional samples.
+        ``end_points``; ``autocorrelation``, ``gap`` and ``times`` where the start of the run leaves them defined, and then
+        ``balance_<score>`` for every network; ``pictures_<score>`` where there are pictures of two-dimensional samples.
     """
     with mpl.rc_context(STYLE), sns.axes_style("ticks"):  # type: ignore[arg-type] # keys are literals there
-        figures = {"autocorrelation": autocorrelation(result), "gap": gap(result), "times": times(result)}
+        figures = {"end_points": end_points(result)}
+        if np.isfinite(result["autocorrelation"]).any():
+            figures["autocorrelation"] = autocorrelation(result)
+        if np.isfinite(result["gap"]).any():
+            figures |= {"gap": gap(result), "times": times(result)}
+            figures |= {f"balance_{score}": balance(result, score) for score in _networks(result)}
         if pictures is not None and "row" in pictures.dims:
             for score in pictures["score"].values:
                 figures[f"pictures_{score}"] = picture_grid(pictures, result, str(score))
@@ -195,6 +202,93 @@ def times(result: xr.Dataset) -> Figure:
         axis.legend(loc="upper right", **LEGEND)
     _log_noise(axes[1])
     return figure
+
+
+def balance(result: xr.Dataset, score: str) -> Figure:
+    r"""Draw the three estimators of a network's auto-correlation, and how they differ: zero for an exact score.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group of an archive.
+    score : str
+        The network.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, axes = _canvas(2, 4.8)
+    row, nu = result.sel(score=score), result["noise_to_signal"].values
+    colours = sns.color_palette("colorblind", 3)
+    for (name, label), colour, marker in zip(
+        (
+            ("autocorrelation", f"simulated ({row['kernel'].item()})"),
+            ("autocorrelation_one_shot", r"one evaluation, $x_0\cdot D$"),
+            ("autocorrelation_one_shot_squared", r"one evaluation, $\|D\|^2$"),
+        ),
+        colours,
+        MARKERS,
+        strict=False,
+    ):
+        axes[0].errorbar(
+            nu,
+            row[name],
+            2 * row[f"{name}_se"],
+            color=colour,
+            marker=marker,
+            markersize=3.5,
+            linewidth=1,
+            label=rf"{label}, $\pm 2$ s.e.",
+        )
+    axes[0].set_ylabel(rf"$C(T)$ of the {score} score")
+    axes[0].legend(**LEGEND)
+    for name, label, colour, marker in (
+        ("balance_squared", r"$\|D\|^2 - x_0\cdot D$", colours[2], MARKERS[2]),
+        ("balance_simulated", r"simulated $- x_0\cdot D$, less the Gaussian's", colours[0], MARKERS[0]),
+    ):
+        if np.isfinite(row[name]).all():
+            axes[1].fill_between(nu, row[f"{name}_low"], row[f"{name}_high"], color=colour, alpha=0.2, linewidth=0)
+            text = f"{label}, {result.attrs['confidence']:.0%} band"
+            axes[1].plot(nu, row[name], color=colour, marker=marker, markersize=3.5, linewidth=1, label=text)
+    axes[1].axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    axes[1].set_ylabel("violation of\ndetailed balance")
+    axes[1].legend(**LEGEND)
+    _log_noise(axes[1])
+    return figure
+
+
+def end_points(result: xr.Dataset) -> Figure:
+    r"""Draw the variance of the end points, and the share of them that lies closer to a ground-truth sample than is typical.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group of an archive.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, axes = _canvas(2, 4.6)
+    nu = result["noise_to_signal"].values
+    for index, score in enumerate(result["score"].values):
+        _curve(axes[0], result, "end_square", index)
+        _curve(axes[1], result, "close_share", index)
+        closed = result["end_square_discrete"].sel(score=score).values
+        if np.isfinite(closed).all():
+            axes[0].plot(nu, closed, color="black", linewidth=1, label=f"{score} score, closed form")
+    axes[0].axhline(1, color="0.6", linewidth=0.8, zorder=0, label="the data")
+    axes[0].set_ylabel(r"$E\|\tilde x_0-\mu\|^2/\mathrm{tr}\,\Sigma$")
+    axes[0].legend(**LEGEND)
+    axes[1].set_ylabel("share closer to a sample\nthan samples to each other")
+    axes[1].set_ylim(-0.05, 1.05)
+    _log_noise(axes[1])
+    return figure
+
+
+def _networks(result: xr.Dataset) -> list[str]:
+    return [str(score) for score in result["score"].values if str(result["score_kind"].sel(score=score).item()) not in COMPUTED]
 
 
 def picture_grid(pictures: xr.Dataset, result: xr.Dataset, score: str, columns: int = 10) -> Figure:

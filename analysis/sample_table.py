@@ -38,6 +38,8 @@ DESCRIPTIONS = {
         "one-evaluation auto-correlation of the Gaussian score: the control variate",
         "(x0-mu).(D_G-mu)/tr(Sigma)",
     ),
+    "sample_end_square": ("squared distance of the end point from the data's mean", "|end-mu|^2/tr(Sigma)"),
+    "nearest_distance": ("distance of the end point to the nearest ground-truth sample", "Euclidean, in the unit of the data"),
     "nearest_sample": ("ground-truth sample nearest to the end point", "index into the ground-truth set"),
     "label_after": ("class of the end point", "class of its nearest ground-truth sample; -1 where there are no classes"),
 }
@@ -82,6 +84,8 @@ class SampleTable:
         Their indices in the ground-truth set.
     labels : mapping, optional
         Class of each sample for scores that condition on it.
+    starts_are_samples : bool
+        Whether ``samples`` are indices into the ground-truth set, rather than numbers of draws from something else.
     """
 
     def __init__(
@@ -92,13 +96,15 @@ class SampleTable:
         x0: Tensor,
         samples: Sequence[int],
         labels: Mapping[str, Tensor] | None = None,
+        starts_are_samples: bool = True,
     ) -> None:
         self._plan = plan
         self._scores = scores
         self._reference = reference
         self._samples = np.asarray(samples, dtype=np.int64)
         self._labels = {name: label.repeat_interleave(plan.repeats, 0) for name, label in (labels or {}).items()}
-        self._index = torch.as_tensor(self._samples, device=x0.device).repeat_interleave(plan.repeats, 0)
+        own = torch.as_tensor(self._samples, device=x0.device).repeat_interleave(plan.repeats, 0)
+        self._index = own if starts_are_samples else None
         self._mean = torch.from_numpy(reference.moments.mean.reshape(-1)).to(x0)
         self._start = x0.repeat_interleave(plan.repeats, 0).flatten(1) - self._mean
         rows = (len(plan.levels), len(self._start))
@@ -123,9 +129,12 @@ class SampleTable:
             score = list(self._scores).index(state.score)
             count = len(state.x)
             end = state.x.flatten(0, 1)
-            self._store("sample_autocorrelation", state.turns, self._product(self._start, self._centered(end, count)), score)
-            nearest = self._reference.samples.nearest_index(end, prefer=self._index.repeat(count))
+            centered = self._centered(end, count)
+            self._store("sample_autocorrelation", state.turns, self._product(self._start, centered), score)
+            self._store("sample_end_square", state.turns, self._product(centered, centered), score)
+            nearest, distance = self._reference.samples.nearest(end, None if self._index is None else self._index.repeat(count))
             self._store("nearest_sample", state.turns, nearest.reshape(count, -1), score)
+            self._store("nearest_distance", state.turns, distance.reshape(count, -1), score)
 
     def _observe_turn(self, state: State) -> None:
         count = len(state.x)

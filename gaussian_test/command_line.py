@@ -47,6 +47,13 @@ def main() -> None:
 )
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the experiment (repeatable).")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to compute.")
+@click.option(
+    "--trust",
+    nargs=2,
+    multiple=True,
+    metavar="FILE SHA256",
+    help="Open a file that runs code (a pickle, TorchScript) if it has this sha256 (repeatable).",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing archive.")
 @click.option("--plot", "folder", type=click.Path(path_type=Path), help="Also draw the figures into this folder.")
@@ -57,6 +64,7 @@ def run(
     output: Path,
     changes: tuple[str, ...],
     device: str,
+    trust: tuple[tuple[str, str], ...],
     resume: bool,
     overwrite: bool,
     folder: Path | None,
@@ -66,9 +74,13 @@ def run(
 
     ctx.find_root().obj = output
     settings = Experiment.load(experiment, changes)  # refused before anything heavy is loaded
+    from gaussian_test.prepare import pick_device
     from gaussian_test.runner import run as run_experiment
 
-    result = run_experiment(settings, output, device=device, resume=resume, overwrite=overwrite)
+    if device == "auto":
+        device = str(pick_device(device))
+        click.echo(f"device: {device}" + (" (no CUDA device was found)" if device == "cpu" else ""), err=True)
+    result = run_experiment(settings, output, device=device, resume=resume, overwrite=overwrite, trust=dict(trust))
     click.echo(f"{result.gaussian_test.show()}\n\narchive: {output}")
     if folder is not None:
         _plot(result, folder)

@@ -91,7 +91,7 @@ def paired(a: xr.Dataset, b: xr.Dataset) -> bool:
     >>> paired(small, small)
     True
     """
-    same = all(a.attrs[name] == b.attrs[name] for name in ("seed", "data_digest"))
+    same = all(a.attrs[name] == b.attrs[name] for name in ("seed", "data_digest", "start"))
     return same and all(
         a[name].shape == b[name].shape and np.allclose(a[name].values, b[name].values, rtol=1e-9)
         for name in ("sample", "repeat", "noise_to_signal")

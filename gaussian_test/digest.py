@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 import torch
@@ -38,14 +39,22 @@ def score_digest(score: sampler.Score) -> str:
     >>> len(score_digest(analysis.GaussianScore.from_moments([0.0], [[1.0]])))
     64
     """
-    schedule = {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in vars(score.process).items()}
     own = getattr(score, "digest", "")
+    if isinstance(score, sampler.NetworkScore):
+        own = f"{own} {_schedule(score.trained)} {json.dumps(score.settings, sort_keys=True)}"
     kind = f"{type(score).__module__}.{type(score).__qualname__}"
-    digest = hashlib.sha256(f"{kind} {type(score.process).__name__} {schedule} {score.event_shape} {own}".encode())
+    digest = hashlib.sha256(f"{kind} {_schedule(score.process)} {score.event_shape} {own}".encode())
     for name, value in sorted(score.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _schedule(schedule: sampler.Schedule) -> str:
+    if not isinstance(schedule, sampler.Process):
+        return repr(schedule)
+    values = {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in vars(schedule).items()}
+    return f"{type(schedule).__name__} {values}"
 
 
 def is_recognisable(score: sampler.Score) -> bool:

@@ -9,34 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from gaussian_test.errors import UserError
+from gaussian_test.process_settings import Process, Settings, VarianceExploding
+from gaussian_test.score_settings import Count, Empirical, Gaussian, ScoreSettings
 
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # a date that is none; brackets without end
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-NAME = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$"  # names of scores become names of files
-Count = Annotated[int, Field(strict=True, ge=1)]  # strict: yes and no are whole numbers to python
-Name = Annotated[str, Field(pattern=NAME, max_length=80)]
 Level = Annotated[float, Field(ge=0)]
-
-
-class Settings(BaseModel):
-    """Base of all settings: unknown keys are refused with the nearest valid name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            valid = list(cls.model_fields)
-            for key in values:
-                if key not in valid:
-                    near = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.5)
-                    hint = f"did you mean {near[0]!r}?" if near else "leave it out"
-                    raise ValueError(f"unknown key {key!r}: {hint} (valid keys: {', '.join(valid)})")
-        return values
 
 
 class Data(Settings):
@@ -48,89 +29,6 @@ class Data(Settings):
     labels: str | None = None
     split: str | None = None
     value_range: tuple[float, float] | None = None
-
-
-class VarianceExploding(Settings):
-    """EDM's process."""
-
-    kind: Literal["variance_exploding"] = "variance_exploding"
-    sigma_min: PositiveFloat = 0.002
-    sigma_max: PositiveFloat = 80.0
-
-
-class OrnsteinUhlenbeck(Settings):
-    """The Ornstein-Uhlenbeck process."""
-
-    kind: Literal["ornstein_uhlenbeck"]
-    time_min: PositiveFloat = 2e-6
-    time_max: PositiveFloat = 10.0
-
-
-class VariancePreserving(Settings):
-    """The variance preserving process with a linear rate."""
-
-    kind: Literal["variance_preserving"]
-    beta_min: PositiveFloat = 0.1
-    beta_max: PositiveFloat = 20.0
-    time_min: PositiveFloat = 1e-5
-    time_max: PositiveFloat = 1.0
-
-
-class Cosine(Settings):
-    """The cosine process."""
-
-    kind: Literal["cosine"]
-    time_min: PositiveFloat = 0.001
-    time_max: PositiveFloat = 0.9999
-
-
-class Rectified(Settings):
-    """The rectified process."""
-
-    kind: Literal["rectified"]
-    time_min: PositiveFloat = 0.001
-    time_max: PositiveFloat = 0.9999
-
-
-class DiscreteVP(Settings):
-    """The discrete levels of a DDPM checkpoint."""
-
-    kind: Literal["discrete_vp"]
-    alphas_cumprod: tuple[float, ...]
-
-
-Process = Annotated[
-    VarianceExploding | OrnsteinUhlenbeck | VariancePreserving | Cosine | Rectified | DiscreteVP, Field(discriminator="kind")
-]
-
-
-class Empirical(Settings):
-    """The exact score of the ground-truth samples."""
-
-    kind: Literal["empirical"]
-    name: Name | None = None
-    conditional: bool = False
-
-
-class Gaussian(Settings):
-    """The affine score of the ground truth's mean and covariance."""
-
-    kind: Literal["gaussian"]
-    name: Name | None = None
-    conditional: bool = False
-    shrinkage: Literal["ledoit_wolf", "oas"] | float | None = None
-
-
-class Mixture(Settings):
-    """A Gaussian mixture: one component per class, or a number of components fitted by scikit-learn."""
-
-    kind: Literal["mixture"]
-    name: Name | None = None
-    conditional: bool = False
-    components: Literal["classes"] | Count = "classes"
-
-
-ScoreSettings = Annotated[Empirical | Gaussian | Mixture, Field(discriminator="kind")]
 
 
 class Spacing(Settings):
@@ -154,17 +52,45 @@ class TurnTimes(Settings):
         return self
 
 
-class Reverse(Settings):
-    """The reverse kernel and its steps."""
+PRESETS: dict[str, dict[str, Any]] = {
+    # Behjoo & Chertkov's sampler: EDM's stochastic one on its own grid of 256 levels
+    "paper": {
+        "kind": "edm",
+        "grid": "process",
+        "steps": 256,
+        "rho": 7.0,
+        "S_churn": 40.0,
+        "S_min": 0.05,
+        "S_max": 50.0,
+        "S_noise": 1.003,
+    }
+}
 
+
+class Reverse(Settings):
+    """The reverse kernel and its steps.
+
+    ``preset: paper`` stands for the paper's sampler; what is given beside it wins. ``grid: turn_times`` puts every turn time on
+    the grid, ``grid: process`` moves turn times to the nearest level of a grid over the whole process.
+    """
+
+    preset: Literal["paper"] | None = None
     kind: Literal["auto", "exact", "sde", "exponential_sde", "euler", "heun", "edm", "ancestral"] = "auto"
     steps: Count = 64
+    grid: Literal["turn_times", "process"] = "turn_times"
     rho: PositiveFloat = 7.0
     clock: Literal["time", "variance"] = "time"
     S_churn: Annotated[float, Field(ge=0)] = 0.0
     S_min: Annotated[float, Field(ge=0)] = 0.0
     S_max: PositiveFloat = 1e9
     S_noise: PositiveFloat = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("preset"), str):
+            return {**PRESETS.get(values["preset"], {}), **values}
+        return values
 
 
 class Keep(Settings):
@@ -207,6 +133,9 @@ class Experiment(Settings):
         Scores to run, named by their kind or by ``name``.
     turn_times : TurnTimes
         Where to turn.
+    start : {"noised_data", "gaussian", "isotropic"}
+        What is reversed: noised ground-truth samples (the U-Turn); the Gaussian of the noised data's mean and covariance (the
+        G-Turn); noise alone.
     reverse : Reverse
         Reverse kernel: exact where the score has a posterior, else the SDE, unless one is named.
     samples : int or "all"
@@ -236,6 +165,7 @@ class Experiment(Settings):
     process: Process = VarianceExploding()
     scores: Annotated[tuple[ScoreSettings, ...], Field(min_length=1)] = (Empirical(kind="empirical"), Gaussian(kind="gaussian"))
     turn_times: TurnTimes = TurnTimes(noise_to_signal=Spacing(min=0.1, max=20, count=24))
+    start: Literal["noised_data", "gaussian", "isotropic"] = "noised_data"
     reverse: Reverse = Reverse()
     samples: Annotated[int, Field(strict=True, ge=4)] | Literal["all"] = 512
     repeats: Count = 1
@@ -343,8 +273,8 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
         place = inner
     last = parts[-1]
     if isinstance(place, dict):
-        if last == "kind" and parts[0] in ("process", "scores"):
-            place.clear()  # another kind has other settings
+        if (last == "kind" and parts[0] in ("process", "scores")) or last == "preset":
+            place.clear()  # another kind has other settings, and a preset its own
         if parts[0] == "turn_times":
             place.pop({"noise_to_signal": "time", "time": "noise_to_signal"}.get(last, ""), None)
     place[int(last) if isinstance(place, list) else last] = value
@@ -354,13 +284,15 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
 def _sentence(error: ValidationError) -> str:
     """Return the first problem as one sentence: where, the value, what was expected."""
     problems = error.errors(include_url=False)
-    # of a union's alternatives, the one that went deepest is the one that was meant
+    # what an error inside does to the whole is no news; of a union's alternatives, the one that went deepest was meant
+    places = [p["loc"] for p in problems]
+    problems = [p for p in problems if not any(len(q) > len(p["loc"]) and q[: len(p["loc"])] == p["loc"] for q in places)]
     problem = max(problems, key=lambda p: (p["type"] == "value_error", p["type"] != "literal_error", len(p["loc"])))
     place = _place(problem["loc"])
     if problem["type"] == "value_error":
         return f"{place or 'experiment'}: {problem['ctx']['error']}"
     if problem["type"].startswith("union_tag"):
-        known = _kinds(Process if place == "process" else ScoreSettings)
+        known = _kinds(Process if place.endswith(("process", "trained")) else ScoreSettings)
         given = problem["ctx"].get("tag")
         near = difflib.get_close_matches(str(given), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

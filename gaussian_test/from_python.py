@@ -11,7 +11,7 @@ import xarray as xr
 
 from gaussian_test import sampler
 from gaussian_test.errors import UserError
-from gaussian_test.experiment import NAME
+from gaussian_test.score_settings import NAME
 
 
 def checked_truth(truth: xr.Dataset) -> xr.Dataset:
@@ -44,13 +44,18 @@ def check_score(name: str, score: sampler.Score, event_shape: tuple[int, ...], p
             raise UserError(f"score {name!r} belongs to {score.process}, the experiment runs {plan.process}: use the same process")
 
 
-def probe(name: str, score: sampler.Score, plan: sampler.UTurnPlan, device: torch.device, dtype: torch.dtype) -> None:
-    """Call a score from python once, at the outermost levels, before any work starts."""
+def probe(
+    name: str, score: sampler.Score, plan: sampler.UTurnPlan, device: torch.device, dtype: torch.dtype, conditional: bool
+) -> None:
+    """Call a score that is not ours once, at the outermost levels, before any work starts."""
+    label = torch.zeros(2, dtype=torch.long, device=device) if conditional else None
     x = torch.zeros(2, *score.event_shape, device=device, dtype=dtype)
     for level in (plan.levels[0], plan.levels[-1]):
         with torch.inference_mode(), evaluating([score]):
             try:
-                result = _denoised(score, x, torch.tensor([level, level], dtype=torch.float64))
+                result = score.denoise(x, torch.tensor([level, level], dtype=torch.float64), label)
+            except ValueError as error:  # a refusal of the score's own, in a sentence
+                raise UserError(f"score {name!r}: {' '.join(str(error).split())}") from error
             except (RuntimeError, TypeError, IndexError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise UserError(
@@ -61,14 +66,6 @@ def probe(name: str, score: sampler.Score, plan: sampler.UTurnPlan, device: torc
             raise UserError(f"score {name!r} returned {given} for states of shape {tuple(x.shape)}: return the same shape")
         if not bool(torch.isfinite(result).all()):
             raise UserError(f"score {name!r} returned NaN or infinite values at time {level:g}: mend the model")
-
-
-def _denoised(score: sampler.Score, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """Call a score without labels or, where it refuses that, with them."""
-    try:
-        return score.denoise(x, t)
-    except ValueError:
-        return score.denoise(x, t, torch.zeros(len(x), dtype=torch.long, device=x.device))
 
 
 @contextmanager

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, data, experiment, sampler
 from gaussian_test.errors import UserError, user_input
-from gaussian_test.from_python import check_score, checked_truth, probe
+from gaussian_test.from_python import checked_truth
+from gaussian_test.process_settings import make_process
+from gaussian_test.scores import Built, build_scores
 
+START_STREAM = 1  # of the keyed noise: stream 0 is the trajectories'
 IN_MEMORY = 2**30  # bytes up to which samples are read once and kept, rather than read again by each pass over them
 
 
@@ -32,10 +35,10 @@ class Prepared:
         Where states live.
     plan : UTurnPlan
         Turn times, grid, repeats, seed.
-    scores, kernels : dict
-        By name.
-    conditional : frozenset of str
-        Scores that are given the class of the sample.
+    built : dict of str to Built
+        Scores by name, and what is known about them.
+    kernels : dict of str to ReverseKernel
+        By the same names.
     reference : Reference
         Ground-truth set, moments and Gaussian score.
     samples : ndarray
@@ -48,12 +51,16 @@ class Prepared:
     truth: xr.Dataset
     device: torch.device
     plan: sampler.UTurnPlan
-    scores: dict[str, sampler.Score]
+    built: dict[str, Built]
     kernels: dict[str, sampler.ReverseKernel]
-    conditional: frozenset[str]
     reference: analysis.Reference
     samples: NDArray[np.int64]
     noise_to_signal: NDArray[np.float64]
+
+    @property
+    def scores(self) -> dict[str, sampler.Score]:
+        """Scores by name."""
+        return {name: entry.score for name, entry in self.built.items()}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -61,15 +68,26 @@ class Prepared:
         return torch.float64 if self.settings.dtype == "float64" else torch.float32
 
     def starts(self, samples: tuple[int, ...]) -> torch.Tensor:
-        """Return ground-truth samples by index, on the device, shape (n, ``*event``)."""
-        return torch.from_numpy(np.array(self.truth["x"][list(samples)].values)).to(self.device, self.dtype)
+        r"""Return what the forward process noises, by index, on the device, shape (n, ``*event``).
+
+        Ground-truth samples; or draws from :math:`\mathcal N(\mu, \Sigma)`, which noised are those of
+        :math:`\mathcal N(\alpha_T\mu, \alpha_T^2\Sigma + \sigma_T^2)` at every turn time; or 0, which noised is noise alone.
+        """
+        if self.settings.start == "noised_data":
+            return torch.from_numpy(np.array(self.truth["x"][list(samples)].values)).to(self.device, self.dtype)
+        shape = self.reference.moments.event_shape
+        if self.settings.start == "isotropic":
+            return torch.zeros(len(samples), *shape, device=self.device, dtype=self.dtype)
+        noise = sampler.KeyedNoise(self.plan.seed, samples, 1, shape, self.device, self.dtype, stream=START_STREAM).draw()
+        return self.reference.gaussian.components.prior(0, noise.normal.flatten(1)).reshape(len(samples), *shape)
 
     def labels(self, samples: tuple[int, ...]) -> dict[str, torch.Tensor]:
-        """Return the classes of samples for the scores that condition on them."""
-        if not self.conditional or self.reference.labels is None:
+        """Return the classes of samples for the scores that condition on them; a start that is no sample takes them in turn."""
+        conditional = [name for name, entry in self.built.items() if entry.conditional]
+        known = self.reference.labels
+        if not conditional or known is None:
             return {}
-        label = torch.from_numpy(self.reference.labels[list(samples)]).to(self.device)
-        return dict.fromkeys(self.conditional, label)
+        return dict.fromkeys(conditional, torch.from_numpy(known[np.array(samples) % len(known)]).to(self.device))
 
 
 def prepare(
@@ -77,6 +95,7 @@ def prepare(
     device: str = "auto",
     truth: xr.Dataset | None = None,
     scores: Mapping[str, sampler.Score] | None = None,
+    trust: Mapping[str, str] | None = None,
 ) -> Prepared:
     """Build everything that an experiment names.
 
@@ -90,6 +109,8 @@ def prepare(
         Ground-truth samples from python instead of ``settings.data``.
     scores : mapping of str to Score, optional
         Scores from python, beside those that ``settings`` names; a name used twice means the one from python.
+    trust : mapping of str to str, optional
+        Files that run code when they are opened, and the sha256 by which the user trusts them.
 
     Returns
     -------
@@ -118,6 +139,7 @@ def prepare(
             shard_size=settings.shard_size,
             micro_batch=settings.micro_batch,
             rho=settings.reverse.rho,
+            grid_of=settings.reverse.grid,
         )
         truth = load_truth(settings.data) if truth is None else checked_truth(truth)
         if truth["x"].nbytes <= IN_MEMORY:
@@ -133,26 +155,12 @@ def prepare(
             analysis.GaussianScore.from_moments(moments, process=process, dtype=dtype).to(place),
             labels,
         )
-        built: dict[str, sampler.Score] = {}
-        conditional = set()
-        for score_settings in settings.scores:
-            name = score_settings.name or score_settings.kind
-            if name in built:
-                raise UserError(f"scores: the name {name!r} is used twice: give one of them another name")
-            if score_settings.conditional:
-                conditional.add(name)
-                if labels is None:
-                    raise UserError(
-                        f"scores: {name!r} is conditional, but the data set has no labels: drop 'conditional' or give labels"
-                    )
-            built[name] = make_score(score_settings, truth["x"], reference, process, dtype).to(place)
-        for name, score in (scores or {}).items():
-            check_score(name, score, moments.event_shape, plan)
-            built[name] = score.to(place, dtype)
-            probe(name, built[name], plan, place, dtype)
-        kernels = {name: make_kernel(settings.reverse, name, score) for name, score in built.items()}
+        built = build_scores(settings, truth["x"], reference, plan, place, scores or {}, trust or {})
+        kernels = {name: make_kernel(settings.reverse, name, entry.score) for name, entry in built.items()}
+        for name, kernel in kernels.items():
+            check_levels(name, built[name].score, plan, kernel)
     nu = process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
-    return Prepared(settings, truth, place, plan, built, kernels, frozenset(conditional), reference, samples, nu)
+    return Prepared(settings, truth, place, plan, built, kernels, reference, samples, nu)
 
 
 def pick_device(device: str) -> torch.device:
@@ -189,26 +197,6 @@ def load_truth(settings: experiment.Data) -> xr.Dataset:
     return data.load(settings.path, source=settings.source, **options)
 
 
-def make_process(settings: Any) -> sampler.Process:
-    """Return the process of an experiment.
-
-    Examples
-    --------
-    >>> make_process(experiment.VarianceExploding(sigma_max=10))
-    VarianceExploding(time_min=0.002, time_max=10)
-    """
-    kinds = {
-        "variance_exploding": sampler.VarianceExploding,
-        "ornstein_uhlenbeck": sampler.OrnsteinUhlenbeck,
-        "variance_preserving": sampler.VariancePreserving,
-        "cosine": sampler.Cosine,
-        "rectified": sampler.Rectified,
-        "discrete_vp": sampler.DiscreteVP,
-    }
-    process: sampler.Process = kinds[settings.kind](**settings.model_dump(exclude={"kind"}))
-    return process
-
-
 def turn_levels(process: sampler.Process, settings: experiment.TurnTimes) -> list[float]:
     """Return the turn times used, in the process's time, for those that were asked for.
 
@@ -227,6 +215,8 @@ def turn_levels(process: sampler.Process, settings: experiment.TurnTimes) -> lis
 def draw_samples(settings: experiment.Experiment, count: int) -> NDArray[np.int64]:
     """Return the indices of the samples to start from: all, or some drawn with the seed, without replacement.
 
+    Starts that are no samples are numbered from 0, and there may be more of them.
+
     Examples
     --------
     >>> draw_samples(experiment.Experiment(samples="all"), 3).tolist()
@@ -234,39 +224,13 @@ def draw_samples(settings: experiment.Experiment, count: int) -> NDArray[np.int6
     """
     if settings.samples == "all":
         return np.arange(count, dtype=np.int64)
+    if settings.start != "noised_data":
+        return np.arange(settings.samples, dtype=np.int64)
     if settings.samples > count:
         raise UserError(
             f"samples = {settings.samples} is more than the {count} ground-truth samples: give a smaller number or 'all'"
         )
     return np.sort(np.random.default_rng(settings.seed).choice(count, settings.samples, replace=False)).astype(np.int64)
-
-
-def make_score(
-    settings: Any, x: xr.DataArray, reference: analysis.Reference, process: sampler.Process, dtype: torch.dtype
-) -> sampler.Score:
-    """Return a score of an experiment, made from the ground truth."""
-    if isinstance(settings, experiment.Empirical):
-        return reference.samples
-    labels = reference.labels
-    if isinstance(settings, experiment.Gaussian):
-        if settings.shrinkage is None and not settings.conditional:
-            return reference.gaussian
-        return analysis.GaussianScore.fit(x, labels if settings.conditional else None, process, settings.shrinkage, dtype)
-    shape = reference.moments.event_shape
-    if settings.components == "classes":
-        if labels is None:
-            raise UserError("scores: a mixture of classes needs labels, and the data set has none: give a number of components")
-        moments = analysis.class_moments(x, labels)
-        weights = torch.tensor([m.count for _, m in moments], dtype=torch.float64)
-        components = analysis.stack_components([m for _, m in moments], dtype)
-        return sampler.MixtureScore(weights, components, shape, torch.tensor([label for label, _ in moments]), process)
-    if settings.conditional:
-        raise UserError("scores: a fitted mixture has no classes to condition on: use components: classes")
-    from sklearn.mixture import GaussianMixture
-
-    flat = np.asarray(x.values, dtype=np.float64).reshape(len(x), -1)
-    fitted = GaussianMixture(settings.components, random_state=0).fit(flat)
-    return sampler.MixtureScore.from_sklearn(fitted, shape, process, dtype)
 
 
 def make_kernel(settings: experiment.Reverse, name: str, score: sampler.Score) -> sampler.ReverseKernel:
@@ -294,6 +258,28 @@ def make_kernel(settings: experiment.Reverse, name: str, score: sampler.Score) -
         churn = (settings.S_churn, settings.S_min, settings.S_max, settings.S_noise)
         return sampler.EDMStochastic(settings.steps, *churn)
     return sampler.Ancestral()
+
+
+def check_levels(name: str, score: sampler.Score, plan: sampler.UTurnPlan, kernel: sampler.ReverseKernel) -> None:
+    """Refuse a run that would ask a network for noise levels that it was not trained for.
+
+    Examples
+    --------
+    >>> score = sampler.NetworkScore(lambda x, t, label: x, (1,), noise_range=(0.01, 80.0))
+    >>> check_levels("any", score, sampler.UTurnPlan(score.process, [1.0]), sampler.Ancestral())
+    Traceback (most recent call last):
+    ...
+    gaussian_test.errors.UserError: score 'any': noise-to-signal ratio 0.002 is outside the 0.01 to 80 that the network ...
+    """
+    if not isinstance(score, sampler.NetworkScore):
+        return
+    times = list(plan.levels) if kernel.exact else plan.grid[:-1].tolist()
+    if isinstance(kernel, sampler.EDMStochastic):
+        times += [kernel.risen(plan.process, t) for t in times]
+    try:
+        score.check_levels(plan.process.noise_to_signal(torch.tensor(times, dtype=torch.float64)))
+    except ValueError as error:
+        raise UserError(f"score {name!r}: {error}") from error
 
 
 def kernel_name(kernel: sampler.ReverseKernel) -> str:

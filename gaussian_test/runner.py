@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,21 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gaussian_test import accessor, analysis, archive, sampler
-from gaussian_test._version import __version__
+from gaussian_test.assemble import assemble
+from gaussian_test.diagnosis import first_bad_level
 from gaussian_test.digest import data_digest, is_recognisable, score_digest
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import Experiment
 from gaussian_test.from_python import evaluating
 from gaussian_test.parts import Parts
-from gaussian_test.prepare import Prepared, continuous_flow, is_affine, kernel_name, prepare, turn_levels
-
-DOI = "https://doi.org/10.3390/e27040343"
-LIBRARIES = ("torch", "numpy", "scipy", "xarray", "netCDF4", "scikit-learn")
-Array = NDArray[np.float64]
+from gaussian_test.prepare import Prepared, prepare
 
 
 def run(
@@ -39,6 +33,7 @@ def run(
     overwrite: bool = False,
     truth: xr.Dataset | None = None,
     scores: Mapping[str, sampler.Score] | None = None,
+    trust: Mapping[str, str] | None = None,
     progress: bool | None = None,
 ) -> xr.Dataset:
     """Run the Gaussian Test.
@@ -59,6 +54,8 @@ def run(
         Ground-truth samples from python, as :func:`gaussian_test.data.load` gives them, instead of the experiment's ``data``.
     scores : mapping of str to Score, optional
         Scores from python, beside those of the experiment; moved to the device and into the type of the run.
+    trust : mapping of str to str, optional
+        Files that run code when they are opened (pickles, TorchScript), and the sha256 by which they are trusted.
     progress : bool, optional
         Show a progress bar; default: when on a terminal.
 
@@ -84,7 +81,7 @@ def run(
     if path is not None:
         with user_input():
             _check_output(path, resume, overwrite)
-    prepared = prepare(settings, device, truth, scores)
+    prepared = prepare(settings, device, truth, scores, trust)
     identity = _identity(prepared)
     if resume:
         for name, score in prepared.scores.items():
@@ -102,7 +99,7 @@ def run(
             return finished
     with torch.inference_mode(), evaluating(prepared.scores.values()):
         table = _run_shards(prepared, parts, progress)
-        result, groups = _assemble(prepared, table, identity)
+        result, groups = assemble(prepared, table, identity)
     if path is None or parts is None:
         accessor.attach_groups(result, groups)
         return result
@@ -163,218 +160,69 @@ def _shard_identity(identity: dict[str, str]) -> dict[str, str]:
 
 def _run_shards(prepared: Prepared, parts: Parts | None, progress: bool | None) -> xr.Dataset:
     shards = prepared.plan.shards(prepared.samples.tolist())
-    tables = []
+    tables = [parts.read(index) if parts else None for index in range(len(shards))]
+    _settle_micro_batches(prepared, [table for table in tables if table is not None])
     bar = tqdm(shards, desc="U-Turns", unit="shard", disable=None if progress is None else not progress)
     for index, shard in enumerate(bar):
-        table = parts.read(index) if parts else None
-        if table is None:
-            table = _run_shard(prepared, shard)
-            if parts:
-                try:
-                    parts.write(index, table)
-                except OSError as error:
-                    reason = error.strerror or error
-                    raise UserError(f"shard {index} could not be written ({reason}): free the disk and add --resume") from error
-        tables.append(table)
-    return xr.concat(tables, "sample", data_vars="minimal", coords="minimal", compat="override", join="exact")
+        if tables[index] is not None:
+            continue
+        table = tables[index] = _run_shard(prepared, shard)
+        if parts:
+            try:
+                parts.write(index, table)
+            except OSError as error:
+                reason = error.strerror or error
+                raise UserError(f"shard {index} could not be written ({reason}): free the disk and add --resume") from error
+    whole = [table for table in tables if table is not None]
+    return xr.concat(whole, "sample", data_vars="minimal", coords="minimal", compat="override", join="exact")
+
+
+def _settle_micro_batches(prepared: Prepared, finished: list[xr.Dataset]) -> None:
+    """Give every network that leaves its micro-batch open the one of the finished shards, or the fastest: it decides rounding."""
+    for name, score in prepared.scores.items():
+        if isinstance(score, sampler.NetworkScore) and score.micro_batch is None:
+            if finished:
+                score.micro_batch = int(finished[-1]["micro_batch"].sel(score=name)[-1])
+            else:
+                score.micro_batch = sampler.fastest_micro_batch(
+                    score, prepared.plan.micro_batch, prepared.device, prepared.dtype, prepared.built[name].conditional
+                )
 
 
 def _run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
     x0, labels = prepared.starts(shard), prepared.labels(shard)
-    table = analysis.SampleTable(prepared.plan, prepared.scores, prepared.reference, x0, shard, labels)
-    for state in prepared.plan.run(x0, shard, prepared.scores, prepared.kernels, labels):
-        table.observe(state)
+    are_samples = prepared.settings.start == "noised_data"
+    table = analysis.SampleTable(prepared.plan, prepared.scores, prepared.reference, x0, shard, labels, are_samples)
+    try:
+        for state in prepared.plan.run(x0, shard, prepared.scores, prepared.kernels, labels):
+            table.observe(state)
+    except RuntimeError as error:
+        if not sampler.out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"memory ran out ({reason}): give a smaller shard_size or micro_batch, or another device, and add --resume"
+        ) from error
     result = table.to_dataset()
-    _check_finite(prepared, result)
+    sizes = [score.micro_batch or prepared.plan.micro_batch for score in prepared.scores.values()]
+    result["micro_batch"] = (
+        ("score", "sample"),
+        np.repeat(np.array(sizes, dtype=np.int64)[:, None], len(shard), axis=1),
+        {"long_name": "states per call of the score", "units": "1", "comment": "decides the last bits of what is computed"},
+    )
+    _check_finite(prepared, result, shard)
     return result
 
 
-def _check_finite(prepared: Prepared, table: xr.Dataset) -> None:
+def _check_finite(prepared: Prepared, table: xr.Dataset, shard: tuple[int, ...]) -> None:
     """Stop when a score has returned NaN: nothing computed from it means anything."""
     for name in ("sample_autocorrelation_one_shot", "sample_autocorrelation"):
         bad = ~np.isfinite(table[name].values).all(axis=(2, 3))
         if bad.any():
-            score, turn = (int(index) for index in np.argwhere(bad)[0])
+            index, turn = (int(place) for place in np.argwhere(bad)[0])
+            score = str(table["score"].values[index])
+            level = first_bad_level(prepared, shard, score) or prepared.noise_to_signal[turn]
             raise UserError(
-                f"score {str(table['score'].values[score])!r} returned NaN or infinite values for the turn at noise-to-signal "
-                f"{prepared.noise_to_signal[turn]:.4g}: mend the model or leave that turn time out"
+                f"score {score!r} returned NaN or infinite values at noise-to-signal {level:.4g}: mend the model or leave out the "
+                "turn times from there on; the shards finished before are kept"
             )
-
-
-def _assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
-    """Return the root group and the others, in the types that the disk keeps."""
-    settings, reference = prepared.settings, prepared.reference
-    steps = prepared.plan.reverse_steps()
-    taken = [[1 if kernel.exact else count for count in steps] for kernel in prepared.kernels.values()]
-    table = table.assign_coords(noise_to_signal=("turn_time", prepared.noise_to_signal))
-    table["noise_to_signal"].attrs = {"long_name": "noise-to-signal ratio at the turn", "units": "1", "comment": "sigma/alpha"}
-    labels = np.full(len(prepared.samples), -1, dtype=np.int64) if reference.labels is None else reference.labels[prepared.samples]
-    table["label"] = (
-        "sample",
-        labels,
-        {"long_name": "class of the sample", "units": "1", "comment": "-1 where there are no classes"},
-    )
-    table["kernel"] = (
-        "score",
-        [kernel_name(kernel) for kernel in prepared.kernels.values()],
-        {"long_name": "reverse kernel", "units": "1"},
-    )
-    table["reverse_steps"] = (
-        ("score", "turn_time"),
-        np.array(taken, dtype=np.int64),
-        {"long_name": "reverse steps taken from the turn to 0", "units": "1"},
-    )
-    table["truth"] = ("score", [_kind(name, prepared) for name in prepared.scores])
-    exact, discrete, of_reference = _closed_forms(prepared)
-    table["reference_discrete"] = (("score", "turn_time"), of_reference)
-    resampling = settings.statistics.model_dump() | {"seed": settings.seed}
-    truth = analysis.GroundTruth(
-        reference.moments.count,
-        reference.moments.eigenvalues,
-        analysis.third_cumulant_norm(prepared.truth["x"], reference.moments.mean),
-        None if reference.labels is None else np.bincount(reference.labels) / len(reference.labels),
-    )
-    result = analysis.gaussian_test(table, truth, analysis.Statistics(**resampling))
-    for name, values, comment in (
-        ("autocorrelation_exact", exact, "closed form in continuous time; NaN where there is none"),
-        ("autocorrelation_discrete", discrete, "closed form through the very steps simulated; NaN where there is none"),
-    ):
-        result[name] = (("score", "turn_time"), values, {"long_name": name.replace("_", " "), "units": "1", "comment": comment})
-    _add_process_times(result, prepared)
-    result = result.merge(table.drop_vars(["truth", "reference_discrete"]), combine_attrs="override")
-    result.attrs = _provenance(prepared, identity)
-    return archive.plain(result), {name: archive.plain(group) for name, group in _groups(prepared).items()}
-
-
-def _kind(name: str, prepared: Prepared) -> str:
-    score = prepared.scores[name]
-    return "empirical" if score is prepared.reference.samples and name not in prepared.conditional else "other"
-
-
-def _closed_forms(prepared: Prepared) -> tuple[Array, Array, Array]:
-    """Return the closed forms of affine scores, continuous and discretised, and the fitted Gaussian's under each score's kernel."""
-    plan, moments = prepared.plan, prepared.reference.moments
-    exact, discrete, reference = [], [], []
-    known: dict[str, Array] = {}
-    for name, score in prepared.scores.items():
-        kernel = prepared.kernels[name]
-        flow = continuous_flow(kernel)
-        if repr(kernel) not in known:
-            known[repr(kernel)] = analysis.autocorrelation_discrete(
-                moments.eigenvalues, plan.process, kernel, plan.grid, plan.levels
-            )
-        reference.append(known[repr(kernel)])
-        nothing = np.full(len(plan.levels), np.nan)
-        if not is_affine(score):
-            exact.append(nothing)
-            discrete.append(nothing)
-            continue
-        is_reference = score is prepared.reference.gaussian
-        along, model = (moments.eigenvalues, None) if is_reference else _along_model(score, moments)
-        exact.append(nothing if flow is None else analysis.autocorrelation_exact(along, prepared.noise_to_signal, flow, model))
-        discrete.append(
-            reference[-1]
-            if is_reference
-            else analysis.autocorrelation_discrete(along, plan.process, kernel, plan.grid, plan.levels, model)
-        )
-    return np.array(exact), np.array(discrete), np.array(reference)
-
-
-def _along_model(score: sampler.Score, moments: analysis.Moments) -> tuple[Array, Array]:
-    """Return the data's variance along the modes of a Gaussian score of other moments, and the score's own.
-
-    What the modes do not cover is one more mode, which the score sends to its mean.
-    """
-    assert isinstance(score, analysis.GaussianScore)
-    values = score.components.eigenvalues[0].double().cpu().numpy()
-    vectors = score.components.eigenvectors
-    basis = np.eye(len(values)) if vectors is None else vectors[0].double().cpu().numpy()
-    along = (basis.T @ moments.eigenvectors) ** 2 @ moments.eigenvalues
-    rest = max(moments.trace - float(along.sum()), 0.0)
-    return np.append(along, rest), np.append(values, 0.0)
-
-
-def _add_process_times(result: xr.Dataset, prepared: Prepared) -> None:
-    """Add the three times in the process's own time, beside the noise-to-signal ratios they were found as."""
-    process = prepared.plan.process
-    for name in ("memorization", "speciation", "affine"):
-        for suffix in ("", "_low", "_high", "_predicted"):
-            nu = result[f"{name}_noise_to_signal{suffix}"]
-            values = nu.values.copy()
-            inside = np.isfinite(values) & (values > 0)
-            values[inside] = process.time(torch.from_numpy(values[inside])).numpy()
-            attributes = dict(nu.attrs)
-            attributes["long_name"] = attributes["long_name"].replace(
-                "as a noise-to-signal ratio sigma/alpha", "in the process's time"
-            )
-            result[f"{name}_time{suffix}"] = ("score", values, attributes)
-
-
-def _groups(prepared: Prepared) -> dict[str, xr.Dataset]:
-    keep = prepared.settings.keep
-    groups = {"moments": prepared.reference.moments.to_dataset(keep.eigenvectors)}
-    shown = tuple(prepared.samples[: keep.pictures].tolist())
-    if not shown:
-        return groups
-    x0, labels = prepared.starts(shown), prepared.labels(shown)
-    plan = sampler.UTurnPlan(
-        prepared.plan.process,
-        prepared.plan.levels,
-        steps=prepared.plan.steps,
-        seed=prepared.plan.seed,
-        micro_batch=prepared.plan.micro_batch,
-        rho=prepared.plan.rho,
-    )
-    ends = {name: x0.new_full((len(plan.levels), *x0.shape), torch.nan) for name in prepared.scores}
-    wanted = _path_times(prepared)
-    times: list[float] = []
-    paths: list[torch.Tensor] = []
-    for state in plan.run(x0, shown, prepared.scores, prepared.kernels, labels, path=wanted):
-        if state.phase == "end" and state.score:
-            ends[state.score][state.turns] = state.x
-        elif state.phase == "path" and state.score:
-            if not times or times[-1] != state.times[0]:
-                times.append(state.times[0])
-                paths.append(x0.new_full((len(prepared.scores), len(plan.levels), *x0.shape), torch.nan))
-            paths[-1][list(prepared.scores).index(state.score), state.turns] = state.x
-    groups["pictures"] = analysis.picture_table(ends, plan, x0, shown)
-    if keep.trajectory:
-        states = torch.stack(paths, 2)
-        groups["trajectory"] = analysis.path_table(dict(zip(prepared.scores, states, strict=True)), plan, times, shown)
-    return groups
-
-
-def _path_times(prepared: Prepared) -> bool | list[float]:
-    """Return which times of the reverse grid to keep: all, none, or those nearest to the noise levels asked for."""
-    wanted = prepared.settings.keep.trajectory
-    if isinstance(wanted, bool):
-        return wanted
-    process = prepared.plan.process
-    return [float(process.time(level)) if level else 0.0 for level in wanted]
-
-
-def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
-    settings = prepared.settings
-    libraries = {"python": platform.python_version(), "gaussian_test": __version__} | {name: version(name) for name in LIBRARIES}
-    return {
-        "Conventions": "CF-1.11, ACDD-1.3",
-        "title": "Gaussian Test of a score function by U-Turn diffusion",
-        "summary": "U-Turn auto-correlations of score functions, their gap to the affine Gaussian score, and the memorization, "
-        "speciation and affine times",
-        "keywords": "diffusion models, score function, U-Turn, auto-correlation, Gaussian test",
-        "date_created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "source": DOI,
-        "schema_version": archive.SCHEMA_VERSION,
-        "experiment": settings.to_yaml(),
-        "seed": settings.seed,
-        "device": str(prepared.device),
-        "micro_batch": settings.micro_batch,
-        "turn_times_asked": len(turn_levels(prepared.plan.process, settings.turn_times)),
-        "confidence": settings.statistics.confidence,
-        "versions": json.dumps(libraries),
-        "data_source": str(prepared.truth.attrs.get("source", "given in python")),
-        "data_digest": identity["data"],
-        "score_digest": json.dumps({name: identity[f"score {name}"] for name in prepared.scores}),
-        "identity": json.dumps(identity),
-        "samples_in_ground_truth": int(prepared.truth.sizes["sample"]),
-    }

@@ -11,6 +11,10 @@ import xarray as xr
 import yaml
 
 TIMES = ("memorization", "speciation", "affine")
+NETWORKS = {"network", "diffusers", "edm", "azula", "callable", "python"}
+CURVES = {"autocorrelation": "C", "gap": "gap", "memorized_share": "memorized", "class_retention": "class kept"}
+ENDS = {"end_square": "variance", "close_share": "close"}
+STARTS = {"noised_data": "", "gaussian": "G-Turn, from the matched Gaussian; ", "isotropic": "from noise alone; "}
 
 
 def show(result: xr.Dataset) -> str:
@@ -34,19 +38,27 @@ def show(result: xr.Dataset) -> str:
     Gaussian Test of digits: 8 of 1797 samples x 3 turn times x 1 repeat, seed 0, cpu
     """
     settings = yaml.safe_load(result.attrs["experiment"])
+    start = settings["start"]
     sizes = result.sizes
     repeats = f"{sizes['repeat']} repeat{'s' if sizes['repeat'] > 1 else ''}"
     lines = [
         f"Gaussian Test of {result.attrs['data_source']}: {sizes['sample']} of {result.attrs['samples_in_ground_truth']} samples "
         f"x {sizes['turn_time']} turn times x {repeats}, seed {result.attrs['seed']}, {result.attrs['device']}",
-        f"process {settings['process']['kind']}; reverse: " + ", ".join(_kernels(result)),
+        f"process {settings['process']['kind']}; {STARTS[start]}reverse: " + ", ".join(_kernels(result)),
         "",
         f"Times, as noise-to-signal ratios [{settings['statistics']['confidence']:.0%} interval]",
         *_times(result),
     ]
     if settings["process"]["kind"] != "variance_exploding":
         lines += ["", "Times, in the time of the process", *_times(result, "time")]
-    lines += ["", "Gap to the Gaussian: " + "; ".join(_gaps(result)), *_notes(result, settings), "", *_curves(result)]
+    if start == "noised_data":
+        lines += ["", "Gap to the Gaussian: " + "; ".join(_gaps(result))]
+        lines += [f"Detailed balance of {line}" for line in _balance(result)]
+    lines += [*_notes(result, settings, start), "", *_curves(result, CURVES)]
+    lines += ["", "End points: variance about the data's mean, share closer to a ground-truth sample than these are to each other"]
+    lines += _curves(result, ENDS)
+    if start == "noised_data" and (networks := set(result["score_kind"].values) & NETWORKS):
+        lines += ["", "C by three estimators, equal for an exact score", *_estimators(result, networks)]
     return "\n".join(lines)
 
 
@@ -57,10 +69,52 @@ def _kernels(result: xr.Dataset) -> Iterable[str]:
         yield f"{score} {row['kernel'].item()}" + (f" ({steps} steps from the largest turn time)" if steps > 1 else "")
 
 
-def _notes(result: xr.Dataset, settings: dict[str, Any]) -> Iterable[str]:
+def _balance(result: xr.Dataset) -> Iterable[str]:
+    """Yield, for every network, the largest violations of what holds for an exact score."""
+    for score in result["score"].values:
+        row = result.sel(score=score)
+        if str(row["score_kind"].item()) not in NETWORKS:
+            continue
+        said = []
+        for name, what in (("balance_squared", "|D|^2 against x0.D"), ("balance_simulated", "simulated against x0.D")):
+            if np.isfinite(row[name]).all():
+                here = row.isel(turn_time=int(np.abs(row[name].values).argmax()))
+                said.append(
+                    f"{what} {float(here[name]):+.4f} [{float(here[name + '_low']):+.4f}, {float(here[name + '_high']):+.4f}] at "
+                    f"{float(here['noise_to_signal']):.3g} ({_pvalue(float(row[name + '_pvalue'].min()))})"
+                )
+            else:
+                said.append(f"{what} undefined (no reverse SDE)")
+        yield f"{score}, largest: " + "; ".join(said)
+
+
+def _estimators(result: xr.Dataset, networks: set[str]) -> list[str]:
+    """Return the three estimators of C side by side for every network: equal, within their errors, for an exact score."""
+    columns = [["noise to", "signal", *(f"{value:.3f}" for value in result["noise_to_signal"].values)]]
+    for score in result["score"].values:
+        row = result.sel(score=score)
+        if str(row["score_kind"].item()) in networks:
+            for name, title in (
+                ("autocorrelation", "simulated"),
+                ("autocorrelation_one_shot", "x0.D"),
+                ("autocorrelation_one_shot_squared", "|D|^2"),
+            ):
+                columns.append([str(score), title, *(_fixed(float(value)) for value in row[name].values)])
+    return _aligned([list(row) for row in zip(*columns, strict=True)])
+
+
+def _notes(result: xr.Dataset, settings: dict[str, Any], start: str) -> Iterable[str]:
     """Yield the warnings that apply to this run."""
+    if start != "noised_data":
+        yield "Note: the start of this run holds no data: a correlation with it is of the sampler's noise and the score alone."
+    if (moved := result.attrs["turn_time_moved"]) > 1e-6:
+        yield f"Note: turn times were moved to the nearest levels of the sampler's own grid, by up to {moved:.1%}."
+    sizes = {str(score): np.unique(result["micro_batch"].sel(score=score).values) for score in result["score"].values}
+    for score, seen in sizes.items():
+        if str(result["score_kind"].sel(score=score).item()) in NETWORKS:
+            yield f"{score}: {' and '.join(map(str, seen))} states a call."
     kernels = set(result["kernel"].values) - {"exact"}
-    if kernels:
+    if kernels and start == "noised_data":
         yield (
             "Note: the gap of simulated U-Turns at T also holds what the score does below T and its own discretisation error; "
             "the affine time is read off gap_one_shot, which holds neither."
@@ -97,27 +151,27 @@ def _gaps(result: xr.Dataset) -> Iterable[str]:
         pvalue = float(here["gap_pvalue"])
         yield (
             f"{score} largest {float(here['gap']):.3f} [{float(here['gap_low']):.3f}, {float(here['gap_high']):.3f}] "
-            f"at {float(here['noise_to_signal']):.3g} (p {'=' if pvalue > 0.001 else '<'} {max(pvalue, 0.001):.2g})"
+            f"at {float(here['noise_to_signal']):.3g} ({_pvalue(pvalue)})"
         )
 
 
-def _curves(result: xr.Dataset) -> list[str]:
-    """Return the curves side by side: a block of columns for each observable, a column for each score that has it."""
+def _pvalue(value: float) -> str:
+    return f"p {'=' if value > 0.001 else '<'} {max(value, 0.001):.2g}"
+
+
+def _curves(result: xr.Dataset, curves: dict[str, str]) -> list[str]:
+    """Return some curves side by side: a block of columns for each observable, a column for each score that has it."""
     scores = [str(score) for score in result["score"].values]
     columns = [["noise to", "signal", *(f"{value:.3f}" for value in result["noise_to_signal"].values)]]
-    for name, title in (
-        ("autocorrelation", "C"),
-        ("gap", "gap"),
-        ("memorized_share", "memorized"),
-        ("class_retention", "class kept"),
-    ):
+    for name, title in curves.items():
         for score in scores:
             values = result[name].sel(score=score).values
-            if name == "gap" and not values.any():
-                continue  # the reference itself: zero by construction
+            if np.isnan(values).all() or (name == "gap" and not values.any()):
+                continue  # undefined for this start; or the reference itself, zero by construction
             columns.append([title, score, *(_fixed(float(value)) for value in values)])
             title = ""
-    columns.append(["KL from", "Gaussian (nat)", *(_number(float(value)) for value in result["kl_from_gaussian"].values)])
+    if curves is CURVES and np.isfinite(result["kl_from_gaussian"].values).any():
+        columns.append(["KL from", "Gaussian (nat)", *(_number(float(value)) for value in result["kl_from_gaussian"].values)])
     return _aligned([list(row) for row in zip(*columns, strict=True)])
 
 

@@ -1,11 +1,14 @@
 """Everything that moves samples through noise and back: tensors in, tensors out, on any device."""
 
+from gaussian_test.sampler.adapters import Network, NumericSchedule
 from gaussian_test.sampler.empirical import EmpiricalScore
 from gaussian_test.sampler.gaussian import GaussianComponents, eigen_factors
-from gaussian_test.sampler.grid import edm_levels, log_levels, reverse_grid
+from gaussian_test.sampler.grid import edm_levels, log_levels, process_grid, reverse_grid
+from gaussian_test.sampler.micro_batch import fastest_micro_batch
 from gaussian_test.sampler.mixture import MixtureScore
+from gaussian_test.sampler.network import NetworkOptions, NetworkScore, out_of_memory
 from gaussian_test.sampler.noise import KeyedNoise, Noise
-from gaussian_test.sampler.process import Process
+from gaussian_test.sampler.process import Process, Schedule
 from gaussian_test.sampler.processes import (
     Cosine,
     DiscreteVP,
@@ -14,6 +17,7 @@ from gaussian_test.sampler.processes import (
     VarianceExploding,
     VariancePreserving,
 )
+from gaussian_test.sampler.residual_denoiser import ResidualDenoiser
 from gaussian_test.sampler.reverse import (
     Ancestral,
     EDMStochastic,
@@ -37,13 +41,19 @@ __all__ = [
     "KeyedNoise",
     "MixtureScore",
     "ModalForm",
+    "Network",
+    "NetworkOptions",
+    "NetworkScore",
     "Noise",
+    "NumericSchedule",
     "OrnsteinUhlenbeck",
     "ProbabilityFlow",
     "Process",
     "Rectified",
+    "ResidualDenoiser",
     "ReverseKernel",
     "ReverseSDE",
+    "Schedule",
     "Score",
     "State",
     "UTurnPlan",
@@ -52,6 +62,9 @@ __all__ = [
     "bridge",
     "edm_levels",
     "eigen_factors",
+    "fastest_micro_batch",
     "log_levels",
+    "out_of_memory",
+    "process_grid",
     "reverse_grid",
 ]

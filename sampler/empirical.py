@@ -147,14 +147,10 @@ class EmpiricalScore(Score):
     def nearest_index(self, x: Tensor, prefer: Tensor | None = None) -> Tensor:
         """Return which sample each state is closest to: where the weights go as the noise vanishes.
 
-        Candidates come from matrix products, whose rounding can confuse near duplicates; the last word is a difference.
-
         Parameters
         ----------
-        x : Tensor
-            States at time 0, shape (batch, ``*event``).
-        prefer : Tensor, optional
-            Sample that wins ties with its exact duplicates, int64, shape (batch,).
+        x, prefer
+            As in :meth:`nearest`.
 
         Returns
         -------
@@ -167,9 +163,37 @@ class EmpiricalScore(Score):
         >>> score.nearest_index(torch.tensor([[4.0], [0.1]]), prefer=torch.tensor([1, 1])).tolist()
         [2, 1]
         """
+        return self.nearest(x, prefer)[0]
+
+    def nearest(self, x: Tensor, prefer: Tensor | None = None, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return which sample each state is closest to, and how close.
+
+        Candidates come from matrix products, whose rounding can confuse near duplicates; the last word is a difference.
+
+        Parameters
+        ----------
+        x : Tensor
+            States at time 0, shape (batch, ``*event``).
+        prefer : Tensor, optional
+            Sample that wins ties with its exact duplicates, int64, shape (batch,).
+        exclude : Tensor, optional
+            Sample that does not count, int64, shape (batch,): the state's own, where it is one of the samples.
+
+        Returns
+        -------
+        tuple of Tensor
+            Index (int64) and Euclidean distance in the unit of the data, both (batch,).
+
+        Examples
+        --------
+        >>> score = EmpiricalScore(torch.tensor([[0.0], [2.0], [5.0]]))
+        >>> index, distance = score.nearest(torch.tensor([[0.0], [2.0]]), exclude=torch.tensor([0, 1]))
+        >>> index.tolist(), distance.tolist()
+        ([1, 0], [2.0, 2.0])
+        """
         y = self.flat(x)
         one = torch.ones((), dtype=torch.float64)
-        out = torch.empty(len(y), dtype=torch.long, device=y.device)
+        out, away = torch.empty(len(y), dtype=torch.long, device=y.device), y.new_empty(len(y))
         for rows in _row_chunks(len(y), MAX_ROWS):
             best = y.new_full((len(y[rows]), CANDIDATES), -torch.inf)
             index = torch.zeros_like(best, dtype=torch.long)
@@ -181,9 +205,13 @@ class EmpiricalScore(Score):
                 index = torch.cat([prefer[rows, None], index], 1)
             offset = (y[rows] - self.center).unsqueeze(1)
             for few in _row_chunks(len(index), max(1, TILE_ELEMENTS // (index.shape[1] * y.shape[1]))):
-                distance = (self.samples[index[few]] - offset[few]).square_().sum(2)
-                out[rows][few] = index[few].gather(1, distance.argmin(1, keepdim=True)).squeeze(1)
-        return out
+                square = (self.samples[index[few]] - offset[few]).square_().sum(2)
+                if exclude is not None:
+                    square.masked_fill_(index[few] == exclude[rows][few, None], torch.inf)
+                least, column = square.min(1, keepdim=True)
+                out[rows][few] = index[few].gather(1, column).squeeze(1)
+                away[rows][few] = least.squeeze(1).sqrt_()
+        return out, away
 
     def _mean(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
         """Online softmax: weights relative to the running maximum, rescaled when it rises."""

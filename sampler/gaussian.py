@@ -83,6 +83,11 @@ class GaussianComponents(nn.Module):
         modes = self.to_modes(component, y - self.means[component]) * (values / (values + variance))
         return self.means[component] + self.from_modes(component, modes)
 
+    def prior(self, component: int, normal: Tensor) -> Tensor:
+        r"""Draw :math:`x_0 = \mu + \Sigma^{1/2}z` from standard normal variables z, (batch, features)."""
+        modes = self.to_modes(component, normal) * self.eigenvalues[component].sqrt()
+        return self.means[component] + self.from_modes(component, modes)
+
     def draw(self, component: int, y: Tensor, variance: Tensor, normal: Tensor) -> Tensor:
         r"""Draw from :math:`p(x_0 \mid y)` with the symmetric root of the covariance, which keeps common noise common."""
         values = self.eigenvalues[component]

@@ -145,6 +145,39 @@ def reverse_grid(process: Process, turn_times: Sequence[float], steps: int, rho:
     return np.array([*distinct, 0.0])
 
 
+def process_grid(process: Process, steps: int, rho: float = RHO) -> NDArray[np.float64]:
+    r"""Return a sampler's own grid of ``steps`` levels over the whole process, then 0: EDM's, in :math:`\nu`.
+
+    Parameters
+    ----------
+    process : Process
+        Gives the range, :math:`\nu(t)` and its inverse.
+    steps : int
+        Number of positive levels, at least 1.
+    rho : float
+        Warp.
+
+    Returns
+    -------
+    ndarray
+        float64, strictly descending, from the process's largest time to 0; fewer levels where a discrete process has fewer.
+
+    Raises
+    ------
+    ValueError
+        If ``steps < 1``.
+
+    Examples
+    --------
+    >>> from gaussian_test.sampler import VarianceExploding
+    >>> process_grid(VarianceExploding(1.0, 100.0), 3, rho=1).tolist()
+    [100.0, 50.5, 1.0, 0.0]
+    """
+    low, high = (float(process.noise_to_signal(t)) for t in (process.time_min, process.time_max))
+    times = {process.level(float(process.time(float(nu)))) for nu in edm_levels(steps, low, high, rho)[:-1]}
+    return np.array([*sorted(times, reverse=True), 0.0])
+
+
 def _apportion(lengths: NDArray[np.float64], total: int) -> list[int]:
     """Divide ``total`` steps over segments in proportion to their lengths, at least one each (largest remainders)."""
     counts = np.ones(len(lengths), dtype=int)

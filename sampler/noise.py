@@ -49,6 +49,8 @@ class KeyedNoise:
         Shape of one state.
     device, dtype
         Where the noise is handed out, and as what.
+    stream : int
+        Which of the independent streams of noise of the same key: 0 for trajectories, others for what comes before them.
 
     Examples
     --------
@@ -66,11 +68,12 @@ class KeyedNoise:
         event_shape: tuple[int, ...],
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        stream: int = 0,
     ) -> None:
         self.event_shape = tuple(event_shape)
         self.device = torch.device(device)
         self.dtype = dtype
-        self._generators = [_generator(seed, int(sample), repeat) for sample in samples for repeat in range(repeats)]
+        self._generators = [_generator(seed, (int(sample), repeat, stream)) for sample in samples for repeat in range(repeats)]
 
     def draw(self) -> Noise:
         """Return the next step's noise, rows ordered sample by sample, the repeats of a sample side by side."""
@@ -89,5 +92,5 @@ class KeyedNoise:
         )
 
 
-def _generator(seed: int, sample: int, repeat: int) -> np.random.Generator:
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(sample, repeat))))
+def _generator(seed: int, key: tuple[int, int, int]) -> np.random.Generator:
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key if key[2] else key[:2])))

@@ -33,7 +33,27 @@ def per_row(value: Tensor, x: Tensor) -> Tensor:
     return value.to(device=x.device, dtype=x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
 
 
-class Process(ABC):
+class Schedule(ABC):
+    r"""A pair :math:`(\alpha_t, \sigma_t)` whose ratio :math:`\nu_t` rises with ``t``: all that a denoiser's scaling needs."""
+
+    @abstractmethod
+    def alpha(self, t: Time) -> Tensor:
+        r"""Return the amplitude :math:`\alpha_t` of the signal, float64, in the shape of ``t``."""
+
+    @abstractmethod
+    def sigma(self, t: Time) -> Tensor:
+        r"""Return the standard deviation :math:`\sigma_t` of the noise, float64, in the shape of ``t``."""
+
+    @abstractmethod
+    def time(self, noise_to_signal: Time) -> Tensor:
+        r"""Return the time at which :math:`\sigma_t/\alpha_t` has a given value: the inverse of :meth:`noise_to_signal`."""
+
+    def noise_to_signal(self, t: Time) -> Tensor:
+        r"""Return :math:`\nu_t = \sigma_t/\alpha_t`, dimensionless."""
+        return self.sigma(t) / self.alpha(t)
+
+
+class Process(Schedule):
     r"""A forward process :math:`x_t = \alpha_t x_0 + \sigma_t z` on :math:`t \in [0, t_{max}]`, clean at :math:`t = 0`.
 
     Parameters
@@ -56,18 +76,6 @@ class Process(ABC):
         return f"{type(self).__name__}({settings})"
 
     @abstractmethod
-    def alpha(self, t: Time) -> Tensor:
-        r"""Return the amplitude :math:`\alpha_t` of the signal, float64, in the shape of ``t``."""
-
-    @abstractmethod
-    def sigma(self, t: Time) -> Tensor:
-        r"""Return the standard deviation :math:`\sigma_t` of the noise, float64, in the shape of ``t``."""
-
-    @abstractmethod
-    def time(self, noise_to_signal: Time) -> Tensor:
-        r"""Return the time at which :math:`\sigma_t/\alpha_t` has a given value: the inverse of :meth:`noise_to_signal`."""
-
-    @abstractmethod
     def f(self, t: Time) -> Tensor:
         r"""Return the drift :math:`f(t) = \dot\alpha_t/\alpha_t` of :math:`dx = f x\,dt + g\,dw`."""
 
@@ -78,10 +86,6 @@ class Process(ABC):
     @abstractmethod
     def integrated_score_weight(self, s: Time, t: Time) -> Tensor:
         r"""Return :math:`\int_s^t \frac{\alpha_s}{\alpha_\tau} g^2(\tau)\,d\tau`, the weight of a score held fixed over a step."""
-
-    def noise_to_signal(self, t: Time) -> Tensor:
-        r"""Return :math:`\nu_t = \sigma_t/\alpha_t`, dimensionless."""
-        return self.sigma(t) / self.alpha(t)
 
     def level(self, t: float) -> float:
         """Return the time that the process can really be at when ``t`` is asked for: ``t`` itself in continuous time."""

@@ -271,13 +271,37 @@ class EDMStochastic(ReverseKernel):
             return 0.0
         return min(self.S_churn / self.steps, math.sqrt(2) - 1)
 
-    def step(self, score: Score, x: Tensor, t: Time, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
-        process = score.process
+    def risen(self, process: Process, t: float) -> float:
+        r"""Return the time of the noise level :math:`\hat\nu` that the churn rises to from ``t``.
+
+        Parameters
+        ----------
+        process : Process
+            The forward process.
+        t : float
+            A time of the grid.
+
+        Returns
+        -------
+        float
+            ``t`` itself where nothing is churned.
+
+        Examples
+        --------
+        >>> from gaussian_test.sampler import VarianceExploding
+        >>> round(EDMStochastic(steps=4, S_churn=1).risen(VarianceExploding(), 2.0), 12)
+        2.5
+        """
         nu = float(process.noise_to_signal(t))
         # a bounded process cannot be churned beyond its largest level
-        risen = min((1 + self.gamma(nu)) * nu, max(nu, float(process.noise_to_signal(process.time_max))))
-        if risen > nu:
-            t_hat = float(process.time(risen))
+        risen = min((1 + self.gamma(nu)) * nu, float(process.noise_to_signal(process.time_max)))
+        return float(process.time(risen)) if risen > nu else t
+
+    def step(self, score: Score, x: Tensor, t: Time, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
+        process = score.process
+        t = float(t)
+        t_hat = self.risen(process, t)
+        if t_hat > t:
             amplitude, deviation = process.transition(t, t_hat)
             x = amplitude * x + (deviation * self.S_noise) * noise.normal
             t = t_hat

@@ -28,7 +28,7 @@ class ModalForm:
 
 
 class Score(nn.Module, ABC):
-    """A score function of noised data, at any time of its process.
+    r"""A score function of noised data, at any time of its process.
 
     Parameters
     ----------
@@ -37,12 +37,23 @@ class Score(nn.Module, ABC):
     event_shape : tuple of int
         Shape of one sample; states are (batch, ``*event_shape``).
 
+    Attributes
+    ----------
+    has_posterior : bool
+        Whether it can draw from :math:`p(x_0 \mid x_t)` exactly.
+    conditional : bool
+        Whether runs give it the class of each sample.
+    micro_batch : int or None
+        States that it takes in one call of a network; None where the caller's batch is taken as it is.
+
     Notes
     -----
     States are float32 or float64, as the module's buffers are (``.to()``, ``.double()``).
     """
 
     has_posterior: ClassVar[bool] = False
+    conditional: bool = False
+    micro_batch: int | None = None
 
     if TYPE_CHECKING:  # nn.Module declares its call as returning anything
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gaussian_test.sampler.grid import RHO, reverse_grid
+from gaussian_test.sampler.grid import RHO, process_grid, reverse_grid
 from gaussian_test.sampler.noise import KeyedNoise, Noise
 from gaussian_test.sampler.process import Process
 from gaussian_test.sampler.reverse import ReverseKernel, bridge
@@ -52,7 +52,7 @@ class State:
 
 @dataclass(frozen=True)
 class UTurnPlan:
-    """What is run: turn times, steps, repeats and the seed that keys the noise.
+    r"""What is run: turn times, steps, repeats and the seed that keys the noise.
 
     Parameters
     ----------
@@ -72,6 +72,10 @@ class UTurnPlan:
         States per call of a score: fills the device, and no more.
     rho : float
         Warp of the grid.
+    grid_of : {"turn_times", "process"}
+        ``turn_times``: the grid has every turn time as a point and ``steps`` steps from the largest one. ``process``: a
+        sampler's own grid of ``steps`` levels over the whole process, and turn times are moved to the nearest of its levels
+        (in :math:`\log\nu`).
 
     Raises
     ------
@@ -96,6 +100,7 @@ class UTurnPlan:
     shard_size: int = 64
     micro_batch: int = 1024
     rho: float = RHO
+    grid_of: Literal["turn_times", "process"] = "turn_times"
     levels: tuple[float, ...] = field(init=False)
     grid: NDArray[np.float64] = field(init=False)
 
@@ -105,8 +110,20 @@ class UTurnPlan:
                 raise ValueError(f"{name} = {getattr(self, name)} is too small: give at least 1")
         if self.seed < 0:
             raise ValueError(f"seed = {self.seed} is negative: give a whole number from 0")
-        object.__setattr__(self, "levels", tuple(sorted({self.process.turn_time(float(t)) for t in self.turn_times})))
-        object.__setattr__(self, "grid", reverse_grid(self.process, self.levels, self.steps, self.rho))
+        turns = sorted({self.process.turn_time(float(t)) for t in self.turn_times})
+        if self.grid_of == "process":
+            grid = process_grid(self.process, self.steps, self.rho)
+            log_nu = self._log_noise(grid[:-1])
+            turns = sorted({float(grid[np.abs(log_nu - nu).argmin()]) for nu in self._log_noise(np.array(turns))})
+            grid = grid[grid <= turns[-1]]
+        else:
+            grid = reverse_grid(self.process, turns, self.steps, self.rho)
+        object.__setattr__(self, "levels", tuple(turns))
+        object.__setattr__(self, "grid", grid)
+
+    def _log_noise(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        logs: NDArray[np.float64] = self.process.noise_to_signal(torch.from_numpy(times)).log().numpy()
+        return logs
 
     def reverse_steps(self) -> list[int]:
         """Return the number of reverse steps taken from each turn time.

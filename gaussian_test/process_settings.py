@@ -1,0 +1,105 @@
+"""Settings of the forward processes, and the base of all settings."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+
+if TYPE_CHECKING:
+    from gaussian_test import sampler
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are refused with the nearest valid name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            valid = list(cls.model_fields)
+            for key in values:
+                if key not in valid:
+                    near = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.5)
+                    hint = f"did you mean {near[0]!r}?" if near else "leave it out"
+                    raise ValueError(f"unknown key {key!r}: {hint} (valid keys: {', '.join(valid)})")
+        return values
+
+
+class VarianceExploding(Settings):
+    """EDM's process."""
+
+    kind: Literal["variance_exploding"] = "variance_exploding"
+    sigma_min: PositiveFloat = 0.002
+    sigma_max: PositiveFloat = 80.0
+
+
+class OrnsteinUhlenbeck(Settings):
+    """The Ornstein-Uhlenbeck process."""
+
+    kind: Literal["ornstein_uhlenbeck"]
+    time_min: PositiveFloat = 2e-6
+    time_max: PositiveFloat = 10.0
+
+
+class VariancePreserving(Settings):
+    """The variance preserving process with a linear rate."""
+
+    kind: Literal["variance_preserving"]
+    beta_min: PositiveFloat = 0.1
+    beta_max: PositiveFloat = 20.0
+    time_min: PositiveFloat = 1e-5
+    time_max: PositiveFloat = 1.0
+
+
+class Cosine(Settings):
+    """The cosine process."""
+
+    kind: Literal["cosine"]
+    time_min: PositiveFloat = 0.001
+    time_max: PositiveFloat = 0.9999
+
+
+class Rectified(Settings):
+    """The rectified process."""
+
+    kind: Literal["rectified"]
+    time_min: PositiveFloat = 0.001
+    time_max: PositiveFloat = 0.9999
+
+
+class DiscreteVP(Settings):
+    """The discrete levels of a DDPM checkpoint."""
+
+    kind: Literal["discrete_vp"]
+    alphas_cumprod: tuple[float, ...]
+
+
+Process = Annotated[
+    VarianceExploding | OrnsteinUhlenbeck | VariancePreserving | Cosine | Rectified | DiscreteVP, Field(discriminator="kind")
+]
+
+
+def make_process(settings: Any) -> sampler.Process:
+    """Return the process of an experiment.
+
+    Examples
+    --------
+    >>> make_process(VarianceExploding(sigma_max=10))
+    VarianceExploding(time_min=0.002, time_max=10)
+    """
+    from gaussian_test import sampler
+
+    kinds = {
+        "variance_exploding": sampler.VarianceExploding,
+        "ornstein_uhlenbeck": sampler.OrnsteinUhlenbeck,
+        "variance_preserving": sampler.VariancePreserving,
+        "cosine": sampler.Cosine,
+        "rectified": sampler.Rectified,
+        "discrete_vp": sampler.DiscreteVP,
+    }
+    process: sampler.Process = kinds[settings.kind](**settings.model_dump(exclude={"kind"}))
+    return process

@@ -1,0 +1,165 @@
+"""The scores of a run: those that the experiment names and those from python, built and checked before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from gaussian_test import analysis, sampler, score_settings
+from gaussian_test.checkpoints import COMPUTED, GIVEN, Origin, open_network
+from gaussian_test.errors import UserError, user_input
+from gaussian_test.experiment import Experiment
+from gaussian_test.from_python import check_score, probe
+
+
+@dataclass(frozen=True)
+class Built:
+    """A score and what is known about it.
+
+    Attributes
+    ----------
+    score : Score
+        On the device of the run.
+    origin : Origin
+        What had to be trusted to have it.
+    kind : str
+        As in the experiment, or ``python`` for one that was handed in.
+    conditional : bool
+        Whether it is given the class of the sample.
+    """
+
+    score: sampler.Score
+    origin: Origin
+    kind: str
+    conditional: bool
+
+
+def build_scores(
+    settings: Experiment,
+    x: xr.DataArray,
+    reference: analysis.Reference,
+    plan: sampler.UTurnPlan,
+    device: torch.device,
+    given: Mapping[str, sampler.Score],
+    trust: Mapping[str, str],
+) -> dict[str, Built]:
+    """Build all scores of a run, on its device and in its type.
+
+    Parameters
+    ----------
+    settings : Experiment
+        The experiment.
+    x : DataArray
+        Ground-truth samples.
+    reference : Reference
+        Their moments, labels and exact scores.
+    plan : UTurnPlan
+        The plan, whose noise levels the scores must know.
+    device : torch.device
+        Where they are to live.
+    given : mapping of str to Score
+        Scores from python; a name used twice means the one from python.
+    trust : mapping of str to str
+        Files that the user trusts to run code, and their sha256.
+
+    Returns
+    -------
+    dict of str to Built
+        By name, in the order of the experiment.
+
+    Raises
+    ------
+    UserError
+        If one cannot be had or does not fit, by its name.
+
+    Examples
+    --------
+    >>> from gaussian_test import prepare
+    >>> list(prepare.prepare(Experiment(samples=4)).scores)
+    ['empirical', 'gaussian']
+    """
+    shape, process = reference.moments.event_shape, plan.process
+    dtype = torch.float64 if settings.dtype == "float64" else torch.float32
+    built: dict[str, Built] = {}
+    for wanted in settings.scores:
+        name = wanted.name or wanted.kind
+        if name in built:
+            raise UserError(f"scores: the name {name!r} is used twice: give one of them another name")
+        if wanted.conditional and reference.labels is None:
+            raise UserError(f"scores: {name!r} is conditional, but the data set has no labels: drop 'conditional' or give labels")
+        if name in given:
+            built[name] = _given(given[name], wanted.conditional)
+        elif isinstance(wanted, score_settings.AnyNetwork):
+            with _named(name):
+                built[name] = Built(*open_network(wanted, shape, process, trust), wanted.kind, wanted.conditional)
+        else:
+            score = make_score(wanted, x, reference, process, dtype)
+            built[name] = Built(score, COMPUTED, wanted.kind, wanted.conditional)
+    built |= {name: _given(score, False) for name, score in given.items() if name not in built}
+    for name, entry in built.items():
+        if entry.origin is not COMPUTED:
+            check_score(name, entry.score, shape, plan)
+            _check_classes(name, entry, reference)
+        entry.score.to(device, dtype)
+        if entry.origin is not COMPUTED:
+            probe(name, entry.score, plan, device, dtype, entry.conditional)
+    return built
+
+
+def _given(score: sampler.Score, conditional: bool) -> Built:
+    return Built(score, GIVEN, "python", conditional or getattr(score, "conditional", False))
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say which score a refusal is about."""
+    try:
+        with user_input():
+            yield
+    except UserError as error:
+        raise UserError(f"score {name!r}: {error}") from error
+
+
+def _check_classes(name: str, entry: Built, reference: analysis.Reference) -> None:
+    """Refuse a network that does not know as many classes as the data has."""
+    if entry.conditional and isinstance(entry.score, sampler.NetworkScore):
+        needed = 1 + int(reference.labels.max()) if reference.labels is not None else 0
+        if not 0 < needed <= entry.score.classes:
+            raise UserError(
+                f"score {name!r} knows {entry.score.classes} classes, the data has {needed}: drop 'conditional' or give data of "
+                "the classes that it was trained on"
+            )
+
+
+def make_score(
+    settings: Any, x: xr.DataArray, reference: analysis.Reference, process: sampler.Process, dtype: torch.dtype
+) -> sampler.Score:
+    """Return a score of an experiment, made from the ground truth."""
+    if isinstance(settings, score_settings.Empirical):
+        return reference.samples
+    labels = reference.labels
+    if isinstance(settings, score_settings.Gaussian):
+        if settings.shrinkage is None and not settings.conditional:
+            return reference.gaussian
+        return analysis.GaussianScore.fit(x, labels if settings.conditional else None, process, settings.shrinkage, dtype)
+    shape = reference.moments.event_shape
+    if settings.components == "classes":
+        if labels is None:
+            raise UserError("scores: a mixture of classes needs labels, and the data set has none: give a number of components")
+        moments = analysis.class_moments(x, labels)
+        weights = torch.tensor([m.count for _, m in moments], dtype=torch.float64)
+        components = analysis.stack_components([m for _, m in moments], dtype)
+        return sampler.MixtureScore(weights, components, shape, torch.tensor([label for label, _ in moments]), process)
+    if settings.conditional:
+        raise UserError("scores: a fitted mixture has no classes to condition on: use components: classes")
+    from sklearn.mixture import GaussianMixture
+
+    flat = np.asarray(x.values, dtype=np.float64).reshape(len(x), -1)
+    fitted = GaussianMixture(settings.components, random_state=0).fit(flat)
+    return sampler.MixtureScore.from_sklearn(fitted, shape, process, dtype)

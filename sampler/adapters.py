@@ -1,0 +1,328 @@
+r"""Adapters: each library's network behind one call, ``network(x, t, label)``, and the facts that it states about itself.
+
+An adapter knows how its library wants state, time and labels; scaling, conversion to :math:`D = E[x_0 \mid x_t]`, guidance and
+batches are :class:`NetworkScore`'s. This is the one file of the sampler that may open something: it hands the folder of a
+diffusers checkpoint to diffusers.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gaussian_test.sampler.process import Schedule, Time, as_time
+from gaussian_test.sampler.processes import DiscreteVP, VarianceExploding
+
+SMALLEST, LARGEST = 1e-8, 1e8  # where EDM's sigma_min and sigma_max say 0 and infinity
+PROBES = 2**16  # noise levels at which an EDM network is asked how it rounds
+ROUNDED = 1e-5  # relative change by rounding that is more than that of float32
+BISECTIONS = 80
+
+
+class Network(nn.Module, ABC):
+    """A network behind the one call; ``inner`` is the library's own object.
+
+    Parameters
+    ----------
+    inner : nn.Module or callable
+        What the library gave.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The library's name of the network's class (or function), and how it is called."""
+        own = {name: value for name, value in vars(self).items() if isinstance(value, bool | int | str) and name != "training"}
+        return {"name": str(getattr(self.inner, "__qualname__", type(self.inner).__qualname__)), **own}
+
+    @abstractmethod
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        """Return the network's prediction.
+
+        Parameters
+        ----------
+        x : Tensor
+            States in the scaling that the network was trained in, (batch, ``*event``).
+        t : Tensor
+            Time in that scaling, float64 on the CPU, scalar or (batch,).
+        label : Tensor or None
+            Classes, int64, (batch,).
+        """
+
+
+def rows_of_time(t: Tensor, x: Tensor) -> Tensor:
+    """Return a time as (batch,), on the device and in the dtype of a state, without waiting for the device.
+
+    Parameters
+    ----------
+    t : Tensor
+        Scalar on the CPU, or (batch,).
+    x : Tensor
+        State, (batch, ``*event``).
+
+    Returns
+    -------
+    Tensor
+        Shape (batch,).
+
+    Examples
+    --------
+    >>> rows_of_time(torch.tensor(2.0), torch.zeros(3, 5))
+    tensor([2., 2., 2.])
+    """
+    if t.ndim == 0 and t.device.type == "cpu":
+        return x.new_full((len(x),), float(t))
+    return t.to(device=x.device, dtype=x.dtype).expand(len(x))
+
+
+def one_hot(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """Return labels as one-hot rows; torch's own function waits for the device to check them.
+
+    Parameters
+    ----------
+    label : Tensor
+        Shape (batch,), from 0.
+    classes : int
+        Number of classes.
+    dtype : torch.dtype
+        Of the result.
+
+    Returns
+    -------
+    Tensor
+        Shape (batch, classes).
+
+    Examples
+    --------
+    >>> one_hot(torch.tensor([1]), 3, torch.float32)
+    tensor([[0., 1., 0.]])
+    """
+    return (label.unsqueeze(1) == torch.arange(classes, device=label.device)).to(dtype)
+
+
+class Called(Network):
+    """Any function or module of (x, t, label)."""
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        predicted: Tensor = self.inner(x, rows_of_time(t, x), label)
+        return predicted
+
+
+class _EDM(Network):
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        labels = None if label is None else one_hot(label, self.inner.label_dim, x.dtype)
+        denoised: Tensor = self.inner(x, rows_of_time(t, x), labels)
+        return denoised
+
+
+def adapt_edm(net: Any) -> tuple[Network, dict[str, Any]]:
+    """Return the adapter of a denoiser with EDM's interface, and its facts: arguments of :class:`NetworkScore`."""
+    parts = ("sigma_min", "sigma_max", "round_sigma", "label_dim", "img_channels", "img_resolution")
+    missing = [part for part in parts if not hasattr(net, part)]
+    if missing or not callable(net):
+        lacking = ", ".join(missing) or "a call"
+        raise ValueError(
+            f"{type(net).__name__} lacks {lacking} of EDM's interface: give an object net(x, sigma, class_labels) "
+            f"with {', '.join(parts)}"
+        )
+    low, high = max(float(net.sigma_min), SMALLEST), min(float(net.sigma_max), LARGEST)
+    facts = {
+        "event_shape": (int(net.img_channels), int(net.img_resolution), int(net.img_resolution)),
+        "trained": VarianceExploding(low, high),
+        "classes": int(net.label_dim or 0),
+        "levels": _levels_of(net, low, high),
+    }
+    return _EDM(net), facts
+
+
+def _levels_of(net: Any, low: float, high: float) -> Tensor | None:
+    """Return the noise levels that an EDM network rounds to, or None if it takes any."""
+    probes = torch.from_numpy(np.geomspace(low, high, PROBES))
+    rounded = torch.cat([torch.as_tensor(net.round_sigma(part)).detach().cpu().double() for part in torch.split(probes, 1024)])
+    if bool(((rounded / probes - 1).abs() <= ROUNDED).all()):
+        return None
+    return torch.from_numpy(np.unique(rounded.numpy()))
+
+
+class _Diffusers(Network):
+    def __init__(self, inner: Any, null_label: int | None, learned_variance: bool) -> None:
+        super().__init__(inner)
+        self.null_label = null_label
+        self.learned_variance = learned_variance
+        self.whole_steps = getattr(inner.config, "time_embedding_type", "") == "learned"
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        step = rows_of_time(t - 1, x)  # time k of DiscreteVP is the checkpoint's level k - 1
+        if label is None and self.null_label is not None:
+            label = torch.full((len(x),), self.null_label, dtype=torch.long, device=x.device)
+        arguments = (x, step.round().long() if self.whole_steps else step)
+        predicted: Tensor = (self.inner(*arguments) if label is None else self.inner(*arguments, class_labels=label)).sample
+        return predicted[:, : x.shape[1]] if self.learned_variance else predicted
+
+
+PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}  # diffusers' names
+
+
+def adapt_diffusers(model: Any, scheduler: Any, null_label: int | None) -> tuple[Network, dict[str, Any]]:
+    """Return the adapter of a diffusers model, and its facts: arguments of :class:`NetworkScore`."""
+    if isinstance(model, str | Path):
+        model, scheduler = _open_diffusers(Path(model), scheduler)
+    elif hasattr(model, "unet"):
+        model, scheduler = model.unet, scheduler or getattr(model, "scheduler", None)
+    config = getattr(model, "config", None)
+    if config is None or not all(hasattr(config, name) for name in ("in_channels", "out_channels", "sample_size")):
+        raise ValueError(f"{type(model).__name__} is not a diffusers UNet2DModel: give one, a pipeline with a unet, or a folder")
+    betas = getattr(scheduler, "betas", None)
+    if betas is None:
+        given = "no scheduler" if scheduler is None else type(scheduler).__name__
+        raise ValueError(
+            f"{given} has no betas to tell the noise levels by: give the scheduler that the network was trained with, such as a "
+            "DDPMScheduler"
+        )
+    if config.sample_size is None:
+        raise ValueError("the model's config does not say its sample_size: set it in the config")
+    alphas_cumprod = (1 - betas.double()).cumprod(0)
+    alphas_cumprod = alphas_cumprod[alphas_cumprod > 0]  # a schedule rescaled to zero signal has one level of pure noise
+    learned_variance = config.out_channels == 2 * config.in_channels and "learned" in str(scheduler.config.get("variance_type"))
+    network = _Diffusers(model, null_label, learned_variance)
+    trained = DiscreteVP(alphas_cumprod)
+    given = scheduler.config.get("prediction_type", "epsilon")
+    if given not in PREDICTIONS:
+        raise ValueError(f"prediction type {given!r} of the scheduler is not known: expected one of {', '.join(PREDICTIONS)}")
+    size = config.sample_size
+    classes = int(getattr(config, "num_class_embeds", None) or 0)
+    if null_label is not None:
+        if not 0 <= null_label < classes:
+            raise ValueError(f"null_label = {null_label} is none of the network's {classes} class embeddings: correct it")
+        classes -= null_label == classes - 1
+    facts = {
+        "event_shape": (int(config.in_channels), *((size, size) if isinstance(size, int) else map(int, size))),
+        "trained": trained,
+        "prediction": PREDICTIONS[given],
+        "classes": classes,
+        "label_free": not classes or null_label is not None,
+        "levels": trained.noise_to_signal(torch.arange(1, len(alphas_cumprod) + 1)) if network.whole_steps else None,
+    }
+    return network, facts
+
+
+def _open_diffusers(folder: Path, scheduler: Any) -> tuple[Any, Any]:
+    """Return model and scheduler of a local folder, from safetensors only: nothing in it is run, nothing is downloaded."""
+    try:
+        import diffusers
+    except ImportError as error:
+        raise ValueError(f"{folder} needs the library diffusers ({error}): install gaussian-test[diffusers]") from error
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder: give the folder of a UNet2DModel or of a pipeline")
+    pipeline = (folder / "model_index.json").is_file()
+    inner = folder / "unet" if pipeline else folder
+    try:
+        load: Any = diffusers.UNet2DModel.from_pretrained
+        model = load(str(inner), use_safetensors=True, local_files_only=True)
+        where = folder if scheduler is None else Path(scheduler) if isinstance(scheduler, str | Path) else None
+        if where is not None:
+            own = where / "scheduler" if (where / "scheduler").is_dir() else where
+            if not (own / "scheduler_config.json").is_file():
+                raise ValueError(f"{own} has no scheduler_config.json: give the scheduler's folder beside the model's")
+            config = diffusers.DDPMScheduler.load_config(str(own), local_files_only=True)
+            kind = getattr(diffusers, str(config.get("_class_name")), diffusers.DDPMScheduler)
+            scheduler = kind.from_config(config)
+    except (OSError, KeyError, TypeError, RuntimeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"{folder} cannot be opened as a UNet2DModel in safetensors ({reason}): save it with "
+            "save_pretrained(safe_serialization=True)"
+        ) from error
+    return model, scheduler
+
+
+class NumericSchedule(Schedule):
+    r"""A schedule given as a function, with the time found by bisection in :math:`\nu`.
+
+    Parameters
+    ----------
+    function : callable
+        Returns :math:`(\alpha_t, \sigma_t)` for t in [0, 1], with :math:`\sigma_t/\alpha_t` rising.
+
+    Examples
+    --------
+    >>> schedule = NumericSchedule(lambda t: (1 - t, t))
+    >>> round(float(schedule.time(3.0)), 12)
+    0.75
+    """
+
+    def __init__(self, function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+        self.function = function
+        self._found: dict[float, float] = {}  # a run asks for the same few levels again and again
+
+    def __repr__(self) -> str:
+        return f"NumericSchedule({type(self.function).__name__}, {vars(self.function)})"
+
+    def alpha(self, t: Time) -> Tensor:
+        return self.function(as_time(t))[0].double()
+
+    def sigma(self, t: Time) -> Tensor:
+        return self.function(as_time(t))[1].double()
+
+    def time(self, noise_to_signal: Time) -> Tensor:
+        nu = as_time(noise_to_signal)
+        if nu.ndim == 0 and nu.device.type == "cpu":
+            key = float(nu)
+            if key not in self._found:
+                self._found[key] = float(self._bisected(nu))
+            return torch.tensor(self._found[key], dtype=torch.float64)
+        return self._bisected(nu)
+
+    def _bisected(self, nu: Tensor) -> Tensor:
+        low, high = torch.zeros_like(nu), torch.ones_like(nu)
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            below = self.noise_to_signal(middle) < nu
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (low + high) / 2
+
+
+class _Azula(Network):
+    def __init__(self, inner: Any, classes: int, label_argument: str, one_hot: bool) -> None:
+        super().__init__(inner)
+        self.classes = classes
+        self.label_argument = label_argument
+        self.one_hot = one_hot
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        if t.ndim:  # not every denoiser takes one time per row, all take one for all: rows of equal time go together
+            bounds = [0, *(t.cpu().diff().nonzero().reshape(-1) + 1).tolist(), len(t)]
+            parts = [slice(*ends) for ends in pairwise(bounds)]
+            return torch.cat([self(x[rows], t[rows.start], None if label is None else label[rows]) for rows in parts])
+        extra = {}
+        if label is not None:
+            extra[self.label_argument] = one_hot(label, self.classes, x.dtype) if self.one_hot else label
+        mean: Tensor = self.inner(x, torch.full((), float(t), dtype=x.dtype, device=x.device), **extra).mean
+        return mean
+
+
+def adapt_azula(
+    denoiser: Any, event_shape: tuple[int, ...], classes: int, label_argument: str, one_hot: bool
+) -> tuple[Network, dict[str, Any]]:
+    """Return the adapter of an azula denoiser, and its facts: arguments of :class:`NetworkScore`."""
+    if not callable(denoiser) or not callable(getattr(denoiser, "schedule", None)):
+        raise ValueError(f"{type(denoiser).__name__} is not an azula Denoiser: give an object denoiser(x, t) with a schedule")
+    trained = NumericSchedule(denoiser.schedule)
+    ends = tuple(float(trained.noise_to_signal(end)) for end in (0.0, 1.0))
+    if not 0 <= ends[0] < ends[1] or math.isnan(ends[1]):
+        raise ValueError(
+            f"the schedule's noise-to-signal ratio runs from {ends[0]:g} to {ends[1]:g}: expected a rise over t in [0, 1]"
+        )
+    facts = {"event_shape": tuple(event_shape), "trained": trained, "classes": classes, "noise_range": ends}
+    return _Azula(denoiser, classes, label_argument, one_hot), facts
