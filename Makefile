@@ -32,4 +32,6 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: python 3.11 or newer was not found: install it or say make PYTHON=/path/to/python" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@# azula asks for torchvision, which only one of its plugins uses and which must match torch to the letter
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps azula
 	@touch $@

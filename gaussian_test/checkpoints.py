@@ -13,6 +13,7 @@ import io
 import json
 import pickle
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -239,7 +240,9 @@ def read_weights(path: Path, trust: Mapping[str, str], key: str | None = None) -
         level = "safetensors"
     elif path.suffix in WEIGHTS_ONLY:
         try:
-            state, level = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), "weights_only"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about formats that are then refused
+                state, level = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), "weights_only"
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
             if not _is_trusted(path, digest, trust):
                 raise UserError(_refusal(path, f"torch does not load it as weights only: {_line(error)[:160]}")) from error

@@ -51,7 +51,7 @@ def fastest_micro_batch(
     edges = [float(process.noise_to_signal(t)) for t in (process.time_min, process.time_max)]
     low, high = max(low, edges[0]), min(high, edges[1])
     nu = (low * high) ** 0.5 if score.levels is None else float(score.levels[len(score.levels) // 2])
-    t = float(process.time(nu))
+    t = process.level(float(process.time(nu)))
     rates: dict[int, float] = {}
     slower = 0  # sizes in a row: one alone may be an accident of the machine
     kept = score.micro_batch

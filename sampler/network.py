@@ -119,7 +119,8 @@ class NetworkScore(Score):
         micro_batch: int | None = None,
     ) -> None:
         super().__init__(process or VarianceExploding(), event_shape)
-        self.trained = trained or self.process
+        # whole levels of one discrete process stay whole where the other is the same
+        self.trained = self.process if trained is None or _same(trained, self.process) else trained
         if prediction not in get_args(Prediction):
             raise ValueError(f"prediction = {prediction!r} is not known: choose one of {', '.join(get_args(Prediction))}")
         if prediction == "velocity" and not isinstance(self.trained, Process):
@@ -494,6 +495,14 @@ def _range_of(schedule: Schedule) -> tuple[float, float]:
     if isinstance(schedule, Process):
         return float(schedule.noise_to_signal(schedule.time_min)), float(schedule.noise_to_signal(schedule.time_max))
     return 0.0, math.inf
+
+
+def _same(a: Schedule, b: Schedule) -> bool:
+    """Return whether two processes are one, number for number."""
+    if type(a) is not type(b) or not isinstance(a, Process):
+        return a is b
+    pairs = zip(vars(a).values(), vars(b).values(), strict=True)
+    return all(torch.equal(x, y) if isinstance(x, Tensor) else x == y for x, y in pairs)
 
 
 def _rows(value: Any, rows: slice) -> Any:

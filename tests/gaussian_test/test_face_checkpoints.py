@@ -1,0 +1,311 @@
+"""Networks from files and factories: what is opened, what is refused and what the archive says about it."""
+
+import hashlib
+import json
+import pickle
+import shutil
+import sys
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from click.testing import CliRunner
+
+import gaussian_test as gt
+from gaussian_test import UserError
+from gaussian_test.command_line import main
+
+SETTINGS = {
+    "samples": 8,
+    "turn_times": {"noise_to_signal": [0.5, 2.0]},
+    "reverse": {"kind": "euler", "steps": 4},
+    "keep": {"pictures": 0},
+    "statistics": {"bootstrap": 100},
+}
+FACTORY = """
+import os
+import torch
+
+class Halving(torch.nn.Module):
+    sigma_min, sigma_max, label_dim, img_channels, img_resolution = 0.002, 80.0, 3, 1, 8
+
+    def __init__(self, share=0.5):
+        super().__init__()
+        self.share = torch.nn.Parameter(torch.tensor([share]))
+
+    def round_sigma(self, sigma):
+        return torch.as_tensor(sigma)
+
+    def forward(self, x, sigma, class_labels=None):
+        return self.share * x
+
+def halving(share=0.5, **changes):
+    net = Halving(share)
+    for name, value in changes.items():
+        setattr(net, name, value)
+    return net
+
+def function(**arguments):
+    net = Halving(**arguments)
+    return lambda x, t, label: net(x, t)
+
+def score():
+    import gaussian_test
+    return gaussian_test.analysis.GaussianScore.from_moments([[[0.0] * 8] * 8], torch.eye(64).numpy())
+
+def failing():
+    raise KeyError("of its own")
+
+def nothing():
+    return 3
+
+class Evil:
+    def __reduce__(self):
+        return (os.system, ("touch ran_code",))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return the current folder of a user who has a module of networks in it."""
+    name = f"my_networks_{tmp_path.name}".replace("-", "_")  # imported once for each test
+    (tmp_path / f"{name}.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return name
+
+
+def execute(score, **changes):
+    trust = changes.pop("trust", None)
+    return gt.run(SETTINGS | {"scores": [score]} | changes, trust=trust, progress=False)
+
+
+def origin(result, name):
+    return json.loads(result.attrs["score_origin"])[name]
+
+
+def digest(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def halved(result, share=0.5):
+    """Whether D = share x: |D|^2 of the one-evaluation estimator, recomputed from the samples and the keyed noise."""
+    truth, score = gt.data.load("digits"), str(result.score.values[0])
+    samples = result.sample.values
+    noise = gt.sampler.KeyedNoise(0, samples.tolist(), 1, (1, 8, 8)).draw().normal
+    moments = gt.analysis.fit_moments(truth.x)
+    x0, mean = torch.from_numpy(truth.x.values[samples]), torch.from_numpy(moments.mean)
+    expected = [
+        ((share * (x0 + nu * noise) - mean).square().flatten(1).sum(1).double() / moments.trace).numpy() for nu in (0.5, 2.0)
+    ]
+    row = result.sample_autocorrelation_one_shot_squared.sel(score=score).isel(repeat=0)
+    np.testing.assert_allclose(row.values, expected, rtol=1e-5)
+
+
+# -- the ladder of trust -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_factory_runs_because_the_user_has_named_it(folder):
+    result = execute({"kind": "edm", "factory": f"{folder}:halving", "arguments": {"share": 0.25}})
+    halved(result, 0.25)
+    assert origin(result, "edm") == {"level": "code named by the user", "sha256": ""}
+    assert result.score_kind.item() == "edm"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "save", "level"),
+    [
+        (".safetensors", lambda state, path: safetensors.torch.save_file(state, path), "safetensors"),
+        (".pt", torch.save, "weights_only"),
+        (".pth", lambda state, path: torch.save({"ema": state, "step": 7}, path), "weights_only"),
+    ],
+)
+def test_weights_are_loaded_without_running_anything(folder, suffix, save, level):
+    save({"share": torch.tensor([0.125])}, f"weights{suffix}")
+    key = {"weights_key": "ema"} if suffix == ".pth" else {}
+    result = execute({"kind": "edm", "factory": f"{folder}:halving", "weights": f"weights{suffix}", **key})
+    halved(result, 0.125)
+    assert origin(result, "edm") == {"level": f"code named by the user; {level}", "sha256": digest(f"weights{suffix}")}
+
+
+def _evil(folder):
+    sys.path.append(str(Path.cwd()))
+    try:
+        return __import__(folder).Evil()
+    finally:
+        sys.path.remove(str(Path.cwd()))
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".pt", ".ckpt"])
+def test_what_runs_code_is_not_opened_and_the_refusal_says_why_and_what_to_do(folder, suffix):
+    path = Path(f"evil{suffix}")
+    path.write_bytes(pickle.dumps(_evil(folder)))
+    score = (
+        {"kind": "edm", "path": str(path)}
+        if suffix == ".pkl"
+        else {"kind": "edm", "factory": f"{folder}:halving", "weights": str(path)}
+    )
+    with pytest.raises(UserError) as error:
+        execute(score)
+    assert not Path("ran_code").exists()
+    for part in ("is not opened", "safetensors", "if you trust whoever made the file", f"--trust {path} SHA256"):
+        assert part in str(error.value)
+    assert digest(path) not in str(error.value)  # it is to be had from whoever published the file
+    with pytest.raises(UserError, match="it is another file, or was changed"):
+        execute(score, trust={str(path): "0" * 64})
+    assert not Path("ran_code").exists()
+
+
+def test_torchscript_and_exported_programs_are_files_that_run_code(folder):
+    for path in ("net.ts", "net.pt2"):
+        Path(path).write_bytes(b"anything")
+        with pytest.raises(UserError, match="opening it runs whatever code is in it"):
+            execute({"kind": "callable", "path": path})
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_a_trusted_file_is_opened_by_its_digest(folder):
+    sys.path.append(str(Path.cwd()))
+    net = __import__(folder).halving(0.75)
+    sys.path.remove(str(Path.cwd()))
+    Path("net.pkl").write_bytes(pickle.dumps({"ema": net, "step": 3}))
+    result = execute({"kind": "edm", "path": "net.pkl"}, trust={"net.pkl": digest("net.pkl").upper()})
+    halved(result, 0.75)
+    assert origin(result, "edm") == {"level": "trusted file that runs code", "sha256": digest("net.pkl")}
+
+    class Call(torch.nn.Module):
+        def forward(self, x, t, label: Optional[torch.Tensor] = None):  # noqa: UP045 # what TorchScript understands
+            return x / 4
+
+    torch.jit.script(Call()).save("net.ts")
+    halved(execute({"kind": "callable", "path": "net.ts"}, trust={"net.ts": digest("net.ts")}), 0.25)
+
+
+def test_a_trusted_file_that_is_no_model_is_told(folder):
+    Path("net.pkl").write_bytes(b"junk")
+    with pytest.raises(UserError, match="cannot be opened"):
+        execute({"kind": "edm", "path": "net.pkl"}, trust={"net.pkl": digest("net.pkl")})
+
+
+# -- what factories return ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_callable_may_be_a_function_or_a_score_of_any_kind(folder):
+    halved(execute({"kind": "callable", "factory": f"{folder}:function", "arguments": {"share": 0.5}}))
+    result = execute({"kind": "callable", "factory": f"{folder}:score"})
+    assert np.isfinite(result.autocorrelation_exact).all()  # an affine score has its closed form
+
+
+def test_a_callable_says_what_it_predicts_and_where_it_was_trained(folder):
+    """eps = x / 2 in the cosine process: D = (1 - sigma / 2) x / alpha of its own state, which is alpha times ours."""
+    score = {"kind": "callable", "factory": f"{folder}:function", "prediction": "epsilon", "trained": {"kind": "cosine"}}
+    result = execute(score, turn_times={"noise_to_signal": [0.5]})
+    sigma = 0.5 / np.hypot(1, 0.5)
+    full = execute(
+        {"kind": "edm", "factory": f"{folder}:halving", "arguments": {"share": 1 - sigma / 2}},
+        turn_times={"noise_to_signal": [0.5]},
+    )
+    np.testing.assert_allclose(result.sample_autocorrelation_one_shot, full.sample_autocorrelation_one_shot, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        ({"kind": "edm", "factory": "{m}:failing"}, r"score 'edm': {m}:failing failed \(KeyError: 'of its own'\)"),
+        ({"kind": "edm", "factory": "{m}:absent"}, r"{m}:absent failed \(AttributeError"),
+        ({"kind": "edm", "factory": "no_such_module:f"}, r"no_such_module:f failed \(ModuleNotFoundError"),
+        ({"kind": "edm", "factory": "{m}:Halving", "arguments": {"shaer": 1}, "name": "mine"}, "score 'mine': .*shaer"),
+        ({"kind": "edm", "factory": "{m}:nothing"}, "lacks sigma_min"),
+        ({"kind": "callable", "factory": "{m}:nothing"}, "gave a int, which cannot be called"),
+        ({"kind": "azula", "factory": "{m}:halving"}, "is not an azula Denoiser"),
+        ({"kind": "callable", "factory": "{m}:nothing", "weights": "w.safetensors"}, "gave a int, which has no weights"),
+        ({"kind": "edm", "factory": "{m}:halving", "weights": "absent.pt"}, "absent.pt cannot be read"),
+        (
+            {"kind": "edm", "factory": "{m}:halving", "weights": "w.safetensors", "weights_key": "ema"},
+            r"has no 'ema' \(it holds 'other'\)",
+        ),
+        ({"kind": "edm", "factory": "{m}:halving", "weights": "w.safetensors"}, r"w.safetensors does not fit the network .*share"),
+        ({"kind": "edm", "factory": "{m}:halving", "weights": "broken.safetensors"}, "broken.safetensors is damaged"),
+        ({"kind": "edm", "factory": "{m}:halving", "weights": "nested.pt"}, "holds more than named tensors"),
+        ({"kind": "edm", "factory": "{m}:halving", "weights": "notes.txt"}, "is not opened"),
+        ({"kind": "edm", "path": "notes.txt"}, "expected one of"),
+        (
+            {"kind": "edm", "factory": "{m}:halving", "weights": "nan.safetensors"},
+            "score 'edm': the network's weight 'share' holds NaN",
+        ),
+        (
+            {"kind": "edm", "factory": "{m}:halving", "arguments": {"img_resolution": 16}},
+            r"takes samples of shape \(1, 16, 16\), the data has",
+        ),
+        (
+            {"kind": "edm", "factory": "{m}:halving", "arguments": {"img_channels": 3}},
+            r"takes samples of shape \(3, 8, 8\), the data has",
+        ),
+        ({"kind": "edm", "factory": "{m}:halving", "conditional": True}, "score 'edm' knows 3 classes, the data has 10"),
+        (
+            {"kind": "edm", "factory": "{m}:halving", "arguments": {"sigma_max": 1.0}},
+            "score 'edm': noise-to-signal ratio 2 is outside",
+        ),
+        (
+            {"kind": "edm", "factory": "{m}:halving", "arguments": {"sigma_min": 0.1}},
+            "score 'edm': noise-to-signal ratio 0.002 is outside",
+        ),
+        ({"kind": "network", "path": "w.safetensors"}, "does not say how its network is built"),
+        ({"kind": "diffusers", "path": "absent"}, "score 'diffusers': absent is not a folder"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name_before_any_work(score, said, folder, tmp_path):
+    safetensors.torch.save_file({"other": torch.zeros(1)}, "w.safetensors")
+    safetensors.torch.save_file({"share": torch.tensor([torch.nan])}, "nan.safetensors")
+    torch.save({"ema": {"share": torch.zeros(1)}}, "nested.pt")
+    Path("broken.safetensors").write_bytes(b"junk")
+    Path("notes.txt").write_text("no weights")
+    score = json.loads(json.dumps(score).replace("{m}", folder))
+    before = set(tmp_path.iterdir())
+    with pytest.raises(UserError, match=said.replace("{m}", folder)) as error:
+        gt.run(SETTINGS | {"scores": [score]}, tmp_path / "run.nc", progress=False)
+    assert "\n" not in str(error.value)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_checkpoint_of_the_training_script_is_a_network(folder):
+    shipped = Path(gt.data.__file__).parent / "digits_network.safetensors"
+    shutil.copy(shipped, "copy.safetensors")
+    ours, copied = (execute({"kind": "network", **path}) for path in ({}, {"path": "copy.safetensors"}))
+    assert origin(ours, "network")["level"] == "shipped with gaussian_test, safetensors"
+    assert origin(copied, "network") == {"level": "safetensors", "sha256": digest(shipped)}
+    np.testing.assert_array_equal(ours.autocorrelation, copied.autocorrelation)
+
+
+# -- the command line --------------------------------------------------------------------------------------------------------------
+
+
+def test_on_the_command_line(folder):
+    Path("experiment.yaml").write_text(
+        f"samples: 8\nturn_times: {{noise_to_signal: [0.5, 2.0]}}\nreverse: {{kind: euler, steps: 4}}\nkeep: {{pictures: 0}}\n"
+        f"scores: [{{kind: edm, factory: '{folder}:halving', weights: w.pt, micro_batch: 4}}]\n"
+    )
+    torch.save(_evil(folder), "w.pt")
+    refused = CliRunner().invoke(main, ["run", "experiment.yaml"])
+    assert refused.exit_code == 2
+    assert "--trust w.pt SHA256" in refused.stderr
+    assert "Traceback" not in refused.output
+    assert not Path("ran_code").exists()
+    torch.save({"share": torch.tensor([0.5])}, "w.pt")
+    done = CliRunner().invoke(main, ["run", "experiment.yaml", "--trust", "w.pt", digest("w.pt")])
+    assert done.exit_code == 0, done.output
+    result = gt.open_archive("run.nc")
+    assert (result.micro_batch == 4).all()
+    assert "edm: 4 states a call." in done.output
+    assert "device: cpu" in done.stderr or "device: cuda" in done.stderr
+
+
+def test_a_gpu_that_is_not_there_is_refused_in_a_sentence(folder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refused = CliRunner().invoke(main, ["run", "--device", "cuda"])
+    assert refused.exit_code == 2
+    assert "this machine has 0 CUDA devices; use --device auto or cpu" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1

@@ -1,0 +1,334 @@
+"""Adapters against the real libraries: diffusers' and azula's own models, schedulers and samplers."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "sampler"))
+from network_zoo import BASIS, EVENT, MEAN, SPECTRUM, LinearDenoiser, LinearDiffusers, LinearEDM, exact
+
+import gaussian_test as gt
+from gaussian_test.sampler import Ancestral, DiscreteVP, NetworkScore, Noise, ProbabilityFlow, ReverseSDE, VarianceExploding
+
+diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: make test installs it")
+azula = pytest.importorskip("azula", reason="azula is not installed: make test installs it")
+from azula.denoise import GaussianDenoiser, KarrasDenoiser, SimpleDenoiser  # noqa: E402
+from azula.linalg.covariance import FullCovariance  # noqa: E402
+from azula.noise import CosineSchedule, DecaySchedule, RectifiedSchedule, VESchedule, VPSchedule  # noqa: E402
+from azula.sample import DDIMSampler, EulerSampler, HeunSampler, ItoSampler  # noqa: E402
+
+SCHEDULES = {
+    "ve": lambda: VESchedule(0.002, 100.0),
+    "vp": VPSchedule,
+    "cosine": CosineSchedule,
+    "rectified": RectifiedSchedule,
+    "decay": DecaySchedule,
+}
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def unet(**changes):
+    torch.manual_seed(0)
+    blocks = {"block_out_channels": (8, 16), "down_block_types": ("DownBlock2D", "AttnDownBlock2D")}
+    blocks |= {"up_block_types": ("AttnUpBlock2D", "UpBlock2D"), "norm_num_groups": 4, "layers_per_block": 1}
+    return diffusers.UNet2DModel(sample_size=8, in_channels=1, **(blocks | {"out_channels": 1} | changes)).eval()
+
+
+# -- one Gaussian in the clothes of three libraries ----------------------------------------------------------------------------
+
+
+def gaussian_azula(schedule):
+    """azula's own analytic denoiser."""
+    return GaussianDenoiser(MEAN, FullCovariance(BASIS.reshape(*EVENT, 8), SPECTRUM), schedule)
+
+
+class LinearBackbone(torch.nn.Module):
+    """The optimal denoiser of the same Gaussian as a network inside azula's SimpleDenoiser."""
+
+    def __init__(self):
+        super().__init__()
+        self.denoiser = LinearDenoiser()
+
+    def forward(self, x, t):
+        nu = t.exp()
+        return self.denoiser(x * torch.sqrt(1 + nu**2), nu)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """Samples whose mean and covariance are exactly the zoo's, and which are not Gaussian."""
+    rng = np.random.default_rng(0)
+    raw = rng.exponential(size=(600, 8)) - 1
+    raw = (raw - raw.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(raw.T, bias=True)).T)
+    x = raw @ (BASIS.numpy() * np.sqrt(SPECTRUM.numpy())).T + MEAN.numpy().reshape(-1)
+    return xr.Dataset({"x": (("sample", "channel", "row", "column"), x.reshape(600, *EVENT))})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reverse", [{"kind": "sde", "clock": "variance", "steps": 24}, {"kind": "heun", "steps": 16}])
+def test_a_gaussian_optimal_network_has_the_closed_form_whatever_its_clothes(truth, reverse, dtype):
+    """All adapters: C(T) within 4 standard errors of the closed form, and within 1e-5 of each other."""
+    scheduler = diffusers.DDPMScheduler()
+    alphas_cumprod = (1 - scheduler.betas.double()).cumprod(0)
+    process = DiscreteVP(alphas_cumprod)
+    linear = LinearDenoiser()
+    scores = {
+        "edm": NetworkScore.from_edm(LinearEDM(), process),
+        "diffusers": NetworkScore.from_diffusers(LinearDiffusers(alphas_cumprod), scheduler, process),
+        "azula": NetworkScore.from_azula(SimpleDenoiser(LinearBackbone(), VPSchedule()), EVENT, process),
+        "callable": NetworkScore.from_callable(
+            lambda x, t, label: linear(x, t), EVENT, process, trained=VarianceExploding(1e-3, 1e3)
+        ),
+    }
+    experiment = {
+        "process": {"kind": "discrete_vp", "alphas_cumprod": alphas_cumprod.tolist()},
+        "scores": [{"kind": "gaussian"}],
+        "turn_times": {"noise_to_signal": [0.1, 0.5, 1.0, 3.0, 20.0]},
+        "reverse": reverse,
+        "samples": 600,
+        "shard_size": 600,
+        "dtype": dtype,
+        "keep": {"pictures": 0},
+        "statistics": {"bootstrap": 100},
+    }
+    result = gt.run(experiment, truth=truth, scores=scores, progress=False)
+    closed = result.autocorrelation_discrete.sel(score="gaussian")
+    for name in scores:
+        row = result.sel(score=name)
+        assert (np.abs(row.autocorrelation - closed) <= 4 * row.autocorrelation_se).all(), name
+        for variable in ("sample_autocorrelation", "sample_autocorrelation_one_shot"):
+            ours, reference = row[variable].values, result[variable].sel(score="edm").values
+            scale = np.abs(reference).max(axis=(1, 2), keepdims=True)
+            assert (np.abs(ours - reference) <= 1e-5 * scale).all(), (name, variable)
+        assert np.isfinite(row.balance_squared_pvalue).all()
+        assert row.balance_squared_pvalue.min() > 0.01
+
+
+# -- diffusers ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_unet_is_called_as_its_scheduler_would():
+    """D at every tenth level is the scheduler's own pred_original_sample."""
+    model, scheduler = unet(), diffusers.DDPMScheduler(clip_sample=False)
+    process = DiscreteVP((1 - scheduler.betas.double()).cumprod(0))
+    score = NetworkScore.from_diffusers(model, scheduler, process)
+    x = normal(3, 1, 8, 8).float()
+    for k in (0, 10, 500, 999):
+        with torch.no_grad():
+            expected = scheduler.step(model(x, k).sample, k, x).pred_original_sample
+        torch.testing.assert_close(score.denoise(x, k + 1.0), expected, rtol=2e-4, atol=2e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+def test_every_prediction_type_is_read_from_the_scheduler(prediction):
+    model, scheduler = unet(), diffusers.DDPMScheduler(clip_sample=False, prediction_type=prediction)
+    process = DiscreteVP((1 - scheduler.betas.double()).cumprod(0))
+    x = normal(2, 1, 8, 8).float()
+    with torch.no_grad():
+        expected = scheduler.step(model(x, 200).sample, 200, x).pred_original_sample
+    torch.testing.assert_close(
+        NetworkScore.from_diffusers(model, scheduler, process).denoise(x, 201.0), expected, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_ancestral_steps_are_diffusers_ddpm_steps():
+    """The same state, network and noise: one step of Ancestral is DDPMScheduler.step with the posterior variance."""
+    model, scheduler = unet(), diffusers.DDPMScheduler(clip_sample=False, variance_type="fixed_small")
+    score = NetworkScore.from_diffusers(model, scheduler, DiscreteVP((1 - scheduler.betas.double()).cumprod(0)))
+    x = normal(2, 1, 8, 8).float()
+    for k in (1, 300, 999):
+        generator = torch.Generator().manual_seed(k)
+        with torch.no_grad():
+            expected = scheduler.step(model(x, k).sample, k, x, generator=generator).prev_sample
+        z = torch.randn(x.shape, generator=torch.Generator().manual_seed(k))
+        step = Ancestral().step(score, x, k + 1.0, float(k), Noise(z, torch.zeros(2).double()))
+        torch.testing.assert_close(step, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_ddim_steps_are_euler_steps_of_the_flow():
+    model, scheduler = unet(), diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=False, timestep_spacing="trailing")
+    score = NetworkScore.from_diffusers(model, scheduler, DiscreteVP((1 - scheduler.betas.double()).cumprod(0)))
+    scheduler.set_timesteps(50)
+    x = normal(2, 1, 8, 8).float()
+    for k in (199, 999):
+        with torch.no_grad():
+            expected = scheduler.step(model(x, k).sample, k, x).prev_sample
+        step = ProbabilityFlow("euler").step(score, x, k + 1.0, k - 19.0, Noise(x, torch.zeros(2).double()))
+        torch.testing.assert_close(step, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_folders_are_opened_as_they_were_saved(pipeline, tmp_path):
+    model, scheduler = unet(), diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2", num_train_timesteps=100)
+    if pipeline:
+        diffusers.DDPMPipeline(model, scheduler).save_pretrained(tmp_path)
+    else:
+        model.save_pretrained(tmp_path)
+        scheduler.save_pretrained(tmp_path / "scheduler")
+    process = VarianceExploding(0.02, 20)
+    opened = NetworkScore.from_diffusers(str(tmp_path), process=process)
+    direct = NetworkScore.from_diffusers(model, scheduler, process)
+    x = normal(2, 1, 8, 8).float()
+    assert torch.equal(opened.denoise(x, 1.3), direct.denoise(x, 1.3))
+    assert opened.event_shape == (1, 8, 8)
+
+
+def test_the_pipeline_itself_can_be_given():
+    model, scheduler = unet(), diffusers.DDPMScheduler()
+    x = normal(2, 1, 8, 8).float()
+    scores = [NetworkScore.from_diffusers(*given) for given in ((diffusers.DDPMPipeline(model, scheduler),), (model, scheduler))]
+    assert torch.equal(*(score.denoise(x, 1.0) for score in scores))
+
+
+def test_labels_null_label_and_learned_variance():
+    """Classes are handed over as numbers, the null class stands for none, and half of a doubled output is the variance."""
+    model = unet(num_class_embeds=5, out_channels=2)
+    scheduler = diffusers.DDPMScheduler(clip_sample=False, variance_type="learned_range")
+    process = DiscreteVP((1 - scheduler.betas.double()).cumprod(0))
+    score = NetworkScore.from_diffusers(model, scheduler, process, null_label=4, guidance=3.0)
+    assert (score.classes, score.label_free) == (4, True)
+    x, label = normal(3, 1, 8, 8).float(), torch.tensor([0, 3, 1])
+    alpha, sigma = float(process.alpha(101)), float(process.sigma(101))
+    with torch.no_grad():
+        given, free = (model(x, 100, class_labels=c).sample[:, :1] for c in (label, torch.full((3,), 4)))
+    expected = (x - sigma * (free + 3 * (given - free))) / alpha
+    torch.testing.assert_close(score.denoise(x, 101.0, label), expected, rtol=1e-4, atol=1e-4)
+    needs = NetworkScore.from_diffusers(model, scheduler, process)
+    with pytest.raises(ValueError, match="cannot be called without labels"):
+        needs.denoise(x, 101.0)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "no scheduler_config.json"),
+        (
+            lambda folder: (folder / "diffusion_pytorch_model.safetensors").unlink(),
+            "cannot be opened as a UNet2DModel in safetensors",
+        ),
+        (lambda folder: (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"junk"), "cannot be opened"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot be opened"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # diffusers' own, on its way to the error
+def test_folders_that_are_not_whole_are_refused_in_a_sentence(break_it, said, tmp_path):
+    unet().save_pretrained(tmp_path)
+    diffusers.DDPMScheduler().save_pretrained(tmp_path / "scheduler")
+    break_it(tmp_path)
+    with pytest.raises(ValueError, match=said):
+        NetworkScore.from_diffusers(tmp_path)
+
+
+def test_pickled_weights_are_not_opened(tmp_path):
+    unet().save_pretrained(tmp_path, safe_serialization=False)
+    diffusers.DDPMScheduler().save_pretrained(tmp_path / "scheduler")
+    assert (tmp_path / "diffusion_pytorch_model.bin").is_file()
+    with pytest.raises(ValueError, match="safe_serialization=True"):
+        NetworkScore.from_diffusers(tmp_path)
+
+
+def test_what_is_no_checkpoint_is_refused():
+    with pytest.raises(ValueError, match="is not a folder"):
+        NetworkScore.from_diffusers("nowhere")
+    with pytest.raises(ValueError, match="not a diffusers UNet2DModel"):
+        NetworkScore.from_diffusers(torch.nn.Linear(2, 2), diffusers.DDPMScheduler())
+    with pytest.raises(ValueError, match="no scheduler has no betas"):
+        NetworkScore.from_diffusers(unet())
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has no betas"):
+        NetworkScore.from_diffusers(unet(), diffusers.FlowMatchEulerDiscreteScheduler())
+    with pytest.raises(ValueError, match="none of the network's 5"):
+        NetworkScore.from_diffusers(unet(num_class_embeds=5), diffusers.DDPMScheduler(), null_label=5)
+
+
+def test_a_schedule_of_zero_terminal_signal_ends_one_level_earlier():
+    scheduler = diffusers.DDPMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    score = NetworkScore.from_diffusers(unet(), scheduler)
+    assert score.trained.time_max == 999
+    config = json.loads(json.dumps(dict(scheduler.config)))
+    assert config["rescale_betas_zero_snr"]
+
+
+# -- azula -------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_azulas_gaussian_is_the_exact_score_in_every_schedule(schedule):
+    score = NetworkScore.from_azula(gaussian_azula(SCHEDULES[schedule]()), EVENT)
+    for nu in (0.02, 1.0, 50.0):
+        x = MEAN + normal(4, *EVENT, seed=3) * (1 + nu)
+        torch.testing.assert_close(score.denoise(x, nu), exact(score.process).denoise(x, nu), rtol=1e-7, atol=1e-7)
+    nu = torch.tensor([0.1, 0.1, 3.0, 1.0], dtype=torch.float64)  # rows of several times, which this denoiser cannot take at once
+    torch.testing.assert_close(score.denoise(x, nu), exact(score.process).denoise(x, nu), rtol=1e-7, atol=1e-7)
+
+
+class Backbone(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.layer, self.embed = torch.nn.Linear(8, 8), torch.nn.Embedding(3, 8)
+
+    def forward(self, x, t, label=None):
+        hidden = self.layer(x.flatten(1)) + t.reshape(-1, 1)
+        if label is not None:
+            hidden = hidden + (label @ self.embed.weight if label.ndim == 2 else self.embed(label))
+        return hidden.reshape(x.shape)
+
+
+@pytest.mark.parametrize("kind", [SimpleDenoiser, KarrasDenoiser])
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_azulas_denoisers_give_their_mean(kind, one_hot):
+    denoiser, schedule = kind(Backbone(), VPSchedule()), VPSchedule()
+    score = NetworkScore.from_azula(denoiser, EVENT, classes=3, one_hot=one_hot)
+    x, label, t = normal(4, *EVENT).float(), torch.tensor([0, 2, 1, 1]), torch.tensor(0.4, dtype=torch.float64)
+    alpha, sigma = schedule(t)
+    with torch.no_grad():
+        expected = denoiser(alpha.float() * x, t.float(), label=label).mean
+    torch.testing.assert_close(score.denoise(x, float(sigma / alpha), label), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "kernel"),
+    [(EulerSampler, ProbabilityFlow("euler")), (DDIMSampler, ProbabilityFlow("euler")), (HeunSampler, ProbabilityFlow("heun"))],
+)
+def test_azulas_samplers_take_our_steps(sampler, kernel):
+    denoiser = gaussian_azula(VPSchedule())
+    score = NetworkScore.from_azula(denoiser, EVENT)
+    t, s = torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = VPSchedule()(t), VPSchedule()(s)
+    x = normal(4, *EVENT)
+    expected = sampler(denoiser).step(alpha_t * x, t, s) / alpha_s
+    step = kernel.step(score, x, float(sigma_t / alpha_t), float(sigma_s / alpha_s), Noise(x, torch.zeros(4).double()))
+    torch.testing.assert_close(step, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_azulas_sde_goes_where_ours_goes():
+    """Its Ito sampler integrates the same SDE by another rule of first order: small steps agree to the step's square."""
+    denoiser = gaussian_azula(VESchedule(0.002, 100.0))
+    score, schedule = NetworkScore.from_azula(denoiser, EVENT), VESchedule(0.002, 100.0)
+    x, differences = normal(4, *EVENT), []
+    for width in (0.01, 0.005, 0.0025):
+        t, s = torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.6 - width, dtype=torch.float64)
+        nu, mu = (float(schedule(time)[1]) for time in (t, s))
+        torch.manual_seed(0)
+        expected = ItoSampler(denoiser).step(x, t, s)
+        torch.manual_seed(0)
+        step = ReverseSDE("exponential").step(score, x, nu, mu, Noise(torch.randn_like(x), torch.zeros(4).double()))
+        differences.append(float((step - expected).abs().max()))
+    orders = np.log2(np.array(differences[:-1]) / differences[1:])
+    np.testing.assert_allclose(orders, 2, atol=0.1)
+
+
+def test_what_is_no_denoiser_is_refused():
+    with pytest.raises(ValueError, match="not an azula Denoiser"):
+        NetworkScore.from_azula(torch.nn.Linear(2, 2), (2,))
+    backwards = gaussian_azula(lambda t: (t + 0.01, 1 - t))
+    with pytest.raises(ValueError, match="expected a rise"):
+        NetworkScore.from_azula(backwards, EVENT)

@@ -1,0 +1,379 @@
+"""A network's score is exact whatever it predicts and wherever it was trained, and its options change rounding or what they say."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from network_zoo import BASIS, EVENT, MEAN, LinearEDM, exact, predicting
+from sampler_zoo import CONTINUOUS, PROCESSES, normal
+from torch import nn
+
+from gaussian_test.sampler import (
+    DiscreteVP,
+    NetworkScore,
+    NumericSchedule,
+    ProbabilityFlow,
+    UTurnPlan,
+    VarianceExploding,
+    fastest_micro_batch,
+)
+
+PREDICTIONS = ["x0", "epsilon", "v", "score", "velocity"]
+X = normal(6, *EVENT, seed=70)
+
+
+def states(process, nu):
+    t = process.time(nu)
+    return process.noised(MEAN + X, t, normal(6, *EVENT, seed=71)), t
+
+
+# the rate of a discrete process jumps between its levels: its velocity has no derivative to be held against
+CASES = [(p, trained) for p in PREDICTIONS for trained in PROCESSES if (p, trained) != ("velocity", "discrete_vp")]
+
+
+@pytest.mark.parametrize(("prediction", "trained"), CASES)
+@pytest.mark.parametrize("process", PROCESSES)
+def test_round_the_circle(prediction, trained, process):
+    """D -> prediction in the scaling of the training -> D in the scaling of the experiment, at scalar times and row by row."""
+    trained, process = PROCESSES[trained](), PROCESSES[process]()
+    score = NetworkScore.from_callable(predicting(prediction, trained), EVENT, process, trained=trained, prediction=prediction)
+    for nu in (0.05, 1.0, 20.0):
+        x, t = states(process, nu)
+        expected = exact(process).denoise(x, t)
+        torch.testing.assert_close(score.denoise(x, t), expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(score(x, t), exact(process)(x, t), rtol=1e-5, atol=1e-6)
+    levels = process.time(torch.tensor([0.05, 0.3, 1.0, 2.0, 9.0, 40.0], dtype=torch.float64))
+    x = process.noised(MEAN + X, levels, normal(6, *EVENT, seed=72))
+    torch.testing.assert_close(score.denoise(x, levels), exact(process).denoise(x, levels), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("prediction", ["x0", "epsilon", "v", "score"])
+def test_float32_stays_float32_and_near(prediction):
+    process = PROCESSES["cosine"]()
+    score = NetworkScore.from_callable(predicting(prediction, process), EVENT, process, prediction=prediction)
+    x, t = states(process, 2.0)
+    denoised = score.denoise(x.float(), t)
+    assert denoised.dtype == torch.float32
+    torch.testing.assert_close(denoised.double(), exact(process).denoise(x, t), rtol=1e-5, atol=1e-5)
+
+
+def test_v_is_the_one_of_salimans_and_ho():
+    """At equal parts of signal and noise v = (z - x0) / sqrt 2: written out, so that a common sign error cannot hide."""
+    process = PROCESSES["cosine"]()
+    score = NetworkScore(lambda x, t, label: torch.full_like(x, 3.0), (1,), process, prediction="v")
+    assert score.denoise(torch.tensor([[5.0]]), 0.5).item() == pytest.approx((5 - 3) / 2**0.5)
+
+
+@pytest.mark.parametrize("process", CONTINUOUS)
+def test_edm_is_the_exact_score_in_every_process(process):
+    process = PROCESSES[process]()
+    score = NetworkScore.from_edm(LinearEDM(), process)
+    assert score.event_shape == EVENT
+    for nu in (0.01, 1.0, 50.0):
+        x, t = states(process, nu)
+        torch.testing.assert_close(score.denoise(x, t), exact(process).denoise(x, t), rtol=1e-9, atol=1e-9)
+
+
+# -- labels and guidance -------------------------------------------------------------------------------------------------------
+
+
+def test_labels_reach_the_network_row_by_row():
+    score = NetworkScore.from_edm(LinearEDM(label_dim=3))
+    label = torch.tensor([0, 1, 2, 2, 1, 0])
+    free, given = score.denoise(X, 1.0), score.denoise(X, 1.0, label)
+    torch.testing.assert_close(given - free, (label + 1.0).double().reshape(-1, 1, 1, 1).expand_as(X))
+
+
+@pytest.mark.parametrize("guidance", [0.0, 0.5, 1.0, 3.0, -1.0])
+def test_guidance_extrapolates_from_label_free_to_conditional(guidance):
+    label = torch.tensor([0, 1, 2, 2, 1, 0])
+    plain, guided = (NetworkScore.from_edm(LinearEDM(label_dim=3), guidance=g) for g in (1.0, guidance))
+    free, conditional = plain.denoise(X, 1.0), plain.denoise(X, 1.0, label)
+    torch.testing.assert_close(guided.denoise(X, 1.0, label), free + guidance * (conditional - free))
+    torch.testing.assert_close(guided.denoise(X, 1.0), free)
+    assert len(guided.network.inner.seen) == 1 + (1 if guidance in (0, 1) else 2)
+
+
+def test_labels_are_refused_where_they_mean_nothing_and_missed_where_they_are_needed():
+    with pytest.raises(ValueError, match="knows no classes"):
+        NetworkScore.from_edm(LinearEDM()).denoise(X, 1.0, torch.zeros(6, dtype=torch.long))
+    needs = NetworkScore.from_callable(lambda x, t, label: x, EVENT, classes=3, label_free=False)
+    with pytest.raises(ValueError, match="cannot be called without labels"):
+        needs.denoise(X, 1.0)
+
+
+# -- calls -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "micro_batch", "sizes"), [(6, None, [6]), (6, 6, [6]), (6, 4, [3, 3]), (7, 3, [3, 2, 2]), (5, 1, [1] * 5)]
+)
+def test_batches_are_cut_into_equal_parts_within_the_micro_batch(count, micro_batch, sizes):
+    score = NetworkScore.from_edm(LinearEDM(label_dim=9), micro_batch=micro_batch)
+    x, t = normal(count, *EVENT, seed=73), torch.linspace(0.5, 2, count, dtype=torch.float64)
+    label = torch.arange(count)
+    whole = NetworkScore.from_edm(LinearEDM(label_dim=9)).denoise(x, t, label)
+    torch.testing.assert_close(score.denoise(x, t, label), whole)
+    assert [shape[0] for shape, *_ in score.network.inner.seen] == sizes
+
+
+class Hungry(nn.Module):
+    """Runs out of memory above a number of states."""
+
+    def __init__(self, limit, error):
+        super().__init__()
+        self.limit, self.error, self.sizes = limit, error, []
+
+    def forward(self, x, t, label):
+        if len(x) > self.limit:
+            raise self.error
+        self.sizes.append(len(x))
+        return x / (1 + t.reshape(-1, 1, 1, 1) ** 2)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_out_of_memory_halves_the_micro_batch_and_says_so(error, caplog):
+    hungry = Hungry(3, error)
+    score = NetworkScore.from_callable(hungry, EVENT, micro_batch=16)
+    x = normal(20, *EVENT, seed=74)
+    with caplog.at_level(logging.WARNING):
+        denoised = score.denoise(x, 1.0)
+    torch.testing.assert_close(denoised, x / 2)
+    assert sum(hungry.sizes) == 20
+    assert max(hungry.sizes) <= 3
+    assert score.micro_batch == 2  # 10 -> 5 -> 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "out of memory with 10 states a call: going on with 5",
+        "out of memory with 5 states a call: going on with 2",
+    ]
+
+
+def test_out_of_memory_with_one_state_and_other_errors_are_raised():
+    with pytest.raises(torch.OutOfMemoryError):
+        NetworkScore.from_callable(Hungry(0, torch.OutOfMemoryError("none left")), EVENT).denoise(X, 1.0)
+    with pytest.raises(RuntimeError, match="of its own"):
+        NetworkScore.from_callable(Hungry(3, RuntimeError("of its own")), EVENT, micro_batch=8).denoise(X, 1.0)
+
+
+class Timed(nn.Module):
+    """A network whose calls take a known time: counted, not waited for."""
+
+    def __init__(self, clock, seconds):
+        super().__init__()
+        self.clock, self.seconds, self.sizes = clock, seconds, []
+
+    def forward(self, x, t, label):
+        self.clock[0] += self.seconds(len(x)) / 1000
+        self.sizes.append(len(x))
+        return x
+
+
+@pytest.mark.parametrize(
+    ("seconds", "largest", "best"),
+    [
+        (lambda n: 1.0 + 0.001 * n, 256, 256),  # all overhead: the larger the better
+        (lambda n: 0.001 * n, 256, 1),  # no overhead: the smallest of equals
+        (lambda n: 1.0 + n / 32 + (n / 32) ** 3, 1024, 32),  # too large is slower
+        (lambda n: 1.0 + 0.001 * n, 20, 20),  # never beyond the largest
+    ],
+)
+def test_the_fastest_micro_batch_is_taken(seconds, largest, best, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    network = Timed(clock, seconds)
+    score = NetworkScore.from_callable(network, EVENT)
+    assert fastest_micro_batch(score, largest, torch.device("cpu")) == best
+    assert max(network.sizes) <= largest
+    assert score.micro_batch is None
+
+
+def test_the_fastest_micro_batch_fits_into_memory():
+    score = NetworkScore.from_callable(Hungry(20, torch.OutOfMemoryError("none left")), EVENT)
+    assert fastest_micro_batch(score, 1024, torch.device("cpu")) <= 20
+
+
+@pytest.mark.parametrize("micro_batch", [1, 4, 10, 64])
+def test_turn_times_are_merged_to_fill_the_micro_batch_and_no_further(micro_batch):
+    """One pass down the grid: as many states as by hand, in as few calls as the micro-batch allows, equal in size."""
+    net = LinearEDM()
+    score = NetworkScore.from_edm(net, micro_batch=micro_batch)
+    plan = UTurnPlan(score.process, [0.5, 1.0, 4.0], steps=6, micro_batch=64)
+    rows = 5
+    ends = list(plan.run(MEAN + X[:rows], range(rows), {"a": score}, {"a": ProbabilityFlow("euler")}))
+    sizes = [shape[0] for shape, *_ in net.seen]
+    active = [rows * sum(level >= t * (1 - 1e-12) for level in plan.levels) for t in plan.grid[:-1]]
+    assert sum(sizes) == sum(active)
+    assert max(sizes) <= micro_batch
+    assert len(sizes) == sum(-(-count // micro_batch) for count in active)
+    assert sum(len(state.x) for state in ends if state.phase == "end") == 3
+
+
+# -- options -----------------------------------------------------------------------------------------------------------------------
+
+
+class Convolutional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.SiLU(), nn.Dropout(0.5), nn.Conv2d(8, 2, 3, padding=1))
+        self.formats, self.dtypes = [], []
+
+    def forward(self, x, t, label):
+        hidden = self.layers(x)
+        self.formats.append(x.is_contiguous(memory_format=torch.channels_last))
+        self.dtypes.append(hidden.dtype)
+        return hidden
+
+
+def test_channels_last_is_handed_over_and_changes_rounding_only():
+    plain, last = (NetworkScore.from_callable(Convolutional(), EVENT, channels_last=c) for c in (False, True))
+    x = X.float()
+    torch.testing.assert_close(last.denoise(x, 1.0), plain.denoise(x, 1.0))
+    assert last.denoise(x, 1.0).is_contiguous()
+    assert all(last.network.inner.formats)
+    assert not any(plain.network.inner.formats)
+    assert last.network.inner.layers[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("autocast", "dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float16)])
+def test_autocast_lowers_the_network_and_not_the_state(autocast, dtype):
+    plain, lower = (NetworkScore.from_callable(Convolutional(), EVENT, autocast=a) for a in (None, autocast))
+    x = X.float()
+    denoised = lower.denoise(x, 1.0)
+    assert denoised.dtype == torch.float32
+    assert lower.network.inner.dtypes == [dtype]
+    difference = (denoised - plain.denoise(x, 1.0)).abs().max()
+    assert 0 < difference < 64 * torch.finfo(dtype).eps
+    with pytest.raises(ValueError, match="for states in float32"):
+        lower.double().denoise(X, 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own, on first use of the compiler
+def test_compile_changes_rounding_only_and_keeps_the_names_of_the_weights():
+    plain, compiled = (NetworkScore.from_callable(Convolutional(), EVENT, compile=c) for c in (False, True))
+    x = X.float()
+    torch.testing.assert_close(compiled.denoise(x, 1.0), plain.denoise(x, 1.0))
+    assert compiled.network._compiled_call_impl is not None
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_no_gradient_and_no_dropout():
+    score = NetworkScore.from_callable(Convolutional(), EVENT)
+    x = X.float().requires_grad_()
+    first, second = score.denoise(x, 1.0), score.denoise(x, 1.0)
+    assert first.is_inference()
+    assert torch.equal(first, second)
+
+
+def test_dtype_follows_to():
+    score = NetworkScore.from_callable(Convolutional(), EVENT).double()
+    assert score.denoise(X, 1.0).dtype == torch.float64
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"prediction": "eps"}, "choose one of x0"),
+        ({"autocast": "float8"}, "choose one of bfloat16"),
+        ({"guidance": float("nan")}, "not a weight"),
+        ({"guidance": 2.0}, "with and without labels"),
+        ({"guidance": 2.0, "classes": 3, "label_free": False}, "with and without labels"),
+        ({"conditional": True}, "knows no classes"),
+        ({"micro_batch": 0}, "too small"),
+        ({"prediction": "velocity", "trained": NumericSchedule(lambda t: (1 - t, t))}, "drift"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        NetworkScore(lambda x, t, label: x, EVENT, **options)
+
+
+def test_channels_last_is_for_images():
+    with pytest.raises(ValueError, match="for images"):
+        NetworkScore(lambda x, t, label: x, (8,), channels_last=True)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_bad_weights_are_named(value):
+    net = Convolutional()
+    net.layers[3].weight.data[0, 0, 0, 0] = value
+    with pytest.raises(ValueError, match=r"'layers.3.weight' holds NaN or infinite"):
+        NetworkScore.from_callable(net, EVENT)
+
+
+def test_a_network_of_another_shape_is_named():
+    score = NetworkScore.from_callable(lambda x, t, label: x[:, :1], EVENT)
+    with pytest.raises(ValueError, match=r"returned \(6, 1, 2, 2\) for states of shape \(6, 2, 2, 2\)"):
+        score.denoise(X, 1.0)
+    with pytest.raises(ValueError, match="does not fit this score"):
+        score.denoise(X[:, :1], 1.0)
+
+
+@pytest.mark.parametrize("t", [0.001, 81.0, torch.tensor([1.0, 81.0] * 3)])
+def test_noise_levels_beyond_the_training_are_refused(t):
+    score = NetworkScore.from_edm(LinearEDM(), VarianceExploding(1e-4, 1e3))
+    with pytest.raises(ValueError, match=r"outside the 0.002 to 80"):
+        score.denoise(X, t)
+    score.denoise(X, torch.tensor(80.0, dtype=torch.float32))  # its own ends are in
+
+
+class Discrete(LinearEDM):
+    """Knows some noise levels only, as an EDM wrapper of a DDPM checkpoint does."""
+
+    levels = torch.from_numpy(np.geomspace(0.01, 80, 50))
+
+    def round_sigma(self, sigma):
+        sigma = torch.as_tensor(sigma, dtype=torch.float64)
+        return self.levels[(self.levels - sigma.reshape(-1, 1)).abs().argmin(1)].reshape(sigma.shape)
+
+
+def test_a_network_of_discrete_levels_is_asked_for_no_other():
+    net = Discrete()
+    score = NetworkScore.from_edm(net, VarianceExploding(0.01, 80))
+    torch.testing.assert_close(score.levels, net.levels, rtol=1e-12, atol=0)
+    score.denoise(X, net.levels[:6])
+    with pytest.raises(ValueError, match=r"1 lies between the 50 levels .* discrete_vp"):
+        score.denoise(X, 1.0)
+    process = DiscreteVP(1 / (1 + net.levels**2))  # the way out that the sentence names
+    levels = torch.arange(1.0, 51, dtype=torch.float64)
+    NetworkScore.from_edm(net, process).check_levels(process.noise_to_signal(levels))
+
+
+@pytest.mark.parametrize("part", ["sigma_min", "round_sigma", "label_dim", "img_resolution"])
+def test_a_part_of_edms_interface_that_is_missing_is_named(part):
+    class Hidden:
+        def __init__(self, net):
+            self._net = net
+
+        def __call__(self, *a):
+            return self._net(*a)
+
+        def __getattr__(self, name):
+            if name == part:
+                raise AttributeError(name)
+            return getattr(self._net, name)
+
+    with pytest.raises(ValueError, match=f"lacks {part} of EDM's interface"):
+        NetworkScore.from_edm(Hidden(LinearEDM()))
+
+
+@pytest.mark.parametrize(
+    "schedule", [lambda t: (1 - t, t), lambda t: (torch.ones_like(t), torch.exp(3 * t)), lambda t: (1 - t**2, t)]
+)
+def test_numeric_schedules_are_inverted(schedule):
+    """time is the inverse of sigma / alpha, for a number and for rows."""
+    numeric = NumericSchedule(schedule)
+    t = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)
+    nu = numeric.noise_to_signal(t)
+    torch.testing.assert_close(numeric.time(nu), t, rtol=1e-12, atol=1e-12)
+    assert [float(numeric.time(float(value))) for value in nu] == pytest.approx(t.tolist(), rel=1e-12)
+
+
+def test_the_basis_of_the_zoo_is_no_trivial_one():
+    assert (BASIS.abs() > 0.05).sum() > 40
