@@ -1,0 +1,371 @@
+"""The trained denoiser of the digits: what its form guarantees, what its training guarantees, and how good the shipped one is."""
+
+import json
+import math
+from dataclasses import asdict, replace
+
+import click
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from gaussian_test.analysis import GaussianScore, autocorrelation_exact, fit_moments
+from gaussian_test.data import load
+from gaussian_test.data import train_digits_network as script
+from gaussian_test.digest import data_digest
+from gaussian_test.sampler import EmpiricalScore, NetworkScore
+from gaussian_test.sampler.residual_denoiser import ResidualDenoiser
+
+SIGMAS = (0.01, 0.3, 1.0, 7.0, 80.0)
+SMALL = {"img_channels": 2, "img_resolution": 3, "label_dim": 4, "width": 16, "hidden": 24, "blocks": 2, "sigma_data": 0.7}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Matrices this small are slower on two threads where other programs run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def net():
+    """Return a small network in float64 with weights of unit order everywhere, also where a new one has zeros."""
+    torch.manual_seed(0)
+    net = ResidualDenoiser(**SMALL).double().eval().requires_grad_(False)
+    torch.nn.init.normal_(net.last.weight)
+    return net
+
+
+@pytest.fixture
+def x():
+    return torch.randn(5, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def one_hot(*classes):
+    return torch.eye(SMALL["label_dim"], dtype=torch.float64)[list(classes)]
+
+
+# -- its form ------------------------------------------------------------------------------------------------------------------
+
+
+def skip_and_out(sigma):
+    """Measure c_skip and c_out on networks whose inner function is 0 and 1."""
+    net, x = ResidualDenoiser(**SMALL).double(), torch.ones(1, 2, 3, 3, dtype=torch.float64)
+    with torch.no_grad():
+        skip = net(x, sigma)
+        net.last.bias.fill_(1)
+        out = net(x, sigma) - skip
+    assert torch.allclose(skip, skip.mean(), atol=1e-15)
+    return float(skip.mean()), float(out.mean())
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_the_inner_function_has_a_target_of_unit_size_and_the_smallest_factor(sigma):
+    size = SMALL["sigma_data"]
+    skip, out = skip_and_out(sigma)
+
+    def target(skip):
+        return (1 - skip) ** 2 * size**2 + skip**2 * sigma**2  # variance of x0 - c_skip (x0 + sigma z)
+
+    assert out**2 == pytest.approx(target(skip), rel=1e-10)
+    assert target(skip) < min(target(skip * 1.01), target(skip * 0.99))
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_the_inner_function_sees_inputs_of_unit_size_and_a_quarter_of_the_log_of_the_noise(net, sigma):
+    seen = {}
+    net.first.register_forward_pre_hook(lambda _, inputs: seen.update(first=inputs[0]))
+    net.noise.register_forward_pre_hook(lambda _, inputs: seen.update(noise=inputs[0]))
+    generator = torch.Generator().manual_seed(2)
+    z = torch.randn(2, 4000, 2, 3, 3, dtype=torch.float64, generator=generator)
+    net(SMALL["sigma_data"] * z[0] + sigma * z[1], sigma)
+    count = z[0].numel()
+    assert float(seen["first"].square().mean()) == pytest.approx(1, abs=4 * math.sqrt(2 / count))  # four standard errors
+    cos, sin = seen["noise"].chunk(2, 1)
+    slowest = torch.atan2(sin[:, 0], cos[:, 0]) / net.frequencies[0]
+    assert float(slowest) == pytest.approx(math.log(sigma) / 4, abs=1e-7)
+
+
+def test_without_noise_the_state_is_its_own_denoised(net, x):
+    assert not torch.allclose(net(x, 0.1), x, atol=1e-3)
+    assert torch.allclose(net(x, 1e-8), x, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_no_label_is_a_row_of_zeros_and_each_row_goes_by_itself(net, x, sigma):
+    free, labelled = net(x, sigma), net(x, sigma, one_hot(0, 1, 2, 3, 0))
+    assert torch.allclose(net(x, sigma, torch.zeros(5, 4)), free, atol=1e-12)
+    assert float((labelled - free).abs().amax((1, 2, 3)).min()) > 1e-6
+    some = one_hot(0, 1, 2, 3, 0) * torch.tensor([[1.0], [0], [1], [0], [1]])
+    expected = torch.where(some.any(1).reshape(-1, 1, 1, 1), labelled, free)
+    assert torch.allclose(net(x, sigma, some), expected, atol=1e-12)
+
+
+def test_every_row_may_have_a_noise_level_of_its_own(net, x):
+    sigma = torch.tensor(SIGMAS, dtype=torch.float64)
+    together = net(x, sigma, one_hot(0, 1, 2, 3, 0))
+    alone = [net(x[k : k + 1], SIGMAS[k], one_hot(k % 4)) for k in range(5)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-12)
+
+
+def test_classes_can_be_left_out_altogether(x):
+    net = ResidualDenoiser(**{**SMALL, "label_dim": 0}).double()
+    assert net.label is None
+    assert net(x, 1.0, torch.zeros(5, 0)).shape == x.shape
+
+
+def test_precision_is_the_states_and_the_weights_may_have_another(net, x):
+    exact = net(x, 0.3, one_hot(0, 1, 2, 3, 0))
+    single = ResidualDenoiser(**SMALL).eval()
+    single.load_state_dict(net.state_dict())
+    for state, dtype in ((x.float(), torch.float32), (x, torch.float64)):
+        assert single(state, 0.3, one_hot(0, 1, 2, 3, 0)).dtype == dtype
+        assert torch.allclose(single(state, 0.3, one_hot(0, 1, 2, 3, 0)).double(), exact, atol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = single(x.float(), 1e-4)
+    assert low.dtype == torch.float32
+    assert torch.allclose(low, x.float(), atol=2e-3)  # bfloat16 would lose 4e-3 of a state of size 1: the skip is not in it
+    assert net.round_sigma(0.1).double().item() == 0.1
+    assert net.round_sigma(kept := torch.tensor([0.1, 3.0])) is kept
+
+
+def test_nothing_is_read_back_from_the_device(net, x):
+    """The meta device has shapes and no numbers: whatever would wait for one fails there."""
+    net, x = net.to("meta"), x.to("meta")
+    for sigma in (0.3, torch.empty(5, device="meta")):
+        assert net(x, sigma, torch.empty(5, 4, device="meta")).shape == x.shape
+
+
+def test_dropout_acts_in_training_only(x):
+    net = ResidualDenoiser(**SMALL, dropout=0.5).double()
+    torch.nn.init.normal_(net.last.weight)
+    assert not torch.equal(net(x, 1.0), net(x, 1.0))
+    net.eval()
+    assert torch.equal(net(x, 1.0), net(x, 1.0))
+
+
+# -- its training --------------------------------------------------------------------------------------------------------------
+
+TINY = script.Settings(steps=9, pairs=16, width=16, hidden=16, blocks=1)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(at):
+    def report(training):
+        if training.step == at:
+            raise Interrupted
+
+    return report
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return load("digits")
+
+
+def weights(training):
+    return torch.cat(
+        [value.flatten() for name in ("network", "average") for value in getattr(training, name).state_dict().values()]
+    )
+
+
+def test_an_interrupted_training_that_is_resumed_ends_in_the_same_bits(truth, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "CHECKPOINT_EVERY", 3)
+    monkeypatch.setattr(script, "CURVE_EVERY", 2)
+    monkeypatch.setattr(script, "DRAWS", 256)
+    whole, first, second = (script.Training(truth, TINY) for _ in range(3))
+    whole.run()
+    path = tmp_path / "run.checkpoint"
+    with pytest.raises(Interrupted):
+        first.run(path, interrupt(at=8))
+    torch.rand(7)  # what others draw must not matter
+    second.resume(path)
+    assert second.step == 6
+    second.run(path)
+    assert torch.equal(weights(second), weights(whole))
+    assert second.curve == whole.curve
+    assert [point["step"] for point in whole.curve] == [2, 4, 6, 8, 9]
+    assert not torch.equal(weights(first), weights(whole))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_checkpoint_of_another_training_is_refused(truth, tmp_path):
+    path = tmp_path / "run.checkpoint"
+    training = script.Training(truth, replace(TINY, steps=1))
+    training.run(path)
+    other = script.Training(truth, replace(TINY, steps=1, seed=1))
+    assert not torch.equal(weights(other), weights(script.Training(truth, TINY)))
+    with pytest.raises(click.UsageError, match="other settings"):
+        other.resume(path)
+
+
+def test_training_does_not_touch_the_random_numbers_of_others(truth):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    script.Training(truth, replace(TINY, steps=1)).run()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path):
+    path = tmp_path / "old"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        script.write(path, fail)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("old", "old")]
+
+
+def test_the_command_writes_weights_record_and_figure(tmp_path, monkeypatch):
+    for name, value in {"LEVELS": (1.0, 8.0), "DRAWS": 1, "U_TURNS": 4, "CURVE_EVERY": 1}.items():
+        monkeypatch.setattr(script, name, value)
+    path = tmp_path / "net.safetensors"
+    done = CliRunner().invoke(script.main, ["-o", str(path), "--steps", "2", "--figure", str(tmp_path / "net.png")])
+    assert done.exit_code == 0, done.output
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["net.json", "net.png", "net.safetensors"]
+    assert [row["sigma"] for row in json.loads((tmp_path / "net.json").read_text())["table"]] == [1.0, 8.0]
+    assert script.read_network(path)[1]["seed"] == 0
+
+
+# -- the shipped network -------------------------------------------------------------------------------------------------------
+
+
+class Shipped:
+    """The shipped network, its samples, and squared errors per sample, divided by the total variance and kept."""
+
+    def __init__(self, truth):
+        self.path = script.OUTPUT
+        self.net, self.config = script.read_network()
+        self.record = json.loads(self.path.with_suffix(".json").read_text())
+        self.x = torch.from_numpy(truth["x"].values)
+        settings = script.Settings(seed=self.config["seed"], held_out=self.config["held_out"])
+        self.training, self.held_out = script.split(truth, settings)
+        self.moments = fit_moments(truth["x"])
+        self.gaussian = GaussianScore.fit(truth["x"])
+        self.empirical = EmpiricalScore(self.training.x)
+        self._kept = {}
+
+    def errors(self, who, part, sigma):
+        """Return the mean error of each sample, over noise that is the same whoever denoises."""
+        if (who, part, sigma) not in self._kept:
+            samples = getattr(self, part)
+            denoise = {
+                "network": self.net,
+                "labelled": lambda x, sigma: self.net(x, sigma, samples.classes),
+                "gaussian": self.gaussian.denoise,
+                "empirical": self.empirical.denoise,
+            }[who]
+            self._kept[who, part, sigma] = script.squared_errors(denoise, samples.x, sigma, 2**13, seed=7) / self.moments.trace
+        return self._kept[who, part, sigma]
+
+
+@pytest.fixture(scope="module")
+def shipped(truth):
+    return Shipped(truth)
+
+
+def standard_error(values):
+    return float(values.std() / len(values) ** 0.5)
+
+
+def significance(difference):
+    """Return the mean of paired differences in standard errors."""
+    return float(difference.mean()) / standard_error(difference)
+
+
+def test_the_file_is_small_and_tells_where_it_comes_from(shipped, truth):
+    assert shipped.path.stat().st_size <= 2_000_000
+    assert isinstance(shipped.net, ResidualDenoiser)
+    assert not shipped.net.training
+    assert {parameter.dtype for parameter in shipped.net.parameters()} == {torch.float32}
+    assert (shipped.net.img_channels, shipped.net.img_resolution, shipped.net.label_dim) == (1, 8, 10)
+    assert shipped.config["data_digest"] == data_digest(truth)
+    assert shipped.config["label_names"] == [str(k) for k in range(10)]
+    assert shipped.config == shipped.record["config"]
+    defaults = asdict(script.Settings())
+    assert {name: shipped.record["settings"][name] for name in defaults} == defaults  # the script as it stands made it
+
+
+def test_the_split_is_the_one_that_the_file_states(shipped):
+    order = np.random.default_rng(shipped.config["seed"]).permutation(len(shipped.x))
+    assert torch.equal(shipped.held_out.x, shipped.x[order[:360]])
+    assert torch.equal(shipped.training.x, shipped.x[order[360:]])
+
+
+@pytest.mark.parametrize("who", ["network", "labelled"])
+@pytest.mark.parametrize("sigma", [0.51, 0.7, 1.0, 2.0, 5.0, 10.0])
+def test_it_generalises(shipped, who, sigma):
+    """Held-out loss within 15 % of the training loss, two standard errors of their ratio included."""
+    held_out, training = shipped.errors(who, "held_out", sigma), shipped.errors(who, "training", sigma)
+    ratio = float(held_out.mean() / training.mean())
+    relative = math.hypot(standard_error(held_out) / float(held_out.mean()), standard_error(training) / float(training.mean()))
+    assert ratio * (1 + 2 * relative) < 1.15
+    assert ratio > 0.95 * (1 - 2 * relative)  # and the two are losses of the same kind of sample
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.51, 0.7, 1.0])
+def test_on_samples_it_has_not_seen_it_is_better_than_any_affine_score(shipped, sigma):
+    network, gaussian = shipped.errors("network", "held_out", sigma), shipped.errors("gaussian", "held_out", sigma)
+    assert significance(gaussian - network) > 10
+    assert float(network.mean()) < 0.95 * float(gaussian.mean())
+
+
+@pytest.mark.parametrize("sigma", [0.7, 1.0, 2.0])
+def test_no_network_is_better_than_the_exact_score_of_its_training_samples(shipped, sigma):
+    assert significance(shipped.errors("network", "training", sigma) - shipped.errors("empirical", "training", sigma)) > 4
+
+
+@pytest.mark.parametrize("sigma", [5.0, 10.0, 40.0])
+def test_at_high_noise_it_is_the_affine_score(shipped, sigma):
+    values = shipped.moments.eigenvalues
+    lmmse = float((values * sigma**2 / (values + sigma**2)).sum()) / shipped.moments.trace
+    training = shipped.errors("network", "training", sigma)
+    assert abs(float(training.mean()) / lmmse - 1) < 0.02 + 2 * standard_error(training) / lmmse
+
+
+@pytest.mark.parametrize("sigma", [0.7, 1.0])
+def test_knowing_the_class_helps(shipped, sigma):
+    assert significance(shipped.errors("network", "held_out", sigma) - shipped.errors("labelled", "held_out", sigma)) > 10
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.6, 1.5, 6.0, 12.0, 80.0])
+def test_its_autocorrelation_lies_between_the_affine_and_the_empirical_one_and_meets_them_at_high_noise(shipped, sigma):
+    gaussian = float(autocorrelation_exact(shipped.moments.eigenvalues, [sigma]).item())
+    mean = torch.from_numpy(shipped.moments.mean)
+    estimates = np.array(script.autocorrelations(shipped.net, shipped.x, sigma, mean, draws=3)) / shipped.moments.trace
+    if sigma >= 6:
+        assert np.abs(estimates - gaussian).max() < 0.01
+    else:
+        mmse = script.squared_errors(EmpiricalScore(shipped.x).denoise, shipped.x, sigma, 1) / shipped.moments.trace
+        assert gaussian + 0.01 < estimates.min()
+        assert estimates.max() < 1 - float(mmse.mean()) - 0.01
+
+
+def test_its_record_is_true(shipped):
+    """Other noise gives the recorded losses again, to three standard errors of both."""
+    rows = {row["sigma"]: row for row in shipped.record["table"]}
+    for sigma in (0.7, 2.0, 10.0):
+        for part in ("training", "held_out"):
+            again = shipped.errors("network", part, sigma)
+            # most of a standard error is the choice of samples, which is the same here: a bound
+            assert abs(float(again.mean()) - rows[sigma][part]) < 3 * rows[sigma][f"{part}_se"]
+    assert shipped.record["curve"][-1]["step"] == shipped.record["settings"]["steps"]
+    turns = shipped.record["u_turns"]
+    assert turns["ends_closer"] < turns["held_out_closer"]  # its U-Turns do not end at training samples
+
+
+def test_it_serves_as_a_score(shipped):
+    score = NetworkScore.from_edm(shipped.net)
+    x = shipped.held_out.x[:3]
+    with torch.no_grad():
+        assert torch.allclose(score.denoise(x, 1.0), shipped.net(x, 1.0), atol=1e-6)

@@ -1,0 +1,299 @@
+"""Runs with networks: detailed balance, the micro-batch that is kept, NaN at a level, G-Turns, the paper's sampler."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import gaussian_test as gt
+from gaussian_test import UserError
+from gaussian_test.experiment import Experiment
+from gaussian_test.prepare import prepare
+
+SHAPE = (1, 8, 8)
+TRUTH = gt.data.load("digits")
+GAUSS = gt.analysis.GaussianScore.fit(TRUTH.x)
+EMPIRICAL = gt.sampler.EmpiricalScore.fit(TRUTH.x)
+SETTINGS = {
+    "samples": 64,
+    "scores": [{"kind": "gaussian"}],
+    "turn_times": {"noise_to_signal": [0.5, 1.0, 4.0]},
+    "reverse": {"kind": "sde", "clock": "variance", "steps": 24},
+    "keep": {"pictures": 0},
+    "statistics": {"bootstrap": 500},
+}
+
+
+def execute(networks=None, output=None, resume=False, **changes):
+    return gt.run(SETTINGS | changes, output, scores=networks, resume=resume, progress=False)
+
+
+def network(function, **options):
+    return gt.sampler.NetworkScore.from_callable(function, SHAPE, **options)
+
+
+def exact(x, t, label):
+    return EMPIRICAL.denoise(x, t)
+
+
+# -- detailed balance --------------------------------------------------------------------------------------------------------------
+
+
+def test_an_exact_score_in_a_networks_clothes_is_in_balance():
+    """All three estimators agree: |D|^2 and x0.D everywhere, the simulation too (48 steps in the variance clock)."""
+    reverse = {"kind": "sde", "clock": "variance", "steps": 48}
+    result = execute({"net": network(exact)}, samples=400, reverse=reverse, seed=1)
+    row = result.sel(score="net")
+    assert (np.abs(row.balance_squared) <= 4 * row.balance_squared_se).all()
+    assert (np.abs(row.balance_simulated) <= 4 * row.balance_simulated_se).all()
+    assert (row.balance_squared_low <= 0).all()
+    assert (row.balance_squared_high >= 0).all()
+
+
+def test_a_score_that_is_off_is_seen_to_be():
+    """D too large by 5 %: |D|^2 - x0.D of the Gaussian score scaled by c is c (c - 1) C_G, in closed form."""
+    mean = torch.from_numpy(TRUTH.x.values.mean(0))
+    result = execute({"net": network(lambda x, t, label: mean + 1.05 * (GAUSS.denoise(x, t) - mean))}, samples="all")
+    row = result.sel(score="net")
+    expected = 1.05 * 0.05 * gt.analysis.autocorrelation_exact(gt.analysis.fit_moments(TRUTH.x).eigenvalues, [0.5, 1.0, 4.0])
+    assert (np.abs(row.balance_squared - expected) <= 4 * row.balance_squared_se).all()
+    assert float(row.balance_squared_pvalue.min()) < 0.01
+    shown = result.gaussian_test.show()
+    assert "Detailed balance of net" in shown
+    assert "C by three estimators" in shown
+
+
+@pytest.mark.parametrize("reverse", [{"kind": "heun", "steps": 8}, {"kind": "edm", "S_churn": 8.0, "steps": 8}])
+def test_balance_of_the_simulation_is_undefined_without_the_reverse_sde(reverse):
+    result = execute({"net": network(exact)}, reverse=reverse)
+    assert np.isnan(result.balance_simulated).all()
+    assert "detailed balance holds for the reverse SDE alone" in result.balance_simulated.attrs["reason"]
+    assert np.isfinite(result.balance_squared).all()
+    shown = result.gaussian_test.show()
+    assert ("with churn the auto-correlation belongs to the sampler" in shown) == (reverse["kind"] == "edm")
+
+
+# -- the micro-batch ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_micro_batch_is_in_the_archive_and_a_resumed_run_keeps_it(tmp_path, monkeypatch):
+    """auto times once; a run that goes on takes the size of its finished shards, and ends in the same bits."""
+    sizes = iter([5, 7, 11])
+    monkeypatch.setattr(gt.sampler, "fastest_micro_batch", lambda *arguments: next(sizes))
+    linear = torch.nn.Linear(64, 64)
+
+    class First(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = linear
+
+        def forward(self, x, t, label):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            return self.linear(x.flatten(1)).reshape(x.shape) / 10
+
+    settings = {"samples": 12, "shard_size": 4, "reverse": {"kind": "euler", "steps": 3}}
+    whole, broken = First(), First()
+    whole.left, broken.left = 10**6, 20
+    left_alone = execute({"net": network(whole)}, tmp_path / "a.nc", **settings)
+    assert set(left_alone.micro_batch.sel(score="net").values) == {5}
+    assert (left_alone.micro_batch.sel(score="gaussian") == 1024).all()
+    with pytest.raises(KeyboardInterrupt):
+        execute({"net": network(broken)}, tmp_path / "b.nc", **settings)
+    assert (tmp_path / "b.nc.parts").is_dir()
+    again = First()
+    again.left = 10**6
+    resumed = execute({"net": network(again)}, tmp_path / "b.nc", resume=True, **settings)
+    assert set(resumed.micro_batch.sel(score="net").values) == {7}  # not 11: timed once
+    np.testing.assert_array_equal(resumed.sample, left_alone.sample)
+
+
+def test_memory_that_runs_out_is_told_and_its_micro_batch_kept(caplog):
+    class Hungry(torch.nn.Module):
+        def forward(self, x, t, label):
+            if len(x) > 6:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return GAUSS.denoise(x, t)
+
+    result = execute({"net": network(Hungry(), micro_batch=16)})
+    assert int(result.micro_batch.sel(score="net")[-1]) <= 6
+    assert "out of memory with" in caplog.text
+    with pytest.raises(UserError, match=r"memory ran out \(none left\): give a smaller shard_size or micro_batch"):
+        execute({"net": _Late()})
+
+
+class _Late(gt.sampler.Score):
+    """Has memory for the two states of the probe only."""
+
+    def __init__(self):
+        super().__init__(gt.sampler.VarianceExploding(), SHAPE)
+
+    def denoise(self, x, t, label=None):
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("none left")
+        return x
+
+
+def test_a_network_knows_itself_by_weights_and_settings():
+    """Whatever decides the result decides the digest."""
+
+    def digest(prediction="x0", share=0.5, trained=None, **options):
+        module = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.constant_(module.weight, share)
+        module.forward = lambda x, t, label: module.weight * x
+        score = network(module, prediction=prediction, trained=trained, classes=3, **options)
+        return json.loads(execute({"net": score}, samples=4).attrs["score_digest"])["net"]
+
+    variants = [
+        {},
+        {"share": 0.25},
+        {"prediction": "v"},
+        {"trained": gt.sampler.Cosine()},
+        {"trained": gt.sampler.NumericSchedule(lambda t: (1 - t, t))},
+        {"guidance": 2.0},
+        {"autocast": "bfloat16"},
+        {"channels_last": True},
+    ]
+    digests = [digest(**variant) for variant in variants]
+    assert len(set(digests)) == len(variants)
+    assert digest() == digests[0]
+
+
+# -- NaN ---------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [3, 9, -2])
+def test_nan_at_one_level_stops_the_run_with_that_level_and_keeps_the_finished_shards(step, tmp_path):
+    """NaN at one level of the grid on the way down: that level is named, not the turn that suffers from it."""
+    settings = {"samples": 12, "shard_size": 4, "turn_times": {"noise_to_signal": [0.5, 1.0, 8.0]}}
+    bad = float(prepare(Experiment.load(SETTINGS | settings)).plan.grid[step])
+
+    class Broken(torch.nn.Module):
+        calls = 0
+
+        def forward(self, x, t, label):
+            Broken.calls += 1
+            hit = (t / bad - 1).abs().reshape(-1, 1, 1, 1) < 1e-5
+            return torch.where(hit & torch.tensor(Broken.calls > 40), torch.nan, GAUSS.denoise(x, t))
+
+    with pytest.raises(UserError, match=rf"'net' returned NaN or infinite values at noise-to-signal {bad:.4g}: ") as error:
+        execute({"net": network(Broken(), micro_batch=64)}, tmp_path / "run.nc", **settings)
+    assert "kept" in str(error.value)
+    assert not (tmp_path / "run.nc").exists()
+    assert len(list((tmp_path / "run.nc.parts").glob("shard-*.nc"))) >= 1
+
+
+# -- G-Turns -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_g_turn_starts_from_the_matched_gaussian_at_every_time():
+    """Mean and covariance of the states at the turn: those of the noised data, within 5 standard errors of each entry."""
+    prepared = prepare(Experiment(start="gaussian", samples=4000, turn_times={"noise_to_signal": [0.3, 2.0]}))
+    samples = tuple(prepared.samples.tolist())
+    x0 = prepared.starts(samples)
+    torch.testing.assert_close(x0[7:9], prepared.starts((7, 8)))  # keyed by the number of the draw alone
+    sigma = prepared.reference.moments.covariance()
+    for state in prepared.plan.run(x0, samples, {}, {}):
+        for block, level in zip(state.x, state.times, strict=True):
+            x = block.flatten(1).double().numpy()
+            expected = sigma + level**2 * np.eye(64)
+            error = np.sqrt((np.outer(np.diag(expected), np.diag(expected)) + expected**2) / len(x))
+            assert (np.abs(np.cov(x.T) - expected) <= 5 * error).all()
+            mean = prepared.reference.moments.mean.reshape(-1)
+            assert (np.abs(x.mean(0) - mean) <= 5 * np.sqrt(np.diag(expected) / len(x))).all()
+
+
+@pytest.mark.parametrize("start", ["gaussian", "isotropic"])
+@pytest.mark.parametrize("reverse", [{"kind": "sde", "steps": 5}, {"kind": "heun", "steps": 5}, {"kind": "auto"}])
+def test_end_points_of_the_gaussian_score_have_the_variance_of_the_closed_form(start, reverse):
+    """However few the steps: the closed form goes through the very steps simulated."""
+    result = execute(start=start, samples=3000, shard_size=500, reverse=reverse)
+    row = result.sel(score="gaussian")
+    assert (np.abs(row.end_square - row.end_square_discrete) <= 4 * row.end_square_se).all()
+    if start == "gaussian" and reverse["kind"] == "auto":
+        np.testing.assert_allclose(row.end_square_discrete, 1, rtol=1e-9)
+        assert (np.abs(row.autocorrelation - row.autocorrelation_exact) <= 4 * row.autocorrelation_se).all()
+    if start == "isotropic":
+        assert (np.abs(row.end_square_discrete - 1) > 1e-4).all()  # noise alone does not forget the mean at once
+
+
+@pytest.mark.parametrize("start", ["gaussian", "isotropic"])
+def test_what_needs_a_sample_is_undefined_with_its_reason_in_the_same_layout(start, tmp_path):
+    scores = [{"kind": "empirical"}, {"kind": "gaussian"}]
+    settings = {"scores": scores, "reverse": {"kind": "auto"}, "keep": {"pictures": 2}}
+    turn = execute(output=tmp_path / "u.nc", **settings)
+    other = execute(output=tmp_path / "g.nc", start=start, **settings)
+    assert set(other.variables) == set(turn.variables)
+    assert {name: other[name].dims for name in other} == {name: turn[name].dims for name in turn}
+    for name in ("gap", "memorized_share", "class_retention", "memorization_time", "affine_noise_to_signal", "kl_from_gaussian"):
+        assert np.isnan(other[name]).all()
+        assert other[name].attrs["reason"]
+    assert np.isfinite(other.autocorrelation).all() == (start == "gaussian")
+    assert (other.label == -1).all()
+    assert (other.close_share.sel(score="empirical") == 1).all()  # the empirical score only knows its samples
+    assert (other.close_share.sel(score="gaussian", turn_time=4.0) < 0.1).all()
+    shown = other.gaussian_test.show()
+    assert "the start of this run holds no data" in shown
+    assert set(other.gaussian_test.plot()) >= {"end_points", "pictures_empirical"}
+    assert "gap" not in other.gaussian_test.plot()
+
+
+def test_a_g_turn_conditions_on_classes_in_turn():
+    """The class-conditional empirical score ends in samples of the class that was given."""
+    scores = [{"kind": "empirical", "conditional": True}]
+    result = execute(start="gaussian", samples=20, scores=scores, reverse={"kind": "auto"})
+    given = TRUTH.label.values[:20]
+    assert (result.label_after.isel(score=0, repeat=0) == given).all()
+
+
+# -- the paper's sampler -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_preset_is_edms_sampler_on_its_own_grid():
+    prepared = prepare(Experiment(samples=4, reverse={"preset": "paper"}, turn_times={"noise_to_signal": [0.5, 3.0, 20.0]}))
+    kernel, plan = prepared.kernels["gaussian"], prepared.plan
+    assert (kernel.steps, kernel.S_churn, kernel.S_min, kernel.S_max, kernel.S_noise) == (256, 40, 0.05, 50, 1.003)
+    levels = gt.sampler.edm_levels(256)
+    np.testing.assert_allclose(plan.grid, levels[levels <= plan.levels[-1] * (1 + 1e-12)], rtol=1e-12)
+    assert set(plan.levels) <= set(plan.grid.tolist())
+    for level, asked in zip(plan.levels, (0.5, 3.0, 20.0), strict=True):
+        assert abs(np.log(level / asked)) == pytest.approx(np.abs(np.log(levels[:-1] / asked)).min())
+
+
+def test_turn_times_that_were_moved_are_said(tmp_path):
+    result = execute(reverse={"preset": "paper", "steps": 32}, turn_times={"noise_to_signal": [0.5, 3.0]})
+    moved = max(abs(np.log(result.noise_to_signal.values / [0.5, 3.0])))
+    assert result.attrs["turn_time_moved"] == pytest.approx(np.expm1(moved))
+    assert "turn times were moved to the nearest levels" in result.gaussian_test.show()
+    assert "turn times were moved" not in execute().gaussian_test.show()
+
+
+def test_churn_of_the_paper_is_held_against_its_own_closed_form():
+    """With churn C is the sampler's: the simulated Gaussian follows the discretised closed form and not the process's."""
+    reverse = {"preset": "paper", "steps": 32}
+    row = execute(samples="all", shard_size=600, reverse=reverse).sel(score="gaussian")
+    assert (np.abs(row.autocorrelation - row.autocorrelation_discrete) <= 4 * row.autocorrelation_se).all()
+    ode = gt.analysis.autocorrelation_exact(gt.analysis.fit_moments(TRUTH.x).eigenvalues, row.noise_to_signal, "ode")
+    assert (np.abs(row.autocorrelation_discrete - ode) > 10 * row.autocorrelation_se).any()
+
+
+def test_python_scores_condition_on_the_class_where_they_say_so():
+    """D shifted by the label: the one-evaluation estimator shows which label came."""
+
+    def shifted(x, t, label):
+        assert label is not None
+        return 0 * x + label.reshape(-1, 1, 1, 1)
+
+    score = network(shifted, classes=10, label_free=False, conditional=True)
+    row = execute({"net": score}, samples=6).sel(score="net").isel(repeat=0)
+    moments = gt.analysis.fit_moments(TRUTH.x)
+    labels = TRUTH.label.values[row.sample.values]
+    expected = [((label - moments.mean) ** 2).sum() / moments.trace for label in labels]
+    np.testing.assert_allclose(row.sample_autocorrelation_one_shot_squared.isel(turn_time=0), expected, rtol=1e-5)
+
+
+def test_a_network_that_needs_labels_is_refused_without():
+    with pytest.raises(UserError, match="score 'net': this network cannot be called without labels"):
+        execute({"net": network(exact, classes=10, label_free=False)})
