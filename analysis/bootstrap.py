@@ -150,7 +150,8 @@ class ClusterBootstrap:
         varies = error > 0
         ratios = np.divide(np.abs(deviations), spread, out=np.full_like(deviations, np.inf), where=spread > 0)
         largest = np.where(varies & (deviations != 0), ratios, 0.0).max(1)
-        width = np.quantile(largest, self.confidence, method="higher") * error if varies.any() else error
+        # where some resamples lose all variation the quantile can be infinite: what does not vary stays known all the same
+        width = np.multiply(np.quantile(largest, self.confidence, method="higher"), error, out=np.zeros_like(error), where=varies)
         known: Array = np.asarray(offset, dtype=np.float64)
         shifted: Array = estimate - known
         shifted = np.where(~varies & (np.abs(shifted) < NEGLIGIBLE), 0.0, shifted)

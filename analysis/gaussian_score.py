@@ -179,7 +179,7 @@ class GaussianScore(Score):
         if len(self.components) > 1 or vectors is None or vectors.shape[1] != vectors.shape[2]:
             return None
         basis = vectors[0]
-        diagonal = GaussianComponents(self.components.means @ basis, self.components.eigenvalues)
+        diagonal = GaussianComponents(self.components.means @ basis, self.components.eigenvalues, sound=True)
         return ModalForm(
             GaussianScore(diagonal, self.event_shape, self.process),
             lambda x: (self.flat(x) @ basis).reshape(x.shape),

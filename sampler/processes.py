@@ -261,7 +261,9 @@ class DiscreteVP(_VariancePreservingFamily):
         t = as_time(t)
         table = self.log_alpha_bar.to(t.device)
         below = t.floor().long().clamp(0, len(table) - 2)
-        return table[below] + (t - below) * (table[below + 1] - table[below])
+        # take, not an index: a scalar index on another device would be waited for
+        here = table.take(below)
+        return here + (t - below) * (table.take(below + 1) - here)
 
     def level(self, t: float) -> float:
         return float(min(max(round(t), 0), round(self.time_max)))
@@ -276,7 +278,8 @@ class DiscreteVP(_VariancePreservingFamily):
         target = torch.log1p(as_time(noise_to_signal) ** 2)
         table = -self.log_alpha_bar.to(target.device)
         above = torch.searchsorted(table, target).clamp(1, len(table) - 1)
-        return above - 1 + (target - table[above - 1]) / (table[above] - table[above - 1])
+        before = table.take(above - 1)
+        return above - 1 + (target - before) / (table.take(above) - before)
 
     def f(self, t: Time) -> Tensor:
         return -self.g2(t) / 2
@@ -286,4 +289,4 @@ class DiscreteVP(_VariancePreservingFamily):
         # the rate of the step that ends at t: a reverse step from a whole level uses the level's own beta
         table = self.log_alpha_bar.to(t.device)
         above = t.ceil().long().clamp(1, len(table) - 1)
-        return table[above - 1] - table[above]
+        return table.take(above - 1) - table.take(above)

@@ -98,18 +98,17 @@ class ResidualDenoiser(nn.Module):
         Tensor
             Shape and dtype of ``x``.
         """
-        weight = (
-            self.first.weight
-        )  # in a precision that need not be the state's (and autocast's is a third): only F is computed in it
+        # only F is computed in the precision of the weights, which need not be the state's (and autocast's is a third)
+        dtype = self.first.weight.dtype
         sigma = self.round_sigma(sigma).to(x).reshape(-1, 1)
         total = sigma.square() + self.sigma_data**2
         flat = x.flatten(1)
-        phases = (sigma.log() / 4).to(weight) * self.frequencies
+        phases = (sigma.log() / 4).to(dtype) * self.frequencies
         embedded = self.noise(torch.cat([phases.cos(), phases.sin()], 1))
         if self.label is not None and class_labels is not None:
-            embedded = embedded + self.label(class_labels.to(weight))
+            embedded = embedded + self.label(class_labels.to(dtype))
         embedded = nn.functional.silu(embedded)
-        h = self.first((flat * total.rsqrt()).to(weight))
+        h = self.first((flat * total.rsqrt()).to(dtype))
         for block in self.blocks:
             h = block(h, embedded)
         # at high noise little of the features may pass, and at low noise much
