@@ -24,6 +24,7 @@ lint: $(READY)  ## style and types
 bench: $(READY)  ## speed against named peers, as ratios
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/network_uturns.py
 
 clean:
 	rm -rf .venv results build dist *.egg-info

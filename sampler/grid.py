@@ -174,7 +174,8 @@ def process_grid(process: Process, steps: int, rho: float = RHO) -> NDArray[np.f
     [100.0, 50.5, 1.0, 0.0]
     """
     low, high = (float(process.noise_to_signal(t)) for t in (process.time_min, process.time_max))
-    times = {process.level(float(process.time(float(nu)))) for nu in edm_levels(steps, low, high, rho)[:-1]}
+    inner = [process.level(float(process.time(float(nu)))) for nu in edm_levels(steps, low, high, rho)[1:-2]]
+    times = {process.time_max, *inner, *([process.time_min] if steps > 1 else [])}  # the ends as they are, to the last bit
     return np.array([*sorted(times, reverse=True), 0.0])
 
 

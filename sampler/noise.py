@@ -34,6 +34,9 @@ class Noise(NamedTuple):
     second: Tensor | None = None
 
 
+NO_NOISE = Noise(torch.empty(0), torch.empty(0, dtype=torch.float64))  # what a kernel that uses none is handed
+
+
 class KeyedNoise:
     """Draws the noise of every (sample, repeat), one step after the other.
 

@@ -29,6 +29,11 @@ class ReverseKernel(ABC):
 
     exact: ClassVar[bool] = False
 
+    @property
+    def uses_noise(self) -> bool:
+        """Whether a step looks at its noise; where none does, a run draws none."""
+        return True
+
     @abstractmethod
     def step(self, score: Score, x: Tensor, t: Time, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
         """Take one step of the reverse process.
@@ -203,6 +208,10 @@ class ProbabilityFlow(ReverseKernel):
             raise ValueError(f"{method!r} is not a method of the probability flow: choose 'heun' or 'euler'")
         self.method = method
 
+    @property
+    def uses_noise(self) -> bool:
+        return False
+
     def step(self, score: Score, x: Tensor, t: Time, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
         return flow_step(score, x, t, s, label, second_order=self.method == "heun")
 
@@ -264,6 +273,10 @@ class EDMStochastic(ReverseKernel):
         self.S_min = S_min
         self.S_max = S_max
         self.S_noise = S_noise
+
+    @property
+    def uses_noise(self) -> bool:
+        return self.S_churn > 0
 
     def gamma(self, noise_to_signal: float) -> float:
         r"""Return the relative rise :math:`\gamma` of the noise level at :math:`\nu`."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gaussian_test.sampler.grid import RHO, process_grid, reverse_grid
-from gaussian_test.sampler.noise import KeyedNoise, Noise
+from gaussian_test.sampler.noise import NO_NOISE, KeyedNoise, Noise
 from gaussian_test.sampler.process import Process
 from gaussian_test.sampler.reverse import ReverseKernel, bridge
 from gaussian_test.sampler.score import Score
@@ -229,7 +229,7 @@ class UTurnPlan:
                     if t in kept:
                         yield State("path", name, (t,), here, turned)
             active = slice(first, len(self.levels))
-            step_noise = noise.draw()
+            step_noise = noise.draw() if any(run.uses_noise for run in runs.values()) else NO_NOISE
             for name, run in runs.items():
                 run.advance(active, t, s, step_noise)
                 reached = (s,) * (active.stop - active.start)
@@ -285,6 +285,11 @@ class _Run:
         self.score = self.modal.score if self.modal else score
         self.x = start.new_empty(len(plan.levels), *start.shape)
 
+    @property
+    def uses_noise(self) -> bool:
+        """Whether its steps look at their noise: those of its kernel, or the bridges to known ends."""
+        return self.ends is not None or self.kernel.uses_noise
+
     def join(self, turn: int, turned: Tensor) -> None:
         self.x[turn] = self.modal.rotate(turned) if self.modal else turned
 
@@ -296,7 +301,9 @@ class _Run:
         if self.ends is not None:  # the end point is known: the path to it is a bridge
             self.x[turns] = bridge(self.plan.process, self.x[turns], self.ends[turns], t, s, noise.normal)
             return
-        if self.modal:
+        if not self.kernel.uses_noise:
+            noise = NO_NOISE
+        elif self.modal:
             noise = noise._replace(normal=self.modal.rotate(noise.normal))
         rows_total = self.x.shape[1]
         for rows in _chunks(0, rows_total, self.plan.micro_batch):

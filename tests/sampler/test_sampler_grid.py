@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampler_zoo import CONTINUOUS, PROCESSES
 
-from gaussian_test.sampler import VarianceExploding, edm_levels, log_levels, reverse_grid
+from gaussian_test.sampler import UTurnPlan, VarianceExploding, edm_levels, log_levels, process_grid, reverse_grid
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
@@ -180,3 +180,50 @@ def test_no_steps_are_refused(name, steps, message):
 def test_no_turn_time_is_refused(name):
     with pytest.raises(ValueError, match="no turn time"):
         reverse_grid(PROCESSES[name](), [], 4)
+
+
+# -- a sampler's own grid ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 2, 18, 256])
+def test_the_grid_of_variance_exploding_is_edms(steps):
+    np.testing.assert_allclose(process_grid(VarianceExploding(), steps), edm_levels(steps), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_the_grid_of_a_process_spans_it_evenly_in_the_warped_ratio(name):
+    process = PROCESSES[name]()
+    grid = process_grid(process, 12, rho=5)
+    assert (np.diff(grid) < 0).all()
+    assert (grid[0], grid[-1]) == (process.time_max, 0)
+    assert grid[-2] == pytest.approx(process.time_min, rel=1e-9)
+    if name in CONTINUOUS:
+        warped = process.noise_to_signal(torch.from_numpy(grid[:-1])).numpy() ** (1 / 5)
+        np.testing.assert_allclose(np.diff(warped), np.diff(warped).mean(), rtol=1e-6)
+    else:
+        assert (grid == grid.round()).all()
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_turn_times_move_to_the_nearest_level_of_a_grid_of_its_own(name):
+    """No other level is nearer in the logarithm of the noise, and the grid goes on from there as it would without turns."""
+    process = PROCESSES[name]()
+    asked = [process.turn_time_from_noise_to_signal(nu) for nu in (0.05, 0.7, 0.72, 6.0)]
+    plan = UTurnPlan(process, asked, steps=20, grid_of="process")
+    grid = process_grid(process, 20)
+
+    def log_nu(times):
+        return process.noise_to_signal(torch.tensor(times, dtype=torch.float64)).log().numpy()
+
+    for time in asked:
+        distances = np.abs(log_nu(grid[:-1].tolist()) - log_nu([time]))
+        assert np.abs(log_nu(list(plan.levels)) - log_nu([time])).min() == pytest.approx(distances.min())
+    assert set(plan.levels) <= set(grid.tolist())
+    assert len(plan.levels) == 3  # two of them are one level
+    np.testing.assert_array_equal(plan.grid, grid[grid <= plan.levels[-1]])
+    assert plan.reverse_steps() == [int((grid < level).sum()) for level in plan.levels]
+
+
+def test_no_steps_make_no_grid():
+    with pytest.raises(ValueError, match="cannot make 0 EDM levels"):
+        process_grid(VarianceExploding(), 0)

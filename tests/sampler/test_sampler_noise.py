@@ -138,3 +138,12 @@ def test_normals_and_uniforms_are_uncorrelated():
 def test_a_negative_seed_is_refused():
     with pytest.raises(ValueError, match="negative"):
         KeyedNoise(-1, [0], 1, (2,))
+
+
+def test_streams_of_one_key_are_independent_and_the_first_is_the_trajectories():
+    first, again, other = (KeyedNoise(5, range(2000), 1, (8,), stream=stream).draw().normal for stream in (0, 0, 1))
+    assert torch.equal(first, again)
+    correlation = float((first * other).mean())
+    assert abs(correlation) < 4 / np.sqrt(first.numel())
+    assert float((first == other).float().mean()) < 0.01
+    assert torch.equal(KeyedNoise(5, [7], 1, (8,)).draw().normal, first[7:8])

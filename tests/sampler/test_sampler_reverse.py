@@ -22,6 +22,7 @@ from gaussian_test.sampler import (
     VarianceExploding,
     bridge,
 )
+from gaussian_test.sampler.noise import NO_NOISE
 from gaussian_test.sampler.reverse import ReverseKernel
 
 KERNELS = {
@@ -437,3 +438,20 @@ def test_repr_rebuilds_the_kernel():
         kernel = make()
         names = {type(kernel).__name__: type(kernel), "inf": math.inf}
         assert vars(eval(repr(kernel), names)) == vars(kernel)
+
+
+@pytest.mark.parametrize("nu", [0.01, 0.5, 60.0])
+def test_churn_rises_by_gamma_within_the_process(nu):
+    kernel, process = EDMStochastic(steps=10, S_churn=3.0, S_min=0.05, S_max=50.0), PROCESSES["cosine"]()
+    t = float(process.time(nu))
+    risen = float(process.noise_to_signal(kernel.risen(process, t)))
+    assert risen == pytest.approx(nu * (1 + (0.3 if 0.05 <= nu <= 50 else 0)), rel=1e-9)
+
+
+@pytest.mark.parametrize("make", [ProbabilityFlow, lambda: ProbabilityFlow("euler"), lambda: EDMStochastic(steps=9)])
+def test_a_kernel_that_says_so_does_not_look_at_its_noise(make):
+    kernel, score = make(), EmpiricalScore(normal(9, 3, seed=1))
+    assert not kernel.uses_noise
+    x = 2 * normal(4, 3, seed=2)
+    assert torch.equal(kernel.step(score, x, 2.0, 1.0, NO_NOISE), kernel.step(score, x, 2.0, 1.0, noise_like(x)))
+    assert EDMStochastic(steps=9, S_churn=1.0).uses_noise
