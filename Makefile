@@ -6,9 +6,10 @@ READY := .venv/ready
 
 .PHONY: demo test coverage lint bench clean
 
-demo: $(READY)  ## the Gaussian Test of the embedded digits: archive and figures in results/
+demo: $(READY)  ## the Gaussian Test of the embedded digits and of the network trained on them: archive and figures in results/
 	@mkdir -p results
-	$(BIN)/gaussian-test run -o results/digits.nc --overwrite --set samples=all --set repeats=4 --plot results
+	$(BIN)/gaussian-test run -o results/digits.nc --overwrite --set reverse.clock=variance --plot results \
+		--set 'scores=[{kind: empirical}, {kind: network}, {kind: gaussian}]'
 
 test: $(READY)  ## all tests and doctests
 	$(BIN)/python -m pytest -q

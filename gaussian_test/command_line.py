@@ -74,14 +74,13 @@ def run(
 
     ctx.find_root().obj = output
     settings = Experiment.load(experiment, changes)  # refused before anything heavy is loaded
-    from gaussian_test.prepare import pick_device
     from gaussian_test.runner import run as run_experiment
 
-    if device == "auto":
-        device = str(pick_device(device))
-        click.echo(f"device: {device}" + (" (no CUDA device was found)" if device == "cpu" else ""), err=True)
     result = run_experiment(settings, output, device=device, resume=resume, overwrite=overwrite, trust=dict(trust))
     click.echo(f"{result.gaussian_test.show()}\n\narchive: {output}")
+    if device == "auto":
+        taken = result.attrs["device"]
+        click.echo(f"device: {taken}, taken by --device auto" + (": no CUDA device was found" if taken == "cpu" else ""))
     if folder is not None:
         _plot(result, folder)
 

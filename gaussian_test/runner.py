@@ -162,7 +162,7 @@ def _run_shards(prepared: Prepared, parts: Parts | None, progress: bool | None) 
     shards = prepared.plan.shards(prepared.samples.tolist())
     tables = [parts.read(index) if parts else None for index in range(len(shards))]
     _settle_micro_batches(prepared, [table for table in tables if table is not None])
-    bar = tqdm(shards, desc="U-Turns", unit="shard", disable=None if progress is None else not progress)
+    bar = tqdm(shards, desc=f"U-Turns on {prepared.device}", unit="shard", disable=None if progress is None else not progress)
     for index, shard in enumerate(bar):
         if tables[index] is not None:
             continue

@@ -20,10 +20,10 @@ def drawn(result):
 
 
 def test_there_is_a_figure_for_each_subject(drawn):
-    assert set(drawn) == {"autocorrelation", "gap", "times", "pictures_empirical", "pictures_gaussian"}
+    assert set(drawn) == {"autocorrelation", "gap", "times", "end_points", "pictures_empirical", "pictures_gaussian"}
 
 
-@pytest.mark.parametrize("name", ["autocorrelation", "gap", "times", "pictures_empirical"])
+@pytest.mark.parametrize("name", ["autocorrelation", "gap", "times", "end_points", "pictures_empirical"])
 def test_nothing_is_clipped(drawn, name):
     """Every text and legend lies within the page."""
     figure = drawn[name]
@@ -115,5 +115,21 @@ def test_a_result_without_divergence_or_classes_is_drawn(tmp_path):
         "turn_times": {"noise_to_signal": [0.1, 1.0]},
     }
     drawn = gt.run(settings).gaussian_test.plot()
-    assert set(drawn) == {"autocorrelation", "gap", "times"}
+    assert set(drawn) == {"autocorrelation", "gap", "times", "end_points"}
     assert "no unconditional empirical score" in drawn["gap"].axes[1].texts[0].get_text()
+
+
+@pytest.mark.parametrize("reverse", [{"kind": "sde", "steps": 4}, {"kind": "heun", "steps": 4}])
+def test_the_balance_of_a_network_shows_its_three_estimators(reverse):
+    """The lines are the archive's numbers, nothing is clipped, and what the flow leaves undefined is left out."""
+    settings = {"scores": [{"kind": "network"}], "samples": 16, "turn_times": {"noise_to_signal": [0.3, 1.0, 5.0]}}
+    result = gt.run(settings | {"reverse": reverse, "keep": {"pictures": 0}})
+    figure = result.gaussian_test.plot()["balance_network"]
+    figure.draw_without_rendering()
+    assert figure.get_tightbbox().extents[2] <= figure.get_figwidth() + 0.02
+    above, below = figure.axes
+    shown = [line.get_ydata() for line in above.get_lines() if len(line.get_ydata()) == 3]
+    for name in ("autocorrelation", "autocorrelation_one_shot", "autocorrelation_one_shot_squared"):
+        assert any(np.allclose(line, result[name].values[0]) for line in shown)
+    labels = [text.get_text() for text in below.get_legend().get_texts()]
+    assert len(labels) == (2 if reverse["kind"] == "sde" else 1)

@@ -14,7 +14,7 @@ from gaussian_test.analysis import GaussianScore, autocorrelation_exact, fit_mom
 from gaussian_test.data import load
 from gaussian_test.data import train_digits_network as script
 from gaussian_test.digest import data_digest
-from gaussian_test.sampler import EmpiricalScore, NetworkScore
+from gaussian_test.sampler import EmpiricalScore, NetworkScore, ReverseSDE, UTurnPlan, VarianceExploding
 from gaussian_test.sampler.residual_denoiser import ResidualDenoiser
 
 SIGMAS = (0.01, 0.3, 1.0, 7.0, 80.0)
@@ -213,6 +213,14 @@ def test_training_does_not_touch_the_random_numbers_of_others(truth):
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_decay_leaves_alone_what_would_shrink_d(truth):
+    training = script.Training(truth, TINY)
+    names = {id(weight): name for name, weight in training.network.named_parameters()}
+    groups = {group["weight_decay"]: {names[id(weight)] for weight in group["params"]} for group in training.optimizer.param_groups}
+    assert groups[TINY.weight_decay] == {"first.weight", "blocks.0.up.weight", "blocks.0.down.weight"}
+    assert groups[TINY.weight_decay] | groups[0.0] == set(names.values())
+
+
 def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path):
     path = tmp_path / "old"
     path.write_text("old")
@@ -311,6 +319,37 @@ def test_it_generalises(shipped, who, sigma):
     relative = math.hypot(standard_error(held_out) / float(held_out.mean()), standard_error(training) / float(training.mean()))
     assert ratio * (1 + 2 * relative) < 1.15
     assert ratio > 0.95 * (1 - 2 * relative)  # and the two are losses of the same kind of sample
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.51, 0.7, 1.0, 1.5, 2.0, 3.0])
+def test_on_samples_it_has_not_seen_it_is_as_large_as_an_exact_score(shipped, sigma):
+    """E|D|^2 = E x0.D, to three standard errors and half a per cent of the total variance."""
+    draws, x0 = 24, shipped.held_out.x
+    mean = torch.from_numpy(shipped.moments.mean)
+    excess = torch.zeros(len(x0), dtype=torch.float64)
+    with torch.no_grad(), script.seeded(9):
+        for _ in range(draws):
+            denoised = shipped.net(x0 + sigma * torch.randn_like(x0), sigma).double()
+            excess += ((denoised - mean) * (denoised - x0)).sum((1, 2, 3)) / draws / shipped.moments.trace
+    assert abs(float(excess.mean())) < 0.005 + 3 * standard_error(excess)
+
+
+def test_its_u_turns_remember_more_than_the_affine_ones_and_keep_the_variance(shipped):
+    """On the same noise, in steps of the variance: those leave the affine auto-correlation exact, so the difference is the gap."""
+    plan = UTurnPlan(VarianceExploding(), [0.1, 0.3, 0.8, 1.5, 10.0], seed=3)
+    starts = shipped.x[torch.from_numpy(np.random.default_rng(3).choice(len(shipped.x), 512, replace=False))]
+    scores = {"network": NetworkScore.from_edm(shipped.net), "gaussian": shipped.gaussian}
+    kernel = ReverseSDE(clock="variance")
+    states = [state for state in plan.run(starts, range(512), scores, dict.fromkeys(scores, kernel)) if state.phase == "end"]
+    mean = torch.from_numpy(shipped.moments.mean).float()
+    ends = {name: torch.cat([state.x - mean for state in states if state.score == name]) for name in scores}
+    gaps = ((ends["network"] - ends["gaussian"]) * (starts - mean)).sum((2, 3, 4)) / shipped.moments.trace
+    for gap in gaps[:4]:
+        assert significance(gap) > 2
+    assert abs(significance(gaps[4])) < 3
+    variance = ends["network"].square().sum((2, 3, 4)).mean(1) / shipped.moments.trace
+    assert 0.85 < float(variance[4]) < 1
+    assert float(variance[0]) > 0.98
 
 
 @pytest.mark.parametrize("sigma", [0.3, 0.51, 0.7, 1.0])

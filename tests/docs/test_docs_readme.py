@@ -2,10 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
+from gaussian_test import score_settings
 from gaussian_test.command_line import main
 from gaussian_test.experiment import Experiment
 
@@ -27,9 +29,25 @@ def test_the_first_block_is_about_ten_lines():
     assert len([line for line in _blocks("python")[0].splitlines() if line.strip()]) <= 10
 
 
-def test_the_yaml_is_an_experiment():
-    (text,) = _blocks("yaml")
-    assert Experiment.load(yaml.safe_load(text)).samples == 512
+@pytest.mark.parametrize("text", _blocks("yaml"))
+def test_the_yaml_is_an_experiment(text):
+    values = yaml.safe_load(text)
+    loaded = Experiment.load(values).model_dump(exclude_unset=True)
+    assert set(loaded) == set(values)
+
+
+def test_the_table_of_networks_is_that_of_the_settings():
+    """Every kind of network with exactly its own settings; what all have in common stands below the table."""
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", README, flags=re.MULTILINE))
+    kinds = {
+        get_args(kind.model_fields["kind"].annotation)[0]: set(kind.model_fields) for kind in get_args(score_settings.AnyNetwork)
+    }
+    common = set.intersection(*kinds.values()) - {"kind"}
+    for kind, fields in kinds.items():
+        named = set(re.findall(r"`(\w+)`", rows[kind]))
+        assert named & fields, kind
+        assert named - {"x0", "epsilon", "v", "score", "velocity"} <= fields, kind
+    assert all(f"`{name}`" in README for name in common)
 
 
 def test_every_command_and_option_exists():

@@ -300,7 +300,7 @@ def test_on_the_command_line(folder):
     result = gt.open_archive("run.nc")
     assert (result.micro_batch == 4).all()
     assert "edm: 4 states a call." in done.output
-    assert "device: cpu" in done.stderr or "device: cuda" in done.stderr
+    assert f"device: {result.attrs['device']}, taken by --device auto" in done.stdout
 
 
 def test_a_gpu_that_is_not_there_is_refused_in_a_sentence(folder, monkeypatch):

@@ -118,7 +118,10 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_a_run_is_silent_but_for_its_result(tmp_path):
     done = command("run", "-o", "a.nc", *SMALL, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == gt.open_archive(tmp_path / "a.nc").gaussian_test.show() + "\n\narchive: a.nc\n"
+    result = gt.open_archive(tmp_path / "a.nc")
+    device = f"device: {result.attrs['device']}, taken by --device auto"
+    lines = done.stdout.removeprefix(f"{result.gaussian_test.show()}\n\narchive: a.nc\n").splitlines()
+    assert [line.split(":")[:2] for line in lines] == [device.split(":")]
     assert os.listdir(tmp_path) == ["a.nc"]
 
 
@@ -162,7 +165,7 @@ def test_plot_writes_whole_png_and_pdf(disk, tmp_path):
     folder = tmp_path / "some" / "figures"
     done = invoke("plot", disk, "-o", folder)
     assert (done.exit_code, done.stderr) == (0, "")
-    names = {"autocorrelation", "gap", "times", "pictures_empirical", "pictures_gaussian"}
+    names = {"autocorrelation", "gap", "times", "end_points", "pictures_empirical", "pictures_gaussian"}
     assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("png", "pdf")}
     for path in folder.iterdir():
         content = path.read_bytes()
@@ -203,7 +206,7 @@ def test_overwrite_and_resume_do_what_they_say(tmp_path):
 def test_run_draws_where_asked(tmp_path):
     done = invoke("run", "-o", tmp_path / "a.nc", *SMALL, "--set", "keep.pictures=0", "--plot", tmp_path / "figures")
     assert done.exit_code == 0
-    assert len(list((tmp_path / "figures").iterdir())) == 6
+    assert len(list((tmp_path / "figures").iterdir())) == 8
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------------------

@@ -675,10 +675,11 @@ def test_the_table_shows_the_numbers_of_the_archive(memory):
     for value in memory["memorization_noise_to_signal"].values:
         assert f"{value:.3g}" in text
     rows = [line.split() for line in text.splitlines() if line.startswith(tuple(f"{nu:.3f}" for nu in NU))]
-    assert len(rows) == len(NU)
-    for row, nu, curve in zip(rows, NU, memory["autocorrelation"].transpose("turn_time", "score").values, strict=True):
-        assert row[0] == f"{nu:.3f}"
-        assert [float(cell) for cell in row[1:3]] == pytest.approx(curve.tolist(), abs=5.1e-4)
+    assert len(rows) == 2 * len(NU)  # the curves, then the end points
+    for name, part in (("autocorrelation", rows[: len(NU)]), ("end_square", rows[len(NU) :])):
+        for row, nu, curve in zip(part, NU, memory[name].transpose("turn_time", "score").values, strict=True):
+            assert row[0] == f"{nu:.3f}"
+            assert [float(cell) for cell in row[1:3]] == pytest.approx(curve.tolist(), abs=5.1e-4)
 
 
 @pytest.mark.parametrize(
