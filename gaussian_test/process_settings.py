@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
@@ -72,10 +72,17 @@ class Rectified(Settings):
 
 
 class DiscreteVP(Settings):
-    """The discrete levels of a DDPM checkpoint."""
+    """The discrete levels of a DDPM checkpoint: given, or read from the folder of a diffusers scheduler or pipeline."""
 
     kind: Literal["discrete_vp"]
-    alphas_cumprod: tuple[float, ...]
+    alphas_cumprod: tuple[float, ...] | None = None
+    scheduler: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.alphas_cumprod is None) == (self.scheduler is None):
+            raise ValueError("discrete_vp needs exactly one of alphas_cumprod and scheduler: give one of them")
+        return self
 
 
 Process = Annotated[
@@ -93,6 +100,8 @@ def make_process(settings: Any) -> sampler.Process:
     """
     from gaussian_test import sampler
 
+    if isinstance(settings, DiscreteVP) and settings.scheduler is not None:
+        return sampler.DiscreteVP(sampler.alphas_cumprod_of(settings.scheduler))
     kinds = {
         "variance_exploding": sampler.VarianceExploding,
         "ornstein_uhlenbeck": sampler.OrnsteinUhlenbeck,
@@ -101,5 +110,5 @@ def make_process(settings: Any) -> sampler.Process:
         "rectified": sampler.Rectified,
         "discrete_vp": sampler.DiscreteVP,
     }
-    process: sampler.Process = kinds[settings.kind](**settings.model_dump(exclude={"kind"}))
+    process: sampler.Process = kinds[settings.kind](**settings.model_dump(exclude={"kind", "scheduler"}))
     return process

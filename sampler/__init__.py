@@ -1,6 +1,6 @@
 """Everything that moves samples through noise and back: tensors in, tensors out, on any device."""
 
-from gaussian_test.sampler.adapters import Network, NumericSchedule
+from gaussian_test.sampler.adapters import Network, NumericSchedule, alphas_cumprod_of
 from gaussian_test.sampler.empirical import EmpiricalScore
 from gaussian_test.sampler.gaussian import GaussianComponents, eigen_factors
 from gaussian_test.sampler.grid import edm_levels, log_levels, process_grid, reverse_grid
@@ -59,6 +59,7 @@ __all__ = [
     "UTurnPlan",
     "VarianceExploding",
     "VariancePreserving",
+    "alphas_cumprod_of",
     "bridge",
     "edm_levels",
     "eigen_factors",

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -183,17 +184,9 @@ def adapt_diffusers(model: Any, scheduler: Any, null_label: int | None) -> tuple
     config = getattr(model, "config", None)
     if config is None or not all(hasattr(config, name) for name in ("in_channels", "out_channels", "sample_size")):
         raise ValueError(f"{type(model).__name__} is not a diffusers UNet2DModel: give one, a pipeline with a unet, or a folder")
-    betas = getattr(scheduler, "betas", None)
-    if betas is None:
-        given = "no scheduler" if scheduler is None else type(scheduler).__name__
-        raise ValueError(
-            f"{given} has no betas to tell the noise levels by: give the scheduler that the network was trained with, such as a "
-            "DDPMScheduler"
-        )
+    alphas_cumprod = alphas_cumprod_of(scheduler)
     if config.sample_size is None:
         raise ValueError("the model's config does not say its sample_size: set it in the config")
-    alphas_cumprod = (1 - betas.double()).cumprod(0)
-    alphas_cumprod = alphas_cumprod[alphas_cumprod > 0]  # a schedule rescaled to zero signal has one level of pure noise
     learned_variance = config.out_channels == 2 * config.in_channels and "learned" in str(scheduler.config.get("variance_type"))
     network = _Diffusers(model, null_label, learned_variance)
     trained = DiscreteVP(alphas_cumprod)
@@ -219,32 +212,77 @@ def adapt_diffusers(model: Any, scheduler: Any, null_label: int | None) -> tuple
 
 def _open_diffusers(folder: Path, scheduler: Any) -> tuple[Any, Any]:
     """Return model and scheduler of a local folder, from safetensors only: nothing in it is run, nothing is downloaded."""
+    with _opening(folder, "a UNet2DModel in safetensors: save it with save_pretrained(safe_serialization=True)") as diffusers:
+        inner = folder / "unet" if (folder / "model_index.json").is_file() else folder
+        load: Any = diffusers.UNet2DModel.from_pretrained
+        # low_cpu_mem_usage would ask for accelerate
+        model = load(str(inner), use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False)
+    if scheduler is None or isinstance(scheduler, str | Path):
+        scheduler = _open_scheduler(Path(scheduler or folder))
+    return model, scheduler
+
+
+def _open_scheduler(folder: Path) -> Any:
+    """Return the scheduler of a local folder: its own, or that of a pipeline."""
+    with _opening(folder, "a scheduler of diffusers: give the folder of a pipeline or of its scheduler") as diffusers:
+        own = folder / "scheduler" if (folder / "scheduler").is_dir() else folder
+        if not (own / "scheduler_config.json").is_file():
+            raise ValueError(f"{own} has no scheduler_config.json: give the scheduler's folder beside the model's")
+        config = diffusers.DDPMScheduler.load_config(str(own), local_files_only=True)
+        return getattr(diffusers, str(config.get("_class_name")), diffusers.DDPMScheduler).from_config(config)
+
+
+@contextmanager
+def _opening(folder: Path, expected: str) -> Iterator[Any]:
+    """Give the library diffusers, and say in a sentence what it could not open."""
     try:
         import diffusers
     except ImportError as error:
         raise ValueError(f"{folder} needs the library diffusers ({error}): install gaussian-test[diffusers]") from error
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give the folder of a UNet2DModel or of a pipeline")
-    pipeline = (folder / "model_index.json").is_file()
-    inner = folder / "unet" if pipeline else folder
     try:
-        load: Any = diffusers.UNet2DModel.from_pretrained
-        model = load(str(inner), use_safetensors=True, local_files_only=True)
-        where = folder if scheduler is None else Path(scheduler) if isinstance(scheduler, str | Path) else None
-        if where is not None:
-            own = where / "scheduler" if (where / "scheduler").is_dir() else where
-            if not (own / "scheduler_config.json").is_file():
-                raise ValueError(f"{own} has no scheduler_config.json: give the scheduler's folder beside the model's")
-            config = diffusers.DDPMScheduler.load_config(str(own), local_files_only=True)
-            kind = getattr(diffusers, str(config.get("_class_name")), diffusers.DDPMScheduler)
-            scheduler = kind.from_config(config)
+        yield diffusers
     except (OSError, KeyError, TypeError, RuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{folder} cannot be opened ({reason}); expected {expected}") from error
+
+
+def alphas_cumprod_of(scheduler: Any) -> Tensor:
+    r"""Return :math:`\bar\alpha` of a diffusers scheduler from its betas, in float64.
+
+    Parameters
+    ----------
+    scheduler : scheduler or path
+        With betas, or the folder of one or of a pipeline.
+
+    Returns
+    -------
+    Tensor
+        float64, strictly decreasing; a schedule rescaled to end in pure noise is left without that last level.
+
+    Raises
+    ------
+    ValueError
+        If there are no betas.
+
+    Examples
+    --------
+    >>> from diffusers import DDPMScheduler
+    >>> len(alphas_cumprod_of(DDPMScheduler(num_train_timesteps=100)))
+    100
+    """
+    if isinstance(scheduler, str | Path):
+        scheduler = _open_scheduler(Path(scheduler))
+    betas = getattr(scheduler, "betas", None)
+    if betas is None:
+        given = "no scheduler" if scheduler is None else type(scheduler).__name__
         raise ValueError(
-            f"{folder} cannot be opened as a UNet2DModel in safetensors ({reason}): save it with "
-            "save_pretrained(safe_serialization=True)"
-        ) from error
-    return model, scheduler
+            f"{given} has no betas to tell the noise levels by: give the scheduler that the network was trained with, such as a "
+            "DDPMScheduler"
+        )
+    alphas_cumprod: Tensor = (1 - betas.double()).cumprod(0)
+    return alphas_cumprod[alphas_cumprod > 0]
 
 
 class NumericSchedule(Schedule):

@@ -376,8 +376,9 @@ class NetworkScore(Score):
         if smallest < low * (1 - EDGE) or largest > high * (1 + EDGE):
             beyond = smallest if smallest < low * (1 - EDGE) else largest
             raise ValueError(
-                f"noise-to-signal ratio {beyond:.4g} is outside the {low:.4g} to {high:.4g} that the network was trained for: "
-                "narrow the process (for example process.sigma_min and sigma_max) and the turn times to them"
+                f"noise-to-signal ratio {beyond:.6g} is outside the {low:.6g} to {high:.6g} that the network was trained for: "
+                "narrow the process (for example process.sigma_min and sigma_max) and the turn times to them, or run it in the "
+                "process of its own training"
             )
         if self.levels is not None:
             nearest = self.levels[(self.levels.log() - noise_to_signal.reshape(-1, 1).log()).abs().argmin(1)]

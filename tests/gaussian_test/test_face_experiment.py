@@ -272,7 +272,7 @@ BAD = [
     ("process.sigma_min=0", "process.sigma_min = 0"),
     ("process.sigma_min=x", "process.sigma_min = 'x'"),
     ("process.kind=cosin", "process.kind = 'cosin'"),
-    ("process={kind: discrete_vp}", "process.alphas_cumprod"),
+    ("process={kind: discrete_vp}", "exactly one of alphas_cumprod and scheduler"),
     ("process={kind: discrete_vp, alphas_cumprod: 3}", "process.alphas_cumprod = 3"),
     ("process={kind: discrete_vp, alphas_cumprod: [0.5, x]}", "process.alphas_cumprod.1 = 'x'"),
     ("scores=[]", "scores = []"),

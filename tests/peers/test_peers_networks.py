@@ -181,6 +181,30 @@ def test_folders_are_opened_as_they_were_saved(pipeline, tmp_path):
     assert opened.event_shape == (1, 8, 8)
 
 
+def test_a_checkpoint_runs_in_the_process_of_its_own_training(tmp_path):
+    """discrete_vp with the pipeline's scheduler: turn times are its levels, and it is asked for whole steps only."""
+    model, scheduler = unet(), diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2", num_train_timesteps=100)
+    diffusers.DDPMPipeline(model, scheduler).save_pretrained(tmp_path)
+    result = gt.run(
+        {
+            "process": {"kind": "discrete_vp", "scheduler": str(tmp_path)},
+            "scores": [{"kind": "diffusers", "path": str(tmp_path), "micro_batch": 16}],
+            "turn_times": {"noise_to_signal": [0.3, 2.0]},
+            "reverse": {"kind": "ancestral", "steps": 6},
+            "samples": 4,
+            "keep": {"pictures": 0},
+            "statistics": {"bootstrap": 100},
+        },
+        progress=False,
+    )
+    alpha_bar = scheduler.alphas_cumprod.double().numpy()
+    levels = np.sqrt((1 - alpha_bar) / alpha_bar)
+    nearest = [np.abs(np.log(levels / nu)).argmin() + 1 for nu in (0.3, 2.0)]
+    assert np.abs(result.turn_time.values - nearest).max() <= 1  # the nearest in the time of the process
+    np.testing.assert_allclose(result.noise_to_signal, levels[result.turn_time.values.astype(int) - 1], rtol=1e-5)
+    assert json.loads(result.attrs["score_origin"])["diffusers"]["level"] == "safetensors"
+
+
 def test_the_pipeline_itself_can_be_given():
     model, scheduler = unet(), diffusers.DDPMScheduler()
     x = normal(2, 1, 8, 8).float()
@@ -212,7 +236,7 @@ def test_labels_null_label_and_learned_variance():
         (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "no scheduler_config.json"),
         (
             lambda folder: (folder / "diffusion_pytorch_model.safetensors").unlink(),
-            "cannot be opened as a UNet2DModel in safetensors",
+            "expected a UNet2DModel in safetensors",
         ),
         (lambda folder: (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"junk"), "cannot be opened"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be opened"),
