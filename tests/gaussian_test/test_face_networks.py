@@ -64,6 +64,15 @@ def test_a_score_that_is_off_is_seen_to_be():
     assert "C by three estimators" in shown
 
 
+def test_the_discretisation_error_is_taken_out_of_the_balance():
+    """Six Euler-Maruyama steps are far from continuous time; the Gaussian score is in balance through them all the same."""
+    result = execute({"net": network(lambda x, t, label: GAUSS.denoise(x, t))}, samples="all", reverse={"kind": "sde", "steps": 6})
+    row = result.sel(score="net")
+    assert (np.abs(row.balance_simulated) <= 4 * row.balance_simulated_se).all()
+    raw = row.autocorrelation - row.autocorrelation_one_shot
+    assert (np.abs(raw) > 6 * row.balance_simulated_se).any()
+
+
 @pytest.mark.parametrize("reverse", [{"kind": "heun", "steps": 8}, {"kind": "edm", "S_churn": 8.0, "steps": 8}])
 def test_balance_of_the_simulation_is_undefined_without_the_reverse_sde(reverse):
     result = execute({"net": network(exact)}, reverse=reverse)
@@ -277,6 +286,18 @@ def test_churn_of_the_paper_is_held_against_its_own_closed_form():
     assert (np.abs(row.autocorrelation - row.autocorrelation_discrete) <= 4 * row.autocorrelation_se).all()
     ode = gt.analysis.autocorrelation_exact(gt.analysis.fit_moments(TRUTH.x).eigenvalues, row.noise_to_signal, "ode")
     assert (np.abs(row.autocorrelation_discrete - ode) > 10 * row.autocorrelation_se).any()
+
+
+@pytest.mark.parametrize(("churn", "refused"), [(0.0, False), (2.0, True)])
+def test_churn_beyond_the_networks_training_is_refused(churn, refused):
+    """The turn at 4 is within its range; where the churn rises to is not."""
+    score = gt.sampler.NetworkScore(lambda x, t, label: x / 2, SHAPE, noise_range=(0.002, 4.1))
+    reverse = {"kind": "edm", "steps": 8, "S_churn": churn}
+    if refused:
+        with pytest.raises(UserError, match=r"score 'net': noise-to-signal ratio 5 is outside the 0.002 to 4.1"):
+            execute({"net": score}, reverse=reverse)
+    else:
+        execute({"net": score}, reverse=reverse)
 
 
 def test_python_scores_condition_on_the_class_where_they_say_so():

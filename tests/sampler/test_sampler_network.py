@@ -251,6 +251,20 @@ def test_autocast_lowers_the_network_and_not_the_state(autocast, dtype):
         lower.double().denoise(X, 1.0)
 
 
+@pytest.mark.parametrize("t", [3.0, torch.full((6,), 3.0, dtype=torch.float64)])
+def test_what_autocast_returns_is_converted_in_the_type_of_the_state(t):
+    """D = x - 3 z: with z in bfloat16 the difference is still one of float32."""
+    half = torch.nn.Linear(8, 8)
+    score = NetworkScore.from_callable(
+        lambda x, t, label: half(x.flatten(1)).reshape(x.shape), EVENT, prediction="epsilon", autocast="bfloat16"
+    )
+    x = X.float()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        noise = half(x.flatten(1)).reshape(x.shape)
+    assert noise.dtype == torch.bfloat16
+    torch.testing.assert_close(score.denoise(x, t), x - 3 * noise.float(), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own, on first use of the compiler
 def test_compile_changes_rounding_only_and_keeps_the_names_of_the_weights():
     plain, compiled = (NetworkScore.from_callable(Convolutional(), EVENT, compile=c) for c in (False, True))
