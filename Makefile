@@ -8,7 +8,7 @@ READY := .venv/ready
 
 demo: $(READY)  ## the Gaussian Test of the embedded digits and of the network trained on them: archive and figures in results/
 	@mkdir -p results
-	$(BIN)/gaussian-test run -o results/digits.nc --overwrite --set reverse.clock=variance --plot results \
+	$(BIN)/gaussian-test run -o results/digits.nc --overwrite --plot results \
 		--set 'scores=[{kind: empirical}, {kind: network}, {kind: gaussian}]'
 
 test: $(READY)  ## all tests and doctests

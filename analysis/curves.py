@@ -232,7 +232,8 @@ CURVES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "balance_simulated": (
         ("", "_se", "_low", "_high", "_pvalue"),
         "detailed balance of the U-Turns against one evaluation",
-        "C - C_one_shot, less the same of the Gaussian in closed form through these steps: zero for an exact score",
+        "C - C_one_shot, less the same of the Gaussian in closed form through these steps: zero for an exact score, up to the "
+        "discretisation error that it does not share with the Gaussian",
     ),
     "end_square": (
         ("", "_se", "_low", "_high"),

@@ -327,12 +327,15 @@ def picture_grid(pictures: xr.Dataset, result: xr.Dataset, score: str, columns: 
     axis = figure.subplots()
     axis.imshow(mosaic, interpolation="nearest", aspect="equal")
     nu = result["noise_to_signal"].values
+    is_turn = result.attrs["start"] == "noised_data"
     centres = np.arange(len(grid)) * (width + gap_width) + (width - 1) / 2
-    axis.set_xticks(centres, ["GT", *(f"{nu[turn]:.3g}" for turn in chosen)])
+    first = "GT" if is_turn else "start"
+    axis.set_xticks(centres, [first, *(f"{nu[turn]:.3g}" for turn in chosen)])
     axis.set_yticks([])
     axis.tick_params(top=False, bottom=False, labeltop=True, labelbottom=False)
     sns.despine(ax=axis, left=True, bottom=True)
-    axis.set_xlabel(rf"{score} score: ground-truth sample (GT), then end points of its U-Turns by noise-to-signal ratio $\nu_T$")
+    what = "ground-truth sample (GT), then end points of its U-Turns" if is_turn else "what was noised (start), then end points"
+    axis.set_xlabel(rf"{score} score: {what} by noise-to-signal ratio $\nu_T$")
     return figure
 
 

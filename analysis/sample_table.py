@@ -223,7 +223,11 @@ def picture_table(ends: Mapping[str, Tensor], plan: UTurnPlan, x0: Tensor, sampl
     dims = event_dims(x0.ndim - 1)
     result = xr.Dataset(
         {
-            "start": (("sample", *dims), _picture(x0), {"long_name": "ground-truth samples", "units": "1"}),
+            "start": (
+                ("sample", *dims),
+                _picture(x0),
+                {"long_name": "what was noised: ground-truth samples in a U-Turn", "units": "1"},
+            ),
             "end": (
                 ("score", "turn_time", "sample", *dims),
                 np.stack([_picture(end) for end in ends.values()]),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import platform
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -19,7 +20,7 @@ from gaussian_test._version import __version__
 from gaussian_test.prepare import Prepared, continuous_flow, is_affine, kernel_name, turn_levels
 
 DOI = "https://doi.org/10.3390/e27040343"
-LIBRARIES = ("torch", "numpy", "scipy", "xarray", "netCDF4", "scikit-learn")
+LIBRARIES = ("torch", "numpy", "scipy", "xarray", "netCDF4", "scikit-learn", "safetensors")
 Array = NDArray[np.float64]
 
 
@@ -45,12 +46,12 @@ def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) ->
     table = table.assign_coords(noise_to_signal=("turn_time", prepared.noise_to_signal))
     table["noise_to_signal"].attrs = {"long_name": "noise-to-signal ratio at the turn", "units": "1", "comment": "sigma/alpha"}
     labels = np.full(len(prepared.samples), -1, dtype=np.int64)
-    if reference.labels is not None and settings.start == "noised_data":
-        labels = reference.labels[prepared.samples]
+    if reference.labels is not None and (settings.start == "noised_data" or any(e.conditional for e in prepared.built.values())):
+        labels = prepared.classes(tuple(prepared.samples.tolist()))
     table["label"] = (
         "sample",
         labels,
-        {"long_name": "class of the sample", "units": "1", "comment": "-1 where there are no classes"},
+        {"long_name": "class of the sample, or that a start which is none was given", "units": "1", "comment": "-1: none"},
     )
     table["kernel"] = (
         "score",
@@ -199,14 +200,7 @@ def _groups(prepared: Prepared) -> dict[str, xr.Dataset]:
     if not shown:
         return groups
     x0, labels = prepared.starts(shown), prepared.labels(shown)
-    plan = sampler.UTurnPlan(
-        prepared.plan.process,
-        prepared.plan.levels,
-        steps=prepared.plan.steps,
-        seed=prepared.plan.seed,
-        micro_batch=prepared.plan.micro_batch,
-        rho=prepared.plan.rho,
-    )
+    plan = replace(prepared.plan, repeats=1)
     ends = {name: x0.new_full((len(plan.levels), *x0.shape), torch.nan) for name in prepared.scores}
     wanted = _path_times(prepared)
     times: list[float] = []
@@ -237,7 +231,8 @@ def _path_times(prepared: Prepared) -> bool | list[float]:
 
 def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
     settings = prepared.settings
-    libraries = {"python": platform.python_version(), "gaussian_test": __version__} | {name: version(name) for name in LIBRARIES}
+    used = [*LIBRARIES, *(name for name in ("diffusers", "azula") if name in sys.modules)]
+    libraries = {"python": platform.python_version(), "gaussian_test": __version__} | {name: version(name) for name in used}
     asked = prepared.plan.process.noise_to_signal(
         torch.tensor(turn_levels(prepared.plan.process, settings.turn_times), dtype=torch.float64)
     ).numpy()

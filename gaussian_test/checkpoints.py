@@ -105,6 +105,11 @@ def open_network(
         facts = settings.model_dump(include={"classes", "label_argument", "one_hot"})
         return sampler.NetworkScore.from_azula(made, event_shape, process, **facts, **options), origin
     if isinstance(made, sampler.Score):
+        ours = {"kind", "name", "conditional", "factory", "arguments", "weights", "weights_key", "path"}
+        if beside := sorted(settings.model_dump(exclude_defaults=True, exclude=ours)):
+            raise UserError(
+                f"{settings.factory or settings.path} gave a whole score, which {', '.join(beside)} cannot change: drop them"
+            )
         return made, origin
     trained = None if settings.trained is None else make_process(settings.trained)
     facts = settings.model_dump(include={"prediction", "classes", "label_free"})
@@ -184,7 +189,7 @@ def call_factory(name: str, arguments: Mapping[str, Any]) -> Any:
             made = getattr(importlib.import_module(module), function)(**arguments)
         except UserError:
             raise
-        except Exception as error:  # code of the user's: anything can happen in it
+        except (Exception, SystemExit) as error:  # code of the user's: anything can happen in it
             raise UserError(f"{name} failed ({type(error).__name__}: {_line(error)}): mend it or its arguments") from error
     return made
 
@@ -243,7 +248,7 @@ def read_weights(path: Path, trust: Mapping[str, str], key: str | None = None) -
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about formats that are then refused
                 state, level = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), "weights_only"
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        except Exception as error:  # damaged files raise whatever their bytes lead to
             if not _is_trusted(path, digest, trust):
                 raise UserError(_refusal(path, f"torch does not load it as weights only: {_line(error)[:160]}")) from error
             state, level = _unpickled(path, content), TRUSTED
@@ -253,7 +258,7 @@ def read_weights(path: Path, trust: Mapping[str, str], key: str | None = None) -
         if not isinstance(state, Mapping) or key not in state:
             raise UserError(f"{path} has no {key!r} ({_names(state)}): give another weights_key")
         state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(isinstance(n, str) and isinstance(v, torch.Tensor) for n, v in state.items()):
         raise UserError(f"{path} holds more than named tensors ({_names(state)}): say with weights_key under which name they are")
     return dict(state), level, digest
 
@@ -307,7 +312,7 @@ def _unpickled(path: Path, content: bytes) -> Any:
             if path.suffix in (".pkl", ".pickle"):
                 return pickle.load(file)
             if path.suffix == ".pt2":
-                return torch.export.load(file).module()
+                return _Exported(torch.export.load(file).module())
             if path.suffix in (".ts", ".torchscript"):
                 return torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
             return torch.load(file, map_location="cpu", weights_only=False)
@@ -316,6 +321,21 @@ def _unpickled(path: Path, content: bytes) -> Any:
             f"{path} cannot be opened ({type(error).__name__}: {_line(error)[:200]}): the code that it was made with must be "
             "installed or in the current folder"
         ) from error
+
+
+class _Exported(nn.Module):
+    """An exported program, which is always in the mode that it was exported in, and says so with an error."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = program
+
+    def train(self, mode: bool = True) -> _Exported:
+        self.training = mode
+        return self
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None) -> Any:
+        return self.program(x, t) if label is None else self.program(x, t, label)
 
 
 def _content(path: Path) -> tuple[bytes, str]:

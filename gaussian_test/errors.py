@@ -36,6 +36,8 @@ def user_input() -> Iterator[None]:
         yield
     except UserError:
         raise
+    except MemoryError as error:
+        raise UserError(f"there is not enough memory ({error}): ask for less") from error
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.strerror and error.filename else str(error)
         raise UserError(" ".join(what.split())) from error

@@ -79,7 +79,7 @@ class Reverse(Settings):
     steps: Count = 64
     grid: Literal["turn_times", "process"] = "turn_times"
     rho: PositiveFloat = 7.0
-    clock: Literal["time", "variance"] = "time"
+    clock: Literal["time", "variance"] = "variance"
     S_churn: Annotated[float, Field(ge=0)] = 0.0
     S_min: Annotated[float, Field(ge=0)] = 0.0
     S_max: PositiveFloat = 1e9
@@ -263,8 +263,8 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
     place: Any = changed
     for depth, (part, following) in enumerate(pairwise(parts)):
         inner = place[int(part)] if isinstance(place, list) else place.get(part)
-        if inner is None and depth == 0 and part in Experiment.model_fields:
-            # what the file leaves to the defaults is changed within them
+        if inner is None and depth == 0 and part in ("scores", "turn_times"):
+            # what the file leaves to the defaults is changed within them; the others have defaults key by key
             inner = Experiment().model_dump(mode="json", exclude_none=True)[part]
         inner = inner.copy() if isinstance(inner, dict | list) else {}
         if isinstance(inner, list) and not (following.isdecimal() and int(following) < len(inner)):
@@ -273,8 +273,8 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
         place = inner
     last = parts[-1]
     if isinstance(place, dict):
-        if (last == "kind" and parts[0] in ("process", "scores")) or last == "preset":
-            place.clear()  # another kind has other settings, and a preset its own
+        if last == "kind" and parts[0] in ("process", "scores"):
+            place.clear()  # another kind has other settings
         if parts[0] == "turn_times":
             place.pop({"noise_to_signal": "time", "time": "noise_to_signal"}.get(last, ""), None)
     place[int(last) if isinstance(place, list) else last] = value
@@ -294,7 +294,7 @@ def _sentence(error: ValidationError) -> str:
     if problem["type"].startswith("union_tag"):
         known = _kinds(Process if place.endswith(("process", "trained")) else ScoreSettings)
         given = problem["ctx"].get("tag")
-        near = difflib.get_close_matches(str(given), known, n=1)
+        near = difflib.get_close_matches(str(given), known, n=1) if given else []
         hint = f"did you mean {near[0]!r}? " if near else ""
         said = f"{place}.kind = {given!r} is not known" if given else f"{place}.kind is missing"
         return f"{said}: {hint}choose one of {', '.join(known)}"

@@ -54,9 +54,9 @@ def probe(
         with torch.inference_mode(), evaluating([score]):
             try:
                 result = score.denoise(x, torch.tensor([level, level], dtype=torch.float64), label)
-            except ValueError as error:  # a refusal of the score's own, in a sentence
+            except (ValueError, sampler.NetworkError) as error:  # said in a sentence
                 raise UserError(f"score {name!r}: {' '.join(str(error).split())}") from error
-            except (RuntimeError, TypeError, IndexError) as error:
+            except Exception as error:  # code of the user's: anything can happen in it
                 reason = " ".join(str(error).split())[:200]
                 raise UserError(
                     f"score {name!r} fails on two states of shape {tuple(x.shape)} ({reason}): mend its denoise method"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from gaussian_test.from_python import checked_truth
 from gaussian_test.process_settings import make_process
 from gaussian_test.scores import Built, build_scores
 
-START_STREAM = 1  # of the keyed noise: stream 0 is the trajectories'
+START_STREAM, CLASS_STREAM = 1, 2  # of the keyed noise: stream 0 is the trajectories'
 IN_MEMORY = 2**30  # bytes up to which samples are read once and kept, rather than read again by each pass over them
 
 
@@ -82,12 +83,20 @@ class Prepared:
         return self.reference.gaussian.components.prior(0, noise.normal.flatten(1)).reshape(len(samples), *shape)
 
     def labels(self, samples: tuple[int, ...]) -> dict[str, torch.Tensor]:
-        """Return the classes of samples for the scores that condition on them; a start that is no sample takes them in turn."""
+        """Return the classes of samples for the scores that condition on them."""
         conditional = [name for name, entry in self.built.items() if entry.conditional]
+        return dict.fromkeys(conditional, torch.from_numpy(self.classes(samples)).to(self.device)) if conditional else {}
+
+    def classes(self, samples: tuple[int, ...]) -> NDArray[np.int64]:
+        """Return the class of each start: the sample's own, or that of a sample drawn with the number of the start."""
         known = self.reference.labels
-        if not conditional or known is None:
-            return {}
-        return dict.fromkeys(conditional, torch.from_numpy(known[np.array(samples) % len(known)]).to(self.device))
+        if known is None:
+            raise ValueError("the data set has no labels: drop 'conditional' or give labels")
+        if self.settings.start == "noised_data":
+            return known[list(samples)]
+        uniform = sampler.KeyedNoise(self.plan.seed, samples, 1, (1,), stream=CLASS_STREAM).draw().uniform
+        drawn: NDArray[np.int64] = known[(uniform * len(known)).long().numpy()]
+        return drawn
 
 
 def prepare(
@@ -271,6 +280,13 @@ def check_levels(name: str, score: sampler.Score, plan: sampler.UTurnPlan, kerne
     ...
     gaussian_test.errors.UserError: score 'any': noise-to-signal ratio 0.002 is outside the 0.01 to 80 that the network ...
     """
+    if isinstance(kernel, sampler.EDMStochastic):
+        for t in plan.grid[:-1].tolist():
+            if not math.isclose(kernel.risen(plan.process, t), kernel.risen(score.process, t), rel_tol=1e-6):
+                raise UserError(
+                    f"score {name!r} belongs to {score.process}, the experiment runs {plan.process}, and the churn goes to the "
+                    "largest time of either: use the same process"
+                )
     if not isinstance(score, sampler.NetworkScore):
         return
     times = list(plan.levels) if kernel.exact else plan.grid[:-1].tolist()

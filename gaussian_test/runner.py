@@ -180,7 +180,10 @@ def _run_shards(prepared: Prepared, parts: Parts | None, progress: bool | None) 
 def _settle_micro_batches(prepared: Prepared, finished: list[xr.Dataset]) -> None:
     """Give every network that leaves its micro-batch open the one of the finished shards, or the fastest: it decides rounding."""
     for name, score in prepared.scores.items():
-        if isinstance(score, sampler.NetworkScore) and score.micro_batch is None:
+        if isinstance(score, sampler.NetworkScore):
+            score.micro_batch = score.asked_micro_batch
+            if score.micro_batch is not None:
+                continue
             if finished:
                 score.micro_batch = int(finished[-1]["micro_batch"].sel(score=name)[-1])
             else:
@@ -193,9 +196,13 @@ def _run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
     x0, labels = prepared.starts(shard), prepared.labels(shard)
     are_samples = prepared.settings.start == "noised_data"
     table = analysis.SampleTable(prepared.plan, prepared.scores, prepared.reference, x0, shard, labels, are_samples)
+    before = [score.micro_batch for score in prepared.scores.values()]
     try:
         for state in prepared.plan.run(x0, shard, prepared.scores, prepared.kernels, labels):
             table.observe(state)
+    except sampler.NetworkError as error:
+        name = next(name for name, score in prepared.scores.items() if score is error.score)
+        raise UserError(f"score {name!r}: {error}: mend the model; the shards finished before are kept") from error
     except RuntimeError as error:
         if not sampler.out_of_memory(error):
             raise
@@ -203,6 +210,8 @@ def _run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
         raise UserError(
             f"memory ran out ({reason}): give a smaller shard_size or micro_batch, or another device, and add --resume"
         ) from error
+    if before != [score.micro_batch for score in prepared.scores.values()]:
+        return _run_shard(prepared, shard)  # a micro-batch was halved on the way: all of the shard is of one size
     result = table.to_dataset()
     sizes = [score.micro_batch or prepared.plan.micro_batch for score in prepared.scores.values()]
     result["micro_batch"] = (

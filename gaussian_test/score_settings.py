@@ -85,6 +85,14 @@ class _Made(_Network):
     weights: str | None = None
     weights_key: str | None = None
 
+    @model_validator(mode="after")
+    def _key_of_weights(self) -> Self:
+        if self.weights_key is not None and self.weights is None:
+            raise ValueError(
+                "weights_key names what in the file of weights to take, and no weights are given: give them or drop it"
+            )
+        return self
+
 
 class _MadeOrOpened(_Made):
     """A network from a factory, or opened from a file that the user trusts to run code."""
@@ -95,6 +103,8 @@ class _MadeOrOpened(_Made):
     def _one_source(self) -> Self:
         if (self.factory is None) == (self.path is None):
             raise ValueError("this kind of score needs exactly one of factory and path: give one of them")
+        if self.path is not None and (self.arguments or self.weights is not None):
+            raise ValueError("arguments and weights are for a factory, and path holds a whole network: drop them or give a factory")
         return self
 
 

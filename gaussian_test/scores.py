@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,10 @@ def build_scores(
     ['empirical', 'gaussian']
     """
     shape, process = reference.moments.event_shape, plan.process
+    opened = {Path(str(file)).resolve() for wanted in settings.scores for file in _files(wanted)}
+    for file in trust:
+        if Path(file).resolve() not in opened:
+            raise UserError(f"{file} is trusted, but no score of the experiment opens it: correct its path or leave --trust out")
     dtype = torch.float64 if settings.dtype == "float64" else torch.float32
     built: dict[str, Built] = {}
     for wanted in settings.scores:
@@ -97,7 +102,8 @@ def build_scores(
             built[name] = _given(given[name], wanted.conditional)
         elif isinstance(wanted, score_settings.AnyNetwork):
             with _named(name):
-                built[name] = Built(*open_network(wanted, shape, process, trust), wanted.kind, wanted.conditional)
+                score, origin = open_network(wanted, shape, process, trust)
+                built[name] = Built(score, origin, wanted.kind, wanted.conditional or score.conditional)
         else:
             score = make_score(wanted, x, reference, process, dtype)
             built[name] = Built(score, COMPUTED, wanted.kind, wanted.conditional)
@@ -112,6 +118,10 @@ def build_scores(
     return built
 
 
+def _files(settings: score_settings.ScoreSettings) -> list[str]:
+    return [file for name in ("path", "weights") if (file := getattr(settings, name, None)) is not None]
+
+
 def _given(score: sampler.Score, conditional: bool) -> Built:
     return Built(score, GIVEN, "python", conditional or getattr(score, "conditional", False))
 
@@ -124,10 +134,15 @@ def _named(name: str) -> Iterator[None]:
             yield
     except UserError as error:
         raise UserError(f"score {name!r}: {error}") from error
+    except Exception as error:  # objects of the user's are looked at: anything can happen in them
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"score {name!r} cannot be wrapped ({type(error).__name__}: {reason}): mend it") from error
 
 
 def _check_classes(name: str, entry: Built, reference: analysis.Reference) -> None:
-    """Refuse a network that does not know as many classes as the data has."""
+    """Refuse a network that does not know as many classes as the data has, or whose guidance has no classes to go by."""
+    if isinstance(entry.score, sampler.NetworkScore) and entry.score.guidance != 1 and not entry.conditional:
+        raise UserError(f"score {name!r} has guidance {entry.score.guidance:g} and is given no classes: add conditional: true")
     if entry.conditional and isinstance(entry.score, sampler.NetworkScore):
         needed = 1 + int(reference.labels.max()) if reference.labels is not None else 0
         if not 0 < needed <= entry.score.classes:

@@ -58,7 +58,11 @@ def show(result: xr.Dataset) -> str:
     lines += ["", "End points: variance about the data's mean, share closer to a ground-truth sample than these are to each other"]
     lines += _curves(result, ENDS)
     if start == "noised_data" and (networks := set(result["score_kind"].values) & NETWORKS):
-        lines += ["", "C by three estimators, equal for an exact score", *_estimators(result, networks)]
+        lines += [
+            "",
+            "C by three estimators; of an exact score x0.D and |D|^2 agree, and the simulation if it is one of the reverse SDE",
+        ]
+        lines += _estimators(result, networks)
     return "\n".join(lines)
 
 
@@ -81,7 +85,7 @@ def _balance(result: xr.Dataset) -> Iterable[str]:
                 here = row.isel(turn_time=int(np.abs(row[name].values).argmax()))
                 said.append(
                     f"{what} {float(here[name]):+.4f} [{float(here[name + '_low']):+.4f}, {float(here[name + '_high']):+.4f}] at "
-                    f"{float(here['noise_to_signal']):.3g} ({_pvalue(float(row[name + '_pvalue'].min()))})"
+                    f"{float(here['noise_to_signal']):.3g} ({_pvalue(float(here[name + '_pvalue']))})"
                 )
             else:
                 said.append(f"{what} undefined (no reverse SDE)")
@@ -119,6 +123,8 @@ def _notes(result: xr.Dataset, settings: dict[str, Any], start: str) -> Iterable
             "Note: the gap of simulated U-Turns at T also holds what the score does below T and its own discretisation error; "
             "the affine time is read off gap_one_shot, which holds neither."
         )
+        if (set(result["score_kind"].values) & NETWORKS) and "sde" in kernels and settings["reverse"]["clock"] == "time":
+            yield "Note: the balance of the simulation also holds its discretisation error: reverse.clock=variance has less."
     if "edm" in kernels and settings["reverse"]["S_churn"]:
         yield "Note: with churn the auto-correlation belongs to the sampler: hold it against autocorrelation_discrete."
     if (asked := result.attrs["turn_times_asked"]) > result.sizes["turn_time"]:
@@ -170,6 +176,8 @@ def _curves(result: xr.Dataset, curves: dict[str, str]) -> list[str]:
                 continue  # undefined for this start; or the reference itself, zero by construction
             columns.append([title, score, *(_fixed(float(value)) for value in values)])
             title = ""
+    if len(columns) == 1:
+        return ["(undefined for this start)"]
     if curves is CURVES and np.isfinite(result["kl_from_gaussian"].values).any():
         columns.append(["KL from", "Gaussian (nat)", *(_number(float(value)) for value in result["kl_from_gaussian"].values)])
     return _aligned([list(row) for row in zip(*columns, strict=True)])
@@ -201,6 +209,9 @@ def compare_text(comparison: xr.Dataset, names: tuple[str, str]) -> str:
     lines += _aligned(rows)
     for score in comparison["score"].values:
         difference = comparison["autocorrelation_difference"].sel(score=score)
+        if np.isnan(difference).all():
+            lines.append(f"difference of C for {score}: undefined, as C is for one of the starts")
+            continue
         at = int(np.abs(difference.values).argmax())
         error = float(comparison["autocorrelation_difference_se"].sel(score=score)[at])
         lines.append(

@@ -6,7 +6,7 @@ from gaussian_test.sampler.gaussian import GaussianComponents, eigen_factors
 from gaussian_test.sampler.grid import edm_levels, log_levels, process_grid, reverse_grid
 from gaussian_test.sampler.micro_batch import fastest_micro_batch
 from gaussian_test.sampler.mixture import MixtureScore
-from gaussian_test.sampler.network import NetworkOptions, NetworkScore, out_of_memory
+from gaussian_test.sampler.network import NetworkError, NetworkOptions, NetworkScore, out_of_memory
 from gaussian_test.sampler.noise import KeyedNoise, Noise
 from gaussian_test.sampler.process import Process, Schedule
 from gaussian_test.sampler.processes import (
@@ -42,6 +42,7 @@ __all__ = [
     "MixtureScore",
     "ModalForm",
     "Network",
+    "NetworkError",
     "NetworkOptions",
     "NetworkScore",
     "Noise",

@@ -7,7 +7,7 @@ diffusers checkpoint to diffusers.
 
 from __future__ import annotations
 
-import math
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +26,7 @@ SMALLEST, LARGEST = 1e-8, 1e8  # where EDM's sigma_min and sigma_max say 0 and i
 PROBES = 2**16  # noise levels at which an EDM network is asked how it rounds
 ROUNDED = 1e-5  # relative change by rounding that is more than that of float32
 BISECTIONS = 80
+PROBED = 1001  # times at which a schedule is looked at
 
 
 class Network(nn.Module, ABC):
@@ -215,8 +216,15 @@ def _open_diffusers(folder: Path, scheduler: Any) -> tuple[Any, Any]:
     with _opening(folder, "a UNet2DModel in safetensors: save it with save_pretrained(safe_serialization=True)") as diffusers:
         inner = folder / "unet" if (folder / "model_index.json").is_file() else folder
         load: Any = diffusers.UNet2DModel.from_pretrained
-        # low_cpu_mem_usage would ask for accelerate
-        model = load(str(inner), use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False)
+        # low_cpu_mem_usage would ask for accelerate; what is missing in the file would be drawn at random
+        options = {"local_files_only": True, "low_cpu_mem_usage": False, "output_loading_info": True}
+        model, found = load(str(inner), use_safetensors=True, **options)
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if found.get(kind):
+                first = ", ".join(str(name) for name in list(found[kind])[:3])
+                raise ValueError(
+                    f"{inner} has {kind.replace('_keys', '')} weights ({first}): give the whole checkpoint of this network"
+                )
     if scheduler is None or isinstance(scheduler, str | Path):
         scheduler = _open_scheduler(Path(scheduler or folder))
     return model, scheduler
@@ -229,7 +237,11 @@ def _open_scheduler(folder: Path) -> Any:
         if not (own / "scheduler_config.json").is_file():
             raise ValueError(f"{own} has no scheduler_config.json: give the scheduler's folder beside the model's")
         config = diffusers.DDPMScheduler.load_config(str(own), local_files_only=True)
-        return getattr(diffusers, str(config.get("_class_name")), diffusers.DDPMScheduler).from_config(config)
+        kind = getattr(diffusers, str(dict(config).get("_class_name")), None)
+        if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+            raise ValueError(f"{own} names {dict(config).get('_class_name')!r}, which is no scheduler of this diffusers: update it")
+        make: Any = kind
+        return make.from_config(config)
 
 
 @contextmanager
@@ -243,7 +255,7 @@ def _opening(folder: Path, expected: str) -> Iterator[Any]:
         raise ValueError(f"{folder} is not a folder: give the folder of a UNet2DModel or of a pipeline")
     try:
         yield diffusers
-    except (OSError, KeyError, TypeError, RuntimeError, NotImplementedError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, RuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{folder} cannot be opened ({reason}); expected {expected}") from error
 
@@ -305,7 +317,10 @@ class NumericSchedule(Schedule):
         self._found: dict[float, float] = {}  # a run asks for the same few levels again and again
 
     def __repr__(self) -> str:
-        return f"NumericSchedule({type(self.function).__name__}, {vars(self.function)})"
+        # by its values: two functions of one name are not one schedule
+        t = torch.linspace(0, 1, PROBED, dtype=torch.float64)
+        values = torch.stack([self.alpha(t).expand_as(t), self.sigma(t).expand_as(t)])
+        return f"NumericSchedule({hashlib.sha256(values.cpu().numpy().tobytes()).hexdigest()})"
 
     def alpha(self, t: Time) -> Tensor:
         return self.function(as_time(t))[0].double()
@@ -357,10 +372,11 @@ def adapt_azula(
     if not callable(denoiser) or not callable(getattr(denoiser, "schedule", None)):
         raise ValueError(f"{type(denoiser).__name__} is not an azula Denoiser: give an object denoiser(x, t) with a schedule")
     trained = NumericSchedule(denoiser.schedule)
-    ends = tuple(float(trained.noise_to_signal(end)) for end in (0.0, 1.0))
-    if not 0 <= ends[0] < ends[1] or math.isnan(ends[1]):
+    ratios = trained.noise_to_signal(torch.linspace(0, 1, PROBED, dtype=torch.float64))
+    ends = float(ratios[0]), float(ratios[-1])
+    if not ends[0] >= 0 or not bool((ratios.diff() > 0).all()):
         raise ValueError(
-            f"the schedule's noise-to-signal ratio runs from {ends[0]:g} to {ends[1]:g}: expected a rise over t in [0, 1]"
+            f"the schedule's noise-to-signal ratio runs from {ends[0]:g} to {ends[1]:g}: expected a steady rise over t in [0, 1]"
         )
     facts = {"event_shape": tuple(event_shape), "trained": trained, "classes": classes, "noise_range": ends}
     return _Azula(denoiser, classes, label_argument, one_hot), facts

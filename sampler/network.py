@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from typing import Any, Literal, Self, TypedDict, Unpack, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gaussian_test.sampler.adapters import Called, Network, adapt_azula, adapt_diffusers, adapt_edm
 from gaussian_test.sampler.process import Process, Schedule, Time, as_time, per_row
@@ -25,9 +25,28 @@ from gaussian_test.sampler.score import Score
 
 Prediction = Literal["x0", "epsilon", "v", "score", "velocity"]
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # as RuntimeError says it
 EDGE = 1e-6  # relative: noise levels are matched in float64, checkpoints often keep theirs in float32
 
 _log = logging.getLogger(__name__)
+
+
+class NetworkError(RuntimeError):
+    """A network has failed on states of its shape.
+
+    Parameters
+    ----------
+    score : NetworkScore
+        Whose network.
+    what : str
+        On what it failed.
+    error : Exception
+        Its own error.
+    """
+
+    def __init__(self, score: NetworkScore, what: str, error: Exception) -> None:
+        super().__init__(f"the network {what} ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
+        self.score = score
 
 
 class NetworkOptions(TypedDict, total=False):
@@ -77,7 +96,8 @@ class NetworkScore(Score):
     channels_last, compile : bool
         Memory layout of the network's images; ``torch.compile`` of the network.
     micro_batch : int, optional
-        States per call of the network; larger batches are cut into equal parts. Halved, and said so, when memory runs out.
+        States per call of the network; larger batches are cut into equal parts. Halved, and said so, when memory runs out. None
+        takes batches as they are; a run then times a few sizes and takes the fastest.
 
     Raises
     ------
@@ -86,7 +106,9 @@ class NetworkScore(Score):
 
     Notes
     -----
-    Everything runs in ``torch.inference_mode``. The micro-batch decides the last bits of the result.
+    Everything runs in ``torch.inference_mode``. The micro-batch decides the last bits of the result. A module that a function
+    merely closes over is not seen: put it into evaluation mode, and give the module itself where weights are to be checked, moved
+    and known again.
 
     References
     ----------
@@ -143,7 +165,8 @@ class NetworkScore(Score):
         if channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing from torch's stubs
         if compile:
-            self.network.compile()
+            inner = self.network.inner
+            (inner if isinstance(inner, nn.Module) else self.network).compile()
         self.prediction = prediction
         self.classes = classes
         self.label_free = label_free
@@ -154,7 +177,7 @@ class NetworkScore(Score):
         self.autocast = autocast
         self.channels_last = channels_last
         self.compiled = compile
-        self.micro_batch = micro_batch
+        self.micro_batch = self.asked_micro_batch = micro_batch
 
     @classmethod
     def from_edm(cls, net: Any, process: Process | None = None, **options: Unpack[NetworkOptions]) -> Self:
@@ -164,7 +187,8 @@ class NetworkScore(Score):
         ----------
         net : nn.Module
             ``net(x, sigma, class_labels)`` returns the denoised state; with ``sigma_min``, ``sigma_max``, ``round_sigma``,
-            ``label_dim``, ``img_channels`` and ``img_resolution``. Labels are handed to it one-hot, or None.
+            ``label_dim``, ``img_channels`` and ``img_resolution``. Labels are handed to it one-hot, or None: whether a conditional
+            network makes sense of None depends on its training (label dropout).
         process : Process, optional
             The process of the experiment; default: variance exploding.
         **options
@@ -342,7 +366,17 @@ class NetworkScore(Score):
     @property
     def settings(self) -> dict[str, Any]:
         """Everything beside weights and process that decides what this score returns."""
-        names = ("prediction", "classes", "label_free", "guidance", "autocast", "channels_last", "compiled", "conditional")
+        names = (
+            "asked_micro_batch",
+            "prediction",
+            "classes",
+            "label_free",
+            "guidance",
+            "autocast",
+            "channels_last",
+            "compiled",
+            "conditional",
+        )
         return {name: getattr(self, name) for name in names} | {"network": self.network.settings}
 
     def check_weights(self) -> None:
@@ -353,8 +387,13 @@ class NetworkScore(Score):
         ValueError
             If there are any.
         """
+        weights = {name for name, _ in self.network.named_parameters()}
         for name, value in self.network.state_dict().items():
-            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            if not value.is_floating_point():
+                continue
+            # a buffer may hold infinities, as masks of attention do
+            sound = torch.isfinite(value) if name in weights else ~torch.isnan(value)
+            if not bool(sound.all()):
                 named = name.removeprefix("inner.")
                 raise ValueError(f"the network's weight {named!r} holds NaN or infinite values: give a sound checkpoint")
 
@@ -373,8 +412,8 @@ class NetworkScore(Score):
         """
         low, high = self.noise_range
         smallest, largest = float(noise_to_signal.min()), float(noise_to_signal.max())
-        if smallest < low * (1 - EDGE) or largest > high * (1 + EDGE):
-            beyond = smallest if smallest < low * (1 - EDGE) else largest
+        if not (smallest >= low * (1 - EDGE) and largest <= high * (1 + EDGE)):  # also refuses NaN
+            beyond = largest if smallest >= low * (1 - EDGE) else smallest
             raise ValueError(
                 f"noise-to-signal ratio {beyond:.6g} is outside the {low:.6g} to {high:.6g} that the network was trained for: "
                 "narrow the process (for example process.sigma_min and sigma_max) and the turn times to them, or run it in the "
@@ -402,10 +441,18 @@ class NetworkScore(Score):
         if label is not None and not self.classes:
             raise ValueError("a label was given, but this network knows no classes: drop 'conditional'")
         t = as_time(t)
+        for what, given in (("time", t if t.ndim else None), ("label", label)):
+            if given is not None and given.shape != x.shape[:1]:
+                raise ValueError(f"a {what} of shape {tuple(given.shape)} does not fit a batch of {len(x)}: give one per row")
+        if label is not None and label.device.type == "cpu" and not bool(((label >= 0) & (label < self.classes)).all()):
+            raise ValueError(
+                f"labels from {int(label.min())} to {int(label.max())} are not classes 0 to {self.classes - 1}: correct them"
+            )
         nu = self.process.noise_to_signal(t)
         if nu.device.type == "cpu":  # a look at times on another device would wait for it
             self.check_levels(nu)
-        own = t if self.trained is self.process else self.trained.time(nu)
+        # in the precision in which the network is told it
+        own = t if self.trained is self.process else self.trained.time(nu).to(x.dtype).double()
         scale = None if self.trained is self.process else self.trained.alpha(own) / self.process.alpha(t)
         denoised = torch.empty_like(x)
         start = 0
@@ -447,8 +494,14 @@ class NetworkScore(Score):
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         lower = torch.autocast(x.device.type, AUTOCAST[self.autocast]) if self.autocast else nullcontext()
-        with lower:
-            predicted = self.network(x, t, label)
+        try:
+            with lower:
+                predicted = self.network(x, t, label)
+        except Exception as error:  # code of the user's: anything can happen in it
+            if isinstance(error, RuntimeError) and out_of_memory(error):
+                raise
+            level = float(self.trained.noise_to_signal(t).max())
+            raise NetworkError(self, f"fails on {len(x)} states at noise-to-signal {level:.4g}", error) from error
         if not isinstance(predicted, Tensor) or predicted.shape != x.shape:
             given = tuple(predicted.shape) if isinstance(predicted, Tensor) else type(predicted).__name__
             raise ValueError(f"the network returned {given} for states of shape {tuple(x.shape)}: it must return the same shape")
@@ -489,7 +542,7 @@ def out_of_memory(error: RuntimeError) -> bool:
     >>> out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     True
     """
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def _range_of(schedule: Schedule) -> tuple[float, float]:

@@ -62,6 +62,20 @@ def failing():
 def nothing():
     return 3
 
+def leaving():
+    raise SystemExit(3)
+
+def asserting():
+    def network(x, t, label):
+        raise AssertionError("of its own")
+    return network
+
+def late():
+    def network(x, t, label):
+        assert len(x) < 4, "too many for it"
+        return x
+    return network
+
 class Evil:
     def __reduce__(self):
         return (os.system, ("touch ran_code",))
@@ -253,6 +267,15 @@ def test_a_callable_says_what_it_predicts_and_where_it_was_trained(folder):
             {"kind": "edm", "factory": "{m}:halving", "arguments": {"sigma_min": 0.1}},
             "score 'edm': noise-to-signal ratio 0.002 is outside",
         ),
+        ({"kind": "edm", "factory": "{m}:leaving"}, r"{m}:leaving failed \(SystemExit"),
+        (
+            {"kind": "edm", "factory": "{m}:halving", "arguments": {"img_resolution": [8, 8]}},
+            "score 'edm' cannot be wrapped .TypeError",
+        ),
+        ({"kind": "callable", "factory": "{m}:asserting"}, "score 'callable': the network fails .*AssertionError: of its own"),
+        ({"kind": "callable", "factory": "{m}:score", "autocast": "bfloat16"}, "gave a whole score, which autocast cannot change"),
+        ({"kind": "edm", "factory": "{m}:halving", "weights": "letters.pt"}, "letters.pt is not opened: torch does not load it"),
+        ({"kind": "edm", "factory": "{m}:halving", "guidance": 3.0}, "guidance 3 and is given no classes: add conditional: true"),
         ({"kind": "network", "path": "w.safetensors"}, "does not say how its network is built"),
         ({"kind": "diffusers", "path": "absent"}, "score 'diffusers': absent is not a folder"),
     ],
@@ -263,12 +286,63 @@ def test_what_does_not_fit_is_refused_by_name_before_any_work(score, said, folde
     torch.save({"ema": {"share": torch.zeros(1)}}, "nested.pt")
     Path("broken.safetensors").write_bytes(b"junk")
     Path("notes.txt").write_text("no weights")
+    Path("letters.pt").write_text("no weights either")
     score = json.loads(json.dumps(score).replace("{m}", folder))
     before = set(tmp_path.iterdir())
     with pytest.raises(UserError, match=said.replace("{m}", folder)) as error:
         gt.run(SETTINGS | {"scores": [score]}, tmp_path / "run.nc", progress=False)
     assert "\n" not in str(error.value)
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        ({"kind": "edm", "path": "a.pkl", "weights": "w.pt"}, "path holds a whole network"),
+        ({"kind": "callable", "path": "a.pkl", "arguments": {"width": 3}}, "path holds a whole network"),
+        ({"kind": "edm", "factory": "a:b", "path": "a.pkl"}, "exactly one of factory and path"),
+        ({"kind": "azula", "factory": "a:b", "weights_key": "ema"}, "no weights are given"),
+        ({"kind": "edm", "factory": "a.b"}, "'a.b' does not name a function: write package.module:function"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(score, said):
+    with pytest.raises(UserError, match=said):
+        gt.Experiment.load({"scores": [score]})
+
+
+def test_a_file_that_is_trusted_for_nothing_is_told(folder):
+    with pytest.raises(UserError, match=r"net.pkl is trusted, but no score of the experiment opens it"):
+        execute({"kind": "edm", "factory": f"{folder}:halving"}, trust={"net.pkl": "0" * 64})
+
+
+def test_a_network_that_fails_on_the_way_is_told_with_its_name(folder):
+    with pytest.raises(
+        UserError, match=r"score 'callable': the network fails on \d+ states .*too many for it.*finished before are kept"
+    ):
+        execute({"kind": "callable", "factory": f"{folder}:late", "micro_batch": 8})
+
+
+def test_an_exported_program_runs_where_it_is_trusted(folder):
+    class Call(torch.nn.Module):
+        def forward(self, x, t):
+            return x / 4
+
+    example = (torch.zeros(3, 1, 8, 8), torch.zeros(3))
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    program = torch.export.export(Call(), example, dynamic_shapes=({0: batch}, {0: batch}))
+    torch.export.save(program, "net.pt2")
+    halved(execute({"kind": "callable", "path": "net.pt2"}, trust={"net.pt2": digest("net.pt2")}), 0.25)
+
+
+def test_a_score_from_a_factory_says_itself_that_it_is_conditional(folder):
+    Path("conditional_score.py").write_text(
+        "import gaussian_test as gt\n"
+        "def make():\n"
+        "    f = lambda x, t, label: 0 * x + label.reshape(-1, 1, 1, 1)\n"
+        "    return gt.sampler.NetworkScore(f, (1, 8, 8), classes=10, label_free=False, conditional=True)\n"
+    )
+    result = execute({"kind": "callable", "factory": "conditional_score:make"})
+    assert len(np.unique(result.sample_autocorrelation_one_shot_squared)) > 1  # |label - mu|^2, class by class
 
 
 def test_a_checkpoint_of_the_training_script_is_a_network(folder):

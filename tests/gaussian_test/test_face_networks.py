@@ -66,7 +66,11 @@ def test_a_score_that_is_off_is_seen_to_be():
 
 def test_the_discretisation_error_is_taken_out_of_the_balance():
     """Six Euler-Maruyama steps are far from continuous time; the Gaussian score is in balance through them all the same."""
-    result = execute({"net": network(lambda x, t, label: GAUSS.denoise(x, t))}, samples="all", reverse={"kind": "sde", "steps": 6})
+    result = execute(
+        {"net": network(lambda x, t, label: GAUSS.denoise(x, t))},
+        samples="all",
+        reverse={"kind": "sde", "clock": "time", "steps": 6},
+    )
     row = result.sel(score="net")
     assert (np.abs(row.balance_simulated) <= 4 * row.balance_simulated_se).all()
     raw = row.autocorrelation - row.autocorrelation_one_shot
@@ -120,15 +124,25 @@ def test_the_micro_batch_is_in_the_archive_and_a_resumed_run_keeps_it(tmp_path, 
 
 
 def test_memory_that_runs_out_is_told_and_its_micro_batch_kept(caplog):
+    """The shard in which it happens is run again, so that all of it is of the one size that the archive names."""
+
     class Hungry(torch.nn.Module):
+        sizes, full = [], False
+
         def forward(self, x, t, label):
-            if len(x) > 6:
+            Hungry.full |= len(self.sizes) > 20
+            if len(x) > 6 and Hungry.full:
                 raise torch.OutOfMemoryError("CUDA out of memory")
+            self.sizes.append(len(x))
             return GAUSS.denoise(x, t)
 
-    result = execute({"net": network(Hungry(), micro_batch=16)})
-    assert int(result.micro_batch.sel(score="net")[-1]) <= 6
+    result = execute({"net": network(Hungry(), micro_batch=16)}, samples=32, shard_size=16)
+    kept = result.micro_batch.sel(score="net").values
+    assert len(set(kept)) == 1
+    assert max(kept) <= 6
     assert "out of memory with" in caplog.text
+    again = execute({"net": network(lambda x, t, label: GAUSS.denoise(x, t), micro_batch=int(kept[0]))}, samples=32, shard_size=16)
+    np.testing.assert_array_equal(result.autocorrelation.sel(score="net"), again.autocorrelation.sel(score="net"))
     with pytest.raises(UserError, match=r"memory ran out \(none left\): give a smaller shard_size or micro_batch"):
         execute({"net": _Late()})
 
@@ -152,7 +166,7 @@ def test_a_network_knows_itself_by_weights_and_settings():
         module = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.constant_(module.weight, share)
         module.forward = lambda x, t, label: module.weight * x
-        score = network(module, prediction=prediction, trained=trained, classes=3, **options)
+        score = network(module, prediction=prediction, trained=trained, **({"classes": 3} | options))
         return json.loads(execute({"net": score}, samples=4).attrs["score_digest"])["net"]
 
     variants = [
@@ -161,9 +175,10 @@ def test_a_network_knows_itself_by_weights_and_settings():
         {"prediction": "v"},
         {"trained": gt.sampler.Cosine()},
         {"trained": gt.sampler.NumericSchedule(lambda t: (1 - t, t))},
-        {"guidance": 2.0},
+        {"guidance": 2.0, "conditional": True, "classes": 10},
         {"autocast": "bfloat16"},
         {"channels_last": True},
+        {"micro_batch": 3},
     ]
     digests = [digest(**variant) for variant in variants]
     assert len(set(digests)) == len(variants)
@@ -249,12 +264,17 @@ def test_what_needs_a_sample_is_undefined_with_its_reason_in_the_same_layout(sta
     assert "gap" not in other.gaussian_test.plot()
 
 
-def test_a_g_turn_conditions_on_classes_in_turn():
-    """The class-conditional empirical score ends in samples of the class that was given."""
-    scores = [{"kind": "empirical", "conditional": True}]
-    result = execute(start="gaussian", samples=20, scores=scores, reverse={"kind": "auto"})
-    given = TRUTH.label.values[:20]
-    assert (result.label_after.isel(score=0, repeat=0) == given).all()
+def test_a_g_turn_draws_the_classes_that_it_conditions_on():
+    """In the shares of the data, whatever the order of the file, keyed by the number of the draw, and kept in the archive."""
+    order = np.argsort(TRUTH.label.values, kind="stable")
+    truth = TRUTH.isel(sample=order)
+    settings = SETTINGS | {"start": "gaussian", "scores": [{"kind": "empirical", "conditional": True}], "reverse": {"kind": "auto"}}
+    many, few = (gt.run(settings | {"samples": count}, truth=truth, progress=False) for count in (400, 20))
+    assert (many.label_after.isel(score=0, repeat=0) == many.label).all()  # the score ends in samples of the class it was given
+    np.testing.assert_array_equal(many.label[:20], few.label)
+    expected = np.bincount(TRUTH.label.values) / TRUTH.sizes["sample"]
+    shares = np.bincount(many.label.values, minlength=10) / 400
+    assert (np.abs(shares - expected) <= 4 * np.sqrt(expected * (1 - expected) / 400)).all()
 
 
 # -- the paper's sampler -----------------------------------------------------------------------------------------------------------
@@ -269,6 +289,41 @@ def test_the_papers_preset_is_edms_sampler_on_its_own_grid():
     assert set(plan.levels) <= set(plan.grid.tolist())
     for level, asked in zip(plan.levels, (0.5, 3.0, 20.0), strict=True):
         assert abs(np.log(level / asked)) == pytest.approx(np.abs(np.log(levels[:-1] / asked)).min())
+
+
+@pytest.mark.parametrize(
+    "reverse",
+    [
+        {"preset": "paper", "steps": 12},
+        {"kind": "sde", "grid": "process", "steps": 9},
+        {"kind": "heun", "steps": 5},
+        {"kind": "auto"},
+    ],
+)
+@pytest.mark.parametrize("start", ["noised_data", "gaussian"])
+def test_the_pictures_are_the_end_points_of_the_table(reverse, start):
+    """C of the first samples recomputed from their pictures."""
+    result = execute(samples=6, reverse=reverse, start=start, keep={"pictures": 3})
+    pictures, moments = result.gaussian_test.group("pictures"), gt.analysis.fit_moments(TRUTH.x)
+    ends = (pictures.end.sel(score="gaussian").values - moments.mean).reshape(-1, 3, 64)
+    starts = (pictures.start.values - moments.mean).reshape(1, 3, 64)
+    table = result.sample_autocorrelation.sel(score="gaussian").isel(repeat=0, sample=slice(3)).values
+    np.testing.assert_allclose((ends * starts).sum(2) / moments.trace, table, atol=1e-5)
+
+
+def test_churn_of_a_score_in_a_narrower_process_is_refused():
+    """The churn stops at the largest time of the process: a score of another range would be churned elsewhere."""
+    process = {"kind": "variance_exploding", "sigma_max": 4.0}
+    reverse = {"kind": "edm", "steps": 4, "S_churn": 8.0}
+    with pytest.raises(UserError, match=r"score 'net' belongs to .* the churn goes to the largest time of either"):
+        execute({"net": network(exact)}, process=process, reverse=reverse)
+    execute({"net": network(exact, process=gt.sampler.VarianceExploding(0.002, 4.0))}, process=process, reverse=reverse)
+
+
+def test_what_is_given_beside_a_preset_wins_in_any_order():
+    for changes in (["reverse.preset=paper", "reverse.steps=32"], ["reverse.steps=32", "reverse.preset=paper"]):
+        reverse = Experiment.load(changes=changes).reverse
+        assert (reverse.kind, reverse.steps, reverse.S_churn, reverse.grid) == ("edm", 32, 40.0, "process")
 
 
 def test_turn_times_that_were_moved_are_said(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import xarray as xr
 
@@ -259,6 +260,32 @@ def test_pickled_weights_are_not_opened(tmp_path):
         NetworkScore.from_diffusers(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: {k: v for k, v in state.items() if not k.startswith("conv_in")}, "missing weights .*conv_in"),
+        (lambda state: state | {"of_another": torch.zeros(2)}, "unexpected weights .*of_another"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # diffusers' own, on its way to the error
+def test_a_checkpoint_that_lacks_weights_is_not_filled_up_at_random(change, said, tmp_path):
+    unet().save_pretrained(tmp_path)
+    diffusers.DDPMScheduler().save_pretrained(tmp_path / "scheduler")
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    safetensors.torch.save_file(change(safetensors.torch.load_file(file)), file)
+    with pytest.raises(ValueError, match=said):
+        NetworkScore.from_diffusers(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["NoSuchScheduler", "utils", "UNet2DModel"])
+def test_a_scheduler_that_diffusers_does_not_have_is_not_taken_for_another(name, tmp_path):
+    diffusers.DDPMScheduler().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "scheduler_config.json").read_text()) | {"_class_name": name}
+    (tmp_path / "scheduler_config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"names '{name}', which is no scheduler"):
+        gt.sampler.alphas_cumprod_of(tmp_path)
+
+
 def test_what_is_no_checkpoint_is_refused():
     with pytest.raises(ValueError, match="is not a folder"):
         NetworkScore.from_diffusers("nowhere")
@@ -353,6 +380,6 @@ def test_azulas_sde_goes_where_ours_goes():
 def test_what_is_no_denoiser_is_refused():
     with pytest.raises(ValueError, match="not an azula Denoiser"):
         NetworkScore.from_azula(torch.nn.Linear(2, 2), (2,))
-    backwards = gaussian_azula(lambda t: (t + 0.01, 1 - t))
-    with pytest.raises(ValueError, match="expected a rise"):
-        NetworkScore.from_azula(backwards, EVENT)
+    for schedule in (lambda t: (t + 0.01, 1 - t), lambda t: (1 + 0 * t, torch.sin(2.5 * t))):  # falls; rises and falls again
+        with pytest.raises(ValueError, match="expected a steady rise"):
+            NetworkScore.from_azula(gaussian_azula(schedule), EVENT)

@@ -11,6 +11,7 @@ from torch import nn
 
 from gaussian_test.sampler import (
     DiscreteVP,
+    NetworkError,
     NetworkScore,
     NumericSchedule,
     ProbabilityFlow,
@@ -133,7 +134,12 @@ class Hungry(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+    ],
 )
 def test_out_of_memory_halves_the_micro_batch_and_says_so(error, caplog):
     hungry = Hungry(3, error)
@@ -270,7 +276,7 @@ def test_compile_changes_rounding_only_and_keeps_the_names_of_the_weights():
     plain, compiled = (NetworkScore.from_callable(Convolutional(), EVENT, compile=c) for c in (False, True))
     x = X.float()
     torch.testing.assert_close(compiled.denoise(x, 1.0), plain.denoise(x, 1.0))
-    assert compiled.network._compiled_call_impl is not None
+    assert compiled.network.inner._compiled_call_impl is not None
     assert compiled.state_dict().keys() == plain.state_dict().keys()
 
 
@@ -319,6 +325,39 @@ def test_bad_weights_are_named(value):
     net.layers[3].weight.data[0, 0, 0, 0] = value
     with pytest.raises(ValueError, match=r"'layers.3.weight' holds NaN or infinite"):
         NetworkScore.from_callable(net, EVENT)
+
+
+def test_a_mask_of_infinities_is_no_unsound_weight():
+    net = Convolutional()
+    net.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+    NetworkScore.from_callable(net, EVENT)
+    net.mask[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="'mask' holds NaN"):
+        NetworkScore.from_callable(net, EVENT)
+
+
+@pytest.mark.parametrize("label", [torch.tensor([-1, 0, 0, 0, 0, 0]), torch.tensor([0, 0, 3, 0, 0, 0])])
+def test_labels_that_are_no_classes_are_refused(label):
+    with pytest.raises(ValueError, match="are not classes 0 to 2"):
+        NetworkScore.from_edm(LinearEDM(label_dim=3)).denoise(X, 1.0, label)
+
+
+def test_times_and_labels_of_another_number_are_refused():
+    score = NetworkScore.from_edm(LinearEDM(label_dim=3), micro_batch=4)
+    with pytest.raises(ValueError, match=r"time of shape \(7,\) does not fit a batch of 6"):
+        score.denoise(X, torch.ones(7))
+    with pytest.raises(ValueError, match=r"label of shape \(7,\) does not fit a batch of 6"):
+        score.denoise(X, 1.0, torch.zeros(7, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"outside the 0.002 to 80"):
+        score.denoise(X, float("nan"))
+
+
+def test_a_network_that_fails_says_on_what():
+    def failing(x, t, label):
+        raise AssertionError("of its own")
+
+    with pytest.raises(NetworkError, match=r"fails on 6 states at noise-to-signal 2 \(AssertionError: of its own\)"):
+        NetworkScore.from_callable(failing, EVENT).denoise(X, 2.0)
 
 
 def test_a_network_of_another_shape_is_named():
