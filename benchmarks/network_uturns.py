@@ -20,7 +20,7 @@ from gaussian_test.checkpoints import open_network
 from gaussian_test.sampler import NetworkScore, ProbabilityFlow, UTurnPlan, VarianceExploding, fastest_micro_batch
 from gaussian_test.score_settings import Network
 
-ROUNDS = 3
+ROUNDS = 5
 TURNS = np.geomspace(0.1, 20, 16).tolist()
 LEVELS = 64
 BATCHES = (16, 64, 128, 256, 512, 1024)
@@ -68,28 +68,30 @@ def bare_rate(net: torch.nn.Module, batch: int) -> float:
     return calls * batch / seconds(lambda: [net(x, sigma) for _ in range(calls)])
 
 
-def compare(starts: int, shard_size: int) -> None:
-    """Print one line: ours, the plain loop at its best batch, and the bare network, in images per second."""
+def compare(starts: int, shard_sizes: tuple[int, ...]) -> None:
+    """Print a line for each shard size: ours, the plain loop at its best batch, and the bare network, in images per second."""
     score, _ = open_network(Network(kind="network"), (1, 8, 8), VarianceExploding(), {})
     assert isinstance(score, NetworkScore)
     net = score.network.inner
     x0 = torch.from_numpy(data.load("digits")["x"].values[:starts])
-    plan = UTurnPlan(score.process, TURNS, steps=LEVELS, shard_size=shard_size)
+    plans = [UTurnPlan(score.process, TURNS, steps=LEVELS, shard_size=size) for size in shard_sizes]
     tried = sorted({min(batch, starts) for batch in BATCHES})
-    best = tried[0]
-    if len(tried) > 1:  # on two turn times of the sixteen
-        few = UTurnPlan(score.process, TURNS[7:9], steps=LEVELS)
-        best = min(tried, key=lambda batch: seconds(lambda: plain_loop(net, x0, few, batch)))
+    few = UTurnPlan(score.process, TURNS[7:9], steps=LEVELS)  # two turn times of the sixteen
+    best = min(tried, key=lambda batch: seconds(lambda: plain_loop(net, x0, few, batch)))
     score.micro_batch = fastest_micro_batch(score, 1024, torch.device("cpu"))
-    images, ours, plain, bare = 0, [], [], []
+    images, plain, bare = 0, [], []
+    ours: list[list[float]] = [[] for _ in plans]
     for _ in range(ROUNDS):
-        ours.append(seconds(lambda: our_run(score, x0, plan)))
+        for plan, taken in zip(plans, ours, strict=True):
+            taken.append(seconds(lambda plan=plan: our_run(score, x0, plan)))  # type: ignore[misc]
         start = time.perf_counter()
-        images = plain_loop(net, x0, plan, best)
+        images = plain_loop(net, x0, plans[0], best)
         plain.append(time.perf_counter() - start)
         bare.append(bare_rate(net, max(score.micro_batch, best)))
-    mine, theirs, limit = images / statistics.median(ours), images / statistics.median(plain), statistics.median(bare)
-    row(starts, shard_size, score.micro_batch, best, f"{statistics.median(ours):.1f}", mine, theirs, mine / theirs, mine / limit)
+    theirs, limit = images / statistics.median(plain), statistics.median(bare)
+    for size, taken in zip(shard_sizes, ours, strict=True):
+        mine = images / statistics.median(taken)
+        row(starts, size, score.micro_batch, best, f"{statistics.median(taken):.1f}", mine, theirs, mine / theirs, mine / limit)
 
 
 def row(*cells: object) -> None:
@@ -107,10 +109,9 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {len(TURNS)} turn times, Heun, {LEVELS} levels")
     print(f"median of {ROUNDS} interleaved runs\n")
     row("starts", "shard", "micro-batch", "their batch", "ours (s)", "images/s", "plain loop", "ratio", "of bare net")
-    compare(512, 512)
-    compare(512, 64)
+    compare(512, (64, 128, 256, 512))
     for starts in (16, 4, 1):
-        compare(starts, starts)
+        compare(starts, (starts,))
 
 
 if __name__ == "__main__":
