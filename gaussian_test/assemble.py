@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import platform
-import sys
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
@@ -231,7 +230,8 @@ def _path_times(prepared: Prepared) -> bool | list[float]:
 
 def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
     settings = prepared.settings
-    used = [*LIBRARIES, *(name for name in ("diffusers", "azula") if name in sys.modules)]
+    networks = {name: score for name, score in prepared.scores.items() if isinstance(score, sampler.NetworkScore)}
+    used = [*LIBRARIES, *sorted({score.network.library for score in networks.values()} - {""})]
     libraries = {"python": platform.python_version(), "gaussian_test": __version__} | {name: version(name) for name in used}
     asked = prepared.plan.process.noise_to_signal(
         torch.tensor(turn_levels(prepared.plan.process, settings.turn_times), dtype=torch.float64)
@@ -259,9 +259,7 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
         "data_digest": identity["data"],
         "score_digest": json.dumps({name: identity[f"score {name}"] for name in prepared.scores}),
         "score_origin": json.dumps({name: asdict(entry.origin) for name, entry in prepared.built.items()}),
-        "network_settings": json.dumps(
-            {name: score.settings for name, score in prepared.scores.items() if isinstance(score, sampler.NetworkScore)}
-        ),
+        "network_settings": json.dumps({name: score.settings for name, score in networks.items()}),
         "identity": json.dumps(identity),
         "samples_in_ground_truth": int(prepared.truth.sizes["sample"]),
     }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,7 +36,14 @@ class Network(nn.Module, ABC):
     ----------
     inner : nn.Module or callable
         What the library gave.
+
+    Attributes
+    ----------
+    library : str
+        The library that the network is of, whose version belongs to the result; empty where there is none.
     """
+
+    library: ClassVar[str] = ""
 
     def __init__(self, inner: Any) -> None:
         super().__init__()
@@ -158,6 +165,8 @@ def _levels_of(net: Any, low: float, high: float) -> Tensor | None:
 
 
 class _Diffusers(Network):
+    library = "diffusers"
+
     def __init__(self, inner: Any, null_label: int | None, learned_variance: bool) -> None:
         super().__init__(inner)
         self.null_label = null_label
@@ -347,6 +356,8 @@ class NumericSchedule(Schedule):
 
 
 class _Azula(Network):
+    library = "azula"
+
     def __init__(self, inner: Any, classes: int, label_argument: str, one_hot: bool) -> None:
         super().__init__(inner)
         self.classes = classes

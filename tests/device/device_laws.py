@@ -17,9 +17,12 @@ def is_times(event):
 
 
 def loop_of(run):
-    """The events from the first step on: the first two draws, of two copies each, are the turn's and the exact end's."""
+    """The events from the first step on: the first two draws, of two copies each, are the turn's and the exact end's.
+
+    A run that draws no more noise shows no first step: then all events after the draws.
+    """
     draws = [place for place, event in enumerate(run.log) if is_noise(event)]
-    return run.log[draws[4] :]
+    return run.log[draws[4] if len(draws) > 4 else draws[3] + 1 :]
 
 
 def leaving(log):

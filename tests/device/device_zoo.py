@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 from fake_device import NAME, FakeDevice
 from torch import nn
@@ -29,6 +30,16 @@ from gaussian_test.sampler import (
     UTurnPlan,
     VarianceExploding,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """On tensors this small, threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 EVENT, CLASSES = (1, 2, 2), 2
 DATA = np.random.default_rng(1).normal(size=(24, *EVENT))

@@ -3,12 +3,13 @@
 import pytest
 import torch
 from device_laws import differences, leaving, loop_of, other_copies, tensors_of
-from device_zoo import EVENT, KERNELS, SCORES, TinyNetwork, simulate
+from device_zoo import EVENT, KERNELS, SCORES, TinyNetwork, one_thread, simulate
 from fake_device import NAME, FakeDevice, MixedDevices, OnDevice, register, values
 
 from gaussian_test.analysis import SampleTable
 from gaussian_test.sampler import Ancestral, VarianceExploding
 
+__all__ = ["one_thread"]  # a fixture of this module too
 if register() is not None:
     pytest.skip(register(), allow_module_level=True)
 

@@ -109,7 +109,7 @@ def test_own_affine_score_of_other_moments_has_its_closed_forms():
     score = gt.analysis.GaussianScore.from_moments(moments.mean + 0.1, covariance)
     settings = SETTINGS | {
         "samples": "all",
-        "reverse": {"kind": "sde", "steps": 12},
+        "reverse": {"kind": "sde", "clock": "time", "steps": 12},
         "scores": [{"kind": "gaussian"}],
         "shard_size": 600,
     }
@@ -142,7 +142,9 @@ def test_trajectories_at_chosen_levels_are_part_of_the_whole():
 
 def test_the_gap_of_a_simulation_is_held_against_the_very_steps_it_took():
     """Four Euler-Maruyama steps are far from continuous time, yet the Gaussian score shows no gap: within 4 standard errors."""
-    row = gt.run(SETTINGS | {"samples": "all", "shard_size": 600, "reverse": {"kind": "sde", "steps": 4}}).sel(score="gaussian")
+    row = gt.run(SETTINGS | {"samples": "all", "shard_size": 600, "reverse": {"kind": "sde", "clock": "time", "steps": 4}}).sel(
+        score="gaussian"
+    )
     np.testing.assert_array_less(np.abs(row.gap), 4 * row.gap_se)
     assert (np.abs(row.autocorrelation_exact - row.autocorrelation_discrete) / row.gap_se).max() > 8
 

@@ -204,6 +204,8 @@ def test_a_checkpoint_runs_in_the_process_of_its_own_training(tmp_path):
     assert np.abs(result.turn_time.values - nearest).max() <= 1  # the nearest in the time of the process
     np.testing.assert_allclose(result.noise_to_signal, levels[result.turn_time.values.astype(int) - 1], rtol=1e-5)
     assert json.loads(result.attrs["score_origin"])["diffusers"]["level"] == "safetensors"
+    assert json.loads(result.attrs["versions"])["diffusers"] == diffusers.__version__
+    assert "azula" not in json.loads(result.attrs["versions"])
 
 
 def test_the_pipeline_itself_can_be_given():
