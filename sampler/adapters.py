@@ -143,7 +143,7 @@ def adapt_edm(net: Any) -> tuple[Network, dict[str, Any]]:
         lacking = ", ".join(missing) or "a call"
         raise ValueError(
             f"{type(net).__name__} lacks {lacking} of EDM's interface: give an object net(x, sigma, class_labels) "
-            f"with {', '.join(parts)}"
+            f"with {', '.join(parts)}, or wrap its call with from_callable"
         )
     low, high = max(float(net.sigma_min), SMALLEST), min(float(net.sigma_max), LARGEST)
     facts = {
