@@ -2,12 +2,14 @@
 
 from gaussian_test.sampler.adapters import Network, NumericSchedule, alphas_cumprod_of
 from gaussian_test.sampler.empirical import EmpiricalScore
+from gaussian_test.sampler.failures import NetworkError, out_of_memory
 from gaussian_test.sampler.gaussian import GaussianComponents, eigen_factors
 from gaussian_test.sampler.grid import edm_levels, log_levels, process_grid, reverse_grid
 from gaussian_test.sampler.micro_batch import fastest_micro_batch
 from gaussian_test.sampler.mixture import MixtureScore
-from gaussian_test.sampler.network import NetworkError, NetworkOptions, NetworkScore, out_of_memory
+from gaussian_test.sampler.network import NetworkOptions, NetworkScore
 from gaussian_test.sampler.noise import KeyedNoise, Noise
+from gaussian_test.sampler.prediction import to_denoised
 from gaussian_test.sampler.process import Process, Schedule
 from gaussian_test.sampler.processes import (
     Cosine,
@@ -69,4 +71,5 @@ __all__ = [
     "out_of_memory",
     "process_grid",
     "reverse_grid",
+    "to_denoised",
 ]

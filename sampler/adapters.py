@@ -191,6 +191,8 @@ def adapt_diffusers(model: Any, scheduler: Any, null_label: int | None) -> tuple
         model, scheduler = _open_diffusers(Path(model), scheduler)
     elif hasattr(model, "unet"):
         model, scheduler = model.unet, scheduler or getattr(model, "scheduler", None)
+    if isinstance(scheduler, str | Path):
+        scheduler = _open_scheduler(Path(scheduler))
     config = getattr(model, "config", None)
     if config is None or not all(hasattr(config, name) for name in ("in_channels", "out_channels", "sample_size")):
         raise ValueError(f"{type(model).__name__} is not a diffusers UNet2DModel: give one, a pipeline with a unet, or a folder")
@@ -234,9 +236,7 @@ def _open_diffusers(folder: Path, scheduler: Any) -> tuple[Any, Any]:
                 raise ValueError(
                     f"{inner} has {kind.replace('_keys', '')} weights ({first}): give the whole checkpoint of this network"
                 )
-    if scheduler is None or isinstance(scheduler, str | Path):
-        scheduler = _open_scheduler(Path(scheduler or folder))
-    return model, scheduler
+    return model, _open_scheduler(folder) if scheduler is None else scheduler
 
 
 def _open_scheduler(folder: Path) -> Any:

@@ -19,34 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from gaussian_test.sampler.adapters import Called, Network, adapt_azula, adapt_diffusers, adapt_edm
+from gaussian_test.sampler.failures import NetworkError, out_of_memory
+from gaussian_test.sampler.prediction import Prediction, to_denoised
 from gaussian_test.sampler.process import Process, Schedule, Time, as_time, per_row
 from gaussian_test.sampler.processes import VarianceExploding
 from gaussian_test.sampler.score import Score
 
-Prediction = Literal["x0", "epsilon", "v", "score", "velocity"]
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # as RuntimeError says it
 EDGE = 1e-6  # relative: noise levels are matched in float64, checkpoints often keep theirs in float32
 
 _log = logging.getLogger(__name__)
-
-
-class NetworkError(RuntimeError):
-    """A network has failed on states of its shape.
-
-    Parameters
-    ----------
-    score : NetworkScore
-        Whose network.
-    what : str
-        On what it failed.
-    error : Exception
-        Its own error.
-    """
-
-    def __init__(self, score: NetworkScore, what: str, error: Exception) -> None:
-        super().__init__(f"the network {what} ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
-        self.score = score
 
 
 class NetworkOptions(TypedDict, total=False):
@@ -483,11 +465,11 @@ class NetworkScore(Score):
         if scale is not None:
             x = per_row(scale, x) * x
         if label is None or self.guidance == 0:
-            return self._convert(self._predict(x, t, None), x, t)
-        conditional = self._convert(self._predict(x, t, label), x, t)
+            return to_denoised(self.prediction, self._predict(x, t, None), x, t, self.trained)
+        conditional = to_denoised(self.prediction, self._predict(x, t, label), x, t, self.trained)
         if self.guidance == 1:
             return conditional
-        free = self._convert(self._predict(x, t, None), x, t)
+        free = to_denoised(self.prediction, self._predict(x, t, None), x, t, self.trained)
         return torch.lerp(free, conditional, self.guidance)
 
     def _predict(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
@@ -506,43 +488,6 @@ class NetworkScore(Score):
             given = tuple(predicted.shape) if isinstance(predicted, Tensor) else type(predicted).__name__
             raise ValueError(f"the network returned {given} for states of shape {tuple(x.shape)}: it must return the same shape")
         return predicted.to(x.dtype)
-
-    def _convert(self, predicted: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """Return the posterior mean from what the network predicts."""
-        if self.prediction == "x0":
-            return predicted
-        alpha, sigma = self.trained.alpha(t), self.trained.sigma(t)
-        if self.prediction == "v":
-            norm = alpha**2 + sigma**2
-            return per_row(alpha / norm, x) * x - per_row(sigma / norm, x) * predicted
-        if self.prediction == "score":
-            return per_row(1 / alpha, x) * x + per_row(sigma**2 / alpha, x) * predicted
-        if self.prediction == "velocity":
-            assert isinstance(self.trained, Process)
-            # u = f x + g^2 / (2 sigma) z
-            f, to_noise = self.trained.f(t), 2 * sigma / self.trained.g2(t)
-            predicted = per_row(to_noise, x) * (predicted - per_row(f, x) * x)
-        return per_row(1 / alpha, x) * x - per_row(sigma / alpha, x) * predicted
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error says that memory has run out, on a GPU or on the CPU.
-
-    Parameters
-    ----------
-    error : RuntimeError
-        As torch raises it.
-
-    Returns
-    -------
-    bool
-
-    Examples
-    --------
-    >>> out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    True
-    """
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def _range_of(schedule: Schedule) -> tuple[float, float]:

@@ -208,11 +208,19 @@ def test_a_checkpoint_runs_in_the_process_of_its_own_training(tmp_path):
     assert "azula" not in json.loads(result.attrs["versions"])
 
 
-def test_the_pipeline_itself_can_be_given():
-    model, scheduler = unet(), diffusers.DDPMScheduler()
+def test_model_and_scheduler_are_given_as_objects_or_folders(tmp_path):
+    model, scheduler = unet(), diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+    model.save_pretrained(tmp_path / "model")
+    scheduler.save_pretrained(tmp_path / "scheduler")
     x = normal(2, 1, 8, 8).float()
-    scores = [NetworkScore.from_diffusers(*given) for given in ((diffusers.DDPMPipeline(model, scheduler),), (model, scheduler))]
-    assert torch.equal(*(score.denoise(x, 1.0) for score in scores))
+    expected = NetworkScore.from_diffusers(model, scheduler).denoise(x, 1.0)
+    for given in (
+        (diffusers.DDPMPipeline(model, scheduler),),
+        (model, tmp_path / "scheduler"),
+        (tmp_path / "model", str(tmp_path / "scheduler")),
+        (tmp_path / "model", scheduler),
+    ):
+        assert torch.equal(NetworkScore.from_diffusers(*given).denoise(x, 1.0), expected)
 
 
 def test_labels_null_label_and_learned_variance():

@@ -1,0 +1,62 @@
+r"""What networks predict, and the posterior mean in it: :math:`x_t = \alpha_t x_0 + \sigma_t z` has five names for one thing.
+
+.. math:: D = \hat x_0 = \frac{x - \sigma\hat z}{\alpha} = \frac{\alpha x - \sigma\hat v}{\alpha^2 + \sigma^2}
+            = \frac{x + \sigma^2\hat s}{\alpha},\qquad \hat u = f x + \frac{g^2}{2\sigma}\hat z
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from gaussian_test.sampler.process import Process, Schedule, per_row
+
+Prediction = Literal["x0", "epsilon", "v", "score", "velocity"]
+
+
+def to_denoised(prediction: Prediction, predicted: Tensor, x: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
+    r"""Return the posterior mean D from what a network predicts.
+
+    Parameters
+    ----------
+    prediction : {"x0", "epsilon", "v", "score", "velocity"}
+        What it predicts: the denoised state; the noise :math:`z`; :math:`v = \alpha z - \sigma x_0`; the score; the velocity
+        :math:`u = \dot\alpha x_0 + \dot\sigma z` of flow matching.
+    predicted, x : Tensor
+        Prediction and state, (batch, ``*event``).
+    t : Tensor
+        Time of the schedule, scalar or (batch,).
+    schedule : Schedule
+        Gives :math:`\alpha_t` and :math:`\sigma_t`; for a velocity a Process, which gives f and g.
+
+    Returns
+    -------
+    Tensor
+        Shape of ``x``.
+
+    References
+    ----------
+    Salimans & Ho, arXiv 2202.00512 (v); Lipman et al., arXiv 2210.02747 (velocity).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gaussian_test.sampler import Rectified
+    >>> x, velocity = torch.tensor([[0.5]]), torch.tensor([[2.0]])  # x0 = -0.5, z = 1.5: x = (x0 + z)/2, u = z - x0
+    >>> to_denoised("velocity", velocity, x, torch.tensor(0.5), Rectified())
+    tensor([[-0.5000]])
+    """
+    if prediction == "x0":
+        return predicted
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    if prediction == "v":
+        norm = alpha**2 + sigma**2
+        return per_row(alpha / norm, x) * x - per_row(sigma / norm, x) * predicted
+    if prediction == "score":
+        return per_row(1 / alpha, x) * x + per_row(sigma**2 / alpha, x) * predicted
+    if prediction == "velocity":
+        assert isinstance(schedule, Process)
+        f, to_noise = schedule.f(t), 2 * sigma / schedule.g2(t)
+        predicted = per_row(to_noise, x) * (predicted - per_row(f, x) * x)
+    return per_row(1 / alpha, x) * x - per_row(sigma / alpha, x) * predicted
