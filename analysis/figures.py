@@ -270,7 +270,7 @@ def end_points(result: xr.Dataset) -> Figure:
     -------
     Figure
     """
-    figure, axes = _canvas(2, 4.6)
+    figure, axes = _canvas(2, 5.0)
     nu = result["noise_to_signal"].values
     for index, score in enumerate(result["score"].values):
         _curve(axes[0], result, "end_square", index)
@@ -280,7 +280,8 @@ def end_points(result: xr.Dataset) -> Figure:
             axes[0].plot(nu, closed, color="black", linewidth=1, label=f"{score} score, closed form")
     axes[0].axhline(1, color="0.6", linewidth=0.8, zorder=0, label="the data")
     axes[0].set_ylabel(r"$E\|\tilde x_0-\mu\|^2/\mathrm{tr}\,\Sigma$")
-    axes[0].legend(**LEGEND)
+    # the curves may be anywhere: their names stand above
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, **LEGEND)
     axes[1].set_ylabel("share closer to a sample\nthan samples to each other")
     axes[1].set_ylim(-0.05, 1.05)
     _log_noise(axes[1])
