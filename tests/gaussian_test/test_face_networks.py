@@ -1,13 +1,15 @@
 """Runs with networks: detailed balance, the micro-batch that is kept, NaN at a level, G-Turns, the paper's sampler."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 import gaussian_test as gt
-from gaussian_test import UserError
+from gaussian_test import UserError, score_settings, table
+from gaussian_test.analysis import figures
 from gaussian_test.experiment import Experiment
 from gaussian_test.prepare import prepare
 
@@ -373,3 +375,10 @@ def test_python_scores_condition_on_the_class_where_they_say_so():
 def test_a_network_that_needs_labels_is_refused_without():
     with pytest.raises(UserError, match="score 'net': this network cannot be called without labels"):
         execute({"net": network(exact, classes=10, label_free=False)})
+
+
+def test_every_kind_of_score_is_a_network_or_computed_from_the_samples():
+    """The table and the figures ask for detailed balance of the same scores, and no kind is forgotten by either."""
+    kinds = {get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(score_settings.ScoreSettings)[0])}
+    assert table.NETWORKS | figures.COMPUTED == kinds | {"python"}
+    assert not table.NETWORKS & figures.COMPUTED
