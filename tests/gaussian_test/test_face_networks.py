@@ -380,5 +380,5 @@ def test_a_network_that_needs_labels_is_refused_without():
 def test_every_kind_of_score_is_a_network_or_computed_from_the_samples():
     """The table and the figures ask for detailed balance of the same scores, and no kind is forgotten by either."""
     kinds = {get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(score_settings.ScoreSettings)[0])}
-    assert table.NETWORKS | figures.COMPUTED == kinds | {"python"}
+    assert kinds | {"python"} == table.NETWORKS | figures.COMPUTED
     assert not table.NETWORKS & figures.COMPUTED
