@@ -134,6 +134,42 @@ class ClusterBootstrap:
         >>> bool(abs(band.standard_error[0] - 0.05) < 0.01)
         True
         """
+        spread = self._spread(values, fitted, studentized)
+        return _sup_t(spread, np.asarray(offset, dtype=np.float64), self.confidence)
+
+    def difference_band(self, values: ArrayLike, other: ClusterBootstrap, others: ArrayLike, studentized: bool = True) -> Band:
+        """Return the band of the difference of two curves from independent sets of samples.
+
+        Parameters
+        ----------
+        values : array
+            One curve per sample, shape (clusters, points).
+        other : ClusterBootstrap
+            Resamples of the other set: as many, with another seed.
+        others : array
+            What is subtracted, shape (other clusters, points).
+        studentized : bool
+            As in :meth:`band`.
+
+        Returns
+        -------
+        Band
+
+        Examples
+        --------
+        >>> random = np.random.default_rng(0)
+        >>> a, b = ClusterBootstrap(200, 500, seed=1), ClusterBootstrap(300, 500, seed=2)
+        >>> band = a.difference_band(random.normal(1, 1, (200, 2)), b, random.normal(0, 1, (300, 2)))
+        >>> bool((band.low < 1).all() and (band.high > 1).all() and (band.low > 0.6).all())
+        True
+        """
+        a, b = self._spread(values, 0, studentized), other._spread(others, 0, studentized)
+        both = _Spread(
+            a.estimate - b.estimate, np.hypot(a.error, b.error), a.deviations - b.deviations, np.hypot(a.resampled, b.resampled)
+        )
+        return _sup_t(both, np.zeros(len(both.estimate)), self.confidence)
+
+    def _spread(self, values: ArrayLike, fitted: int, studentized: bool) -> _Spread:
         y = np.asarray(values, dtype=np.float64)
         freedom = len(y) - 1 - fitted
         if freedom < 1:
@@ -144,21 +180,10 @@ class ClusterBootstrap:
         error = np.where(error < NEGLIGIBLE, 0.0, error)
         deviations = self.means(centered)
         if studentized:
-            spread = np.sqrt((self.means(centered**2) - deviations**2).clip(min=0) / freedom)
+            resampled = np.sqrt((self.means(centered**2) - deviations**2).clip(min=0) / freedom)
         else:
-            spread = np.broadcast_to(error, deviations.shape)
-        varies = error > 0
-        ratios = np.divide(np.abs(deviations), spread, out=np.full_like(deviations, np.inf), where=spread > 0)
-        largest = np.where(varies & (deviations != 0), ratios, 0.0).max(1)
-        # where some resamples lose all variation the quantile can be infinite: what does not vary stays known all the same
-        width = np.multiply(np.quantile(largest, self.confidence, method="higher"), error, out=np.zeros_like(error), where=varies)
-        known: Array = np.asarray(offset, dtype=np.float64)
-        shifted: Array = estimate - known
-        shifted = np.where(~varies & (np.abs(shifted) < NEGLIGIBLE), 0.0, shifted)
-        seen = np.divide(np.abs(shifted), error, out=np.zeros_like(error), where=varies)
-        exceeded = (largest[:, None] >= seen).sum(0)
-        pvalue = np.where(varies, (1 + exceeded) / (1 + self.resamples), np.where(shifted == 0, 1.0, 0.0))
-        return Band(shifted, error, shifted - width, shifted + width, pvalue, shifted + deviations)
+            resampled = np.broadcast_to(error, deviations.shape)
+        return _Spread(estimate, error, deviations, resampled)
 
     def share_band(self, values: ArrayLike) -> Band:
         """Return the band of a share of yes-or-no outcomes.
@@ -191,6 +216,32 @@ class ClusterBootstrap:
             exact = binomtest(agreed, self.clusters).proportion_ci(level, method="exact")
             low[point], high[point] = exact.low, exact.high
         return Band(band.estimate, band.standard_error, low, high, band.pvalue, band.replicates)
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """A curve, its standard error, the deviations of its resamples from it and their own standard errors."""
+
+    estimate: Array
+    error: Array
+    deviations: Array
+    resampled: Array
+
+
+def _sup_t(spread: _Spread, known: Array, confidence: float) -> Band:
+    """Return the band whose width is a quantile of the largest studentised deviation, about a curve less a known one."""
+    error, deviations = spread.error, spread.deviations
+    varies = error > 0
+    ratios = np.divide(np.abs(deviations), spread.resampled, out=np.full_like(deviations, np.inf), where=spread.resampled > 0)
+    largest = np.where(varies & (deviations != 0), ratios, 0.0).max(1)
+    # where some resamples lose all variation the quantile can be infinite: what does not vary stays known all the same
+    width = np.multiply(np.quantile(largest, confidence, method="higher"), error, out=np.zeros_like(error), where=varies)
+    shifted: Array = spread.estimate - known
+    shifted = np.where(~varies & (np.abs(shifted) < NEGLIGIBLE), 0.0, shifted)
+    seen = np.divide(np.abs(shifted), error, out=np.zeros_like(error), where=varies)
+    exceeded = (largest[:, None] >= seen).sum(0)
+    pvalue = np.where(varies, (1 + exceeded) / (1 + len(deviations)), np.where(shifted == 0, 1.0, 0.0))
+    return Band(shifted, error, shifted - width, shifted + width, pvalue, shifted + deviations)
 
 
 def controlled(values: ArrayLike, control: ArrayLike, expectation: ArrayLike) -> Array:

@@ -309,49 +309,6 @@ def discrete_law(
     return np.array(factors), np.array(variances)
 
 
-def end_square_discrete(
-    eigenvalues: ArrayLike,
-    process: Process,
-    kernel: ReverseKernel,
-    grid: ArrayLike,
-    turn_times: Sequence[float],
-    start_square: ArrayLike | None = None,
-) -> Array:
-    r"""Return :math:`E|\tilde x_0-\mu|^2/\mathrm{tr}\,\Sigma` of a discretised run with the affine score.
-
-    Mode by mode the end is a factor times the start, plus noise (:func:`discrete_law`); 1 for a run that draws from the data's
-    Gaussian.
-
-    Parameters
-    ----------
-    eigenvalues, process, kernel, grid, turn_times
-        As in :func:`autocorrelation_discrete`; with a 0 for every direction in which the data do not vary.
-    start_square : array, optional
-        :math:`E(x_0-\mu)_i^2` of what is noised, shape (modes,). Default: the eigenvalues, those of the data.
-
-    Returns
-    -------
-    ndarray
-        Shape (turn times,), dimensionless.
-
-    Raises
-    ------
-    ValueError
-        If a turn time is not on the grid.
-
-    Examples
-    --------
-    >>> from gaussian_test.sampler import ExactReversal, VarianceExploding
-    >>> end_square_discrete([3.0, 1.0], VarianceExploding(), ExactReversal(), [1.0, 0.0], [1.0]).round(12).tolist()
-    [1.0]
-    """
-    values = np.asarray(eigenvalues, dtype=np.float64)
-    start = values if start_square is None else np.asarray(start_square, dtype=np.float64)
-    factor, variance = discrete_law(values, process, kernel, grid, turn_times)
-    result: Array = (variance + factor**2 * (start - values)).sum(1) / values.sum()
-    return result
-
-
 def _modal_score(values: Array, process: Process, model: ArrayLike | None) -> GaussianScore:
     spectrum = values if model is None else model
     return GaussianScore.from_moments(np.zeros(len(values)), spectrum=spectrum, process=process, dtype=torch.float64)

@@ -8,14 +8,15 @@ r"""The Gaussian Test: from the sample table to curves with bands, the gap to th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import PchipInterpolator
+from numpy.typing import NDArray
 
 from gaussian_test.analysis.bootstrap import Band, ClusterBootstrap, controlled
 from gaussian_test.analysis.closed_form import autocorrelation_exact
+from gaussian_test.analysis.information import divergence
 from gaussian_test.analysis.times import (
     Crossing,
     affine_time,
@@ -41,8 +42,16 @@ class Statistics:
         Number of resamples of the ground-truth samples.
     level : float
         That memorized share and class retention fall through, in (0, 1).
+    memorization_level, speciation_level : float or None
+        Of one of them alone.
     tolerance : float
         On :math:`|\\Delta|`, for the affine time; positive.
+    memorization : {"own", "any"}
+        Remembered: the nearest sample is the start; or any sample is closer than samples typically are to each other.
+    speciation : {"retention", "same"}
+        Class kept: over chance; or the plain share of ends in the class of the start.
+    affine : {"one_shot", "uturn"}
+        The gap that the affine time is read off: of one evaluation, or of the U-Turns.
     seed : int
         Of the resampling.
     """
@@ -50,8 +59,18 @@ class Statistics:
     confidence: float = 0.95
     bootstrap: int = 2000
     level: float = 0.5
+    memorization_level: float | None = None
+    speciation_level: float | None = None
     tolerance: float = 0.02
+    memorization: Literal["own", "any"] = "own"
+    speciation: Literal["retention", "same"] = "retention"
+    affine: Literal["one_shot", "uturn"] = "one_shot"
     seed: int = 0
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """Levels of memorization and speciation."""
+        return self.memorization_level or self.level, self.speciation_level or self.level
 
 
 @dataclass(frozen=True)
@@ -85,10 +104,10 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
     Parameters
     ----------
     table : Dataset
-        The sample table, with coordinates ``turn_time`` and ``noise_to_signal`` and, by score, ``kernel`` (the name of the
-        reverse kernel), ``flow`` (the law in continuous time that it goes to: "sde", "ode" or "none"),
-        ``autocorrelation_exact`` and ``autocorrelation_discrete`` (NaN for scores that are not affine), and
-        ``reference_discrete`` (the same for the fitted Gaussian under each score's kernel).
+        The sample table, with coordinates ``turn_time`` and ``noise_to_signal`` and, by score, ``conditional`` (whether it is
+        given the class of the start), ``kernel`` (the name of the reverse kernel), ``flow`` (the law in continuous time that it
+        goes to: "sde", "ode" or "none"), ``truth`` ("empirical" for the exact score of the samples) and ``reference_discrete``
+        (the closed form of the fitted Gaussian's auto-correlation under the score's kernel).
     truth : GroundTruth
         Facts of the ground-truth set.
     statistics : Statistics, optional
@@ -120,7 +139,8 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
     >>> table["sample_end_square"] = table["nearest_distance"] = table["sample_denoiser_gap"]
     >>> table = table.assign_coords(score=["any"], turn_time=[1.0, 2.0], sample=range(30))
     >>> table = table.assign_coords(noise_to_signal=("turn_time", [1.0, 2.0]))
-    >>> table = table.assign(kernel=("score", ["exact"]), flow=("score", ["sde"]), truth=("score", ["other"]))
+    >>> table = table.assign(conditional=("score", [False]), kernel=("score", ["exact"]))
+    >>> table = table.assign(flow=("score", ["sde"]), truth=("score", ["other"]))
     >>> result = gaussian_test(table, GroundTruth(30, np.ones(3), 0.0, None), Statistics(bootstrap=100))
     >>> result.gap.values.round(12).tolist()  # the control variate explains the numbers: no gap
     [[0.0, 0.0]]
@@ -144,7 +164,9 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
         gap_one_shot = resample.band(controlled(one_shot, control, exact_gaussian), exact_gaussian, fitted=1)
         gap = gap_one_shot if is_exact else resample.band(controlled(simulated, control, exact_gaussian), discretised, fitted=1)
         memorized = resample.share_band(_by_sample((row["nearest_sample"] == row["sample"]).astype(float)))
-        retention, why_not = _class_retention(row, truth, resample)
+        close = resample.share_band(_by_sample((row["nearest_distance"] < truth.typical_distance).astype(float)))
+        same, why_not = _same_class(row, truth, resample)
+        retention = _over_chance(same, truth)
         for name, band in (
             ("autocorrelation", resample.band(simulated)),
             ("autocorrelation_one_shot", resample.band(one_shot)),
@@ -156,22 +178,23 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
             ("balance_squared", resample.band(squared - one_shot)),
             ("balance_simulated", resample.band(simulated - one_shot, discretised - exact_gaussian)),
             ("end_square", resample.band(_by_sample(row["sample_end_square"]))),
-            ("close_share", resample.share_band(_by_sample((row["nearest_distance"] < truth.typical_distance).astype(float)))),
+            ("close_share", close),
         ):
             for suffix, values in _columns(band).items():
                 columns.setdefault(name + suffix, []).append(values)
+        remembered = memorized if settings.memorization == "own" else close
         crossings["memorization"].append(
-            share_time(nu, memorized.estimate, memorized.replicates, settings.level, settings.confidence)
+            share_time(nu, remembered.estimate, remembered.replicates, settings.levels[0], settings.confidence)
         )
+        kept = retention if settings.speciation == "retention" else same
         crossings["speciation"].append(
             Crossing(np.nan, np.nan, np.nan, why_not)
             if why_not
-            else share_time(nu, retention.estimate, retention.replicates, settings.level, settings.confidence)
+            else share_time(nu, kept.estimate, kept.replicates, settings.levels[1], settings.confidence)
         )
+        tested = gap_one_shot if settings.affine == "one_shot" else gap
         crossings["affine"].append(
-            affine_time(
-                nu, gap_one_shot.estimate, gap_one_shot.low, gap_one_shot.high, settings.tolerance, gap_one_shot.standard_error
-            )
+            affine_time(nu, tested.estimate, tested.low, tested.high, settings.tolerance, tested.standard_error)
         )
     for name, (suffixes, long_name, comment) in CURVES.items():
         for suffix in suffixes:
@@ -180,12 +203,12 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
                 np.array(columns[name + suffix]),
                 {"long_name": long_name + SUFFIXES[suffix], "units": "1", "comment": comment},
             )
-    if why_not:
+    if np.isnan(result["class_retention"]).all():
         for suffix in CURVES["class_retention"][0]:
             result["class_retention" + suffix].attrs["reason"] = why_not
     for suffix in CURVES["balance_simulated"][0]:
         _only_for_the_sde(result["balance_simulated" + suffix], table["flow"])
-    result["kl_from_gaussian"] = _kl(table, truth)
+    result = result.merge(divergence(_excess(table), float(truth.eigenvalues.sum()), nu, resample))
     _add_times(result, crossings, truth, settings)
     return result
 
@@ -261,6 +284,12 @@ def _only_for_the_sde(values: xr.DataArray, flow: xr.DataArray) -> None:
         values.attrs["reason"] = f"{', '.join(others)}: detailed balance holds for the reverse SDE alone"
 
 
+def _excess(table: xr.Dataset) -> Array | None:
+    """Return the squared distance of the exact score of the samples from the Gaussian, (sample, turn_time), where it was run."""
+    empirical = [name for name in table["score"].values if str(table["truth"].sel(score=name).item()) == "empirical"]
+    return _by_sample(table["sample_denoiser_gap"].sel(score=empirical[0])) if empirical else None
+
+
 def _columns(band: Band) -> dict[str, Array]:
     return {"": band.estimate, "_se": band.standard_error, "_low": band.low, "_high": band.high, "_pvalue": band.pvalue}
 
@@ -271,77 +300,36 @@ def _by_sample(values: xr.DataArray) -> Array:
     return averaged
 
 
-def _class_retention(row: xr.Dataset, truth: GroundTruth, resample: ClusterBootstrap) -> tuple[Band, str]:
-    """Return the band of the class retention, or NaN and the reason why there is none."""
-    reason = ""
-    if truth.class_shares is None:
-        reason = "the data set has no labels"
-    elif (by_chance := float((truth.class_shares**2).sum())) == 1:
-        reason = "the data set has a single class"
-    else:
-        same = resample.share_band(_by_sample((row["label_after"] == row["label"]).astype(float)))
-        scale = 1 - by_chance
-        shifted = [(value - by_chance) / scale for value in (same.estimate, same.low, same.high, same.replicates)]
-        return Band(shifted[0], same.standard_error / scale, shifted[1], shifted[2], same.pvalue, shifted[3]), ""
-    nothing = np.full(row.sizes["turn_time"], np.nan)
-    return Band(nothing, nothing, nothing, nothing, nothing, nothing[None]), reason
+def _same_class(row: xr.Dataset, truth: GroundTruth, resample: ClusterBootstrap) -> tuple[Band, str]:
+    """Return the band of the share of ends in the class of their start, and why the time of speciation is undefined, if it is."""
+    if reason := no_speciation(truth.class_shares, bool(row["conditional"].item())):
+        nothing = np.full(row.sizes["turn_time"], np.nan)
+        if truth.class_shares is None or truth.class_shares.max() == 1:
+            return Band(nothing, nothing, nothing, nothing, nothing, nothing[None]), reason
+    return resample.share_band(_by_sample((row["label_after"] == row["label"]).astype(float))), reason
 
 
-def kl_from_gaussian(noise_to_signal: ArrayLike, excess: ArrayLike) -> Array:
-    r"""Return :math:`\mathrm{KL}(p_t\|\mathcal N_t) = \frac12\int_0^{\gamma_t}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma`.
-
-    Between the noise levels the logarithm of the integrand is a monotone cubic of :math:`\log\gamma` (exact for a power law);
-    beyond the largest level it goes on as :math:`\gamma^2`, its leading order for skewed data (an upper bound on the rest for
-    symmetric data).
-
-    Parameters
-    ----------
-    noise_to_signal : array
-        :math:`\nu`, ascending, shape (points,).
-    excess : array
-        :math:`\mathrm{lmmse}-\mathrm{mmse}`, nonnegative, in the squared unit of the data, shape (points,).
-
-    Returns
-    -------
-    ndarray
-        Nats, shape (points,).
-
-    References
-    ----------
-    Guo, Shamai & Verdú, IEEE Trans. Inf. Theory 51(4) (2005).
+def no_speciation(class_shares: Array | None, conditional: bool) -> str:
+    """Return why there is no time at which the class changes; empty where there is one.
 
     Examples
     --------
-    >>> kl_from_gaussian([1.0, 2.0], [6.0, 6.0 / 16]).round(12).tolist()  # excess = 6 gamma^2, KL = gamma^3
-    [1.0, 0.015625]
+    >>> no_speciation(np.array([1.0]), False)
+    'the data set has a single class'
     """
-    logs = -2 * np.log(np.asarray(noise_to_signal, dtype=np.float64))[::-1]
-    density = (np.exp(logs) * np.asarray(excess, dtype=np.float64)[::-1]).clip(min=np.finfo(np.float64).tiny)
-    pieces = np.array([density[0] / 3])
-    if len(logs) > 1:
-        curve = PchipInterpolator(logs, np.log(density))
-        nodes, weights = np.polynomial.legendre.leggauss(8)
-        half = np.diff(logs)[:, None] / 2
-        inside = np.exp(curve((logs[1:] + logs[:-1])[:, None] / 2 + half * nodes))
-        pieces = np.append(pieces, (half * inside) @ weights)
-    total: Array = pieces.cumsum()[::-1] / 2
-    return total
+    if class_shares is None:
+        return "the data set has no labels"
+    if class_shares.max() == 1:
+        return "the data set has a single class"
+    return "the score is given the class of the start, which it cannot forget" if conditional else ""
 
 
-def _kl(table: xr.Dataset, truth: GroundTruth) -> xr.DataArray:
-    attributes = {"long_name": "Kullback-Leibler divergence of the noised data from its Gaussian", "units": "nat"}
-    empirical = [name for name in table["score"].values if str(table["truth"].sel(score=name).item()) == "empirical"]
-    if not empirical:
-        values = np.full(table.sizes["turn_time"], np.nan)
-        attributes["reason"] = "no unconditional empirical score was run"
-    else:
-        excess = table["sample_denoiser_gap"].sel(score=empirical[0]).mean(("sample", "repeat")).values
-        values = kl_from_gaussian(table["noise_to_signal"].values, excess * truth.eigenvalues.sum())
-        attributes["comment"] = (
-            "half the integral of lmmse - mmse = E|D-D_G|^2 over 1/nu^2 (I-MMSE); monotone cubics of its "
-            "logarithm between turn times, gamma^2 beyond the largest one"
-        )
-    return xr.DataArray(values, dims="turn_time", attrs=attributes)
+def _over_chance(same: Band, truth: GroundTruth) -> Band:
+    """Return the class retention: 1 where all ends are in the class of their start, 0 where as many as by chance."""
+    by_chance = 0.0 if truth.class_shares is None else float((truth.class_shares**2).sum())
+    scale = 1 - by_chance if by_chance < 1 else np.nan
+    estimate, low, high, replicates = ((v - by_chance) / scale for v in (same.estimate, same.low, same.high, same.replicates))
+    return Band(estimate, same.standard_error / scale, low, high, same.pvalue, replicates)
 
 
 def _add_times(result: xr.Dataset, crossings: dict[str, list[Crossing]], truth: GroundTruth, settings: Statistics) -> None:
@@ -352,10 +340,12 @@ def _add_times(result: xr.Dataset, crossings: dict[str, list[Crossing]], truth: 
         "affine": predicted_affine(truth.third_cumulant_norm, float(truth.eigenvalues.sum()), settings.tolerance),
     }
     comments = {
-        "memorization": f"memorized share falls through {settings.level:g}; predicted: sum of log(1 + lambda/nu^2) / 2 = log N",
-        "speciation": f"class retention falls through {settings.level:g}; predicted: sqrt(lambda_1), all channels, data scale",
-        "affine": f"|gap_one_shot| falls below {settings.tolerance:g} for good; at _high with the band's simultaneous confidence; "
-        "predicted: leading order in 1/nu from the third cumulant",
+        "memorization": f"{'memorized' if settings.memorization == 'own' else 'close'} share falls through {settings.levels[0]:g}; "
+        "predicted: sum of log(1 + lambda/nu^2) / 2 = log N",
+        "speciation": f"{'class retention' if settings.speciation == 'retention' else 'share of the same class'} falls through "
+        f"{settings.levels[1]:g}; predicted: sqrt(lambda_1), all channels, data scale",
+        "affine": f"|{'gap_one_shot' if settings.affine == 'one_shot' else 'gap'}| falls below {settings.tolerance:g} for good; at "
+        "_high with the band's simultaneous confidence; predicted: leading order in 1/nu from the third cumulant",
     }
     for name, found in crossings.items():
         reasons = "; ".join(f"{score}: {c.reason}" for score, c in zip(result["score"].values, found, strict=True) if c.reason)

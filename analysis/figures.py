@@ -2,56 +2,51 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-WIDTH = 6.4  # inches; figures are drawn at the size they are printed
-STYLE: dict[str, Any] = {
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "axes.titlesize": 9,
-    "legend.fontsize": 8,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "lines.linewidth": 1.6,
-    "pdf.fonttype": 42,  # text stays text
-    "savefig.dpi": 200,
-}
-COMPUTED = {"empirical", "gaussian", "mixture"}  # kinds of scores that are no networks
-MARKERS = "osD^vPX"
-LEGEND: dict[str, Any] = {"frameon": True, "framealpha": 0.9, "edgecolor": "none"}  # readable where lines pass behind it
-NU_LABEL = r"noise-to-signal ratio at the turn, $\nu_T=\sigma_T/\alpha_T$"
-TIMES = {"memorization": r"$T_m$", "speciation": r"$T_s$", "affine": r"$T_G$"}
+from gaussian_test.analysis import observable_figures
+from gaussian_test.analysis.figure_parts import (
+    COMPUTED,
+    LEGEND,
+    MARKERS,
+    STYLE,
+    TIMES,
+    WIDTH,
+    canvas,
+    colours,
+    curve,
+    log_noise,
+    mark,
+)
 
 
-def draw(result: xr.Dataset, pictures: xr.Dataset | None = None) -> dict[str, Figure]:
+def draw(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> dict[str, Figure]:
     """Draw all figures of a result.
 
     Parameters
     ----------
     result : Dataset
         Root group of an archive.
-    pictures : Dataset, optional
-        Its group of pictures.
+    groups : mapping of str to Dataset, optional
+        Its other groups: ``pictures``, ``normality``, ``chains`` are drawn.
 
     Returns
     -------
     dict of str to Figure
         ``end_points``; ``autocorrelation``, ``gap`` and ``times`` where the start of the run leaves them defined, and then
-        ``balance_<score>`` for every network; ``pictures_<score>`` where there are pictures of two-dimensional samples.
+        ``balance_<score>`` for every network; one for each observable that was measured; ``pictures_<score>`` where there are
+        pictures of two-dimensional samples.
     """
+    others = groups or {}
+    pictures = others.get("pictures")
     with mpl.rc_context(STYLE), sns.axes_style("ticks"):  # type: ignore[arg-type] # keys are literals there
         figures = {"end_points": end_points(result)}
         if np.isfinite(result["autocorrelation"]).any():
@@ -59,42 +54,11 @@ def draw(result: xr.Dataset, pictures: xr.Dataset | None = None) -> dict[str, Fi
         if np.isfinite(result["gap"]).any():
             figures |= {"gap": gap(result), "times": times(result)}
             figures |= {f"balance_{score}": balance(result, score) for score in _networks(result)}
+        figures |= observable_figures.draw(result, others)
         if pictures is not None and "row" in pictures.dims:
             for score in pictures["score"].values:
                 figures[f"pictures_{score}"] = picture_grid(pictures, result, str(score))
     return figures
-
-
-def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Write figures as PNG and PDF, each whole under its name or not at all.
-
-    Parameters
-    ----------
-    figures : mapping of str to Figure
-        By name.
-    folder : Path
-        Created if need be.
-
-    Returns
-    -------
-    list of Path
-        The files.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        for name, figure in figures.items():
-            for kind in ("png", "pdf"):
-                path = folder / f"{name}.{kind}"
-                temporary = folder / f".{name}.{secrets.token_hex(8)}.{kind}"
-                try:
-                    # when a figure was drawn is no fact of the result
-                    figure.savefig(temporary, metadata={"CreationDate": None} if kind == "pdf" else None)
-                    os.replace(temporary, path)
-                finally:
-                    temporary.unlink(missing_ok=True)
-                written.append(path)
-    return written
 
 
 def autocorrelation(result: xr.Dataset) -> Figure:
@@ -109,19 +73,19 @@ def autocorrelation(result: xr.Dataset) -> Figure:
     -------
     Figure
     """
-    figure, axes = _canvas(1, 3.4)
+    figure, axes = canvas(1, 3.4)
     axis = axes[0]
     nu = result["noise_to_signal"].values
     for index, score in enumerate(result["score"].values):
         row = result.sel(score=score)
-        _curve(axis, result, "autocorrelation", index)
+        curve(axis, result, "autocorrelation", index)
         for name, style, label in (("discrete", "--", "through the steps simulated"), ("exact", "-", "closed form")):
             closed = row[f"autocorrelation_{name}"].values
             if np.isfinite(closed).any() and not (
                 name == "discrete" and np.allclose(closed, row["autocorrelation_exact"], atol=1e-6)
             ):
                 axis.plot(nu, closed, color="black", linestyle=style, linewidth=1, label=f"{score} score, {label}")
-    _log_noise(axis)
+    log_noise(axis)
     axis.set_ylabel(r"auto-correlation $C(T)$")
     axis.set_ylim(
         min(-0.02, float(result["autocorrelation_low"].min()) - 0.02), max(1.05, float(result["autocorrelation_high"].max()) + 0.02)
@@ -142,14 +106,14 @@ def gap(result: xr.Dataset) -> Figure:
     -------
     Figure
     """
-    figure, axes = _canvas(2, 4.6)
+    figure, axes = canvas(2, 4.6)
     nu = result["noise_to_signal"].values
-    for index, (score, colour) in enumerate(_colours(result)):
+    for index, (score, colour) in enumerate(colours(result)):
         row = result.sel(score=score)
         if not row["gap"].values.any():
             continue  # the reference itself: zero by construction
-        _curve(axes[0], result, "gap", index)
-        _mark(axes[0], row, "affine", colour, score if result.sizes["score"] > 2 else "")
+        curve(axes[0], result, "gap", index)
+        mark(axes[0], row, "affine", colour, score if result.sizes["score"] > 2 else "")
     axes[0].axhline(0, color="0.6", linewidth=0.8, zorder=0)
     axes[0].set_ylabel(r"gap $\Delta(T)=C-C_G$")
     if axes[0].lines[1:]:
@@ -168,7 +132,7 @@ def gap(result: xr.Dataset) -> Figure:
     else:
         axes[1].text(0.5, 0.5, result["kl_from_gaussian"].attrs.get("reason", "zero"), ha="center", transform=axes[1].transAxes)
     axes[1].set_ylabel(r"$\mathrm{KL}(p_T\,\|\,\mathcal{N}_T)$ (nat)")
-    _log_noise(axes[1])
+    log_noise(axes[1])
     return figure
 
 
@@ -184,23 +148,23 @@ def times(result: xr.Dataset) -> Figure:
     -------
     Figure
     """
-    figure, axes = _canvas(2, 5.0)
+    figure, axes = canvas(2, 5.0)
     nu = result["noise_to_signal"].values
     for axis, name, time, ylabel in (
         (axes[0], "memorized_share", "memorization", "memorized share"),
         (axes[1], "class_retention", "speciation", "class retention"),
     ):
-        for index, (score, colour) in enumerate(_colours(result)):
+        for index, (score, colour) in enumerate(colours(result)):
             row = result.sel(score=score)
-            _curve(axis, result, name, index)
-            _mark(axis, row, time, colour, "")
+            curve(axis, result, name, index)
+            mark(axis, row, time, colour, "")
         predicted = float(result[f"{time}_noise_to_signal_predicted"][0])
         if np.isfinite(predicted) and nu[0] <= predicted <= nu[-1]:
             axis.axvline(predicted, color="black", linestyle=":", linewidth=1.2, label=f"{TIMES[time]} predicted: {predicted:.3g}")
         axis.set_ylabel(ylabel)
         axis.set_ylim(-0.05, 1.05)
         axis.legend(loc="upper right", **LEGEND)
-    _log_noise(axes[1])
+    log_noise(axes[1])
     return figure
 
 
@@ -218,7 +182,7 @@ def balance(result: xr.Dataset, score: str) -> Figure:
     -------
     Figure
     """
-    figure, axes = _canvas(2, 4.8)
+    figure, axes = canvas(2, 4.8)
     row, nu = result.sel(score=score), result["noise_to_signal"].values
     colours = sns.color_palette("colorblind", 3)
     for (name, label), colour, marker in zip(
@@ -254,7 +218,7 @@ def balance(result: xr.Dataset, score: str) -> Figure:
     axes[1].axhline(0, color="0.6", linewidth=0.8, zorder=0)
     axes[1].set_ylabel("violation of\ndetailed balance")
     axes[1].legend(**LEGEND)
-    _log_noise(axes[1])
+    log_noise(axes[1])
     return figure
 
 
@@ -270,11 +234,11 @@ def end_points(result: xr.Dataset) -> Figure:
     -------
     Figure
     """
-    figure, axes = _canvas(2, 5.0)
+    figure, axes = canvas(2, 5.0)
     nu = result["noise_to_signal"].values
     for index, score in enumerate(result["score"].values):
-        _curve(axes[0], result, "end_square", index)
-        _curve(axes[1], result, "close_share", index)
+        curve(axes[0], result, "end_square", index)
+        curve(axes[1], result, "close_share", index)
         closed = result["end_square_discrete"].sel(score=score).values
         if np.isfinite(closed).all():
             axes[0].plot(nu, closed, color="black", linewidth=1, label=f"{score} score, closed form")
@@ -284,7 +248,7 @@ def end_points(result: xr.Dataset) -> Figure:
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, **LEGEND)
     axes[1].set_ylabel("share closer to a sample\nthan samples to each other")
     axes[1].set_ylim(-0.05, 1.05)
-    _log_noise(axes[1])
+    log_noise(axes[1])
     return figure
 
 
@@ -344,54 +308,3 @@ def _as_rgb(pictures: xr.DataArray) -> NDArray[np.float64]:
     """Return pictures in [-1, 1] as (sample, row, column, 3) in [0, 1]; a fourth channel is left out."""
     values = np.clip((pictures.transpose("sample", "row", "column", "channel").values.astype(np.float64) + 1) / 2, 0, 1)
     return values[..., :3] if values.shape[-1] >= 3 else np.repeat(values[..., :1], 3, axis=-1)
-
-
-def _canvas(panels: int, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure that belongs to no window system: nothing to close, nothing to leak."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
-    for axis in axes:
-        sns.despine(ax=axis)
-    return figure, list(axes)
-
-
-def _log_noise(axis: Axes) -> None:
-    axis.set_xscale("log")
-    axis.set_xlabel(NU_LABEL)
-    low, high = axis.get_xlim()
-    # within two decades a tick at every power of ten would leave two numbers on the axis
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _colours(result: xr.Dataset) -> list[tuple[str, Any]]:
-    scores = [str(score) for score in result["score"].values]
-    return list(zip(scores, sns.color_palette("colorblind", len(scores)), strict=True))
-
-
-def _curve(axis: Axes, result: xr.Dataset, name: str, index: int) -> None:
-    """Draw one score's curve with its band."""
-    score, colour = _colours(result)[index]
-    row, nu = result.sel(score=score), result["noise_to_signal"].values
-    axis.fill_between(nu, row[f"{name}_low"], row[f"{name}_high"], color=colour, alpha=0.2, linewidth=0)
-    axis.plot(
-        nu,
-        row[name],
-        color=colour,
-        marker=MARKERS[index % len(MARKERS)],
-        markersize=3.5,
-        linewidth=1,
-        label=f"{score} score, {result.attrs['confidence']:.0%} band",
-    )
-
-
-def _mark(axis: Axes, row: xr.Dataset, time: str, colour: Any, of: str) -> None:
-    """Mark a time and its interval on the axis."""
-    value, low, high = (float(row[f"{time}_noise_to_signal{suffix}"]) for suffix in ("", "_low", "_high"))
-    if not np.isfinite(value):
-        return
-    left, right = max(low, float(row["noise_to_signal"][0])), min(high, float(row["noise_to_signal"][-1]))
-    axis.axvspan(left, right, color=colour, alpha=0.2, linewidth=0)
-    label = f"{TIMES[time]}{' ' + of if of else ''} = {value:.3g} [{low:.3g}, {high:.3g}]"
-    axis.axvline(value, color=colour, linestyle="--", linewidth=1.2, label=label)

@@ -100,6 +100,34 @@ class Moments:
         return result
 
 
+def whole_spectrum(moments: Moments) -> tuple[Array, Array]:
+    r"""Return eigenvalues and mean along as many modes as there are features, with 0 for directions in which the data do not vary.
+
+    Parameters
+    ----------
+    moments : Moments
+        Mean and eigen factors, modes of variance 0 left out or not.
+
+    Returns
+    -------
+    tuple of ndarray
+        Eigenvalues, and coordinates of the mean along orthonormal modes, both (features,); outside the span of the listed modes
+        these are such that the mean has equal coordinates.
+
+    Examples
+    --------
+    >>> values, mean = whole_spectrum(Moments(2, np.array([3.0, 4.0]), np.array([2.0]), np.array([[1.0], [0.0]])))
+    >>> values.tolist(), mean.tolist()
+    ([2.0, 0.0], [3.0, 4.0])
+    """
+    center = moments.mean.reshape(-1)
+    along = center @ moments.eigenvectors
+    flat = center.size - len(along)
+    rest = float((center**2).sum() - (along**2).sum())
+    outside = np.full(flat, np.sqrt(max(rest, 0.0) / max(flat, 1)))
+    return np.append(moments.eigenvalues, np.zeros(flat)), np.append(along, outside)
+
+
 def event_dims(count: int) -> tuple[str, ...]:
     """Return the names of the dimensions of one sample: (feature) or (channel, row, column).
 

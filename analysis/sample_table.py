@@ -7,8 +7,8 @@ the Gaussian Test can be recomputed from the table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ COORDINATES = {
     "time": "time of the state, in the time of the process",
     "sample": "index into the ground-truth set",
     "repeat": "repeat of the U-Turn with other noise",
+    "reference": "reference score",
 }
 ROW_DIMS = ("score", "turn_time", "sample", "repeat")
 DESCRIPTIONS = {
@@ -41,7 +42,12 @@ DESCRIPTIONS = {
     "sample_end_square": ("squared distance of the end point from the data's mean", "|end-mu|^2/tr(Sigma)"),
     "nearest_distance": ("distance of the end point to the nearest ground-truth sample", "Euclidean, in the unit of the data"),
     "nearest_sample": ("ground-truth sample nearest to the end point", "index into the ground-truth set"),
-    "label_after": ("class of the end point", "class of its nearest ground-truth sample; -1 where there are no classes"),
+    "label_after": ("class of the end point", "as the classifier says; -1 where there are no classes"),
+}
+AFFINITY = {
+    "sample_score_norm": ("norm of the score at the turn", "|s|"),
+    "sample_score_square": ("squared norm of the score at the turn", "|s|^2"),
+    "sample_score_distance": ("squared distance of the score from a reference score at the turn", "|s-s_ref|^2"),
 }
 
 
@@ -59,12 +65,25 @@ class Reference:
         The affine score of these moments: the control variate.
     labels : ndarray or None
         Class of each ground-truth sample, int64, shape (N,).
+    scores : mapping of str to Score
+        Scores whose share in the norm of every score of the run is measured; empty where it is not.
+    classify : callable or None
+        Gives the class of end points (batch, ``*event``) as int64 (batch,); None for that of the nearest ground-truth sample.
     """
 
     samples: EmpiricalScore
     moments: Moments
     gaussian: GaussianScore
     labels: NDArray[np.int64] | None
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    classify: Callable[[Tensor], Tensor] | None = None
+
+    def classes(self, x: Tensor) -> NDArray[np.int64]:
+        """Return the class of each end point, (batch,); -1 where there are no classes."""
+        if self.classify is not None:
+            return self.classify(x).cpu().numpy()
+        nearest: NDArray[np.int64] = self.samples.nearest_index(x).cpu().numpy()
+        return np.full_like(nearest, -1) if self.labels is None else self.labels[nearest]
 
 
 class SampleTable:
@@ -86,6 +105,9 @@ class SampleTable:
         Class of each sample for scores that condition on it.
     starts_are_samples : bool
         Whether ``samples`` are indices into the ground-truth set, rather than numbers of draws from something else.
+    kept : sequence of int
+        Positions in ``samples`` of those whose end points are kept, and with reference scores what is left of the denoised turn
+        beside the Gaussian's: for observables that need those of all samples at once.
     """
 
     def __init__(
@@ -97,6 +119,7 @@ class SampleTable:
         samples: Sequence[int],
         labels: Mapping[str, Tensor] | None = None,
         starts_are_samples: bool = True,
+        kept: Sequence[int] = (),
     ) -> None:
         self._plan = plan
         self._scores = scores
@@ -109,11 +132,19 @@ class SampleTable:
         self._start = x0.repeat_interleave(plan.repeats, 0).flatten(1) - self._mean
         rows = (len(plan.levels), len(self._start))
         self._values: dict[str, Tensor] = {}
-        for name in DESCRIPTIONS:
-            shape = rows if name == "sample_autocorrelation_gaussian" else (len(scores), *rows)
-            whole = name == "nearest_sample"
-            if name != "label_after":
+        for name in DESCRIPTIONS | (AFFINITY if reference.scores else {}):
+            shape: tuple[int, ...] = rows if name == "sample_autocorrelation_gaussian" else (len(scores), *rows)
+            if name == "sample_score_distance":
+                shape = (len(scores), len(reference.scores), *rows)
+            whole = name in ("nearest_sample", "label_after")
+            if name != "label_after" or reference.classify:
                 self._values[name] = torch.zeros(shape, dtype=torch.long if whole else torch.float64, device=x0.device)
+        self._kept = list(kept)
+        event = tuple(x0.shape[1:])
+        # the rows of the kept samples, all repeats side by side, and their first repeats
+        self._kept_rows = torch.arange(len(self._start), device=x0.device).reshape(-1, plan.repeats)[self._kept]
+        self._ends = x0.new_empty(len(scores), len(plan.levels), len(self._kept), plan.repeats, *event)
+        self._residuals = x0.new_empty(len(scores) if reference.scores else 0, len(plan.levels), len(self._kept), *event)
 
     def observe(self, state: State) -> None:
         """Reduce one state of the plan to the table; states on the path leave no trace.
@@ -135,12 +166,19 @@ class SampleTable:
             nearest, distance = self._reference.samples.nearest(end, None if self._index is None else self._index.repeat(count))
             self._store("nearest_sample", state.turns, nearest.reshape(count, -1), score)
             self._store("nearest_distance", state.turns, distance.reshape(count, -1), score)
+            if self._reference.classify is not None:
+                self._store("label_after", state.turns, self._reference.classify(end).reshape(count, -1), score)
+            self._ends[score, state.turns] = state.x[:, self._kept_rows]
 
     def _observe_turn(self, state: State) -> None:
         count = len(state.x)
         x, t = state.x.flatten(0, 1), self._plan.row_times(state.turns, state.x.shape[1])
         gaussian = self._centered(self._denoise(self._reference.gaussian, x, t, None), count)
         self._store("sample_autocorrelation_gaussian", state.turns, self._product(self._start, gaussian))
+        references = [
+            gaussian if score is self._reference.gaussian else self._centered(self._denoise(score, x, t, None), count)
+            for score in self._reference.scores.values()
+        ]
         for index, (name, score) in enumerate(self._scores.items()):
             label = self._labels[name].repeat(count) if name in self._labels else None
             own = score is self._reference.gaussian and label is None
@@ -149,6 +187,25 @@ class SampleTable:
             self._store("sample_autocorrelation_one_shot_squared", state.turns, self._product(denoised, denoised), index)
             difference = denoised - gaussian
             self._store("sample_denoiser_gap", state.turns, self._product(difference, difference), index)
+            if self._reference.scores:
+                self._observe_score(state, index, denoised, difference, references)
+
+    def _observe_score(self, state: State, index: int, denoised: Tensor, difference: Tensor, references: Sequence[Tensor]) -> None:
+        r"""Reduce the score itself, :math:`s = (\alpha D - x)/\sigma^2`: scores differ by :math:`\alpha/\sigma^2` times denoisers."""
+        process, turns = self._plan.process, state.turns
+        t = torch.tensor(self._plan.levels[turns], dtype=torch.float64)
+        alpha, variance = (value.to(denoised.device)[:, None] for value in (process.alpha(t), process.sigma(t) ** 2))
+        raw = denoised + self._mean
+        # alpha D - x in the precision of the states; squares and their scale in float64
+        offset = alpha.to(raw.dtype)[..., None] * raw - state.x.reshape(len(state.x), -1, self._mean.numel())
+        square = offset.square().sum(-1, dtype=torch.float64) / variance**2
+        self._store("sample_score_square", turns, square, index)
+        self._store("sample_score_norm", turns, square.sqrt(), index)
+        for place, other in enumerate(references):
+            distance = (denoised - other).square().sum(-1, dtype=torch.float64) * (alpha / variance) ** 2
+            self._values["sample_score_distance"][index, place, turns] = distance
+        rows = difference[:, self._kept_rows[:, 0]]
+        self._residuals[index, turns] = rows.reshape(self._residuals[index, turns].shape)
 
     def _denoise(self, score: Score, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
         """Return denoised states, in calls of the micro-batch."""
@@ -186,12 +243,38 @@ class SampleTable:
         )
         values: dict[str, NDArray[Any]] = {name: value.cpu().numpy() for name, value in self._values.items()}
         nearest, labels = values["nearest_sample"], self._reference.labels
-        values["label_after"] = np.full_like(nearest, -1) if labels is None else labels[nearest]
-        for name, (long_name, comment) in DESCRIPTIONS.items():
-            dims = ROW_DIMS if values[name].ndim == 3 else ROW_DIMS[1:]
+        if "label_after" not in values:
+            values["label_after"] = np.full_like(nearest, -1) if labels is None else labels[nearest]
+        described = DESCRIPTIONS
+        if self._reference.scores:
+            described = DESCRIPTIONS | AFFINITY
+            result = result.assign_coords(reference=list(self._reference.scores))
+        for name, (long_name, comment) in described.items():
+            dims = {2: ROW_DIMS[1:], 3: ROW_DIMS, 4: ("score", "reference", *ROW_DIMS[1:])}[values[name].ndim]
             shaped = values[name].reshape(*values[name].shape[:-1], len(self._samples), self._plan.repeats)
             result[name] = (dims, shaped, {"long_name": long_name, "units": "1", "comment": comment})
         return _described(result)
+
+    def kept_states(self) -> xr.Dataset:
+        """Return the states of the kept samples, moved off the device once.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``end(score, turn_time, kept, repeat, *event)`` and, with reference scores, ``residual(score, turn_time, kept,
+            *event)``, what is left of the denoised first repeat beside the Gaussian's; in the type of the states, and
+            ``kept_sample(kept)``, whose they are.
+        """
+        dims = event_dims(self._ends.ndim - 4)
+        result = xr.Dataset(
+            {
+                "kept_sample": ("kept", self._samples[self._kept]),
+                "end": (("score", "turn_time", "kept", "repeat", *dims), self._ends.cpu().numpy()),
+            }
+        )
+        if self._reference.scores:
+            result["residual"] = (("score", "turn_time", "kept", *dims), self._residuals.cpu().numpy())
+        return result
 
 
 def picture_table(ends: Mapping[str, Tensor], plan: UTurnPlan, x0: Tensor, samples: Sequence[int]) -> xr.Dataset:

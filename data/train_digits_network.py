@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gaussian_test.analysis import GaussianScore, fit_moments
-from gaussian_test.analysis.figures import LEGEND, STYLE, WIDTH
+from gaussian_test.analysis.figure_parts import LEGEND, STYLE, WIDTH
 from gaussian_test.data import load
 from gaussian_test.digest import data_digest
 from gaussian_test.sampler import EmpiricalScore, NetworkScore, ProbabilityFlow, UTurnPlan, VarianceExploding

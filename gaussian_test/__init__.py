@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from gaussian_test.errors import UserError
     from gaussian_test.experiment import Experiment
     from gaussian_test.runner import run
+    from gaussian_test.sampler_study import samplers
 
-__all__ = ["Experiment", "UserError", "__version__", "analysis", "compare", "data", "open_archive", "run", "sampler"]
+__all__ = ["Experiment", "UserError", "__version__", "analysis", "compare", "data", "open_archive", "run", "sampler", "samplers"]
 
 _HOMES = {
     "Experiment": "experiment",
@@ -27,6 +28,7 @@ _HOMES = {
     "compare": "comparison",
     "open_archive": "archive",
     "run": "runner",
+    "samplers": "sampler_study",
 }
 
 

@@ -30,12 +30,12 @@ class GaussianTestAccessor:
         self._groups: dict[str, xr.Dataset] = {}
 
     def group(self, name: str) -> xr.Dataset:
-        """Return another group of the archive: ``moments``, ``pictures`` or ``trajectory``.
+        """Return another group of the archive.
 
         Parameters
         ----------
         name : str
-            Name of the group.
+            ``moments``, ``pictures``, ``normality``, ``chains``, ``end_points`` or ``trajectory``.
 
         Returns
         -------
@@ -65,11 +65,24 @@ class GaussianTestAccessor:
                 return None
             raise UserError(f"{source} is damaged ({' '.join(str(error).split())}): restore it or run again") from None
 
-    def show(self) -> str:
-        """Return the times and the test as a table of text."""
+    def _groups_found(self, *names: str) -> dict[str, xr.Dataset]:
+        return {name: group for name in names if (group := self._find(name)) is not None}
+
+    def show(self, every: bool = False) -> str:
+        """Return the times, the test and the observables as tables of text.
+
+        Parameters
+        ----------
+        every : bool
+            Show the observables at every turn time; else at some, evenly picked.
+
+        Returns
+        -------
+        str
+        """
         from gaussian_test.table import show
 
-        return show(self._dataset)
+        return show(self._dataset, self._groups_found("chains"), every)
 
     def plot(self, folder: str | Path | None = None) -> dict[str, Figure]:
         """Draw the figures, and write them as PNG and PDF where a folder is given.
@@ -82,13 +95,13 @@ class GaussianTestAccessor:
         Returns
         -------
         dict of str to Figure
-            ``autocorrelation``, ``gap``, ``times`` and, where pictures were kept, ``pictures_<score>``.
+            ``autocorrelation``, ``gap``, ``times``, one for each observable and, where pictures were kept, ``pictures_<score>``.
         """
-        from gaussian_test.analysis import figures
+        from gaussian_test.analysis import figure_parts, figures
 
-        drawn = figures.draw(self._dataset, self._find("pictures"))
+        drawn = figures.draw(self._dataset, self._groups_found("pictures", "normality", "chains"))
         if folder is not None:
-            figures.save(drawn, Path(folder))
+            figure_parts.save(drawn, Path(folder))
         return drawn
 
 

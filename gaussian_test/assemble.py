@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, archive, sampler
 from gaussian_test._version import __version__
+from gaussian_test.observables import observe
+from gaussian_test.predicted import predictions
 from gaussian_test.prepare import Prepared, continuous_flow, is_affine, kernel_name, turn_levels
 
 DOI = "https://doi.org/10.3390/e27040343"
@@ -67,6 +69,11 @@ def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) ->
         [entry.kind for entry in prepared.built.values()],
         {"long_name": "kind of the score, as in the experiment; python for one that was handed in", "units": "1"},
     )
+    table["conditional"] = (
+        "score",
+        np.array([entry.conditional for entry in prepared.built.values()], dtype=np.int8),
+        {"long_name": "whether the score is given the class of the start", "units": "1"},
+    )
     table["flow"] = ("score", [continuous_flow(kernel) or "none" for kernel in prepared.kernels.values()])
     table["truth"] = ("score", [_kind(name, prepared) for name in prepared.scores])
     exact, discrete, of_reference = _closed_forms(prepared)
@@ -80,6 +87,9 @@ def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) ->
         analysis.typical_nearest_distance(reference.samples),
     )
     result = analysis.gaussian_test(table, truth, analysis.Statistics(**resampling))
+    observed, groups = observe(prepared, table, truth)
+    for part in (observed, predictions(prepared, result, truth)):
+        result = result.merge(part, compat="override", join="override", combine_attrs="override")
     for name, values, comment in (
         ("autocorrelation_exact", exact, "closed form in continuous time; NaN where there is none"),
         ("autocorrelation_discrete", discrete, "closed form through the very steps simulated; NaN where there is none"),
@@ -104,10 +114,16 @@ def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) ->
             "comment": "in data units",
         },
     )
-    result = result.merge(table.drop_vars(["truth", "flow", "reference_discrete"]), combine_attrs="override")
+    accuracy = {"units": "1", "comment": "on samples that it was not fitted on", "classifier": prepared.classified.name or "none"}
+    for suffix, value in (("", prepared.classified.accuracy), ("_se", prepared.classified.error)):
+        long_name = "accuracy of the classifier of end points" + (", standard error" if suffix else "")
+        result[f"classifier_accuracy{suffix}"] = ((), value, {"long_name": long_name, **accuracy})
+    rows = table.drop_vars(["truth", "flow", "reference_discrete"]).drop_dims("kept", errors="ignore")
+    result = result.merge(rows, compat="override", combine_attrs="override")
     result = analysis.undefine(result, settings.start)
     result.attrs = _provenance(prepared, identity)
-    return archive.plain(result), {name: archive.plain(group) for name, group in _groups(prepared).items()}
+    groups = _groups(prepared) | groups
+    return archive.plain(result), {name: archive.plain(group) for name, group in groups.items()}
 
 
 def _kind(name: str, prepared: Prepared) -> str:
@@ -146,19 +162,14 @@ def _closed_forms(prepared: Prepared) -> tuple[Array, Array, Array]:
 
 def _end_squares(prepared: Prepared) -> Array:
     """Return the mean squared distance of the ends from the mean in closed form, for the fitted Gaussian: (score, turn_time)."""
-    plan, moments = prepared.plan, prepared.reference.moments
-    flat = moments.mean.size - len(moments.eigenvalues)  # directions in which the data do not vary
-    values = np.append(moments.eigenvalues, np.zeros(flat))
-    start = None
-    if prepared.settings.start == "isotropic":
-        along = moments.mean.reshape(-1) @ moments.eigenvectors
-        rest = float((moments.mean**2).sum() - (along**2).sum())
-        start = np.append(along**2, np.full(flat, rest / max(flat, 1)))
+    plan = prepared.plan
+    values, mean = analysis.whole_spectrum(prepared.reference.moments)
     result = np.full((len(prepared.scores), len(plan.levels)), np.nan)
     for index, (name, score) in enumerate(prepared.scores.items()):
         if score is prepared.reference.gaussian:
-            kernel = prepared.kernels[name]
-            result[index] = analysis.end_square_discrete(values, plan.process, kernel, plan.grid, plan.levels, start)
+            kernel, start = prepared.kernels[name], prepared.settings.start
+            law = analysis.sampler_law(values, plan.process, kernel, plan.grid, plan.levels, start, mean)
+            result[index] = law["end_square"].values
     return result
 
 

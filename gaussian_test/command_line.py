@@ -1,4 +1,4 @@
-"""The command line: ``gaussian-test run|show|plot|compare``. Heavy libraries are imported by the command that needs them."""
+"""The command line: ``gaussian-test run|show|plot|compare|samplers``. Each command imports the heavy libraries it needs."""
 
 from __future__ import annotations
 
@@ -87,12 +87,13 @@ def run(
 
 @main.command(epilog="Example: gaussian-test show run.nc")
 @click.argument("archive", type=click.Path(path_type=Path))
-def show(archive: Path) -> None:
-    """Print the times and the test of an ARCHIVE as a table."""
+@click.option("--all", "every", is_flag=True, help="Show the observables at every turn time.")
+def show(archive: Path, every: bool) -> None:
+    """Print the times, the test and the observables of an ARCHIVE as tables."""
+    from gaussian_test import accessor as accessor  # registers the accessor
     from gaussian_test.archive import open_archive
-    from gaussian_test.table import show as table
 
-    click.echo(table(open_archive(archive)))
+    click.echo(open_archive(archive).gaussian_test.show(every))
 
 
 @main.command(epilog="Example: gaussian-test plot run.nc -o figures")
@@ -119,12 +120,38 @@ def _plot(result: object, folder: Path) -> None:
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 def compare(a: Path, b: Path) -> None:
-    """Compare the times and auto-correlations of two archives, A and B."""
+    """Compare two archives, A and B: times and curves, b - a, with bands (of paired differences where they share samples)."""
     from gaussian_test.archive import open_archive
     from gaussian_test.comparison import compare as compare_results
     from gaussian_test.table import compare_text
 
     click.echo(compare_text(compare_results(open_archive(a), open_archive(b)), (str(a), str(b))))
+
+
+@main.command(epilog="Example: gaussian-test samplers --steps 8,16,32,64 -o figures")
+@click.argument("experiment", required=False, type=click.Path(path_type=Path))
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the experiment (repeatable).")
+@click.option("--steps", default="4,8,16,32,64,128,256", show_default=True, help="Numbers of reverse steps.")
+@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), help="Folder for the figure.")
+def samplers(experiment: Path | None, changes: tuple[str, ...], steps: str, folder: Path | None) -> None:
+    """Which sampler, how many steps: the exact errors of all reverse kernels on the Gaussian of an EXPERIMENT's data."""
+    from gaussian_test.experiment import Experiment
+    from gaussian_test.sampler_study import samplers as study_samplers
+    from gaussian_test.sampler_study import samplers_text
+
+    settings = Experiment.load(experiment, changes)
+    counts = [part.strip() for part in steps.split(",")]
+    if not all(part.isdecimal() for part in counts):
+        raise UserError(f"--steps {steps!r} is no list of whole numbers: write for example 8,16,32")
+    study = study_samplers(settings, [int(part) for part in counts])
+    click.echo(samplers_text(study))
+    if folder is not None:
+        from gaussian_test.analysis import figure_parts, sampler_figures
+        from gaussian_test.errors import user_input
+
+        with user_input():
+            figure_parts.save({"samplers": sampler_figures.sampler_figure(study)}, folder)
+        click.echo(f"figure: {folder / 'samplers'}.png, .pdf")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import Field, PositiveFloat, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, ValidationError, field_validator, model_validator
 
 from gaussian_test.errors import UserError
+from gaussian_test.observable_settings import CHEAP, OBSERVABLES, Chains, Classifier, Features, Observable
 from gaussian_test.process_settings import Process, Settings, VarianceExploding
 from gaussian_test.score_settings import Count, Empirical, Gaussian, ScoreSettings
 
@@ -96,6 +97,8 @@ class Reverse(Settings):
 class Keep(Settings):
     """What is kept beside the sample table: end points of the first samples as pictures, and on request their paths.
 
+    ``end_points`` keeps those of all starts that the observables look at.
+
     ``trajectory`` is true for all times of the reverse grid, or a list of noise-to-signal ratios, of which the nearest on the
     grid are kept.
     """
@@ -103,6 +106,7 @@ class Keep(Settings):
     pictures: Annotated[int, Field(strict=True, ge=0)] = 8
     trajectory: bool | Annotated[tuple[Level, ...], Field(min_length=1)] = False
     eigenvectors: bool = False
+    end_points: bool = False
 
     @model_validator(mode="after")
     def _trajectories_of_the_pictures(self) -> Self:
@@ -112,12 +116,23 @@ class Keep(Settings):
 
 
 class StatisticsSettings(Settings):
-    """Settings of the statistics; they do not change what is simulated."""
+    """Settings of the statistics; they do not change what is simulated.
+
+    ``level`` is what memorized share and class retention fall through; one of them alone is changed by ``memorization_level`` and
+    ``speciation_level``. Definitions: a U-Turn is remembered where the nearest sample is its ``own`` start, or ``any`` sample is
+    closer than samples typically are to each other; a class is kept as the ``retention`` over chance, or as the plain share of
+    the ``same`` class; the affine time is read off the gap of one evaluation (``one_shot``) or of the U-Turns (``uturn``).
+    """
 
     confidence: Fraction = 0.95
     bootstrap: Annotated[int, Field(strict=True, ge=100)] = 2000
     level: Fraction = 0.5
+    memorization_level: Fraction | None = None
+    speciation_level: Fraction | None = None
     tolerance: PositiveFloat = 0.02
+    memorization: Literal["own", "any"] = "own"
+    speciation: Literal["retention", "same"] = "retention"
+    affine: Literal["one_shot", "uturn"] = "one_shot"
 
 
 class Experiment(Settings):
@@ -146,10 +161,21 @@ class Experiment(Settings):
         States per call of a score.
     dtype : {"float32", "float64"}
         Of the states.
+    observables : tuple of str, "all" or "none"
+        What is measured beside the Gaussian Test: ``affinity`` of the score, ``normality`` of the noised data, ``quality`` of the
+        end points, detailed ``balance``; with reverse runs of their own, other ``starts`` and ``chains`` of U-Turns.
+    features : Features
+        On what end points and ground truth are compared.
+    classifier : Classifier
+        Who says of which class an end point is.
+    chains : Chains
+        Length and turn times of chains.
+    end_points : int
+        Starts, evenly picked, whose end points are looked at by the observables that need them all at once.
     keep : Keep
-        Pictures, trajectories, eigenvectors.
+        Pictures, trajectories, eigenvectors, end points.
     statistics : StatisticsSettings
-        Confidence, resamples, level, tolerance.
+        Confidence, resamples, levels, tolerance, definitions of the times.
 
     Examples
     --------
@@ -173,6 +199,11 @@ class Experiment(Settings):
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     micro_batch: Count = 1024
     dtype: Literal["float32", "float64"] = "float32"
+    observables: tuple[Observable, ...] | Literal["all", "none"] = CHEAP
+    features: Features = Features()
+    classifier: Classifier = Classifier()
+    chains: Chains = Chains()
+    end_points: Annotated[int, Field(strict=True, ge=4)] = 1024
     keep: Keep = Keep()
     statistics: StatisticsSettings = StatisticsSettings()
 
@@ -183,6 +214,27 @@ class Experiment(Settings):
         if isinstance(values, dict) and isinstance(values.get("process"), dict) and "kind" not in values["process"]:
             return {**values, "process": {"kind": VarianceExploding().kind, **values["process"]}}
         return values
+
+    @field_validator("observables", mode="before")
+    @classmethod
+    def _known_observables(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple) and value not in ("all", "none"):
+            raise ValueError(f"{value!r} is neither all nor none: give one of them or a list of {', '.join(OBSERVABLES)}")
+        return value
+
+    @property
+    def observed(self) -> tuple[Observable, ...]:
+        """Observables to measure; those of U-Turns are left out where the start is none.
+
+        Examples
+        --------
+        >>> Experiment(start="gaussian").observed
+        ('quality',)
+        """
+        wanted = (
+            {"all": OBSERVABLES, "none": ()}.get(self.observables, ()) if isinstance(self.observables, str) else self.observables
+        )
+        return tuple(name for name in OBSERVABLES if name in wanted and (self.start == "noised_data" or name == "quality"))
 
     @classmethod
     def load(cls, source: str | Path | dict[str, Any] | None = None, changes: Iterable[str] = ()) -> Experiment:

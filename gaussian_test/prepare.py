@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, data, experiment, sampler
 from gaussian_test.errors import UserError, user_input
+from gaussian_test.extractors import Classified, Extractor, build_classifier, build_features
 from gaussian_test.from_python import checked_truth
 from gaussian_test.process_settings import make_process
 from gaussian_test.scores import Built, build_scores
@@ -46,6 +47,10 @@ class Prepared:
         Indices of the samples to start from, ascending.
     noise_to_signal : ndarray
         Of the turn times.
+    features : Extractor
+        On what end points and ground truth are compared.
+    classified : Classified
+        The classifier of end points.
     """
 
     settings: experiment.Experiment
@@ -57,6 +62,8 @@ class Prepared:
     reference: analysis.Reference
     samples: NDArray[np.int64]
     noise_to_signal: NDArray[np.float64]
+    features: Extractor
+    classified: Classified
 
     @property
     def scores(self) -> dict[str, sampler.Score]:
@@ -68,16 +75,27 @@ class Prepared:
         """Type of the states."""
         return torch.float64 if self.settings.dtype == "float64" else torch.float32
 
-    def starts(self, samples: tuple[int, ...]) -> torch.Tensor:
+    @property
+    def kept(self) -> NDArray[np.int64]:
+        """Samples, evenly picked, whose end points are looked at together: none where nothing asks for them."""
+        if not set(self.settings.observed) - {"chains", "normality"} and not self.settings.keep.end_points:
+            return self.samples[:0]
+        count = min(len(self.samples), self.settings.end_points)
+        return self.samples[np.linspace(0, len(self.samples) - 1, count).round().astype(np.int64)]
+
+    def starts(self, samples: tuple[int, ...], start: str | None = None) -> torch.Tensor:
         r"""Return what the forward process noises, by index, on the device, shape (n, ``*event``).
+
+        ``start`` is that of the experiment unless another one is named.
 
         Ground-truth samples; or draws from :math:`\mathcal N(\mu, \Sigma)`, which noised are those of
         :math:`\mathcal N(\alpha_T\mu, \alpha_T^2\Sigma + \sigma_T^2)` at every turn time; or 0, which noised is noise alone.
         """
-        if self.settings.start == "noised_data":
+        start = start or self.settings.start
+        if start == "noised_data":
             return torch.from_numpy(np.array(self.truth["x"][list(samples)].values)).to(self.device, self.dtype)
         shape = self.reference.moments.event_shape
-        if self.settings.start == "isotropic":
+        if start == "isotropic":
             return torch.zeros(len(samples), *shape, device=self.device, dtype=self.dtype)
         noise = sampler.KeyedNoise(self.plan.seed, samples, 1, shape, self.device, self.dtype, stream=START_STREAM).draw()
         return self.reference.gaussian.components.prior(0, noise.normal.flatten(1)).reshape(len(samples), *shape)
@@ -105,6 +123,8 @@ def prepare(
     truth: xr.Dataset | None = None,
     scores: Mapping[str, sampler.Score] | None = None,
     trust: Mapping[str, str] | None = None,
+    classifier: Any = None,
+    features: Callable[[torch.Tensor], Any] | None = None,
 ) -> Prepared:
     """Build everything that an experiment names.
 
@@ -120,6 +140,10 @@ def prepare(
         Scores from python, beside those that ``settings`` names; a name used twice means the one from python.
     trust : mapping of str to str, optional
         Files that run code when they are opened, and the sha256 by which the user trusts them.
+    classifier : scikit-learn classifier, optional
+        Instead of the one that ``settings`` names.
+    features : torch module or callable, optional
+        Instead of those that ``settings`` names.
 
     Returns
     -------
@@ -164,12 +188,31 @@ def prepare(
             analysis.GaussianScore.from_moments(moments, process=process, dtype=dtype).to(place),
             labels,
         )
+        extractor = build_features(settings.features, features, moments, place, truth["x"][:2].values)
+        classified = build_classifier(settings.classifier, classifier, reference, truth["x"], settings.seed)
+        reference = replace(
+            reference,
+            classify=classified.classify,
+            scores=_reference_scores(reference, truth["x"], process, dtype, place) if "affinity" in settings.observed else {},
+        )
         built = build_scores(settings, truth["x"], reference, plan, place, scores or {}, trust or {})
         kernels = {name: make_kernel(settings.reverse, name, entry.score) for name, entry in built.items()}
         for name, kernel in kernels.items():
             check_levels(name, built[name].score, plan, kernel)
     nu = process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
-    return Prepared(settings, truth, place, plan, built, kernels, reference, samples, nu)
+    return Prepared(settings, truth, place, plan, built, kernels, reference, samples, nu, extractor, classified)
+
+
+def _reference_scores(
+    reference: analysis.Reference, x: xr.DataArray, process: sampler.Process, dtype: torch.dtype, device: torch.device
+) -> dict[str, sampler.Score]:
+    """Return the scores by which others are explained; a mixture where there are classes of at least two samples each."""
+    scores: dict[str, sampler.Score] = {"isotropic": analysis.isotropic_score(reference.moments, process, dtype).to(device)}
+    scores["gaussian"] = reference.gaussian
+    counts = np.unique(reference.labels, return_counts=True)[1] if reference.labels is not None else np.zeros(1)
+    if len(counts) > 1 and counts.min() > 1:
+        scores["mixture"] = analysis.class_mixture(x, reference.labels, process, dtype).to(device)
+    return scores | {"empirical": reference.samples}
 
 
 def pick_device(device: str) -> torch.device:

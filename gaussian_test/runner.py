@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import xarray as xr
 from tqdm import tqdm
 
-from gaussian_test import accessor, analysis, archive, sampler
+from gaussian_test import accessor, archive, sampler
 from gaussian_test.assemble import assemble
-from gaussian_test.diagnosis import first_bad_level
 from gaussian_test.digest import data_digest, is_recognisable, score_digest
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import Experiment
 from gaussian_test.from_python import evaluating
 from gaussian_test.parts import Parts
 from gaussian_test.prepare import Prepared, prepare
+from gaussian_test.shard import run_shard
 
 
 def run(
@@ -34,6 +33,8 @@ def run(
     truth: xr.Dataset | None = None,
     scores: Mapping[str, sampler.Score] | None = None,
     trust: Mapping[str, str] | None = None,
+    classifier: Any = None,
+    features: Callable[[torch.Tensor], Any] | None = None,
     progress: bool | None = None,
 ) -> xr.Dataset:
     """Run the Gaussian Test.
@@ -56,6 +57,11 @@ def run(
         Scores from python, beside those of the experiment; moved to the device and into the type of the run.
     trust : mapping of str to str, optional
         Files that run code when they are opened (pickles, TorchScript), and the sha256 by which they are trusted.
+    classifier : scikit-learn classifier, optional
+        Who says of which class an end point is, instead of the experiment's; a copy is fitted on the ground truth.
+    features : torch module or callable, optional
+        On what end points and ground truth are compared, instead of the experiment's: takes samples (batch, ``*event``) as a
+        tensor and returns features (batch, F), for example those of an Inception network.
     progress : bool, optional
         Show a progress bar; default: when on a terminal.
 
@@ -81,7 +87,7 @@ def run(
     if path is not None:
         with user_input():
             _check_output(path, resume, overwrite)
-    prepared = prepare(settings, device, truth, scores, trust)
+    prepared = prepare(settings, device, truth, scores, trust, classifier, features)
     identity = _identity(prepared)
     if resume:
         for name, score in prepared.scores.items():
@@ -146,6 +152,8 @@ def _identity(prepared: Prepared) -> dict[str, str]:
     settings = prepared.settings.model_dump(mode="json")
     identity = {key: json.dumps(value) for key, value in settings.items() if key != "data"}
     identity |= {f"score {name}": score_digest(score) for name, score in prepared.scores.items()}
+    identity["classifier"] += f" {prepared.classified.name}"
+    identity["features"] += f" {prepared.features.name}"
     identity["data"] = data_digest(prepared.truth)
     identity["schema"] = str(archive.SCHEMA_VERSION)
     identity["device type"] = prepared.device.type
@@ -155,7 +163,7 @@ def _identity(prepared: Prepared) -> dict[str, str]:
 
 def _shard_identity(identity: dict[str, str]) -> dict[str, str]:
     """Return what must be the same for parts to fit: not how they are summed up, nor what is kept beside them."""
-    return {key: value for key, value in identity.items() if key not in ("statistics", "keep")}
+    return {key: value for key, value in identity.items() if key not in ("statistics", "keep", "features")}
 
 
 def _run_shards(prepared: Prepared, parts: Parts | None, progress: bool | None) -> xr.Dataset:
@@ -166,7 +174,7 @@ def _run_shards(prepared: Prepared, parts: Parts | None, progress: bool | None) 
     for index, shard in enumerate(bar):
         if tables[index] is not None:
             continue
-        table = tables[index] = _run_shard(prepared, shard)
+        table = tables[index] = run_shard(prepared, shard)
         if parts:
             try:
                 parts.write(index, table)
@@ -174,7 +182,16 @@ def _run_shards(prepared: Prepared, parts: Parts | None, progress: bool | None) 
                 reason = error.strerror or error
                 raise UserError(f"shard {index} could not be written ({reason}): free the disk and add --resume") from error
     whole = [table for table in tables if table is not None]
-    return xr.concat(whole, "sample", data_vars="minimal", coords="minimal", compat="override", join="exact")
+    joined = [_along(whole, dim) for dim in ("sample", "kept")]
+    return joined[0].merge(joined[1], compat="override", join="exact", combine_attrs="override")
+
+
+def _along(tables: list[xr.Dataset], dim: str) -> xr.Dataset:
+    """Join what the tables of the shards hold of all samples, or of those whose states were kept."""
+    parts = [table.drop_dims({"sample", "kept"} - {dim}, errors="ignore") for table in tables if dim in table.dims]
+    if not parts:
+        return xr.Dataset()
+    return xr.concat(parts, dim, data_vars="minimal", coords="minimal", compat="override", join="exact", combine_attrs="override")
 
 
 def _settle_micro_batches(prepared: Prepared, finished: list[xr.Dataset]) -> None:
@@ -190,48 +207,3 @@ def _settle_micro_batches(prepared: Prepared, finished: list[xr.Dataset]) -> Non
                 score.micro_batch = sampler.fastest_micro_batch(
                     score, prepared.plan.micro_batch, prepared.device, prepared.dtype, prepared.built[name].conditional
                 )
-
-
-def _run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
-    x0, labels = prepared.starts(shard), prepared.labels(shard)
-    are_samples = prepared.settings.start == "noised_data"
-    table = analysis.SampleTable(prepared.plan, prepared.scores, prepared.reference, x0, shard, labels, are_samples)
-    before = [score.micro_batch for score in prepared.scores.values()]
-    try:
-        for state in prepared.plan.run(x0, shard, prepared.scores, prepared.kernels, labels):
-            table.observe(state)
-    except sampler.NetworkError as error:
-        name = next(name for name, score in prepared.scores.items() if score is error.score)
-        raise UserError(f"score {name!r}: {error}: mend the model; the shards finished before are kept") from error
-    except RuntimeError as error:
-        if not sampler.out_of_memory(error):
-            raise
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(
-            f"memory ran out ({reason}): give a smaller shard_size or micro_batch, or another device, and add --resume"
-        ) from error
-    if before != [score.micro_batch for score in prepared.scores.values()]:
-        return _run_shard(prepared, shard)  # a micro-batch was halved on the way: all of the shard is of one size
-    result = table.to_dataset()
-    sizes = [score.micro_batch or prepared.plan.micro_batch for score in prepared.scores.values()]
-    result["micro_batch"] = (
-        ("score", "sample"),
-        np.repeat(np.array(sizes, dtype=np.int64)[:, None], len(shard), axis=1),
-        {"long_name": "states per call of the score", "units": "1", "comment": "decides the last bits of what is computed"},
-    )
-    _check_finite(prepared, result, shard)
-    return result
-
-
-def _check_finite(prepared: Prepared, table: xr.Dataset, shard: tuple[int, ...]) -> None:
-    """Stop when a score has returned NaN: nothing computed from it means anything."""
-    for name in ("sample_autocorrelation_one_shot", "sample_autocorrelation"):
-        bad = ~np.isfinite(table[name].values).all(axis=(2, 3))
-        if bad.any():
-            index, turn = (int(place) for place in np.argwhere(bad)[0])
-            score = str(table["score"].values[index])
-            level = first_bad_level(prepared, shard, score) or prepared.noise_to_signal[turn]
-            raise UserError(
-                f"score {score!r} returned NaN or infinite values at noise-to-signal {level:.4g}: mend the model or leave out the "
-                "turn times from there on; the shards finished before are kept"
-            )

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 import yaml
 
+from gaussian_test.observable_table import observables_text
+from gaussian_test.text import aligned, fixed, interval, number, pvalue_text
+
 TIMES = ("memorization", "speciation", "affine")
 NETWORKS = {"network", "diffusers", "edm", "azula", "callable", "python"}
 CURVES = {"autocorrelation": "C", "gap": "gap", "memorized_share": "memorized", "class_retention": "class kept"}
 ENDS = {"end_square": "variance", "close_share": "close"}
+PREDICTIONS = {"predicted_within_class": "within classes", "predicted_excess_entropy": "where the excess entropy vanishes"}
 STARTS = {"noised_data": "", "gaussian": "G-Turn, from the matched Gaussian; ", "isotropic": "from noise alone; "}
 
 
-def show(result: xr.Dataset) -> str:
-    """Return the three times, the test and the curves of a result as text.
+def show(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None, every: bool = False) -> str:
+    """Return the three times, the test, the curves and the observables of a result as text.
 
     Parameters
     ----------
     result : Dataset
         Root group of an archive.
+    groups : mapping of str to Dataset, optional
+        Its other groups.
+    every : bool
+        Show the observables at every turn time; else at some, evenly picked.
 
     Returns
     -------
@@ -63,6 +71,7 @@ def show(result: xr.Dataset) -> str:
             "C by three estimators; of an exact score x0.D and |D|^2 agree, and the simulation if it is one of the reverse SDE",
         ]
         lines += _estimators(result, networks)
+    lines += observables_text(result, groups or {}, every)
     return "\n".join(lines)
 
 
@@ -85,7 +94,7 @@ def _balance(result: xr.Dataset) -> Iterable[str]:
                 here = row.isel(turn_time=int(np.abs(row[name].values).argmax()))
                 said.append(
                     f"{what} {float(here[name]):+.4f} [{float(here[name + '_low']):+.4f}, {float(here[name + '_high']):+.4f}] at "
-                    f"{float(here['noise_to_signal']):.3g} ({_pvalue(float(here[name + '_pvalue']))})"
+                    f"{float(here['noise_to_signal']):.3g} ({pvalue_text(float(here[name + '_pvalue']))})"
                 )
             else:
                 said.append(f"{what} undefined (no reverse SDE)")
@@ -103,8 +112,8 @@ def _estimators(result: xr.Dataset, networks: set[str]) -> list[str]:
                 ("autocorrelation_one_shot", "x0.D"),
                 ("autocorrelation_one_shot_squared", "|D|^2"),
             ):
-                columns.append([str(score), title, *(_fixed(float(value)) for value in row[name].values)])
-    return _aligned([list(row) for row in zip(*columns, strict=True)])
+                columns.append([str(score), title, *(fixed(float(value)) for value in row[name].values)])
+    return aligned([list(row) for row in zip(*columns, strict=True)])
 
 
 def _notes(result: xr.Dataset, settings: dict[str, Any], start: str) -> Iterable[str]:
@@ -129,6 +138,11 @@ def _notes(result: xr.Dataset, settings: dict[str, Any], start: str) -> Iterable
         yield "Note: with churn the auto-correlation belongs to the sampler: hold it against autocorrelation_discrete."
     if (asked := result.attrs["turn_times_asked"]) > result.sizes["turn_time"]:
         yield f"Note: {asked} turn times were asked for, which are {result.sizes['turn_time']} different levels of this process."
+    accuracy = float(result["classifier_accuracy"])
+    if not math.isnan(accuracy):
+        error = float(result["classifier_accuracy_se"])
+        name = result["classifier_accuracy"].attrs["classifier"]
+        yield f"Classes by {name}, right in {accuracy:.1%} +- {error:.1%} of samples that it was not fitted on."
     if result.sizes["sample"] < 16:
         yield f"Note: bands from {result.sizes['sample']} samples are rough: start from more."
 
@@ -140,13 +154,25 @@ def _times(result: xr.Dataset, unit: str = "noise_to_signal") -> list[str]:
     for name in TIMES:
         variable = result[f"{name}_{unit}"]
         cells = [
-            _interval(*(float(result[f"{name}_{unit}{suffix}"].sel(score=score)) for suffix in ("", "_low", "_high")))
+            interval(*(float(result[f"{name}_{unit}{suffix}"].sel(score=score)) for suffix in ("", "_low", "_high")))
             for score in scores
         ]
-        rows.append([name, *cells, _number(float(result[f"{name}_{unit}_predicted"][0]))])
+        rows.append([name, *cells, number(float(result[f"{name}_{unit}_predicted"][0]))])
         if "reason" in variable.attrs:
             notes.append(f"  {name}: {variable.attrs['reason']}")
-    return [*_aligned(rows), *notes]
+        for key, title in PREDICTIONS.items():
+            predicted = f"{name}_{unit}_{key}"
+            if predicted in result and np.isfinite(result[predicted]).any():
+                values = result[predicted].values
+                said = (
+                    number(float(values))
+                    if values.ndim == 0
+                    else ", ".join(
+                        f"{score} {number(float(value))}" for score, value in zip(scores, values, strict=True) if np.isfinite(value)
+                    )
+                )
+                notes.append(f"  {name} predicted {title}: {said}")
+    return [*aligned(rows), *notes]
 
 
 def _gaps(result: xr.Dataset) -> Iterable[str]:
@@ -157,12 +183,8 @@ def _gaps(result: xr.Dataset) -> Iterable[str]:
         pvalue = float(here["gap_pvalue"])
         yield (
             f"{score} largest {float(here['gap']):.3f} [{float(here['gap_low']):.3f}, {float(here['gap_high']):.3f}] "
-            f"at {float(here['noise_to_signal']):.3g} ({_pvalue(pvalue)})"
+            f"at {float(here['noise_to_signal']):.3g} ({pvalue_text(pvalue)})"
         )
-
-
-def _pvalue(value: float) -> str:
-    return f"p {'=' if value > 0.001 else '<'} {max(value, 0.001):.2g}"
 
 
 def _curves(result: xr.Dataset, curves: dict[str, str]) -> list[str]:
@@ -174,13 +196,13 @@ def _curves(result: xr.Dataset, curves: dict[str, str]) -> list[str]:
             values = result[name].sel(score=score).values
             if np.isnan(values).all() or (name == "gap" and not values.any()):
                 continue  # undefined for this start; or the reference itself, zero by construction
-            columns.append([title, score, *(_fixed(float(value)) for value in values)])
+            columns.append([title, score, *(fixed(float(value)) for value in values)])
             title = ""
     if len(columns) == 1:
         return ["(undefined for this start)"]
     if curves is CURVES and np.isfinite(result["kl_from_gaussian"].values).any():
-        columns.append(["KL from", "Gaussian (nat)", *(_number(float(value)) for value in result["kl_from_gaussian"].values)])
-    return _aligned([list(row) for row in zip(*columns, strict=True)])
+        columns.append(["KL from", "Gaussian (nat)", *(number(float(value)) for value in result["kl_from_gaussian"].values)])
+    return aligned([list(row) for row in zip(*columns, strict=True)])
 
 
 def compare_text(comparison: xr.Dataset, names: tuple[str, str]) -> str:
@@ -197,50 +219,38 @@ def compare_text(comparison: xr.Dataset, names: tuple[str, str]) -> str:
     -------
     str
     """
-    lines = [f"a = {names[0]}", f"b = {names[1]}", "", "Times, as noise-to-signal ratios"]
+    how = "paired: the same samples with the same noise" if comparison.attrs["paired"] else "independent samples"
+    lines = [f"a = {names[0]}", f"b = {names[1]}", f"{how}; b - a with intervals", "", "Times, as noise-to-signal ratios"]
     rows = [["", "score", "a", "b", "b - a"]]
     for name in TIMES:
         for score in comparison["score"].values:
+            of_score = comparison.sel(score=score)
             sides = [
-                [float(comparison[f"{name}{suffix}"].sel(score=score, archive=side)) for suffix in ("", "_low", "_high")]
-                for side in ("a", "b")
+                [float(of_score[f"{name}{suffix}"].sel(archive=side)) for suffix in ("", "_low", "_high")] for side in ("a", "b")
             ]
-            rows.append([name, str(score), *(_interval(*side) for side in sides), _number(sides[1][0] - sides[0][0])])
-    lines += _aligned(rows)
-    for score in comparison["score"].values:
-        difference = comparison["autocorrelation_difference"].sel(score=score)
-        if np.isnan(difference).all():
-            lines.append(f"difference of C for {score}: undefined, as C is for one of the starts")
+            known = [
+                float(of_score[f"{name}_difference{suffix}"])
+                for suffix in ("", "_low", "_high")
+                if f"{name}_difference{suffix}" in of_score
+            ]
+            difference = interval(*known) if len(known) == 3 and not math.isnan(known[1]) else number(known[0])
+            rows.append([name, str(score), *(interval(*side) for side in sides), difference])
+    lines += aligned(rows)
+    rows = [["Largest differences", "score", "b - a", "band", "at noise/signal", ""]]
+    for name in [str(name).removesuffix("_difference") for name in comparison.data_vars if str(name).endswith("_difference")]:
+        values = comparison[f"{name}_difference"]
+        if "noise_to_signal" not in values.dims:
             continue
-        at = int(np.abs(difference.values).argmax())
-        error = float(comparison["autocorrelation_difference_se"].sel(score=score)[at])
-        lines.append(
-            f"largest difference of C for {score}: {float(difference[at]):+.4f} +- {error:.4f} "
-            f"at noise/signal {float(comparison['noise_to_signal'][at]):.3g}"
-        )
-    return "\n".join(lines)
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    if math.isnan(value):
-        return "undefined"
-    return f"{_number(value)} [{_number(low)}, {_number(high)}]"
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3g}"
-
-
-def _fixed(value: float) -> str:
-    return "-" if math.isnan(value) else f"{round(value, 3) + 0.0:.3f}"  # no negative zero
+        for score in comparison["score"].values:
+            row = comparison.sel(score=score)
+            difference_here = row[f"{name}_difference"].values
+            if np.isnan(difference_here).all():
+                continue
+            at = int(np.nanargmax(np.abs(difference_here)))
+            low, high, pvalue = (float(row[f"{name}_difference{suffix}"][at]) for suffix in ("_low", "_high", "_pvalue"))
+            place = f"{float(comparison['noise_to_signal'][at]):.3g}"
+            title = name.replace("_", " ")
+            rows.append(
+                [title, str(score), f"{difference_here[at]:+.4g}", f"[{low:+.4g}, {high:+.4g}]", place, pvalue_text(pvalue)]
+            )
+    return "\n".join([*lines, "", *(aligned(rows) if len(rows) > 1 else ["No curve is defined in both."])])

@@ -144,12 +144,12 @@ class EmpiricalScore(Score):
             out[rows] = self._index(y[rows], _rows(variance, rows), noise.uniform[rows], None if label is None else label[rows])
         return out
 
-    def nearest_index(self, x: Tensor, prefer: Tensor | None = None) -> Tensor:
+    def nearest_index(self, x: Tensor, prefer: Tensor | None = None, exclude: Tensor | None = None) -> Tensor:
         """Return which sample each state is closest to: where the weights go as the noise vanishes.
 
         Parameters
         ----------
-        x, prefer
+        x, prefer, exclude
             As in :meth:`nearest`.
 
         Returns
@@ -163,7 +163,7 @@ class EmpiricalScore(Score):
         >>> score.nearest_index(torch.tensor([[4.0], [0.1]]), prefer=torch.tensor([1, 1])).tolist()
         [2, 1]
         """
-        return self.nearest(x, prefer)[0]
+        return self.nearest(x, prefer, exclude)[0]
 
     def nearest(self, x: Tensor, prefer: Tensor | None = None, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return which sample each state is closest to, and how close.

@@ -76,6 +76,8 @@ class UTurnPlan:
         ``turn_times``: the grid has every turn time as a point and ``steps`` steps from the largest one. ``process``: a
         sampler's own grid of ``steps`` levels over the whole process, and turn times are moved to the nearest of its levels
         (in :math:`\log\nu`).
+    stream : int
+        Which of the independent streams of noise of the same keys.
 
     Raises
     ------
@@ -101,6 +103,7 @@ class UTurnPlan:
     micro_batch: int = 1024
     rho: float = RHO
     grid_of: Literal["turn_times", "process"] = "turn_times"
+    stream: int = 0
     levels: tuple[float, ...] = field(init=False)
     grid: NDArray[np.float64] = field(init=False)
 
@@ -197,7 +200,7 @@ class UTurnPlan:
         if not len(x0):
             return
         kept = self._kept_times(path)
-        noise = KeyedNoise(self.seed, samples, self.repeats, tuple(x0.shape[1:]), x0.device, x0.dtype)
+        noise = KeyedNoise(self.seed, samples, self.repeats, tuple(x0.shape[1:]), x0.device, x0.dtype, self.stream)
         start = x0.repeat_interleave(self.repeats, 0)
         row_labels = {name: label.to(x0.device).repeat_interleave(self.repeats, 0) for name, label in (labels or {}).items()}
         forward, at_end = noise.draw(), noise.draw()  # the first two keys; every step of the grid has one of its own

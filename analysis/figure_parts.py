@@ -1,0 +1,120 @@
+"""What all figures have in common: style, size, palette, axes of noise, curves with bands, and how they are written."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+WIDTH = 6.4  # inches; figures are drawn at the size they are printed
+STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "lines.linewidth": 1.6,
+    "pdf.fonttype": 42,  # text stays text
+    "savefig.dpi": 200,
+}
+COMPUTED = {"empirical", "gaussian", "mixture"}  # kinds of scores that are no networks
+MARKERS = "osD^vPX"
+LEGEND: dict[str, Any] = {"frameon": True, "framealpha": 0.9, "edgecolor": "none"}  # readable where lines pass behind it
+NU_LABEL = r"noise-to-signal ratio at the turn, $\nu_T=\sigma_T/\alpha_T$"
+TIMES = {"memorization": r"$T_m$", "speciation": r"$T_s$", "affine": r"$T_G$"}
+
+
+def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Write figures as PNG and PDF, each whole under its name or not at all.
+
+    Parameters
+    ----------
+    figures : mapping of str to Figure
+        By name.
+    folder : Path
+        Created if need be.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        for name, figure in figures.items():
+            for kind in ("png", "pdf"):
+                path = folder / f"{name}.{kind}"
+                temporary = folder / f".{name}.{secrets.token_hex(8)}.{kind}"
+                try:
+                    # when a figure was drawn is no fact of the result
+                    figure.savefig(temporary, metadata={"CreationDate": None} if kind == "pdf" else None)
+                    os.replace(temporary, path)
+                finally:
+                    temporary.unlink(missing_ok=True)
+                written.append(path)
+    return written
+
+
+def canvas(panels: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure that belongs to no window system: nothing to close, nothing to leak."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
+    for axis in axes:
+        sns.despine(ax=axis)
+    return figure, list(axes)
+
+
+def log_noise(axis: Axes) -> None:
+    """Make the axis below one of noise-to-signal ratios, logarithmic, with plain numbers."""
+    axis.set_xscale("log")
+    axis.set_xlabel(NU_LABEL)
+    low, high = axis.get_xlim()
+    # within two decades a tick at every power of ten would leave two numbers on the axis
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def colours(result: xr.Dataset) -> list[tuple[str, Any]]:
+    """Return the scores, each with its colour."""
+    scores = [str(score) for score in result["score"].values]
+    return list(zip(scores, sns.color_palette("colorblind", len(scores)), strict=True))
+
+
+def curve(axis: Axes, result: xr.Dataset, name: str, index: int) -> None:
+    """Draw one score's curve with its band."""
+    score, colour = colours(result)[index]
+    row, nu = result.sel(score=score), result["noise_to_signal"].values
+    axis.fill_between(nu, row[f"{name}_low"], row[f"{name}_high"], color=colour, alpha=0.2, linewidth=0)
+    axis.plot(
+        nu,
+        row[name],
+        color=colour,
+        marker=MARKERS[index % len(MARKERS)],
+        markersize=3.5,
+        linewidth=1,
+        label=f"{score} score, {result.attrs['confidence']:.0%} band",
+    )
+
+
+def mark(axis: Axes, row: xr.Dataset, time: str, colour: Any, of: str) -> None:
+    """Mark a time and its interval on the axis."""
+    value, low, high = (float(row[f"{time}_noise_to_signal{suffix}"]) for suffix in ("", "_low", "_high"))
+    if not np.isfinite(value):
+        return
+    left, right = max(low, float(row["noise_to_signal"][0])), min(high, float(row["noise_to_signal"][-1]))
+    axis.axvspan(left, right, color=colour, alpha=0.2, linewidth=0)
+    label = f"{TIMES[time]}{' ' + of if of else ''} = {value:.3g} [{low:.3g}, {high:.3g}]"
+    axis.axvline(value, color=colour, linestyle="--", linewidth=1.2, label=label)

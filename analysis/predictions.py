@@ -1,0 +1,415 @@
+r"""Predictions of the times from the data alone: by information, and for two symmetric Gaussians in closed form.
+
+All start from the mutual information of a sample and its noised state :math:`x_t = \alpha_t x_0 + \sigma_t z`, with
+:math:`\gamma = 1/\nu^2`:
+
+.. math:: I(x_0; x_t) = \tfrac12\sum_i\log(1+\lambda_i\gamma) - \mathrm{KL}(p_t\|\mathcal N_t),\qquad
+          \mathrm{KL} = \tfrac12\int_0^{\gamma}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma .
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import cumulative_trapezoid
+from scipy.optimize import brentq
+from scipy.special import roots_hermitenorm, xlogy
+
+from gaussian_test.analysis.moments import Moments
+from gaussian_test.analysis.times import falls_through
+
+Array = NDArray[np.float64]
+
+NODES = 1000  # of the Gauss-Hermite rule
+
+
+def predicted_memorization_within_class(eigenvalues: Sequence[ArrayLike], counts: ArrayLike) -> float:
+    r"""Return the :math:`\nu` of memorization for well separated classes, each a Gaussian of its own.
+
+    What is known of a sample is its class and, within it, the Gaussian's information; with :math:`\pi_k = N_k/N`,
+
+    .. math:: H(\pi) + \sum_k \pi_k \tfrac12\sum_i\log\big(1+\lambda^{(k)}_i/\nu^2\big) = \log N .
+
+    Parameters
+    ----------
+    eigenvalues : sequence of array
+        Of the covariance within each class, shapes (modes of the class,).
+    counts : array
+        Number :math:`N_k` of ground-truth samples of each class, at least 1, shape (classes,).
+
+    Returns
+    -------
+    float
+        NaN where no noise level solves it: every class is a single sample, or no class varies.
+
+    Raises
+    ------
+    ValueError
+        If there is not one spectrum for each count, or a count is below 1.
+
+    Examples
+    --------
+    >>> round(predicted_memorization_within_class([[3.0, 3.0], [3.0, 3.0]], [4, 4]), 12)
+    1.0
+    """
+    number = np.asarray(counts, dtype=np.float64)
+    if len(eigenvalues) != len(number) or (number < 1).any():
+        raise ValueError(
+            f"{len(eigenvalues)} spectra for counts {number.tolist()}: give one spectrum for each class that has samples"
+        )
+    share = number / number.sum()
+    spectra = [np.asarray(values, dtype=np.float64) for values in eigenvalues]
+    varying = [values > 0 for values in spectra]
+    logs = np.concatenate([np.log(values[kept]) for values, kept in zip(spectra, varying, strict=True)])
+    weights = np.repeat(share, [kept.sum() for kept in varying])
+    target = float(xlogy(share, number).sum())  # log N - H(pi)
+    if not len(logs) or target == 0:
+        return float("nan")
+
+    def excess(log_nu: float) -> float:
+        return float(weights @ np.logaddexp(0, logs - 2 * log_nu)) / 2 - target
+
+    # Information is at least that of any one mode and at most the trace over twice the variance.
+    low = (logs - 2 * target / weights).max() / 2 - 1
+    high = np.log(weights @ np.exp(logs) / target) / 2 + 1
+    return float(np.exp(brentq(excess, low, high, xtol=1e-13)))
+
+
+def predicted_speciation_within_class(between_eigenvalue: float, within_variance: float, level: float = 0.5) -> float:
+    r"""Return the :math:`\nu` at which the retention of two symmetric classes falls through a level.
+
+    .. math:: \nu = \sqrt{\lambda_B/c_*^2 - v}
+
+    Exact for two Gaussians of equal weight at :math:`\pm m`, for which :math:`\lambda_B = |m|^2`; :math:`c_*^2` is
+    :func:`retention_signal_to_noise`.
+
+    Parameters
+    ----------
+    between_eigenvalue : float
+        :math:`\lambda_B`, the leading eigenvalue of the covariance of the class means.
+    within_variance : float
+        v, the variance within classes along its eigenvector.
+    level : float
+        Of the class retention :math:`(P_{same} - \frac12)/\frac12`, in (0, 1).
+
+    Returns
+    -------
+    float
+        NaN where the retention is below the level without any noise.
+
+    Raises
+    ------
+    ValueError
+        If the level is outside (0, 1).
+
+    Examples
+    --------
+    >>> round(predicted_speciation_within_class(4.0, 0.5), 4)
+    2.0497
+    >>> predicted_speciation_within_class(1.0, 2.0)
+    nan
+    """
+    variance = between_eigenvalue / retention_signal_to_noise(level) - within_variance
+    return float(np.sqrt(variance)) if variance >= 0 else float("nan")
+
+
+def retention_signal_to_noise(level: float) -> float:
+    r"""Return the :math:`c_*^2 = |m|^2/(v+\nu^2)` at which the retention of two symmetric Gaussian classes is the level.
+
+    .. math:: \mathbb E\tanh^2(c^2 + c\,y) = \text{level},\qquad y\sim\mathcal N(0,1)
+
+    Parameters
+    ----------
+    level : float
+        In (0, 1).
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the level is outside (0, 1).
+
+    Examples
+    --------
+    >>> round(retention_signal_to_noise(0.5), 6)
+    0.850844
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level {level:g}: give a share in (0, 1)")
+    # what is lost is at most exp(-c^2/2)
+    return float(brentq(lambda square: 1 - float(_lost(np.array(square))) - level, 0, -2 * np.log1p(-level), xtol=1e-14))
+
+
+def _lost(square: Array) -> Array:
+    r"""Return :math:`1 - \mathbb E\tanh^2(c^2+cy) = 1 - \mathbb E\tanh(c^2+cy) = e^{-c^2/2}\,\mathbb E\,\mathrm{sech}(cy)`.
+
+    The last form, by a shift of y, is positive at every node.
+    """
+    nodes, weights = roots_hermitenorm(NODES)
+    argument = np.abs(np.sqrt(square)[..., None] * nodes)
+    sech = 2 * np.exp(-argument) / (1 + np.exp(-2 * argument))
+    result: Array = np.exp(-square / 2) * (sech @ (weights / weights.sum()))
+    return result
+
+
+@dataclass(frozen=True)
+class ClassStructure:
+    r"""How the classes lie to each other along the direction in which they differ most.
+
+    Attributes
+    ----------
+    between_eigenvalue : float
+        :math:`\lambda_B`, leading eigenvalue of the covariance of the class means.
+    within_variance : float
+        v, the variance within classes along its eigenvector.
+    """
+
+    between_eigenvalue: float
+    within_variance: float
+
+
+def class_structure(classes: Sequence[Moments], moments: Moments) -> ClassStructure:
+    r"""Return between- and within-class variance along the leading direction of the class means.
+
+    .. math:: B = \sum_k\pi_k(\mu_k-\mu)(\mu_k-\mu)^\top,\qquad B u = \lambda_B u,\qquad v = u^\top\Sigma u - \lambda_B
+
+    Parameters
+    ----------
+    classes : sequence of Moments
+        Of each class; ``count`` is its size.
+    moments : Moments
+        Of all samples.
+
+    Returns
+    -------
+    ClassStructure
+        In the squared unit of the data.
+
+    Examples
+    --------
+    >>> from gaussian_test.analysis.moments import fit_moments
+    >>> x = np.array([[-3.0, 0.0], [-1.0, 1.0], [1.0, 0.0], [3.0, 1.0]])
+    >>> structure = class_structure([fit_moments(x[:2]), fit_moments(x[2:])], fit_moments(x))
+    >>> round(structure.between_eigenvalue, 12), round(structure.within_variance, 12)
+    (4.0, 1.0)
+    """
+    weights = np.array([of_class.count for of_class in classes]) / moments.count
+    offsets = np.array([(of_class.mean - moments.mean).reshape(-1) for of_class in classes])
+    _, sizes, directions = np.linalg.svd(np.sqrt(weights)[:, None] * offsets, full_matrices=False)
+    along = directions[0] @ moments.eigenvectors
+    between = float(sizes[0] ** 2)
+    return ClassStructure(between, max(float(along**2 @ moments.eigenvalues) - between, 0.0))
+
+
+@dataclass(frozen=True)
+class TwoGaussians:
+    r"""What two symmetric Gaussian classes do under an exact score.
+
+    Attributes
+    ----------
+    mmse : ndarray
+        :math:`\mathbb E|x_0 - D|^2`, in the squared unit of the data.
+    same_class : ndarray
+        :math:`\phi`, the probability that a U-Turn ends in the class that it started from.
+    autocorrelation : ndarray
+        :math:`C = 1 - \mathrm{mmse}/\mathrm{tr}\,\Sigma`.
+    """
+
+    mmse: Array
+    same_class: Array
+    autocorrelation: Array
+
+
+def two_gaussians(noise_to_signal: ArrayLike, separation: float, variance: float, dimension: int) -> TwoGaussians:
+    r"""Return the closed forms for two Gaussians of equal weight at :math:`\pm m`, with variance v in each of d directions.
+
+    With :math:`c^2 = |m|^2/(v+\nu^2)`, :math:`y\sim\mathcal N(0,1)` and :math:`\mathrm{tr}\,\Sigma = dv + |m|^2`,
+
+    .. math:: \mathrm{mmse} = \frac{dv\nu^2}{v+\nu^2} + \Big(\frac{\nu^2}{v+\nu^2}\Big)^2|m|^2\,
+              \big(1-\mathbb E\tanh(c^2+cy)\big),\qquad
+              \phi = \tfrac12\big(1+\mathbb E\tanh^2(c^2+cy)\big) .
+
+    Parameters
+    ----------
+    noise_to_signal : array
+        :math:`\nu`, positive, any shape.
+    separation : float
+        :math:`|m|`, half the distance of the means, nonnegative.
+    variance : float
+        v, nonnegative, not zero together with the separation.
+    dimension : int
+        d, at least 1.
+
+    Returns
+    -------
+    TwoGaussians
+        Arrays of the shape of ``noise_to_signal``. The expectations are right to 1e-12, by Gauss-Hermite quadrature.
+
+    Raises
+    ------
+    ValueError
+        If a noise-to-signal ratio is not positive, a parameter is negative, or the data do not vary.
+
+    Examples
+    --------
+    >>> two_gaussians([1.0], 0.0, 3.0, 2).autocorrelation.round(12).tolist()  # one Gaussian: 3/(3 + 1)
+    [0.75]
+    """
+    nu = np.asarray(noise_to_signal, dtype=np.float64)
+    trace = dimension * variance + separation**2
+    if not (nu > 0).all():
+        raise ValueError(f"noise-to-signal ratio {nu.min():g}: give positive ones")
+    if min(separation, variance) < 0 or not trace > 0:
+        raise ValueError(f"separation {separation:g} and variance {variance:g}: give nonnegative ones, not both zero")
+    nu2 = nu**2
+    lost = _lost(separation**2 / (variance + nu2))
+    noise = nu2 / (variance + nu2)
+    mmse = dimension * variance * noise + noise**2 * separation**2 * lost
+    return TwoGaussians(mmse, 1 - lost / 2, 1 - mmse / trace)
+
+
+def excess_entropy(noise_to_signal: ArrayLike, eigenvalues: ArrayLike, kl: ArrayLike, count: int) -> Array:
+    r"""Return by how much the information about the sample exceeds that which tells N samples apart.
+
+    .. math:: f^e = I(x_0;x_t) - \log N = \tfrac12\sum_i\log(1+\lambda_i/\nu^2) - \mathrm{KL} - \log N
+
+    For the law of the data it falls through 0 where a set of N of them is told apart: the collapse onto single samples. For
+    the empirical score of that set it is :math:`-\mathbb E` of the entropy of the posterior weights, never above 0.
+
+    Parameters
+    ----------
+    noise_to_signal : array
+        :math:`\nu`, positive, shape (points,).
+    eigenvalues : array
+        Of the ground-truth covariance, shape (modes,).
+    kl : array
+        :math:`\frac12\int_0^\gamma(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma` of the score, in nats, shape (..., points).
+    count : int
+        Number of ground-truth samples N.
+
+    Returns
+    -------
+    ndarray
+        Nats, shape of ``kl``.
+
+    References
+    ----------
+    Biroli, Bonnaire, de Bortoli & Mézard, Nat. Commun. 15, 9957 (2024): the excess entropy, per dimension.
+
+    Examples
+    --------
+    >>> excess_entropy([1.0], [3.0, 3.0], [0.0], 4).round(12).tolist()
+    [0.0]
+    """
+    gamma = np.asarray(noise_to_signal, dtype=np.float64)[:, None] ** -2.0
+    gaussian = np.log1p(gamma * np.asarray(eigenvalues, dtype=np.float64)).sum(1) / 2
+    result: Array = gaussian - np.asarray(kl, dtype=np.float64) - np.log(count)
+    return result
+
+
+def excess_entropy_crossing(noise_to_signal: ArrayLike, excess: ArrayLike, error: ArrayLike = 0.0) -> tuple[float, str]:
+    r"""Return the :math:`\nu` at which the excess entropy falls through 0, linearly in :math:`\log\nu`.
+
+    The excess is made decreasing by isotonic regression: information only falls with noise.
+
+    Parameters
+    ----------
+    noise_to_signal : array
+        Ascending, positive, shape (points,).
+    excess : array
+        :math:`f^e`, shape (points,).
+    error : array
+        Of the excess, nonnegative, shape () or (points,): it counts as above 0 where it is so by more than that.
+
+    Returns
+    -------
+    tuple of float and str
+        :math:`\nu`, or NaN and the reason why there is none.
+
+    Examples
+    --------
+    >>> excess_entropy_crossing([1.0, 4.0], [2.0, -2.0])
+    (2.0, '')
+    >>> excess_entropy_crossing([1.0, 4.0], [0.001, -2.0], error=0.01)[0]
+    nan
+    """
+    f = np.asarray(excess, dtype=np.float64)
+    if not (f > np.asarray(error, dtype=np.float64)).any():
+        return np.nan, "it is nowhere surely above 0: the information of a finite set never exceeds log N"
+    crossing = falls_through(noise_to_signal, f, 0.0)
+    if crossing == 0:
+        return np.nan, "it is below 0 at the smallest turn time: add smaller ones"
+    if np.isinf(crossing):
+        return np.nan, "it is above 0 up to the largest turn time: add larger"
+    return crossing, ""
+
+
+@dataclass(frozen=True)
+class InformationIntegral:
+    r"""An area :math:`\frac12\int_0^\gamma\,d\gamma`, with what is known of its error.
+
+    Attributes
+    ----------
+    value : ndarray
+        Nats, shape (..., points).
+    error : ndarray
+        How far it moves when every second noise level is left out, shape (..., points).
+    tail : ndarray
+        The part beyond the largest noise level, the same in every value, shape (...).
+    """
+
+    value: Array
+    error: Array
+    tail: Array
+
+
+def information_integral(noise_to_signal: ArrayLike, excess: ArrayLike) -> InformationIntegral:
+    r"""Return :math:`\frac12\int_0^{\gamma}\text{excess}\,d\gamma` of an excess of either sign, with its error.
+
+    The trapezoidal rule for :math:`\gamma\cdot\text{excess}` over :math:`\log\gamma`; beyond the largest noise level the excess
+    goes on as :math:`\gamma^2`. It is linear in the excess, so that the noise of a sampled one averages out; for a positive,
+    smooth one the cubics of ``kl_from_gaussian`` are closer.
+
+    Parameters
+    ----------
+    noise_to_signal : array
+        :math:`\nu`, ascending, positive, shape (points,).
+    excess : array
+        :math:`\mathrm{lmmse}-\mathrm{mmse}` of a score, in the squared unit of the data, shape (..., points).
+
+    Returns
+    -------
+    InformationIntegral
+        ``error`` at a level is against the rule on every second level from there on, about three times the true error of a
+        smooth excess; it can vanish by chance where the two change sides, and is 0 at the largest level, where all is
+        ``tail``.
+
+    Examples
+    --------
+    >>> nu = np.geomspace(0.5, 20, 200)
+    >>> area = information_integral(nu, -6 * nu**-4)  # excess = -6 gamma^2, of which the area is -gamma^3
+    >>> bool(abs(area.value[0] + 64) < area.error[0] < 0.3), round(float(area.tail) * 20**6, 12)
+    (True, -1.0)
+    """
+    gamma = np.asarray(noise_to_signal, dtype=np.float64) ** -2.0
+    values = np.asarray(excess, dtype=np.float64)
+    area = _area(gamma, values)
+    coarse = np.empty_like(area)
+    for first in range(min(2, len(gamma))):
+        every_second = slice(first, None, 2)
+        coarse[..., every_second] = _area(gamma[every_second], values[..., every_second])
+    return InformationIntegral(area, np.abs(area - coarse), area[..., -1])
+
+
+def _area(gamma: Array, excess: Array) -> Array:
+    """Return half the area from 0 up to each of descending gammas."""
+    density = gamma * excess
+    inside = cumulative_trapezoid(density[..., ::-1], np.log(gamma[::-1]), initial=0)[..., ::-1]
+    total: Array = (inside + density[..., -1:] / 3) / 2
+    return total

@@ -1,0 +1,798 @@
+r"""Sample quality: how far the law of the end points is from the ground truth, on features, with errors that cover.
+
+Fréchet distance between the Gaussians of the same moments, and squared maximum mean discrepancy (MMD) of a polynomial kernel:
+
+.. math:: D = |m_1-m_2|^2 + \mathrm{tr}\,[C_1 + C_2 - 2(C_1^{1/2}C_2C_1^{1/2})^{1/2}],\qquad
+          \mathrm{MMD}^2 = E\,k(x,x') - 2E\,k(x,y) + E\,k(y,y')
+
+The ground-truth set *is* the population (divide by N, no sampling error); the starts are the draws and the repeats of a start a
+cluster. Both estimates are freed of their upward bias. Where the laws agree, what is linear in the sampling error vanishes and
+the quadratic rest is left, so that a variance has two parts: :math:`\mathrm{var} = 4\zeta_1/n + 2\zeta_2/n^2`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+from sklearn.metrics.pairwise import polynomial_kernel
+
+from gaussian_test.analysis.bootstrap import ClusterBootstrap
+from gaussian_test.analysis.moments import Moments
+
+Array = NDArray[np.float64]
+
+NULL_DRAWS = 200  # sets drawn from the ground truth that calibrate bias and variance
+SWAPS = 16  # relabellings of a paired set that do the same
+STEP = 0.5  # of the trapezoid rule in log(tau), whose error is exp(-pi^2/STEP), 3e-9
+NODES = np.arange(-14.0, 7.01, STEP)
+# times tau the integrand goes as tau below the nodes and as 1/tau above: geometric series
+WEIGHTS = np.exp(NODES) * STEP / np.pi / np.where(np.isin(NODES, NODES[[0, -1]]), 1 - np.exp(-STEP), 1.0)
+RANK_TOLERANCE = 1e-14  # an eigenvalue below this part of the largest is rounding
+BLOCK_ELEMENTS = 2**22  # of kernels and determinants held at once
+FEWEST = 4  # starts: the second-order variance divides by n - 3
+
+
+@dataclass(frozen=True)
+class Distance:
+    r"""A distance between two laws, with its uncertainty.
+
+    Attributes
+    ----------
+    estimate : float
+        Freed of its bias: can be negative where the laws are close. In the squared unit of the features (Fréchet) or the unit
+        of the kernel.
+    standard_error : float
+        Of the estimate, with the second-order part.
+    values : ndarray
+        Jackknife pseudo-values, one per start, whose mean is the estimate; shape (n,).
+    plug_in : float
+        The distance of the empirical laws themselves: never negative, too large by order 1/n.
+    null_error : float
+        The standard error if the true distance were zero.
+    slope : float
+        By how much the variance grows with the true distance.
+    """
+
+    estimate: float
+    standard_error: float
+    values: Array
+    plug_in: float
+    null_error: float
+    slope: float
+
+    def interval(self, quantile: float = 1.96) -> tuple[float, float]:
+        r"""Return the score interval: all D with :math:`|\hat D - D| \le c\,(\mathrm{se}_0^2 + g\max(D, 0))^{1/2}`.
+
+        The variance is the one at D, not at the estimate: a small estimate comes with a small error, so that at small distances
+        the estimate -+ c standard errors misses upwards too often. At large distances the two agree.
+
+        Parameters
+        ----------
+        quantile : float
+            c, of the normal law or of the largest deviation over a curve.
+
+        Returns
+        -------
+        tuple of float
+            Lower and upper end.
+
+        Examples
+        --------
+        >>> Distance(1.0, 0.5, np.ones(2), 1.0, null_error=0.25, slope=0.0).interval(2.0)
+        (0.5, 1.5)
+        """
+        return self._edge(-quantile), self._edge(quantile)
+
+    def _edge(self, quantile: float) -> float:
+        if self.standard_error == 0:
+            return self.estimate
+        at_zero = self.estimate + quantile * self.null_error
+        if at_zero <= 0:
+            return at_zero
+        half = quantile * self.slope / 2
+        variance = self.null_error**2 + self.slope * self.estimate + half**2
+        return self.estimate + quantile * (half + float(np.sqrt(max(variance, 0.0))))
+
+
+@dataclass(frozen=True)
+class NullDistance:
+    """What a set of perfect draws gives for the plug-in Fréchet distance: the floor of a curve.
+
+    Attributes
+    ----------
+    mean, high : float
+        Mean and 95 % quantile.
+    """
+
+    mean: float
+    high: float
+
+
+@dataclass(frozen=True)
+class _Jackknife:
+    """Plug-in distance, its jackknife bias, and the pseudo-values of the distance without that bias."""
+
+    plug_in: float
+    bias: float
+    values: Array
+
+    @property
+    def variance(self) -> float:
+        return float(self.values.var(ddof=1)) / len(self.values)
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    """Of the jackknife where the true distance is zero: true over estimated bias, variance over squared bias."""
+
+    bias: float
+    variance: float
+    plug_in: Array
+
+    @classmethod
+    def of(cls, draws: list[_Jackknife]) -> _Calibration:
+        plug_in = np.array([draw.plug_in for draw in draws])
+        bias = np.array([draw.bias for draw in draws])
+        if not bias.mean() > 0:
+            return cls(1.0, 0.0, plug_in)
+        # a jackknife variance counts the second-order part twice, and the calibrated bias has an error of its own
+        variance = np.mean([draw.variance for draw in draws]) / 2 * (1 + 1 / len(draws))
+        return cls(float(plug_in.mean() / bias.mean()), float(variance / (bias**2).mean()), plug_in)
+
+
+class Population:
+    """A ground-truth set, with all that distances from it need and that does not depend on the end points.
+
+    Parameters
+    ----------
+    features : array
+        Features of every ground-truth sample, shape (N, F).
+
+    Raises
+    ------
+    ValueError
+        If the features are not a finite matrix that varies.
+
+    Examples
+    --------
+    >>> Population(np.array([[0.0, 1.0], [2.0, 1.0]])).trace
+    1.0
+    """
+
+    def __init__(self, features: ArrayLike) -> None:
+        self.features: Array = np.asarray(features, dtype=np.float64)
+        if self.features.ndim != 2:
+            raise ValueError(f"ground-truth features of shape {self.features.shape} are no matrix: give (samples, features)")
+        _check_finite(self.features)
+        self.mean: Array = self.features.mean(0)
+        if (self.features == self.features[:1]).all():
+            raise ValueError("the ground-truth features are all the same: give features that vary")
+        variances, axes = _modes(_covariance(self.features - self.mean))
+        self.root: Array = axes * np.sqrt(variances)
+        self.trace = float(variances.sum())
+        self._calibrations: dict[tuple[int, int, int], _Calibration] = {}
+        self._kernel_means: dict[tuple[int, float, float], float] = {}
+
+    def calibration(self, count: int, draws: int = NULL_DRAWS, seed: int = 0) -> _Calibration:
+        """Return what the jackknife gives for sets of draws from the population itself, computed once.
+
+        Examples
+        --------
+        >>> population = Population(np.random.default_rng(0).normal(size=(500, 2)))
+        >>> bool(0.9 < population.calibration(200).bias < 1.1)
+        True
+        """
+        key = (count, draws, seed)
+        if key not in self._calibrations:
+            random = np.random.default_rng(seed)
+            picks = (random.integers(len(self.features), size=count) for _ in range(draws))
+            self._calibrations[key] = _Calibration.of([_one_sample(self.features[pick][:, None], self) for pick in picks])
+        return self._calibrations[key]
+
+    def kernel_mean(self, degree: int, gamma: float, coef0: float) -> float:
+        """Return the mean of the polynomial kernel over all pairs, computed once.
+
+        Examples
+        --------
+        >>> Population(np.array([[1.0], [-1.0]])).kernel_mean(2, 1.0, 0.0)
+        1.0
+        """
+        key = (degree, gamma, coef0)
+        if key not in self._kernel_means:
+            self._kernel_means[key] = float(_embedding(self.features, self.features, *key).mean())
+        return self._kernel_means[key]
+
+
+def frechet(features: ArrayLike, truth: Population | ArrayLike) -> Distance:
+    r"""Return the Fréchet distance of end points from the ground truth, without its bias.
+
+    The plug-in distance less the bias of the delete-one-start jackknife, times the ratio of true to jackknife bias among sets
+    of draws from the ground truth (which removes what the jackknife leaves, of order :math:`(F/n)^2`, where the laws agree).
+    The pseudo-values are exact: with :math:`M = C_2^{1/2}C_1C_2^{1/2}`, taking out :math:`y` (a start's rows, suitably weighted,
+    times :math:`C_2^{1/2}`) changes the last trace by
+
+    .. math:: \mathrm{tr}(M - y^\top y)^{1/2} - \mathrm{tr}\,M^{1/2}
+              = \frac1\pi\int_0^\infty\log\det\left(1 - y\,(M+\tau^2)^{-1}y^\top\right)d\tau
+
+    Parameters
+    ----------
+    features : array
+        Of the end points, shape (n, R, F): n starts, R repeats.
+    truth : Population or array
+        Features of the whole ground-truth set, shape (N, F).
+
+    Returns
+    -------
+    Distance
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite or there are fewer than 4 starts.
+
+    Notes
+    -----
+    The starts count as independent draws: for many starts without replacement from a small set, the errors are too large and
+    near distance zero the estimate is too small, by up to n/N of the bias.
+
+    References
+    ----------
+    Dowson & Landau, J. Multivariate Anal. 12, 450 (1982); Heusel et al., arXiv 1706.08500.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> truth = rng.normal(size=(1000, 3))
+    >>> distance = frechet(truth[rng.integers(1000, size=(400, 1))] + [2.0, 0.0, 0.0], truth)
+    >>> bool(abs(distance.estimate - 4) < 3 * distance.standard_error)
+    True
+    """
+    population = truth if isinstance(truth, Population) else Population(truth)
+    x = _checked(features, population.features.shape[1])
+    return _corrected(_one_sample(x, population), population.calibration(len(x)), _dependence(x))
+
+
+def frechet_between(a: ArrayLike, b: ArrayLike) -> Distance:
+    """Return the Fréchet distance between two sets of end points that are paired start by start (common random numbers).
+
+    As :func:`frechet`, with both rows of a pair taken out together; the bias is calibrated on the same pairs with random ones
+    swapped, for which the true distance is zero and the dependence within pairs is the same.
+
+    Parameters
+    ----------
+    a, b : array
+        Features of end points, the same noise at the same index, shape (n, R, F).
+
+    Returns
+    -------
+    Distance
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite or there are fewer than 4 starts.
+
+    Examples
+    --------
+    >>> a = np.random.default_rng(0).normal(size=(100, 2, 3))
+    >>> round(frechet_between(a, a + [2.0, 0.0, 0.0]).estimate, 6)
+    4.0
+    """
+    x, y = _paired(a, b)
+    random = np.random.default_rng(0)
+    # the ratios hardly depend on the repeats, which cost most
+    first, second = x[:, :1], y[:, :1]
+    swaps = (random.random((len(x), 1, 1)) < 0.5 for _ in range(SWAPS))
+    draws = [_two_sample(np.where(swap, second, first), np.where(swap, first, second)) for swap in swaps]
+    return _corrected(_two_sample(x, y), _Calibration.of(draws), (_dependence(x) + _dependence(y)) / 2)
+
+
+def kid(
+    features: ArrayLike, truth: Population | ArrayLike, degree: int = 3, gamma: float | None = None, coef0: float = 1.0
+) -> Distance:
+    r"""Return the squared MMD of end points from the ground truth for :math:`k(a,b) = (\gamma\,a\cdot b + c_0)^d`, unbiased.
+
+    Pairs of different starts only, and the mean over the whole population: a U-statistic of the kernel
+
+    .. math:: h(x, x') = k(x, x') - E\,k(x, y) - E\,k(x', y) + E\,k(y, y')
+
+    Parameters
+    ----------
+    features : array
+        Of the end points, shape (n, R, F): n starts, R repeats.
+    truth : Population or array
+        Features of the whole ground-truth set, shape (N, F).
+    degree : int
+        d.
+    gamma : float, optional
+        Default 1/F.
+    coef0 : float
+        :math:`c_0`.
+
+    Returns
+    -------
+    Distance
+        In the unit of the kernel.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite or there are fewer than 4 starts.
+
+    References
+    ----------
+    Bińkowski et al., arXiv 1801.01401; Gretton et al., J. Mach. Learn. Res. 13, 723 (2012).
+
+    Examples
+    --------
+    >>> truth = np.array([[-1.0], [1.0]])
+    >>> round(kid(np.full((5, 1, 1), 3.0), truth, degree=1).estimate, 12)  # a linear kernel sees the means alone
+    9.0
+    """
+    population = truth if isinstance(truth, Population) else Population(truth)
+    x = _checked(features, population.features.shape[1])
+    kernel = (degree, 1 / x.shape[2] if gamma is None else gamma, coef0)
+    embedded = _embedding(x.reshape(-1, x.shape[2]), population.features, *kernel).reshape(x.shape[:2]).mean(1)
+    return _u_statistic(_gram(x, x, *kernel) - embedded - embedded[:, None] + population.kernel_mean(*kernel))
+
+
+def kid_between(a: ArrayLike, b: ArrayLike, degree: int = 3, gamma: float | None = None, coef0: float = 1.0) -> Distance:
+    r"""Return the squared MMD between two sets of end points that are paired start by start (common random numbers), unbiased.
+
+    A U-statistic over pairs of starts, so that no row meets its partner, of the kernel
+    :math:`h = k(a,a') + k(b,b') - k(a,b') - k(b,a')`.
+
+    Parameters
+    ----------
+    a, b : array
+        Features of end points, the same noise at the same index, shape (n, R, F).
+    degree, gamma, coef0
+        As in :func:`kid`.
+
+    Returns
+    -------
+    Distance
+        In the unit of the kernel.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite or there are fewer than 4 starts.
+
+    Examples
+    --------
+    >>> a = np.random.default_rng(0).normal(size=(100, 2, 3))
+    >>> round(kid_between(a, a + [3.0, 0.0, 0.0], degree=1).estimate, 12)
+    3.0
+    """
+    x, y = _paired(a, b)
+    kernel = (degree, 1 / x.shape[2] if gamma is None else gamma, coef0)
+    cross = _gram(x, y, *kernel)
+    return _u_statistic(_gram(x, x, *kernel) + _gram(y, y, *kernel) - cross - cross.T)
+
+
+def null_distance(truth: Population | ArrayLike, count: int, draws: int = NULL_DRAWS, seed: int = 0) -> NullDistance:
+    """Return what perfect draws (with replacement) from the ground truth give for the plug-in Fréchet distance.
+
+    Parameters
+    ----------
+    truth : Population or array
+        Features of the whole ground-truth set, shape (N, F).
+    count : int
+        Draws in a set, at least 4.
+    draws : int
+        Number of sets.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    NullDistance
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 4 draws in a set.
+
+    Examples
+    --------
+    >>> floor = null_distance(np.random.default_rng(0).normal(size=(500, 2)), 100)
+    >>> bool(0 < floor.mean < floor.high < 0.2)
+    True
+    """
+    if count < FEWEST:
+        raise ValueError(f"{count} draws are too few for a distance: give at least {FEWEST}")
+    population = truth if isinstance(truth, Population) else Population(truth)
+    plug_in = population.calibration(count, draws, seed).plug_in
+    return NullDistance(float(plug_in.mean()), float(np.quantile(plug_in, 0.95)))
+
+
+def principal_features(moments: Moments, components: int | None) -> Callable[[ArrayLike], Array]:
+    r"""Return the map from flat samples to features: the leading principal coordinates :math:`U^\top(x-\mu)`, or the pixels.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of the ground truth.
+    components : int or None
+        Number of coordinates, at most that of the modes; none for the raw pixels.
+
+    Returns
+    -------
+    callable
+        From (rows, d) to (rows, components), float64.
+
+    Raises
+    ------
+    ValueError
+        If there are not that many modes.
+
+    Examples
+    --------
+    >>> from gaussian_test.analysis.moments import fit_moments
+    >>> features = principal_features(fit_moments(np.array([[3.0, 0.0], [-1.0, 0.0]])), 1)
+    >>> abs(features([[3.0, 5.0]])).round(12).tolist()
+    [[2.0]]
+    """
+    if components is None:
+        return lambda x: np.asarray(x, dtype=np.float64)
+    modes = moments.eigenvectors.shape[1]
+    if not 1 <= components <= modes:
+        raise ValueError(f"{components} components are asked of {modes} modes: give a number from 1 to {modes}, or none for pixels")
+    mean, vectors = moments.mean.reshape(-1), moments.eigenvectors[:, :components]
+
+    def features(x: ArrayLike) -> Array:
+        coordinates: Array = (np.asarray(x, dtype=np.float64) - mean) @ vectors
+        return coordinates
+
+    return features
+
+
+def sample_quality(features: xr.DataArray, truth: Population | ArrayLike, resample: ClusterBootstrap) -> xr.Dataset:
+    """Return the distances of end points from the ground truth against the turn time, with simultaneous bands.
+
+    Parameters
+    ----------
+    features : DataArray
+        Of the end points, dimensions (score, turn_time, sample, repeat, feature).
+    truth : Population or array
+        Features of the whole ground-truth set, shape (N, feature).
+    resample : ClusterBootstrap
+        Of the samples: gives the quantile of the largest deviation over the turn times, at its confidence.
+
+    Returns
+    -------
+    Dataset
+        ``frechet``, ``frechet_plug_in`` and ``kid`` with ``_se``, ``_low`` and ``_high`` over (score, turn_time), and the
+        pseudo-values ``sample_frechet`` and ``sample_kid`` over (score, turn_time, sample).
+
+    Raises
+    ------
+    ValueError
+        If dimensions do not fit, values are not finite or there are fewer than 4 samples.
+
+    Examples
+    --------
+    >>> numbers = np.random.default_rng(0).normal(size=(1, 2, 50, 1, 3))
+    >>> features = xr.DataArray(numbers, dims=("score", "turn_time", "sample", "repeat", "feature"))
+    >>> result = sample_quality(features, np.random.default_rng(1).normal(size=(200, 3)), ClusterBootstrap(50, 200))
+    >>> bool((result.frechet_low < result.frechet).all())
+    True
+    """
+    population = truth if isinstance(truth, Population) else Population(truth)
+    x = _arranged(features)
+    distances = {
+        "frechet": [[frechet(ends, population) for ends in score] for score in x],
+        "kid": [[kid(ends, population) for ends in score] for score in x],
+    }
+    return _curves(distances, "{} of the end points from the ground truth", features, resample)
+
+
+def start_sensitivity(features: xr.DataArray, other: xr.DataArray, resample: ClusterBootstrap) -> xr.Dataset:
+    """Return the distances between the end points of two starts of the reverse process, with simultaneous bands.
+
+    Parameters
+    ----------
+    features, other : DataArray
+        Of the end points from either start, the same noise at the same sample and repeat; dimensions (score, turn_time, sample,
+        repeat, feature).
+    resample : ClusterBootstrap
+        As in :func:`sample_quality`.
+
+    Returns
+    -------
+    Dataset
+        As of :func:`sample_quality`, under ``start_frechet``, ``start_kid``, ``sample_start_frechet`` and so on.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite or there are fewer than 4 samples.
+
+    Examples
+    --------
+    >>> numbers = np.random.default_rng(0).normal(size=(1, 2, 50, 1, 3))
+    >>> features = xr.DataArray(numbers, dims=("score", "turn_time", "sample", "repeat", "feature"))
+    >>> result = start_sensitivity(features, features + 1.0, ClusterBootstrap(50, 200))
+    >>> result.start_frechet.values.round(6).tolist()
+    [[3.0, 3.0]]
+    """
+    x, y = _arranged(features), _arranged(other)
+    if x.shape != y.shape:
+        raise ValueError(f"end points of shapes {x.shape} and {y.shape} cannot be paired: give two runs of the same plan")
+    distances = {
+        "start_frechet": [[frechet_between(*ends) for ends in zip(*score, strict=True)] for score in zip(x, y, strict=True)],
+        "start_kid": [[kid_between(*ends) for ends in zip(*score, strict=True)] for score in zip(x, y, strict=True)],
+    }
+    return _curves(distances, "{} between the end points of two starts", features, resample)
+
+
+DIMS = ("score", "turn_time", "sample", "repeat", "feature")
+KINDS = {
+    "frechet": (
+        "Fréchet distance",
+        "|m1-m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2), in the squared unit of the features; its bias taken off",
+    ),
+    "kid": ("squared MMD of a polynomial kernel", "over pairs of different starts, unbiased: can be negative"),
+}
+SUFFIXES = {
+    "": "",
+    "_se": ", standard error with its part of second order",
+    "_low": ", lower edge of the simultaneous band (score interval)",
+    "_high": ", upper edge of the simultaneous band (score interval)",
+}
+
+
+def _arranged(features: xr.DataArray) -> Array:
+    if set(features.dims) != set(DIMS):
+        raise ValueError(f"the features have dimensions {features.dims}: give them over {DIMS}")
+    arranged: Array = features.transpose(*DIMS).values
+    return arranged
+
+
+def _curves(
+    distances: dict[str, list[list[Distance]]], between: str, features: xr.DataArray, resample: ClusterBootstrap
+) -> xr.Dataset:
+    """Return distances by score and turn time as curves with bands, and their pseudo-values."""
+    result = xr.Dataset(coords={name: features[name] for name in DIMS[:3] if name in features.coords})
+    for name, rows in distances.items():
+        long_name, comment = KINDS[name.removeprefix("start_")]
+        edges = np.array([[one.interval(width) for one in row] for row in rows for width in [_critical(row, resample)]])
+        columns = {
+            "": np.array([[one.estimate for one in row] for row in rows]),
+            "_se": np.array([[one.standard_error for one in row] for row in rows]),
+            "_low": edges[..., 0],
+            "_high": edges[..., 1],
+        }
+        for suffix, values in columns.items():
+            attributes = {"long_name": f"{long_name} {between}{SUFFIXES[suffix]}", "units": "1", "comment": comment}
+            result[name + suffix] = (DIMS[:2], values, attributes)
+        if name.endswith("frechet"):
+            result[f"{name}_plug_in"] = (
+                DIMS[:2],
+                np.array([[one.plug_in for one in row] for row in rows]),
+                {
+                    "long_name": f"plug-in {long_name} {between}",
+                    "units": "1",
+                    "comment": "of the empirical laws themselves: too large by order 1/n",
+                },
+            )
+        result[f"sample_{name}"] = (
+            DIMS[:3],
+            np.array([[one.values for one in row] for row in rows]),
+            {
+                "long_name": f"pseudo-values of the {long_name} {between}",
+                "units": "1",
+                "comment": "of the jackknife over starts: their mean is the distance",
+            },
+        )
+    return result
+
+
+def _critical(row: list[Distance], resample: ClusterBootstrap) -> float:
+    """Return the quantile of the largest studentised deviation over the turn times."""
+    band = resample.band(np.array([one.values for one in row]).T)
+    varies = band.standard_error > 0
+    if not varies.any():
+        return float(norm.ppf((1 + resample.confidence) / 2))
+    return float(((band.high - band.estimate)[varies] / band.standard_error[varies]).max())
+
+
+def _check_finite(x: Array) -> None:
+    if not np.isfinite(x).all():
+        raise ValueError("the features hold NaN or infinite values: remove or repair them")
+
+
+def _checked(features: ArrayLike, width: int | None = None) -> Array:
+    """Return features as float64 (n, R, F)."""
+    x = np.asarray(features, dtype=np.float64)
+    if x.ndim != 3 or (width is not None and x.shape[2] != width):
+        expected = "features" if width is None else f"{width} features of the ground truth"
+        raise ValueError(f"end points of shape {x.shape} do not fit: give (samples, repeats, {expected})")
+    if len(x) < FEWEST:
+        raise ValueError(f"{len(x)} starts are too few for a distance: give end points of at least {FEWEST}")
+    _check_finite(x)
+    return x
+
+
+def _paired(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
+    x, y = _checked(a), _checked(b)
+    if x.shape != y.shape:
+        raise ValueError(f"end points of shapes {x.shape} and {y.shape} cannot be paired: give two runs of the same plan")
+    return x, y
+
+
+def _modes(matrix: Array) -> tuple[Array, Array]:
+    """Return the eigenvalues of a covariance that are not rounding, and their eigenvectors."""
+    values, vectors = scipy.linalg.eigh(matrix, driver="evd", check_finite=False)
+    kept = values > max(values[-1] * RANK_TOLERANCE, 0.0)
+    return values[kept], vectors[:, kept]
+
+
+def _covariance(rows: Array) -> Array:
+    flat = rows.reshape(-1, rows.shape[-1])
+    product: Array = flat.T @ flat / len(flat)
+    return product
+
+
+def _one_sample(x: Array, population: Population) -> _Jackknife:
+    """Return the jackknife of the distance of x (n, R, F) from the population."""
+    y = (x - x.mean((0, 1))) @ population.root
+    squares, vectors = _modes(_covariance(y))
+    singular = np.sqrt(squares)
+    # in the coordinates half way between the two Gaussians both covariances are diag(singular)
+    change = _change([y @ (vectors / np.sqrt(singular))], singular)
+    linear = ((x - population.mean) ** 2).sum(2).mean(1) + population.trace
+    return _jackknife(float(linear.mean()), linear, float(singular.sum()), change, 0.5)
+
+
+def _two_sample(x: Array, y: Array) -> _Jackknife:
+    """Return the jackknife of the distance between x and y (n, R, F), paired."""
+    n = len(x)
+    centre = (x.mean((0, 1)) + y.mean((0, 1))) / 2
+    x, y = x - centre, y - centre
+    mean, other_mean = x.mean((0, 1)), y.mean((0, 1))
+    variances, axes = _modes(_covariance(y - other_mean))
+    root = axes * np.sqrt(variances)
+    u = (x - mean) @ root
+    squares, vectors = _modes(_covariance(u))
+    singular = np.sqrt(squares)
+    v = (y - other_mean) @ (axes / np.sqrt(variances)) @ (vectors * np.sqrt(singular))
+    change = _change([u @ (vectors / np.sqrt(singular)), v], singular)
+    square = ((x**2).sum(2) + (y**2).sum(2)).mean(1)
+    product = n * mean @ other_mean - ((n * mean - x.mean(1)) * (n * other_mean - y.mean(1))).sum(1) / (n - 1)
+    return _jackknife(float(square.mean() - 2 * mean @ other_mean), square - 2 * product, float(singular.sum()), change, 1.0)
+
+
+def _jackknife(level: float, linear: Array, trace: float, change: Array, power: float) -> _Jackknife:
+    """Return the jackknife of level - 2 trace.
+
+    ``linear`` are the pseudo-values of the level; without a start the trace is :math:`(n/(n-1))^{power}` (trace + change).
+    """
+    n = len(linear)
+    roots = n * trace - (n - 1) * (n / (n - 1)) ** power * (trace + change)
+    values = linear - 2 * roots
+    bias = level - 2 * trace - float(values.mean())
+    # the bias varies as well: to leading order with the size of the covariance, as the trace does
+    if trace > 0:
+        values = values - bias * (roots - roots.mean()) / trace
+    return _Jackknife(level - 2 * trace, bias, values)
+
+
+def _change(sides: list[Array], singular: Array) -> Array:
+    r"""Return by how much :math:`\mathrm{tr}\,(C_1C_2)^{1/2}` changes when each start is taken out of one set or of both.
+
+    ``sides``: centred rows (n, R, modes) in coordinates in which either covariance is diag(singular).
+    """
+    n, repeats, _ = sides[0].shape
+    if not len(singular):
+        return np.zeros(n)
+    # without start i a covariance is n/(n-1) (C - rows^T rows): the mean moves, which weighs a start's mean more
+    size, size_of_mean = 1 / np.sqrt(n * repeats), 1 / np.sqrt((n - 1) * repeats)
+    sides = [size * rows + (size_of_mean - size) * rows.mean(1, keepdims=True) for rows in sides]
+    tau = singular.max() * np.exp(NODES)
+    same = singular[:, None] / (singular[:, None] ** 2 + tau**2)
+    cross = tau / (singular[:, None] ** 2 + tau**2)
+    order = repeats * len(sides)
+    step = max(1, BLOCK_ELEMENTS // (order**2 * len(tau)))
+    change = np.empty(n)
+    for start in range(0, n, step):
+        block = [(side, rows[start : start + step, repeat]) for side, rows in enumerate(sides) for repeat in range(repeats)]
+        matrix = np.empty((order, order, len(block[0][1]), len(tau)))
+        for i, (side, row) in enumerate(block):
+            for j, (other_side, other_row) in enumerate(block[: i + 1]):
+                if side == other_side:
+                    matrix[i, j] = matrix[j, i] = float(i == j) - (row * other_row) @ same
+                else:
+                    matrix[i, j] = (row * other_row) @ cross
+                    matrix[j, i] = -matrix[i, j]
+        change[start : start + step] = _log_determinant(matrix) @ (singular.max() * WEIGHTS)
+    return change
+
+
+def _log_determinant(matrix: Array) -> Array:
+    """Return the logarithm of determinants in [0, 1], of matrices along the first two axes."""
+    if len(matrix) == 1:
+        determinant: Array = matrix[0, 0]
+    elif len(matrix) == 2:
+        determinant = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]
+    else:
+        determinant = np.linalg.det(np.moveaxis(matrix, (0, 1), (-2, -1)))
+    # zero where the start alone spans a direction
+    return np.log(np.maximum(determinant, np.finfo(np.float64).tiny))
+
+
+def _dependence(x: Array) -> float:
+    """Return the number of starts over the effective number of draws: 1 for equal repeats, 1/R for independent ones."""
+    centered = x - x.mean((0, 1))
+    gram = (centered @ centered.transpose(0, 2, 1)) ** 2
+    floor = (_covariance(centered) ** 2).sum()
+    alone = gram.diagonal(axis1=1, axis2=2).mean() - floor
+    if x.shape[1] == 1 or not alone > 0:
+        return 1.0
+    return float(np.clip((gram.mean() - floor) / alone, 1 / x.shape[1], 1))
+
+
+def _corrected(jackknife: _Jackknife, calibration: _Calibration, dependence: float) -> Distance:
+    """Return the distance with its bias taken off: what the jackknife leaves of it is of order 1/n relative to it."""
+    bias = (1 + (calibration.bias - 1) * dependence) * jackknife.bias
+    values = jackknife.values + (jackknife.bias - bias)
+    return _distance(values, jackknife.plug_in, bias, calibration.variance * jackknife.bias**2)
+
+
+def _distance(values: Array, plug_in: float, bias: float, second_order: float) -> Distance:
+    """Return the distance whose pseudo-values and variance at zero are known.
+
+    The spread of the pseudo-values holds the second-order part twice. The variance grows with the distance as it does in
+    proportion to it far from zero, near zero as at twice the slope of a typical direction, the ratio of variance to bias; the
+    estimate tells far from near to within its own error.
+    """
+    estimate = float(values.mean())
+    first_order = max(float(values.var(ddof=1)) / len(values) - 2 * second_order, 0.0)
+    null_error = float(np.sqrt(second_order))
+    reach = 2 * null_error
+    typical = 2 * second_order / bias if bias > 0 else 0.0
+    scale = max(estimate, 0.0) + reach
+    slope = (first_order + 2 * typical * reach) / scale if scale > 0 else 0.0
+    return Distance(estimate, float(np.sqrt(first_order + second_order)), values, max(plug_in, 0.0), null_error, slope)
+
+
+def _gram(x: Array, y: Array, degree: int, gamma: float, coef0: float) -> Array:
+    """Return the kernel between the starts of x and y (n, R, F), averaged over repeats: (n, n)."""
+    n, repeats, features = x.shape
+    columns = y.reshape(-1, features)
+    gram = np.empty((n, n))
+    step = max(1, BLOCK_ELEMENTS // (repeats * len(columns)))
+    for start in range(0, n, step):
+        rows = x[start : start + step].reshape(-1, features)
+        kernel = polynomial_kernel(rows, columns, degree, gamma, coef0)
+        gram[start : start + step] = kernel.reshape(-1, repeats, n, repeats).mean((1, 3))
+    return gram
+
+
+def _embedding(rows: Array, points: Array, degree: int, gamma: float, coef0: float) -> Array:
+    """Return the mean of the kernel between each row and all points."""
+    step = max(1, BLOCK_ELEMENTS // len(points))
+    blocks = (rows[start : start + step] for start in range(0, len(rows), step))
+    return np.concatenate([polynomial_kernel(block, points, degree, gamma, coef0).mean(1) for block in blocks])
+
+
+def _u_statistic(kernel: Array) -> Distance:
+    """Return the mean of a symmetric kernel over pairs of different starts; kernel (n, n)."""
+    n = len(kernel)
+    plug_in = float(kernel.mean())
+    apart = kernel.copy()
+    np.fill_diagonal(apart, 0.0)
+    sums = apart.sum(0)
+    values = 2 * sums / (n - 1) - sums.sum() / (n * (n - 1))
+    # double centring without the diagonal: its mean square is unbiased (Székely & Rizzo 2014)
+    apart -= (sums + sums[:, None]) / (n - 2) - sums.sum() / ((n - 1) * (n - 2))
+    np.fill_diagonal(apart, 0.0)
+    second_order = 2 * float((apart**2).sum()) / (n * (n - 3)) / (n * (n - 1))
+    return _distance(values, plug_in, plug_in - float(values.mean()), second_order)

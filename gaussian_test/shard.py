@@ -1,0 +1,171 @@
+"""One shard: its U-Turns, those from other starts and its chains, reduced to a table that is written as a part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+import xarray as xr
+
+from gaussian_test import analysis, sampler
+from gaussian_test.diagnosis import first_bad_level
+from gaussian_test.errors import UserError
+from gaussian_test.prepare import Prepared
+
+OTHER_STARTS = ("gaussian", "isotropic")
+CHAIN_STREAM = 16  # of the keyed noise: that of the first U-Turn of a chain; each has a stream of its own
+
+
+def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
+    """Run one shard.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The run.
+    shard : tuple of int
+        Its samples.
+
+    Returns
+    -------
+    Dataset
+        Its rows of the sample table over ``sample``, and over ``kept`` the states of the samples that observables look at
+        together.
+
+    Raises
+    ------
+    UserError
+        If a score fails or returns NaN, or memory runs out.
+
+    Examples
+    --------
+    >>> from gaussian_test import experiment, prepare
+    >>> run_shard(prepare.prepare(experiment.Experiment(samples=4)), (0, 1)).sizes["sample"]
+    2
+    """
+    x0, labels = prepared.starts(shard), prepared.labels(shard)
+    are_samples = prepared.settings.start == "noised_data"
+    kept = np.flatnonzero(np.isin(shard, prepared.kept)).tolist()
+    table = analysis.SampleTable(prepared.plan, prepared.scores, prepared.reference, x0, shard, labels, are_samples, kept)
+    states = xr.Dataset()
+    before = [score.micro_batch for score in prepared.scores.values()]
+    try:
+        for state in prepared.plan.run(x0, shard, prepared.scores, prepared.kernels, labels):
+            table.observe(state)
+        states = table.kept_states() if kept else states
+        if kept and "starts" in prepared.settings.observed:
+            states = states.merge(_other_starts(prepared, tuple(shard[place] for place in kept)))
+        if kept and "chains" in prepared.settings.observed:
+            states = states.merge(_chains(prepared, tuple(shard[place] for place in kept)))
+    except sampler.NetworkError as error:
+        name = next(name for name, score in prepared.scores.items() if score is error.score)
+        raise UserError(f"score {name!r}: {error}: mend the model; the shards finished before are kept") from error
+    except RuntimeError as error:
+        if not sampler.out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"memory ran out ({reason}): give a smaller shard_size or micro_batch, or another device, and add --resume"
+        ) from error
+    if before != [score.micro_batch for score in prepared.scores.values()]:
+        return run_shard(prepared, shard)  # a micro-batch was halved on the way: all of the shard is of one size
+    result = table.to_dataset()
+    sizes = [score.micro_batch or prepared.plan.micro_batch for score in prepared.scores.values()]
+    result["micro_batch"] = (
+        ("score", "sample"),
+        np.repeat(np.array(sizes, dtype=np.int64)[:, None], len(shard), axis=1),
+        {"long_name": "states per call of the score", "units": "1", "comment": "decides the last bits of what is computed"},
+    )
+    _check_finite(prepared, result, shard)
+    return result.merge(states)
+
+
+def _ends(
+    prepared: Prepared,
+    plan: sampler.UTurnPlan,
+    x0: torch.Tensor,
+    samples: tuple[int, ...],
+    labels: Mapping[str, torch.Tensor],
+    names: Sequence[str],
+) -> dict[str, torch.Tensor]:
+    """Run a plan for some scores and return their end points, (turn times, rows, *event)."""
+    scores, kernels = {name: prepared.scores[name] for name in names}, {name: prepared.kernels[name] for name in names}
+    given = {name: label for name, label in labels.items() if name in names}
+    ends = {name: x0.new_empty(len(plan.levels), len(x0) * plan.repeats, *x0.shape[1:]) for name in names}
+    for state in plan.run(x0, samples, scores, kernels, given):
+        if state.phase == "end" and state.score is not None:
+            ends[state.score][state.turns] = state.x
+    return ends
+
+
+def _other_starts(prepared: Prepared, samples: tuple[int, ...]) -> xr.Dataset:
+    """Reverse other starts with the same noise: the Gaussian of the noised data, and noise alone."""
+    plan, labels, result = prepared.plan, prepared.labels(samples), xr.Dataset()
+    names = list(prepared.scores)
+    for start in OTHER_STARTS:
+        ends = _ends(prepared, plan, prepared.starts(samples, start), samples, labels, names)
+        values = torch.stack([ends[name] for name in names]).cpu().numpy()
+        shape = (len(names), len(plan.levels), len(samples), plan.repeats, *values.shape[3:])
+        dims = ("score", "turn_time", "kept", "repeat", *analysis.event_dims(values.ndim - 3))
+        result[f"end_{start}"] = (dims, values.reshape(shape))
+    return result
+
+
+def chain_levels(prepared: Prepared) -> list[int]:
+    """Return which turn times have chains, evenly picked.
+
+    Examples
+    --------
+    >>> from gaussian_test import experiment, prepare
+    >>> chain_levels(prepare.prepare(experiment.Experiment(samples=4)))
+    [0, 5, 9, 14, 18, 23]
+    """
+    count = len(prepared.plan.levels)
+    wanted = min(count, prepared.settings.chains.turn_times)
+    return sorted({int(place) for place in np.linspace(0, count - 1, wanted).round()})
+
+
+def _chains(prepared: Prepared, samples: tuple[int, ...]) -> xr.Dataset:
+    """Run chains of U-Turns, each from the end of the last: inner products of their states, and their classes."""
+    settings, reference, levels = prepared.settings.chains, prepared.reference, chain_levels(prepared)
+    names, x0, labels = list(prepared.scores), prepared.starts(samples), prepared.labels(samples)
+    steps = prepared.plan.reverse_steps()
+    products, classes = [], []
+    for name in names:
+        for turn in levels:
+            states = [x0]
+            for link in range(settings.length):
+                plan = replace(
+                    prepared.plan,
+                    turn_times=[prepared.plan.levels[turn]],
+                    steps=steps[turn] if prepared.plan.grid_of == "turn_times" else prepared.plan.steps,
+                    repeats=1,
+                    stream=CHAIN_STREAM + link,
+                )
+                states.append(_ends(prepared, plan, states[-1], samples, labels, [name])[name][0])
+            products.append(analysis.chain_products(torch.stack(states), reference.moments))
+            classes.append(np.stack([reference.classes(state) for state in states], 1))
+    shape = (len(names), len(levels), *products[0].shape)
+    dims = ("score", "chain_turn", "kept", "link")
+    return xr.Dataset(
+        {
+            "chain_product": ((*dims, "link_other"), np.stack(products).reshape(shape)),
+            "chain_label": (dims, np.stack(classes).reshape(shape[:-1])),
+        }
+    )
+
+
+def _check_finite(prepared: Prepared, table: xr.Dataset, shard: tuple[int, ...]) -> None:
+    """Stop when a score has returned NaN: nothing computed from it means anything."""
+    for name in ("sample_autocorrelation_one_shot", "sample_autocorrelation"):
+        bad = ~np.isfinite(table[name].values).all(axis=(2, 3))
+        if bad.any():
+            index, turn = (int(place) for place in np.argwhere(bad)[0])
+            score = str(table["score"].values[index])
+            level = first_bad_level(prepared, shard, score) or prepared.noise_to_signal[turn]
+            raise UserError(
+                f"score {score!r} returned NaN or infinite values at noise-to-signal {level:.4g}: mend the model or leave out the "
+                "turn times from there on; the shards finished before are kept"
+            )

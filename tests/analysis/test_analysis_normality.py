@@ -1,0 +1,401 @@
+"""Kolmogorov-Smirnov test: distances against scipy, the calibrated null, and a global test that is exact at any correlation."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.stats import binom, ks_1samp, monte_carlo_test, norm, ttest_1samp
+
+from gaussian_test.analysis import normality as module
+from gaussian_test.analysis.normality import (
+    gaussian_replicates,
+    kolmogorov_smirnov,
+    ks_dataset,
+    ks_distance,
+    ks_null,
+    ks_pvalue,
+    ks_test,
+)
+
+
+def _correlated(rng, n, d, correlation=0.95):
+    """Draw Gaussian samples whose neighbouring features are strongly correlated, as pixels are."""
+    covariance = correlation ** np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
+    return rng.standard_normal((n, d)) @ np.linalg.cholesky(covariance).T
+
+
+def _by_scipy(x, ddof=1):
+    """Return the distances of (samples, features), one feature after the other."""
+    return np.array([ks_1samp((f - f.mean()) / f.std(ddof=ddof), norm.cdf).statistic for f in np.asarray(x, np.float64).T])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-6)])
+@pytest.mark.parametrize("ddof", [0, 1])
+@pytest.mark.parametrize("n", [4, 5, 101])
+def test_distances_are_those_of_scipy(dtype, tolerance, ddof, n):
+    """Skewed, heavy-tailed, discrete (tied), two-point and far-off features, over two leading dimensions."""
+    rng = np.random.default_rng(0)
+    x = rng.exponential(size=(2, 3, n, 5))
+    x[..., 1] = rng.standard_t(2, size=(2, 3, n))
+    x[..., 2] = rng.integers(0, 3, size=(2, 3, n)) + np.arange(n) % 2
+    x[..., 3] = np.arange(n) < 2
+    x[..., 4] = 1000 + rng.normal(size=(2, 3, n))
+    x = x.astype(dtype)
+    distances = ks_distance(x, ddof)
+    assert distances.shape == (2, 3, 5)
+    assert distances.dtype == np.float64
+    for index in np.ndindex(2, 3):
+        np.testing.assert_allclose(distances[index], _by_scipy(x[index], ddof), rtol=0, atol=tolerance)
+
+
+def test_distance_of_two_equal_clusters_is_known():
+    """Half of the samples at -1, half at 1: the distance is 1/2 - Phi(-1), with the sign of the larger cluster's side."""
+    x = np.repeat([[-1.0], [1.0]], 500, axis=0)
+    assert ks_distance(x, 0)[0] == pytest.approx(0.5 - norm.cdf(-1), abs=1e-14)
+    lopsided = np.repeat([[-3.0], [1.0]], [250, 750], axis=0)  # mean 0, standard deviation sqrt(3)
+    expected = max(norm.cdf(1 / np.sqrt(3)) - 0.25, 0.25 - norm.cdf(-np.sqrt(3)), 1 - norm.cdf(1 / np.sqrt(3)))
+    assert ks_distance(lopsided, 0)[0] == pytest.approx(expected, abs=1e-14)
+    assert ks_distance(-lopsided, 0)[0] == pytest.approx(expected, abs=1e-14)
+
+
+def test_affine_maps_of_features_and_order_of_samples_do_not_matter():
+    rng = np.random.default_rng(1)
+    x = rng.exponential(size=(60, 7))
+    distances = ks_distance(x)
+    np.testing.assert_array_equal(ks_distance(rng.permutation(x)), distances)
+    np.testing.assert_allclose(ks_distance(x * [1, 2, -3, 1e-6, -1e6, 5, 7] + np.arange(7)), distances, rtol=0, atol=1e-9)
+
+
+def test_states_are_left_as_they_are_and_blocks_do_not_matter(monkeypatch):
+    x = np.random.default_rng(2).normal(size=(3, 50, 11))
+    before = x.copy()
+    whole = ks_distance(x)
+    null = module._simulated_null.__wrapped__(50, 37, 0)
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 4 * 50)
+    np.testing.assert_array_equal(ks_distance(x), whole)
+    np.testing.assert_array_equal(module._simulated_null.__wrapped__(50, 37, 0), null)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_whole_numbers_and_half_precision_are_taken():
+    x = np.random.default_rng(3).integers(0, 50, size=(40, 3))
+    np.testing.assert_allclose(ks_distance(x), _by_scipy(x), atol=1e-12)
+    np.testing.assert_allclose(ks_distance(x.astype(np.float16)), _by_scipy(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "tolerance", "point"),
+    [(256, 0.0267, 0.002, 0.0562), (200, 0.0795, 0.003, np.nan), (512, 0.00015, 0.0001, 0.0400)],
+)
+def test_null_has_the_known_shares_and_quantiles(n, share, tolerance, point):
+    """Share above 0.06 and 95 % point of 60000 draws (100000 at 512); tolerances are 2.5 standard errors, of both simulations."""
+    draws = 100000 if n == 512 else 60000
+    null = ks_null(n, draws, 1)
+    assert null.shape == (draws,)
+    assert (np.diff(null) >= 0).all()
+    assert (null > 0.06).mean() == pytest.approx(share, abs=tolerance)
+    if not np.isnan(point):
+        assert np.quantile(null, 0.95) == pytest.approx(point, abs=5e-4)
+
+
+def test_null_agrees_with_a_monte_carlo_test_of_scipy():
+    """p-values of skewed features of 30 samples by scipy's own simulation, within 4 standard errors of its 2000 draws."""
+
+    def distance(x, axis):
+        standard = (x - x.mean(axis, keepdims=True)) / x.std(axis, ddof=1, keepdims=True)
+        return ks_1samp(standard, norm.cdf, axis=axis).statistic
+
+    rng = np.random.default_rng(4)
+    for shape in (20.0, 5.0):
+        x = rng.gamma(shape, size=30)
+        reference = monte_carlo_test(x, rng.standard_normal, distance, n_resamples=2000, alternative="greater").pvalue
+        mine = ks_pvalue(ks_distance(x[:, None]), ks_null(30))[0]
+        assert 0.01 < mine < 0.99
+        assert mine == pytest.approx(reference, abs=4 * np.sqrt(reference * (1 - reference) * (1 / 2000 + 1 / 20000)))
+
+
+def test_null_is_made_once_and_cannot_be_written_to():
+    null = ks_null(16, 100)
+    assert ks_null(count=16, draws=100, seed=0) is null
+    assert not np.array_equal(ks_null(16, 100, 1), null)
+    with pytest.raises(ValueError, match=r"read-only"):
+        null[0] = 0
+
+
+def test_pvalues_count_the_null_that_is_as_far():
+    null = np.array([0.1, 0.2, 0.2, 0.4])
+    expected = [1.0, 1.0, 0.8, 0.4, 0.2, np.nan]
+    np.testing.assert_array_equal(ks_pvalue([[0.0, 0.1, 0.2], [0.3, 0.5, np.nan]], null).ravel(), expected)
+
+
+@pytest.mark.parametrize("n", [5, 64])
+def test_pvalues_of_normal_features_are_uniform(n):
+    """Of 20000 independent features 5 % are rejected at 5 %, and 30 % at 30 %, within 3 standard errors."""
+    pvalues = ks_pvalue(ks_distance(np.random.default_rng(5).normal(3, 2, size=(n, 20000))), ks_null(n))
+    for level in (0.05, 0.3):
+        error = np.sqrt(level * (1 - level) * (1 / 20000 + 1 / 20000))  # of the features and of the null
+        assert (pvalues <= level).mean() == pytest.approx(level, abs=3 * error)
+
+
+@pytest.mark.parametrize(("n", "d"), [(30, 4), (9, 8), (9, 9), (5, 40)])
+def test_replicates_have_the_mean_and_the_covariance_of_the_samples(n, d):
+    x = 5 + _correlated(np.random.default_rng(6), n, d) * np.geomspace(0.1, 10, d)
+    x[:, d - 1] = x[:, 0]
+    replicates = list(gaussian_replicates(x, 3))
+    assert len(replicates) == 3
+    assert not np.allclose(replicates[0], replicates[1], atol=0.01)
+    for replicate in replicates:
+        scale = x.std(0, ddof=1)
+        np.testing.assert_allclose(replicate.mean(0), x.mean(0), atol=2e-5 * scale.max())
+        np.testing.assert_allclose(np.cov(replicate.T) / np.outer(scale, scale), np.corrcoef(x.T), atol=2e-5)
+
+
+def test_replicates_are_rotated_evenly():
+    """Each sample's deviation averages to zero over replicates and has variance (n-1)/n, within 4.5 standard errors."""
+    x = np.random.default_rng(7).normal(size=(6, 3))
+    x = (x - x.mean(0)) / x.std(0, ddof=1)
+    replicates = np.array(list(gaussian_replicates(x, 4000)))
+    assert (np.abs(ttest_1samp(replicates, 0).statistic) < 4.5).all()
+    squared = replicates**2 - 5 / 6
+    assert (np.abs(ttest_1samp(squared, 0).statistic) < 4.5).all()
+
+
+@pytest.mark.parametrize(("n", "d", "correlation"), [(64, 16, 0.95), (12, 30, 0.9)])
+def test_global_test_is_exact_whatever_the_correlation(n, d, correlation):
+    """Of 400 jointly Gaussian sets 5 % are rejected at 5 % (2 to 8 %) and 40 % at 40 % (within 4 standard errors)."""
+    rng = np.random.default_rng(8)
+    tests = [ks_test(_correlated(rng, n, d, correlation), replicates=39, draws=199, seed=seed) for seed in range(400)]
+    pvalues = np.array([test.mean_distance_pvalue for test in tests])
+    assert 0.02 <= (pvalues <= 0.05).mean() <= 0.08
+    assert (pvalues <= 0.4).mean() == pytest.approx(0.4, abs=4 * np.sqrt(0.4 * 0.6 / 400))
+    for name in ("mean_distance", "share_rejected"):  # a share is discrete: its closed range holds at least 95 %
+        inside = [getattr(t, f"{name}_null_low") <= getattr(t, name) <= getattr(t, f"{name}_null_high") for t in tests]
+        assert np.mean(inside) >= 0.95 - 4 * np.sqrt(0.95 * 0.05 / 400)
+    outside = [t.mean_distance > t.mean_distance_null_high for t in tests]
+    assert np.mean(outside) == pytest.approx(0.025, abs=4 * np.sqrt(0.025 * 0.975 / 400))
+
+
+def test_independent_features_would_make_too_narrow_a_range():
+    """Correlated features go astray together: the range of their mean distance is several times that of independent ones."""
+    rng = np.random.default_rng(9)
+    together, apart = ks_test(_correlated(rng, 128, 64, 0.99)), ks_test(rng.normal(size=(128, 64)))
+    widths = [test.mean_distance_null_high - test.mean_distance_null_low for test in (together, apart)]
+    assert widths[0] > 3 * widths[1]
+    # of independent features the mean distance is that of the null, with its standard deviation over the root of their number
+    null = ks_null(128)
+    middle = (apart.mean_distance_null_low + apart.mean_distance_null_high) / 2
+    assert middle == pytest.approx(null.mean(), abs=null.std() / np.sqrt(64))
+    assert widths[1] == pytest.approx(2 * 1.96 * null.std() / np.sqrt(64), rel=0.35)
+
+
+def test_global_test_sees_two_clusters():
+    """Features that share the signs of two clusters, 1.3 standard deviations off, are found in 20 of 20 sets of 100 samples."""
+    rng = np.random.default_rng(10)
+    for seed in range(20):
+        signs = np.where(rng.random((100, 1)) < 0.5, -1.3, 1.3)
+        test = ks_test(0.7 * signs + 0.5 * _correlated(rng, 100, 20, 0.9), draws=999, seed=seed)
+        assert test.mean_distance_pvalue == pytest.approx(0.01)
+        assert test.mean_distance > test.mean_distance_null_high
+
+
+def test_false_discoveries_are_a_share_of_the_discoveries():
+    """40 features of 200 are skewed: false among all discovered, on average of 60 sets, at most 5 % of 160/200; most are found."""
+    rng = np.random.default_rng(11)
+    false_shares, found = [], []
+    for _ in range(60):
+        x = rng.normal(size=(128, 200))
+        x[:, :40] = rng.exponential(size=(128, 40))
+        test = ks_test(x, replicates=1, level=0.2)
+        assert test.share_discovered == pytest.approx(test.discovered.mean())
+        false_shares.append(test.discovered[40:].sum() / max(test.discovered.sum(), 1))
+        found.append(test.discovered[:40].mean())
+    expected, error = 0.2 * 160 / 200, np.std(false_shares) / np.sqrt(60)
+    assert np.mean(false_shares) == pytest.approx(expected, abs=4 * error)
+    assert np.mean(found) > 0.95
+
+
+def test_nothing_is_discovered_among_normal_features_but_by_chance():
+    """Any discovery at all among 100 independent normal features: 5 % of 400 sets (binomial, 1e-4 on each side)."""
+    rng = np.random.default_rng(12)
+    some = sum(ks_test(rng.normal(size=(20, 100)), replicates=1).discovered.any() for _ in range(400))
+    assert binom.ppf(1e-4, 400, 0.05) <= some <= binom.isf(1e-4, 400, 0.05)
+
+
+def test_shares_are_those_of_the_features():
+    x = np.random.default_rng(13).gamma(20, size=(200, 300))
+    test = ks_test(x, threshold=0.055, level=0.1, replicates=9)
+    null = ks_null(200)
+    np.testing.assert_array_equal(test.distance, ks_distance(x))
+    np.testing.assert_array_equal(test.pvalue, ks_pvalue(test.distance, null))
+    assert test.mean_distance == pytest.approx(test.distance.mean())
+    assert test.share_above == pytest.approx((test.distance > 0.055).mean())
+    assert test.share_above_null == pytest.approx((null > 0.055).mean())
+    assert test.share_rejected == pytest.approx((test.pvalue <= 0.1).mean())
+    assert 0 < test.share_above_null < test.share_above < 1
+    assert 0.1 < test.share_rejected < 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        test.count = 1
+
+
+def test_global_test_ranks_the_states_among_their_replicates():
+    """With 39 replicates the central 95 % reach from the least to the largest of them."""
+    x = np.random.default_rng(19).gamma(9, size=(80, 25)) * np.geomspace(0.01, 100, 25)
+    test = ks_test(x, replicates=39, seed=4, threshold=0.09, level=0.1)
+    distances = np.array([ks_distance(replicate) for replicate in gaussian_replicates(x, 39, 4)])
+    rejected = ks_pvalue(distances, ks_null(80, seed=4)) <= 0.1
+    for name, of_replicates in (
+        ("mean_distance", distances.mean(1)),
+        ("share_above", (distances > 0.09).mean(1)),
+        ("share_rejected", rejected.mean(1)),
+    ):
+        low, high = getattr(test, f"{name}_null_low"), getattr(test, f"{name}_null_high")
+        assert (low, high) == pytest.approx((of_replicates.min(), of_replicates.max()), abs=1e-5)
+    assert test.mean_distance_pvalue == (1 + (distances.mean(1) >= ks_distance(x).mean()).sum()) / 40
+    assert 1 / 40 < test.mean_distance_pvalue < 1
+
+
+def test_the_range_of_the_share_above_is_around_its_expectation():
+    """Of 256 independent normal features of 200 samples, between 3.5 binomial standard deviations and 1 on either side."""
+    test = ks_test(np.random.default_rng(14).normal(size=(200, 256)), replicates=99)
+    spread = np.sqrt(test.share_above_null * (1 - test.share_above_null) / 256)
+    for end in (test.share_above_null_high, 2 * test.share_above_null - test.share_above_null_low):
+        assert test.share_above_null + spread < end < test.share_above_null + 3.5 * spread
+
+
+def test_more_features_than_fit_are_taken_evenly(monkeypatch):
+    """Where every third feature is looked at, the p-value is that of those alone; the mean is that of all."""
+    x = _correlated(np.random.default_rng(15), 60, 28)
+    few = ks_test(x[:, ::3], replicates=49)
+    monkeypatch.setattr(module, "MOST_FEATURES", 10)
+    all_features = ks_test(x, replicates=49)
+    assert all_features.mean_distance_pvalue == few.mean_distance_pvalue
+    assert all_features.mean_distance_null_high == few.mean_distance_null_high
+    assert all_features.mean_distance == pytest.approx(ks_distance(x).mean())
+
+
+def test_features_that_do_not_vary_are_left_out():
+    """Constants that float32 or a mean cannot hold exactly give NaN; all else is as if they were not there."""
+    x = np.random.default_rng(16).exponential(size=(50, 12))
+    padded = np.insert(x, [0, 5, 12], 0.1, axis=1)
+    test, plain = ks_test(padded), ks_test(x)
+    constant = np.isnan(test.distance)
+    assert np.flatnonzero(constant).tolist() == [0, 6, 14]
+    assert np.isnan(test.pvalue[constant]).all()
+    assert not test.discovered[constant].any()
+    np.testing.assert_array_equal(test.discovered[~constant], plain.discovered)
+    assert np.isnan(ks_distance(padded.astype(np.float32))[constant]).all()
+    for field in dataclasses.fields(test):
+        if field.name not in ("distance", "pvalue", "discovered"):
+            assert getattr(test, field.name) == getattr(plain, field.name), field.name
+    assert plain.share_discovered > 0
+
+
+def test_states_that_do_not_vary_at_all_have_no_result():
+    test = ks_test(np.ones((10, 3)))
+    assert np.isnan(test.distance).all()
+    assert not test.discovered.any()
+    for name in ("share_above", "share_rejected", "share_discovered", "mean_distance", "mean_distance_pvalue"):
+        assert np.isnan(getattr(test, name)), name
+    assert np.isnan([test.mean_distance_null_low, test.share_above_null_high]).all()
+
+
+def _states(shape, dims, **coords):
+    return xr.DataArray(np.random.default_rng(17).gamma(9, size=shape), dims=dims, coords=coords)
+
+
+def test_named_states_give_named_results():
+    """Two leading dimensions and pictures, constant corner: each variable is the test's own, in its place, with attributes."""
+    dims = ("score", "turn_time", "sample", "channel", "row", "column")
+    states = _states((2, 3, 40, 1, 2, 4), dims, turn_time=[0.1, 1.0, 7.0], noise_to_signal=("turn_time", [1.0, 2.0, 3.0]))
+    states = states.assign_coords(sample=np.arange(40), label=("sample", np.arange(40)))
+    states[1, 2, :, 0, 0, 0] = 0.3
+    result = kolmogorov_smirnov(states, threshold=0.1, level=0.2, replicates=19, seed=3, draws=500)
+    assert set(result.coords) == {"turn_time", "noise_to_signal"}
+    names = {
+        "ks_distance": "distance",
+        "ks_pvalue": "pvalue",
+        "ks_discovered": "discovered",
+        "ks_mean": "mean_distance",
+        "ks_mean_pvalue": "mean_distance_pvalue",
+        "ks_mean_null_low": "mean_distance_null_low",
+        "ks_mean_null_high": "mean_distance_null_high",
+        "ks_share_above": "share_above",
+        "ks_share_above_null": "share_above_null",
+        "ks_share_above_null_low": "share_above_null_low",
+        "ks_share_above_null_high": "share_above_null_high",
+        "ks_share_rejected": "share_rejected",
+        "ks_share_rejected_null_low": "share_rejected_null_low",
+        "ks_share_rejected_null_high": "share_rejected_null_high",
+        "ks_share_discovered": "share_discovered",
+    }
+    assert set(result.data_vars) == set(names)
+    for i, j in np.ndindex(2, 3):
+        test = ks_test(states.values[i, j].reshape(40, 8), threshold=0.1, level=0.2, replicates=19, seed=3, draws=500)
+        one = result.isel(score=i, turn_time=j)
+        for name, field in names.items():
+            np.testing.assert_array_equal(one[name].values.ravel(), getattr(test, field), err_msg=name)
+    for name in ("ks_distance", "ks_pvalue", "ks_discovered"):
+        assert result[name].dims == ("score", "turn_time", "channel", "row", "column")
+    assert result["ks_share_above_null"].dims == ()
+    assert result["ks_mean"].dims == ("score", "turn_time")
+    assert result["ks_discovered"].dtype == bool
+    for name, variable in result.data_vars.items():
+        assert set(variable.attrs) == {"long_name", "units", "comment"}, name
+        assert variable.attrs["units"] == "1"
+        assert "{" not in variable.attrs["long_name"] + variable.attrs["comment"], name
+    assert len({variable.attrs["long_name"] for variable in result.data_vars.values()}) == len(names)
+
+
+def test_one_noise_level_alone_needs_no_leading_dimension():
+    states = _states((30, 5), ("sample", "feature"), feature=list("abcde"))
+    result = kolmogorov_smirnov(states, replicates=9)
+    assert result["ks_mean"].dims == ()
+    assert float(result["ks_distance"].sel(feature="c")) == ks_distance(states.values)[2]
+
+
+def test_states_that_come_one_after_the_other_give_the_same():
+    states = _states((3, 30, 5), ("turn_time", "sample", "feature"), turn_time=[0.1, 1.0, 7.0])
+    streamed = ks_dataset((block for block in states.values), {"turn_time": [0.1, 1.0, 7.0]}, (5,), replicates=9)
+    xr.testing.assert_identical(streamed, kolmogorov_smirnov(states, replicates=9))
+
+
+def test_result_is_the_same_after_a_stay_on_disk(tmp_path):
+    result = kolmogorov_smirnov(_states((2, 30, 5), ("time", "sample", "feature")), replicates=9)
+    result.to_netcdf(tmp_path / "ks.nc")
+    with xr.open_dataset(tmp_path / "ks.nc") as again:
+        xr.testing.assert_identical(again.load(), result)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ks_distance(np.ones(5)), r"shape \(5,\) have no features: give"),
+        (lambda: ks_distance(np.eye(3)), r"3 samples .* give at least 4"),
+        (lambda: ks_null(3), r"3 samples .* give at least 4"),
+        (lambda: ks_null(10, 0), r"draws = 0 .* simulate at least 1"),
+        (lambda: ks_test(np.eye(3)), r"3 samples .* give at least 4"),
+        (lambda: ks_test(np.ones((2, 9, 3))), r"shape \(2, 9, 3\) are not those of one noise level: give"),
+        (lambda: ks_test(np.eye(5), level=0.0), r"level = 0, replicates = 99: give"),
+        (lambda: ks_test(np.eye(5), level=1.0), r"level = 1, replicates = 99: give"),
+        (lambda: ks_test(np.eye(5), replicates=0), r"replicates = 0: give"),
+        (lambda: ks_dataset([], {"time": []}, (5,)), r"0 blocks do not fill \{'time': 0\}: give"),
+        (lambda: ks_dataset([np.eye(5)], {"time": [0, 1]}, (5,)), r"1 blocks do not fill \{'time': 2\}: give"),
+        (lambda: ks_dataset([np.eye(5)], {"time": [0]}, (1, 2, 2)), r"shape \(5, 5\) does not fit: give .* = \(5, 4\)"),
+        (lambda: ks_dataset([np.eye(5), np.eye(6)[:, :5]], {"t": [0, 1]}, (5,)), r"shape \(6, 5\) .* = \(5, 5\)"),
+        (lambda: kolmogorov_smirnov(_states((9, 3), ("time", "feature"))), r"\('time', 'feature'\) do not fit: give"),
+        (lambda: kolmogorov_smirnov(_states((9, 3), ("sample", "pixel"))), r"\('sample', 'pixel'\) do not fit: give"),
+        (lambda: kolmogorov_smirnov(_states((9, 3), ("feature", "sample"))), r"\('feature', 'sample'\) do not fit: give"),
+    ],
+)
+def test_what_cannot_be_tested_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_states_that_are_not_finite_are_refused(bad):
+    x = np.random.default_rng(18).normal(size=(10, 3))
+    x[4, 1] = bad
+    with pytest.raises(ValueError, match=r"NaN or infinite values: remove or repair"):
+        ks_distance(x)

@@ -1,0 +1,508 @@
+"""The exact law of every kernel against dense matrices written from the textbook, against simulation, and against its orders."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from gaussian_test.analysis import GaussianScore, discrete_law
+from gaussian_test.analysis.sampler_figures import FLOOR, sampler_figure
+from gaussian_test.analysis.sampler_law import KERNELS, sampler_law, sampler_study
+from gaussian_test.sampler import (
+    Ancestral,
+    Cosine,
+    DiscreteVP,
+    EDMStochastic,
+    ExactReversal,
+    OrnsteinUhlenbeck,
+    ProbabilityFlow,
+    Rectified,
+    ReverseSDE,
+    UTurnPlan,
+    VarianceExploding,
+    VariancePreserving,
+)
+
+SPECTRUM = np.array([6.0, 1.5, 0.4, 0.05, 0.0])
+MEAN = np.array([2.0, -1.0, 0.7, 0.3, -1.5])
+BETAS = np.linspace(1e-4, 0.02, 1000)
+
+
+def _linear_beta(t):
+    return 0.1 * t + 9.95 * t**2
+
+
+def _discrete_log(t):
+    return np.interp(t, np.arange(1001), np.append(0, np.cumsum(np.log1p(-BETAS))))
+
+
+def _preserving(log_alpha, drift):
+    return lambda t: np.exp(log_alpha(t)), lambda t: np.sqrt(-np.expm1(2 * log_alpha(t))), drift, lambda t: -2 * drift(t)
+
+
+# the textbook's alpha, sigma, f and g^2 of each process, written out once more
+SCHEDULES = {
+    "variance_exploding": (VarianceExploding(), (lambda t: 1.0, lambda t: t, lambda t: 0.0, lambda t: 2 * t)),
+    "ornstein_uhlenbeck": (OrnsteinUhlenbeck(), _preserving(lambda t: -t, lambda t: -1.0)),
+    "variance_preserving": (VariancePreserving(), _preserving(lambda t: -_linear_beta(t) / 2, lambda t: -(0.1 + 19.9 * t) / 2)),
+    "cosine": (
+        Cosine(),
+        _preserving(lambda t: np.log(np.cos(np.pi * t / 2)), lambda t: -np.pi / 2 * np.tan(np.pi * t / 2)),
+    ),
+    "rectified": (Rectified(), (lambda t: 1 - t, lambda t: t, lambda t: -1 / (1 - t), lambda t: 2 * t / (1 - t))),
+    "discrete_vp": (
+        DiscreteVP(np.cumprod(1 - BETAS)),
+        _preserving(lambda t: _discrete_log(t) / 2, lambda t: np.log1p(-BETAS[np.ceil(t).astype(int) - 1]) / 2),
+    ),
+}
+CHURN = EDMStochastic(7, S_churn=2.5, S_min=0.2, S_max=30, S_noise=1.1)
+ALL_KERNELS = [
+    ReverseSDE(),
+    ReverseSDE(clock="variance"),
+    ReverseSDE("exponential"),
+    ProbabilityFlow("euler"),
+    ProbabilityFlow("heun"),
+    CHURN,
+    Ancestral(),
+    ExactReversal(),
+]
+
+
+def _integral(of, low, high):
+    """Gauss-Legendre on pieces, cut at whole numbers as well, where the rate of a discrete process jumps."""
+    whole = np.arange(math.ceil(low), math.ceil(high))
+    edges = np.unique(np.concatenate([np.linspace(low, high, 40), whole[whole > low]]))
+    nodes, weights = np.polynomial.legendre.leggauss(10)
+    half = np.diff(edges)[:, None] / 2
+    return float((half * weights * of(edges[:-1, None] + half * (1 + nodes))).sum())
+
+
+class Dense:
+    """Mean, covariance, and covariance with x0, of d coordinates pushed through x -> A x + c + B z with full matrices."""
+
+    def __init__(self, schedule, process, mean, covariance, model):
+        self.alpha, self.sigma, self.f, self.g2 = schedule
+        self.process, self.mu, self.data, self.model = process, mean, covariance, model
+        self.eye = np.eye(len(mean))
+
+    def nu(self, t):
+        return self.sigma(t) / self.alpha(t)
+
+    def noised_precision(self, t):
+        return np.linalg.inv(self.alpha(t) ** 2 * self.model + self.sigma(t) ** 2 * self.eye)
+
+    def score(self, t):
+        """grad log p_t(x) = S x + r."""
+        precision = self.noised_precision(t)
+        return -precision, self.alpha(t) * precision @ self.mu
+
+    def denoiser(self, t):
+        """E[x0 | x_t = x] = G x + r: conditioning of jointly normal variables."""
+        gain = self.alpha(t) * self.model @ self.noised_precision(t)
+        return gain, self.mu - self.alpha(t) * gain @ self.mu
+
+    def run(self, kernel, times, start):
+        top = times[0]
+        from_data = start != "isotropic"
+        self.m = self.alpha(top) * self.mu if from_data else 0 * self.mu
+        self.cross = self.alpha(top) * self.data
+        self.cov = self.alpha(top) ** 2 * self.data * from_data + self.sigma(top) ** 2 * self.eye
+        if isinstance(kernel, ExactReversal):
+            gain, rest = self.denoiser(top)
+            self._push(gain, rest, self.model - self.alpha(top) * gain @ self.model)
+            return self
+        for t, s in pairwise(times):
+            self._step(kernel, t, s)
+        return self
+
+    def _push(self, matrix, shift, noise):
+        self.m = matrix @ self.m + shift
+        self.cov = matrix @ self.cov @ matrix.T + noise
+        self.cross = matrix @ self.cross
+
+    def _step(self, kernel, t, s):
+        eye, (score, rest) = self.eye, self.score(t)
+        alpha_t, alpha_s, sigma_t, sigma_s = self.alpha(t), self.alpha(s), self.sigma(t), self.sigma(s)
+        if isinstance(kernel, ReverseSDE) and kernel.method == "exponential":
+            # dx = f x dt - g^2 score dt + g dw, the score held: variation of constants
+            weight, variance = (_integral(lambda r, p=p: (alpha_s / self.alpha(r)) ** p * self.g2(r), s, t) for p in (1, 2))
+            self._push(alpha_s / alpha_t * eye + weight * score, weight * rest, variance * eye)
+        elif isinstance(kernel, ReverseSDE) and kernel.clock == "time":
+            h, f, g2 = t - s, self.f(t), self.g2(t)
+            self._push((1 - f * h) * eye + g2 * h * score, g2 * h * rest, g2 * h * eye)
+        elif isinstance(kernel, ReverseSDE):
+            # y = x / alpha has the noise variance v = nu^2 as its time: dy = -(score of y) dv + dw
+            fallen = self.nu(t) ** 2 - self.nu(s) ** 2
+            ratio = alpha_s / alpha_t
+            self._push(ratio * (eye + fallen * alpha_t**2 * score), alpha_s * fallen * alpha_t * rest, alpha_s**2 * fallen * eye)
+        elif isinstance(kernel, Ancestral):
+            forward = alpha_t / alpha_s
+            added = sigma_t**2 - forward**2 * sigma_s**2
+            on_x, on_x0 = forward * sigma_s**2 / sigma_t**2, alpha_s * added / sigma_t**2
+            gain, shift = self.denoiser(t)
+            self._push(on_x * eye + on_x0 * gain, on_x0 * shift, added * sigma_s**2 / sigma_t**2 * eye)
+        elif isinstance(kernel, ProbabilityFlow):
+            self._flow(self.nu(t), t, s, kernel.method == "heun")
+        else:
+            nu = self.nu(t)
+            gamma = min(kernel.S_churn / kernel.steps, math.sqrt(2) - 1) if kernel.S_min <= nu <= kernel.S_max else 0.0
+            risen = min((1 + gamma) * nu, self.nu(self.process.time_max))
+            self.cov = self.cov + (alpha_t * kernel.S_noise) ** 2 * (risen**2 - nu**2) * eye
+            self._flow(risen, t, s, True)
+
+    def _flow(self, nu, t, s, second_order):
+        """Step y = x / alpha along dy/dnu = nu (Sigma + nu^2)^-1 (y - mu), from nu at t (or what the churn made of it)."""
+        slope = nu * np.linalg.inv(self.model + nu**2 * self.eye)
+        h = self.nu(s) - nu
+        matrix = self.eye + h * slope
+        if second_order and s > 0:
+            ahead = self.nu(s) * np.linalg.inv(self.model + self.nu(s) ** 2 * self.eye)
+            matrix = self.eye + h / 2 * (slope + ahead @ matrix)
+        self._push(
+            self.alpha(s) / self.alpha(t) * matrix,
+            self.alpha(s) * (self.mu - matrix @ self.mu),
+            np.zeros_like(matrix),
+        )
+
+
+def _root(covariance):
+    values, vectors = np.linalg.eigh(covariance)
+    values = np.where(values > 1e-13 * values.max(), values, 0)
+    return (vectors * np.sqrt(values)) @ vectors.T
+
+
+def _bures(mean_a, cov_a, mean_b, cov_b):
+    """W2 of two normal laws; tr (A^1/2 B A^1/2)^1/2 is the nuclear norm of A^1/2 B^1/2, free of roots of rounding errors."""
+    coupled = np.linalg.norm(_root(cov_a) @ _root(cov_b), "nuc")
+    return math.sqrt(max(0.0, ((mean_a - mean_b) ** 2).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * coupled))
+
+
+def _rotation():
+    return np.linalg.qr(np.random.default_rng(3).normal(size=(5, 5)))[0]
+
+
+def _grid(process, steps=7, top=12.0):
+    """Uneven levels from the top to 0, with a turn time in the middle; whole ones where the process has no others."""
+    nu = np.append(np.geomspace(top, 0.05, steps), 0.0)
+    times = process.time(torch.from_numpy(nu)).tolist()
+    return [process.level(t) for t in times]
+
+
+@pytest.mark.parametrize("start", ["noised_data", "gaussian", "isotropic"])
+@pytest.mark.parametrize("kernel", ALL_KERNELS, ids=repr)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_law_is_that_of_dense_matrices(name, kernel, start):
+    """Mean, covariance, correlation with the start and W2, from two turn times, with random eigenvectors and a flat direction."""
+    process, schedule = SCHEDULES[name]
+    rotation = _rotation()
+    covariance = (rotation * SPECTRUM) @ rotation.T
+    grid = _grid(process)
+    turns = [grid[0], grid[2]]
+    law = sampler_law(SPECTRUM, process, kernel, grid, turns, start, mean=MEAN)
+    for index, first in enumerate((0, 2)):
+        dense = Dense(schedule, process, rotation @ MEAN, covariance, covariance).run(kernel, grid[first:], start)
+        row = law.isel(turn_time=index)
+        scale = max(1.0, float(np.abs(dense.cov).max()))
+        np.testing.assert_allclose(rotation @ row.mean_offset.values, dense.m - rotation @ MEAN, atol=1e-10 * scale)
+        np.testing.assert_allclose((rotation * row.variance.values) @ rotation.T, dense.cov, atol=1e-10 * scale)
+        np.testing.assert_allclose((rotation * (row.factor.values * SPECTRUM)) @ rotation.T, dense.cross, atol=1e-10 * scale)
+        expected = _bures(dense.m, dense.cov, rotation @ MEAN, covariance)
+        if kernel.exact and start != "isotropic":
+            assert float(row.wasserstein) < 1e-14
+        else:
+            assert float(row.wasserstein) == pytest.approx(expected, rel=1e-10, abs=1e-10)
+            assert expected > 1e-3
+        assert float(row.wasserstein_relative) == pytest.approx(float(row.wasserstein) / math.sqrt(SPECTRUM.sum()), rel=1e-12)
+        if start == "isotropic":
+            assert np.isnan(row.autocorrelation)
+        else:
+            assert float(row.autocorrelation) == pytest.approx(np.trace(dense.cross) / SPECTRUM.sum(), rel=1e-10)
+        square = np.trace(dense.cov) + ((dense.m - rotation @ MEAN) ** 2).sum()
+        assert float(row.end_square) == pytest.approx(square / SPECTRUM.sum(), rel=1e-10)
+        assert float(row.noise_to_signal) == pytest.approx(dense.nu(grid[first]), rel=1e-12)
+
+
+@pytest.mark.parametrize("kernel", [ReverseSDE(), ProbabilityFlow(), Ancestral(), ExactReversal()], ids=repr)
+@pytest.mark.parametrize("start", ["gaussian", "isotropic"])
+def test_a_score_of_other_moments_is_held_against_the_data(kernel, start):
+    """A shrunk spectrum in the score: the ends are compared with the data's Gaussian, not with the score's."""
+    process, schedule = SCHEDULES["ornstein_uhlenbeck"]
+    rotation, model = _rotation(), 0.7 * SPECTRUM + 0.3 * SPECTRUM.mean()
+    covariance = (rotation * SPECTRUM) @ rotation.T
+    grid = _grid(process)
+    dense = Dense(schedule, process, rotation @ MEAN, covariance, (rotation * model) @ rotation.T).run(kernel, grid, start)
+    law = sampler_law(SPECTRUM, process, kernel, grid, grid[:1], start, MEAN, model)
+    expected = _bures(dense.m, dense.cov, rotation @ MEAN, covariance)
+    assert float(law.wasserstein[0]) == pytest.approx(expected, rel=1e-10)
+    assert expected > 0.1
+
+
+@pytest.mark.parametrize("start", ["noised_data", "isotropic"])
+@pytest.mark.parametrize("kernel", ALL_KERNELS, ids=repr)
+def test_simulated_ends_have_the_mean_and_the_variance(kernel, start):
+    """The plan's own run, Ornstein-Uhlenbeck, rotated: each mode and turn time within 4 standard errors."""
+    process, samples = OrnsteinUhlenbeck(), 4000
+    rng = np.random.default_rng(5)
+    rotation = _rotation()
+    modes = MEAN + rng.normal(size=(samples, 5)) * np.sqrt(SPECTRUM)
+    x0 = torch.from_numpy(modes @ rotation.T if start == "noised_data" else np.zeros((samples, 5)))
+    covariance = (rotation * SPECTRUM) @ rotation.T
+    score = GaussianScore.from_moments(rotation @ MEAN, covariance, process=process, dtype=torch.float64)
+    plan = UTurnPlan(process, [float(process.time(nu)) for nu in (0.5, 9.0)], steps=7, seed=1, micro_batch=20000)
+    law = sampler_law(SPECTRUM, process, kernel, plan.grid, plan.levels, start, MEAN)
+    ends = np.empty((2, samples, 5))
+    for state in plan.run(x0, range(samples), {"g": score}, {"g": kernel}):
+        if state.phase == "end":
+            ends[state.turns] = state.x.numpy() @ rotation
+    variance = law.variance.values
+    rounding = 1e-9  # of a flat direction
+    error = np.sqrt(variance / samples)
+    np.testing.assert_array_less(np.abs(ends.mean(1) - MEAN - law.mean_offset.values), 4 * error + rounding)
+    np.testing.assert_array_less(np.abs(ends.var(1, ddof=1) - variance), 4 * variance * np.sqrt(2 / samples) + rounding)
+    assert (variance[:, :4] > 1e-4).all()
+
+
+def test_euler_maruyama_in_the_time_clock_moves_the_mean():
+    """OU: each step multiplies alpha mu by 1 + h, not e^h; a mode of large variance keeps the product, a flat one forgets it."""
+    process, t = OrnsteinUhlenbeck(), 2.0
+    grid = np.linspace(t, 0, 9)
+    law = sampler_law([1e9], process, ReverseSDE(), grid, [t], mean=[3.0])
+    assert float(law.mean_offset[0, 0]) == pytest.approx(3 * (1.25**8 * math.exp(-2) - 1), rel=1e-6)
+    still = sampler_law([1e9], process, ReverseSDE(clock="variance"), grid, [t], mean=[3.0])
+    assert abs(float(still.mean_offset[0, 0])) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "steps"),
+    [
+        ("sde", 1, (250, 500)),
+        ("sde, time clock", 1, (250, 500)),
+        ("exponential_sde", 1, (250, 500)),
+        ("euler", 1, (200, 400)),
+        ("heun", 2, (100, 200)),
+        ("edm", 2, (250, 500)),
+        ("ancestral", 1, (250, 500)),
+    ],
+)
+@pytest.mark.parametrize("process", [VarianceExploding(1e-7, 80.0), OrnsteinUhlenbeck(1e-14)], ids=repr)
+def test_order_of_convergence_of_the_distance(process, name, order, steps):
+    """Levels equally spaced in nu from 2 to (nearly) 0: each kernel converges to the data's Gaussian at its order."""
+    turn = float(process.time(2.0))
+    kernels = {name: KERNELS[name]}
+    study = sampler_study([4.0, 1.0, 0.5], process, turn, kernels, steps, rho=1, mean=[1.0, 0.5, -1.0])
+    coarse, fine = study.wasserstein.values[0]
+    assert np.log2(coarse / fine) == pytest.approx(order, abs=0.12)
+    assert fine < 0.02
+    if name in ("euler", "heun"):
+        coarse, fine = np.abs(study.autocorrelation_error.values[0])
+        assert np.log2(coarse / fine) == pytest.approx(order, abs=0.12)
+
+
+@pytest.mark.parametrize("process", [VarianceExploding(), Cosine(), Rectified()], ids=repr)
+def test_the_exact_kernel_has_no_distance_and_telescoping_ones_no_error_of_the_correlation(process):
+    """W2 = 0 for the exact posterior; Euler-Maruyama in the variance clock and the ancestral step keep C(T) at any steps."""
+    kernels = {"exact": ExactReversal(), **KERNELS}
+    study = sampler_study(SPECTRUM, process, float(process.time(20.0)), kernels, [1, 2, 9])
+    assert (study.wasserstein.sel(kernel="exact") < 1e-14).all()
+    assert (study.wasserstein.sel(kernel=["sde", "ancestral"]) > 0.01).all()
+    assert (np.abs(study.autocorrelation_error.sel(kernel=["exact", "sde", "ancestral"])) < 1e-12).all()
+    assert (np.abs(study.autocorrelation_error.sel(kernel=["euler", "heun", "sde, time clock"])) > 1e-4).all()
+
+
+def test_euler_maruyama_and_the_exponential_integrator_are_one_where_nothing_drifts():
+    kernels = {name: KERNELS[name] for name in ("sde", "exponential_sde")}
+    for process, same in ((VarianceExploding(), True), (OrnsteinUhlenbeck(), False)):
+        first, second = sampler_study(SPECTRUM, process, float(process.time(20.0)), kernels, [8]).wasserstein.values[:, 0]
+        assert (abs(first / second - 1) < 1e-12) == same
+
+
+@pytest.mark.parametrize("process", [VarianceExploding(0.002, 1e4), OrnsteinUhlenbeck()], ids=repr)
+def test_noise_alone_lacks_what_the_turn_time_has_left_of_the_data(process):
+    r"""Exact reversal of N(0, sigma^2): offset -mu W, variance lambda (1 - W^2), W = lambda/(lambda + nu^2); W2 falls as nu^-2."""
+    distances = []
+    for nu in (100.0, 200.0):
+        turn = float(process.time(nu))
+        law = sampler_law(SPECTRUM, process, ExactReversal(), [turn, 0.0], [turn], "isotropic", MEAN).isel(turn_time=0)
+        share = SPECTRUM / (SPECTRUM + nu**2)
+        np.testing.assert_allclose(law.mean_offset, -MEAN * share, atol=1e-12)
+        np.testing.assert_allclose(law.variance, SPECTRUM * (1 - share**2), rtol=1e-10)
+        expected = ((MEAN * share) ** 2).sum() + (SPECTRUM * (1 - np.sqrt(1 - share**2)) ** 2).sum()
+        assert float(law.wasserstein) == pytest.approx(math.sqrt(expected), rel=1e-8)
+        distances.append(float(law.wasserstein))
+    assert np.log2(distances[0] / distances[1]) == pytest.approx(2, abs=0.01)
+
+
+def test_along_the_flow_noise_alone_is_forgotten_more_slowly():
+    """The flow multiplies by the root of the gain: with a mean W2 falls as 1/nu, without as nu^-2; a start from data has none."""
+    process = VarianceExploding(1e-5, 1e4)
+    spectrum, mean = np.array([4.0, 1.0]), np.array([2.0, 1.0])
+    falls = {}
+    for name, center in (("mean", mean), ("centred", 0 * mean)):
+        study = [
+            sampler_study(spectrum, process, nu, {"heun": ProbabilityFlow()}, [700], rho=3, start="isotropic", mean=center)
+            for nu in (25.0, 50.0)
+        ]
+        falls[name] = [float(one.wasserstein.item()) for one in study]
+        share = spectrum / (spectrum + 25.0**2)
+        expected = (center**2 * share).sum() + (spectrum * (1 - np.sqrt(1 - share)) ** 2).sum()
+        assert falls[name][0] == pytest.approx(math.sqrt(expected), rel=0.01)
+    assert np.log2(falls["mean"][0] / falls["mean"][1]) == pytest.approx(1, abs=0.03)
+    assert np.log2(falls["centred"][0] / falls["centred"][1]) == pytest.approx(2, abs=0.05)
+    from_data = sampler_study(spectrum, process, 25.0, {"heun": ProbabilityFlow()}, [700], rho=3, mean=mean)
+    assert float(from_data.wasserstein.item()) < 1e-4
+
+
+def test_a_flat_direction_counts_with_the_noise_that_is_left_in_it():
+    """Euler-Maruyama's last step, to 0, adds its noise (in the time clock to a state not shrunk); the ancestral adds none."""
+    in_time = (-1) ** 2 * (0.8**2 * (0**2 * 4 + 4) + 1.8) + 0.02  # factor 1 - 2h/t and noise 2ht of steps from 2, 1 and 0.1
+    process = VarianceExploding(0.1, 80.0)
+    grid = [2.0, 1.0, 0.1, 0.0]
+    for kernel, left in ((ReverseSDE(clock="variance"), 0.1**2), (ReverseSDE(), in_time), (Ancestral(), 0.0)):
+        law, without = (sampler_law(values, process, kernel, grid, [2.0]) for values in ([3.0, 0.0, 0.0], [3.0]))
+        np.testing.assert_allclose(law.variance[0, 1:], left, atol=1e-15)
+        assert float(law.wasserstein[0] ** 2 - without.wasserstein[0] ** 2) == pytest.approx(2 * left, abs=1e-12)
+        assert float(law.autocorrelation[0]) == pytest.approx(float(without.autocorrelation[0]), rel=1e-14)
+
+
+def test_every_evaluation_of_the_score_is_counted():
+    """One per step; two with Heun's correction, save in the last step; one alone for the exact posterior; churn is free."""
+    kernels = {**KERNELS, "exact": ExactReversal()}
+    study = sampler_study([3.0, 1.0], VariancePreserving(), 1.0, kernels, [1, 2, 18])
+    for name, expected in {"heun": [1, 3, 35], "edm": [1, 3, 35], "exact": [1, 1, 1]}.items():
+        assert study.evaluations.sel(kernel=name).values.tolist() == expected
+    for name in ("sde", "sde, time clock", "exponential_sde", "euler", "ancestral"):
+        assert study.evaluations.sel(kernel=name).values.tolist() == [1, 2, 18]
+    law = sampler_law([3.0], VarianceExploding(), ProbabilityFlow(), [8.0, 4.0, 2.0, 1.0, 0.0], [2.0, 8.0])
+    assert law.evaluations.values.tolist() == [3, 7]
+
+
+def test_the_study_is_the_law_on_the_plans_own_grid():
+    """At the number of steps of a plan with this turn time, for a kernel that knows its number of steps."""
+    process = DiscreteVP(np.cumprod(1 - BETAS))
+    plan = UTurnPlan(process, [700.3], steps=12, rho=2.5)
+    kernel = EDMStochastic(12, S_churn=3)
+    kernels = {"edm": lambda steps: EDMStochastic(steps, S_churn=3)}
+    study = sampler_study(SPECTRUM, process, 700.3, kernels, [5, 12], rho=2.5, mean=MEAN)
+    law = sampler_law(SPECTRUM, process, kernel, plan.grid, plan.levels, "gaussian", MEAN)
+    assert float(study.wasserstein[0, 1]) == float(law.wasserstein[0])
+    assert float(study.turn_time) == plan.levels[0] == 700
+    assert np.isnan(study.autocorrelation_error).all()
+    assert "edm: with churn" in study.autocorrelation_error.attrs["reason"]
+
+
+def test_churn_that_is_none_is_heun():
+    kernels = {"heun": ProbabilityFlow(), "edm": EDMStochastic}
+    study = sampler_study(SPECTRUM, Cosine(), 0.9, kernels, [6, 12])
+    for name in ("wasserstein", "autocorrelation_error"):
+        np.testing.assert_allclose(study[name].sel(kernel="edm"), study[name].sel(kernel="heun"), rtol=1e-10)
+
+
+def test_the_law_agrees_with_the_closed_forms_that_were_there():
+    process, grid = VarianceExploding(), [9.0, 3.0, 1.0, 0.2, 0.0]
+    law = sampler_law(SPECTRUM, process, ProbabilityFlow(), grid, [1.0, 9.0], mean=MEAN)
+    factor, variance = discrete_law(SPECTRUM, process, ProbabilityFlow(), grid, [1.0, 9.0])
+    np.testing.assert_array_equal(law.factor, factor)
+    np.testing.assert_array_equal(law.variance, variance)
+
+
+def test_every_variable_says_what_it_is():
+    law = sampler_law(SPECTRUM, Cosine(), Ancestral(), [0.9, 0.3, 0.0], [0.9], "isotropic")
+    study = sampler_study(SPECTRUM, Cosine(), 0.9, KERNELS, [4], start="isotropic")
+    for dataset in (law, study):
+        for name, variable in dataset.variables.items():
+            assert {"long_name", "units"} <= set(variable.attrs), name
+        assert dataset.attrs["start"] == "isotropic"
+    for variable in (law.autocorrelation, study.autocorrelation_error):
+        assert "noise alone" in variable.attrs["reason"]
+        assert np.isnan(variable).all()
+    assert "reason" not in sampler_law(SPECTRUM, Cosine(), Ancestral(), [0.9, 0.3, 0.0], [0.9]).autocorrelation.attrs
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eigenvalues": [[1.0]]}, r"eigenvalues \(1, 1\).* do not fit: give one number per mode"),
+        ({"mean": [1.0]}, r"mean \(1,\) .* do not fit"),
+        ({"model": [1.0]}, r"model \(1,\) do not fit"),
+        ({"eigenvalues": [1.0, -1.0]}, "negative or infinite"),
+        ({"eigenvalues": [1.0, math.inf]}, "negative or infinite"),
+        ({"eigenvalues": [0.0, 0.0]}, "no positive one"),
+        ({"start": "noise"}, "start = 'noise' is unknown: choose noised_data, gaussian, isotropic"),
+        ({"grid": [2.0, 1.0]}, "does not descend to 0"),
+        ({"grid": [1.0, 2.0, 0.0]}, "does not descend to 0"),
+        ({"grid": [0.0]}, "does not descend to 0"),
+        ({"turn_times": []}, "there is no turn time"),
+        ({"turn_times": [1.5]}, "turn time 1.5 is not on the grid"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    settings = {"eigenvalues": [2.0, 1.0], "grid": [2.0, 1.0, 0.0], "turn_times": [2.0], "kernel": Ancestral()} | change
+    with pytest.raises(ValueError, match=message):
+        sampler_law(process=VarianceExploding(), **settings)
+
+
+@pytest.mark.parametrize(("kernels", "steps"), [({}, [4]), (KERNELS, [])])
+def test_an_empty_study_is_refused(kernels, steps):
+    with pytest.raises(ValueError, match="make no study: give at least one of each"):
+        sampler_study(SPECTRUM, VarianceExploding(), 80.0, kernels, steps)
+
+
+@pytest.fixture(scope="module")
+def study():
+    kernels = {**KERNELS, "exact": ExactReversal()}
+    return sampler_study(SPECTRUM, VariancePreserving(), 1.0, kernels, [4, 16, 64], mean=MEAN)
+
+
+def test_the_figure_shows_the_numbers_of_the_study(study):
+    figure = sampler_figure(study)
+    for axis, name in zip(figure.axes, ("wasserstein_relative", "autocorrelation_error"), strict=True):
+        lines = {line.get_label(): line for line in axis.lines}
+        for kernel in KERNELS:
+            values = np.abs(study[name].sel(kernel=kernel).values)
+            shown = lines[kernel]
+            np.testing.assert_array_equal(shown.get_xdata(), study.evaluations.sel(kernel=kernel))
+            np.testing.assert_array_equal(shown.get_ydata(), np.where(values > FLOOR, values, np.nan))
+        assert axis.get_xscale() == axis.get_yscale() == "log"
+        assert axis.get_ylabel()
+        assert axis.get_ylim()[0] > FLOOR
+    for of in ("color", "marker"):
+        assert len({line.properties()[of] for line in figure.axes[0].lines if line.get_label() in KERNELS}) == len(KERNELS)
+    assert "score evaluations" in figure.axes[1].get_xlabel()
+    assert "W_2" in figure.axes[0].get_ylabel()
+
+
+def test_the_figure_says_what_it_leaves_out(study):
+    above, below = sampler_figure(study).axes
+    assert above.get_title(loc="left") == "not drawn: exact (zero to rounding)"
+    assert below.get_title(loc="left") == "not drawn: sde, ancestral, exact (zero to rounding); edm (undefined with churn)"
+
+
+def test_nothing_of_the_figure_is_clipped_or_covered(study):
+    figure = sampler_figure(study)
+    figure.draw_without_rendering()
+    page, (legend,) = figure.bbox, figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*KERNELS, "exact"]
+    boxes = [legend.get_window_extent()]
+    for axis in figure.axes:
+        boxes += [axis.yaxis.label.get_window_extent(), axis.xaxis.label.get_window_extent()]
+        assert not legend.get_window_extent().overlaps(axis.get_tightbbox())
+    assert not figure.axes[0].get_tightbbox().overlaps(figure.axes[1].get_tightbbox())
+    for box in boxes:
+        if box.width:
+            assert page.x0 - 1 <= box.x0
+            assert box.x1 <= page.x1 + 1
+            assert page.y0 - 1 <= box.y0
+            assert box.y1 <= page.y1 + 1
+
+
+def test_a_start_from_noise_alone_is_drawn_in_one_panel_with_what_it_lacks_at_least():
+    """Without an auto-correlation there is one panel; the exact kernel is the line that no other can fall below for long."""
+    kernels = {"heun": ProbabilityFlow(), "exact": ExactReversal()}
+    study = sampler_study(SPECTRUM, VarianceExploding(), 80.0, kernels, [8, 32], start="isotropic", mean=MEAN)
+    (axis,) = sampler_figure(study).axes
+    flat = next(line for line in axis.lines if line.get_label() == "exact")
+    assert flat.get_ydata() == pytest.approx([study.wasserstein_relative.sel(kernel="exact").values[0]] * 2)
+    assert axis.get_xlim()[0] > 5
+    assert "isotropic start" in axis.get_xlabel()
