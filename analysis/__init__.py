@@ -14,6 +14,16 @@ from gaussian_test.analysis.affinity import (
 )
 from gaussian_test.analysis.autocorrelation import autocorrelation, two_time
 from gaussian_test.analysis.bootstrap import Band, ClusterBootstrap, controlled
+from gaussian_test.analysis.chains import (
+    ChainTable,
+    chain_autocorrelation,
+    chain_autocorrelation_gaussian,
+    chain_products,
+    chain_table,
+    class_persistence,
+    integrated_time,
+    integrated_time_gaussian,
+)
 from gaussian_test.analysis.change_field import (
     change_field,
     correlation_length,
@@ -81,6 +91,7 @@ __all__ = [
     "KERNELS",
     "AffineFit",
     "Band",
+    "ChainTable",
     "ClassStructure",
     "ClusterBootstrap",
     "Crossing",
@@ -108,9 +119,14 @@ __all__ = [
     "banded",
     "best_affine",
     "best_affine_gap",
+    "chain_autocorrelation",
+    "chain_autocorrelation_gaussian",
+    "chain_products",
+    "chain_table",
     "change_field",
     "class_mixture",
     "class_moments",
+    "class_persistence",
     "class_structure",
     "class_symmetry",
     "class_times",
@@ -132,6 +148,8 @@ __all__ = [
     "frechet_between",
     "gaussian_test",
     "information_integral",
+    "integrated_time",
+    "integrated_time_gaussian",
     "isotropic_score",
     "kid",
     "kid_between",

@@ -32,7 +32,7 @@ from gaussian_test.sampler import MixtureScore, Process
 
 Array = NDArray[np.float64]
 
-PENALTIES = (np.inf, 1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2, 1e-4, 1e-6)
+PENALTIES = (1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2, 1e-4, 1e-6)
 
 
 def isotropic_score(moments: Moments, process: Process | None = None, dtype: torch.dtype = torch.float32) -> GaussianScore:
@@ -316,6 +316,7 @@ def affinity(
             ),
             resample,
         ),
+        compat="override",
         join="exact",
     )
     # what no data can exceed the band does not either
@@ -371,7 +372,7 @@ def best_affine_gap(values: xr.DataArray, baseline: xr.DataArray, trace: float, 
         "E[|D-D_G|^2 - |D-D_affine|^2]/tr(Sigma), on samples that the map was not fitted to; not positive for an exact score",
     )
     result = _clipped(banded(gap, resample), "affine_gap_low", 0.0, None)
-    result = result.merge(banded(gain, resample, ("", "_se", "_low", "_high", "_pvalue")))
+    result = result.merge(banded(gain, resample, ("", "_se", "_low", "_high", "_pvalue")), compat="override")
     # a map that is worse than the Gaussian says nothing against it
     pvalue = result["affine_gain_pvalue"]
     result["affine_gain_pvalue"] = pvalue.where(result["affine_gain"] > 0, 1.0)
@@ -449,7 +450,7 @@ def best_affine(
 
     What is penalised is the departure from the Gaussian denoiser, in the intercept too: :math:`\kappa = \infty` gives it
     back. Penalty and scaling of the features are chosen within the training folds by leaving one ground-truth sample out,
-    all its repeats together.
+    all its repeats together; the Gaussian stays where nothing is better by more than one standard error.
 
     Parameters
     ----------
@@ -463,7 +464,7 @@ def best_affine(
     folds : int
         Number of folds, at least 2.
     penalties : sequence of float
-        :math:`\kappa`, positive, those to prefer in a tie first.
+        :math:`\kappa`, positive.
     seed : int
         Of the folds.
 
@@ -485,8 +486,8 @@ def best_affine(
 
     References
     ----------
-    Hastie, Tibshirani & Friedman, The Elements of Statistical Learning (2009), 3.4.1 and 7.10, on ridge regression and on
-    leaving out without refitting.
+    Hastie, Tibshirani & Friedman, The Elements of Statistical Learning (2009), 3.4.1 and 7.10, on ridge regression, on
+    leaving out without refitting and on the rule of one standard error.
 
     Examples
     --------
@@ -510,21 +511,23 @@ def best_affine(
         raise ValueError(f"{own.max() + 1} samples do not make {folds} folds: give at least 2 folds, and more samples than folds")
     kappa = np.asarray(penalties, dtype=np.float64)
     if kappa.size == 0 or not (kappa > 0).all():
-        raise ValueError(f"penalties {list(penalties)} are not all positive: give positive numbers, infinity among them")
+        raise ValueError(f"penalties {list(penalties)} are not all positive: give positive numbers")
     baseline = (target**2).sum(1)
     # only inner products of rows matter: fewer coordinates give the same fit where rows are few
     target = _coordinates(target)
     designs = [_coordinates(np.column_stack([np.ones(len(w)), w])) for w in scalings]
     values, chosen = np.empty(len(target)), []
-    for train, test in GroupKFold(folds, shuffle=True, random_state=seed).split(target, groups=own):
+    for train, test in GroupKFold(folds, shuffle=True, random_state=seed).split(own, groups=own):
         blocks = list(_blocks(own[train]))
         fits = [_Ridge(design[train], target[train]) for design in designs]
         losses = np.array([[fit.left_out(penalty, blocks) for penalty in kappa] for fit in fits])
-        # by penalty first: without a correction all scalings are the same
-        column, row = np.unravel_index(losses.T.argmin(), losses.T.shape)
-        coefficients = fits[row].coefficients(kappa[column])
-        values[test] = ((target[test] - designs[row][test] @ coefficients) ** 2).sum(1)
-        chosen.append(kappa[column])
+        row, column = np.unravel_index(losses.sum(2).argmin(), losses.shape[:2])
+        penalty = kappa[column]
+        improvement = fits[row].left_out(np.inf, blocks) - losses[row, column]
+        if improvement.mean() <= improvement.std() / np.sqrt(len(improvement)):
+            penalty = np.inf
+        values[test] = ((target[test] - designs[row][test] @ fits[row].coefficients(penalty)) ** 2).sum(1)
+        chosen.append(penalty)
     return AffineFit(values, baseline, np.array(chosen))
 
 
@@ -572,14 +575,14 @@ class _Ridge:
         result: Array = self._right @ (shrunk[:, None] * self._inside)
         return result
 
-    def left_out(self, penalty: float, blocks: Sequence[NDArray[np.int64]]) -> float:
-        r"""Return the squared error where each group is predicted without itself: :math:`e_g = (I - H_{gg})^{-1} r_g`."""
+    def left_out(self, penalty: float, blocks: Sequence[NDArray[np.int64]]) -> Array:
+        r"""Return the squared error of each group predicted without itself, :math:`e_g = (I - H_{gg})^{-1} r_g`."""
         unexplained = self._unexplained(penalty)
         rest = self._outside + self._left @ (unexplained[:, None] * self._inside)
-        loss = 0.0
+        losses = []
         for rows in blocks:
             left, error = self._left[rows], rest[rows]
             # the identity less the hat matrix, without the cancellation of small penalties
             inverse = np.linalg.inv(np.eye(rows.shape[1]) - left @ left.mT + (left * unexplained) @ left.mT)
-            loss += float(((inverse @ inverse) * (error @ error.mT)).sum())
-        return loss
+            losses.append(((inverse @ inverse) * (error @ error.mT)).sum((1, 2)))
+        return np.concatenate(losses)

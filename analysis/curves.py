@@ -208,7 +208,7 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
             result["class_retention" + suffix].attrs["reason"] = why_not
     for suffix in CURVES["balance_simulated"][0]:
         _only_for_the_sde(result["balance_simulated" + suffix], table["flow"])
-    result = result.merge(divergence(_excess(table), float(truth.eigenvalues.sum()), nu, resample))
+    result = result.merge(divergence(_excess(table), float(truth.eigenvalues.sum()), nu, resample), compat="override")
     _add_times(result, crossings, truth, settings)
     return result
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import cumulative_trapezoid
 from scipy.optimize import brentq
-from scipy.special import roots_hermitenorm, xlogy
+from scipy.special import roots_hermitenorm
 
 from gaussian_test.analysis.moments import Moments
 from gaussian_test.analysis.times import falls_through
@@ -65,7 +65,7 @@ def predicted_memorization_within_class(eigenvalues: Sequence[ArrayLike], counts
     varying = [values > 0 for values in spectra]
     logs = np.concatenate([np.log(values[kept]) for values, kept in zip(spectra, varying, strict=True)])
     weights = np.repeat(share, [kept.sum() for kept in varying])
-    target = float(xlogy(share, number).sum())  # log N - H(pi)
+    target = float(share @ np.log(number))  # log N - H(pi)
     if not len(logs) or target == 0:
         return float("nan")
 

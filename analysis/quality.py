@@ -20,7 +20,6 @@ import scipy.linalg
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
-from sklearn.metrics.pairwise import polynomial_kernel
 
 from gaussian_test.analysis.bootstrap import ClusterBootstrap
 from gaussian_test.analysis.moments import Moments
@@ -763,6 +762,16 @@ def _distance(values: Array, plug_in: float, bias: float, second_order: float) -
     return Distance(estimate, float(np.sqrt(first_order + second_order)), values, max(plug_in, 0.0), null_error, slope)
 
 
+def _kernel(rows: Array, columns: Array, degree: int, gamma: float, coef0: float) -> Array:
+    """Return the polynomial kernel; by products, as a power of an array (scikit-learn's way) costs ten times as much."""
+    base: Array = gamma * rows @ columns.T
+    base += coef0
+    kernel = base.copy()
+    for _ in range(degree - 1):
+        kernel *= base
+    return kernel
+
+
 def _gram(x: Array, y: Array, degree: int, gamma: float, coef0: float) -> Array:
     """Return the kernel between the starts of x and y (n, R, F), averaged over repeats: (n, n)."""
     n, repeats, features = x.shape
@@ -771,7 +780,7 @@ def _gram(x: Array, y: Array, degree: int, gamma: float, coef0: float) -> Array:
     step = max(1, BLOCK_ELEMENTS // (repeats * len(columns)))
     for start in range(0, n, step):
         rows = x[start : start + step].reshape(-1, features)
-        kernel = polynomial_kernel(rows, columns, degree, gamma, coef0)
+        kernel = _kernel(rows, columns, degree, gamma, coef0)
         gram[start : start + step] = kernel.reshape(-1, repeats, n, repeats).mean((1, 3))
     return gram
 
@@ -780,7 +789,7 @@ def _embedding(rows: Array, points: Array, degree: int, gamma: float, coef0: flo
     """Return the mean of the kernel between each row and all points."""
     step = max(1, BLOCK_ELEMENTS // len(points))
     blocks = (rows[start : start + step] for start in range(0, len(rows), step))
-    return np.concatenate([polynomial_kernel(block, points, degree, gamma, coef0).mean(1) for block in blocks])
+    return np.concatenate([_kernel(block, points, degree, gamma, coef0).mean(1) for block in blocks])
 
 
 def _u_statistic(kernel: Array) -> Distance:

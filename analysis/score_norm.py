@@ -194,7 +194,7 @@ def score_norms(
         long_name, comment = NORMS[name]
         curve = values.rename(name)
         curve.attrs = {"long_name": long_name, "units": "1", "comment": comment}
-        result = result.merge(banded(curve, resample))
+        result = result.merge(banded(curve, resample), compat="override")
         result[f"{name}_gaussian"] = (
             "turn_time",
             gaussian,

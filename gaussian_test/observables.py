@@ -68,8 +68,9 @@ def _resample(prepared: Prepared, clusters: int) -> analysis.ClusterBootstrap:
 def _times(prepared: Prepared, table: xr.Dataset, truth: analysis.GroundTruth) -> xr.Dataset:
     """Return the times of samples and classes."""
     settings = prepared.settings.statistics
+    own = table["nearest_sample"] == table["sample"]
     return analysis.sample_times(
-        table["nearest_sample"] == table["sample"],
+        own if settings.memorization == "own" else table["nearest_distance"] < truth.typical_distance,
         table["label_after"] == table["label"],
         table["label"],
         truth.class_shares,
@@ -113,7 +114,7 @@ def _affinity(prepared: Prepared, table: xr.Dataset) -> list[xr.Dataset]:
         for score in range(residual.sizes["score"]):
             rest = residual.isel(score=score, turn_time=turn).values.reshape(len(noised), -1).astype(np.float64)
             if rest.any():
-                fit = analysis.best_affine(features, rest, seed=prepared.settings.seed)
+                fit = analysis.best_affine(features, rest, folds=min(5, len(rest) - 1), seed=prepared.settings.seed)
                 values[:, score, turn] = fit.values, fit.baseline
     dims = ("score", "turn_time", "sample")
     distances = (xr.DataArray(of_fit, dims=dims, coords={name: residual[name] for name in dims[:2]}) for of_fit in values)
@@ -165,7 +166,9 @@ def _ends(prepared: Prepared, table: xr.Dataset, wanted: tuple[str, ...]) -> lis
                 for name in from_truth.data_vars
                 if str(name).startswith(kind)
             }
-            of_start = analysis.start_sensitivity(ends, others, resample).merge(from_truth[list(renamed)].rename(renamed))
+            of_start = analysis.start_sensitivity(ends, others, resample).merge(
+                from_truth[list(renamed)].rename(renamed), compat="override"
+            )
             of_starts.append(of_start.drop_dims("sample"))
         parts.append(_named(xr.concat(of_starts, xr.Variable("start", list(OTHER_STARTS)), combine_attrs="override"), about))
     if "balance" in wanted:

@@ -35,7 +35,7 @@ def predictions(prepared: Prepared, result: xr.Dataset, truth: analysis.GroundTr
     parts = [_within_classes(prepared)]
     if prepared.settings.start == "noised_data":
         parts.append(_excess_entropy(prepared, result, truth))
-    return xr.merge(parts)
+    return xr.merge(parts, compat="override", join="exact")
 
 
 def _within_classes(prepared: Prepared) -> xr.Dataset:

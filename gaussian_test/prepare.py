@@ -78,7 +78,7 @@ class Prepared:
     @property
     def kept(self) -> NDArray[np.int64]:
         """Samples, evenly picked, whose end points are looked at together: none where nothing asks for them."""
-        if not set(self.settings.observed) - {"chains", "normality"} and not self.settings.keep.end_points:
+        if not set(self.settings.observed) - {"normality"} and not self.settings.keep.end_points:
             return self.samples[:0]
         count = min(len(self.samples), self.settings.end_points)
         return self.samples[np.linspace(0, len(self.samples) - 1, count).round().astype(np.int64)]

@@ -56,9 +56,9 @@ def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
             table.observe(state)
         states = table.kept_states() if kept else states
         if kept and "starts" in prepared.settings.observed:
-            states = states.merge(_other_starts(prepared, tuple(shard[place] for place in kept)))
+            states = states.merge(_other_starts(prepared, tuple(shard[place] for place in kept)), compat="override")
         if kept and "chains" in prepared.settings.observed:
-            states = states.merge(_chains(prepared, tuple(shard[place] for place in kept)))
+            states = states.merge(_chains(prepared, tuple(shard[place] for place in kept)), compat="override")
     except sampler.NetworkError as error:
         name = next(name for name, score in prepared.scores.items() if score is error.score)
         raise UserError(f"score {name!r}: {error}: mend the model; the shards finished before are kept") from error
@@ -79,7 +79,7 @@ def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
         {"long_name": "states per call of the score", "units": "1", "comment": "decides the last bits of what is computed"},
     )
     _check_finite(prepared, result, shard)
-    return result.merge(states)
+    return result.merge(states, compat="override", join="exact")
 
 
 def _ends(

@@ -240,7 +240,7 @@ def test_shares_are_those_of_the_features():
 
 def test_global_test_ranks_the_states_among_their_replicates():
     """With 39 replicates the central 95 % reach from the least to the largest of them."""
-    x = np.random.default_rng(19).gamma(9, size=(80, 25)) * np.geomspace(0.01, 100, 25)
+    x = np.random.default_rng(19).gamma(60, size=(80, 25)) * np.geomspace(0.01, 100, 25)
     test = ks_test(x, replicates=39, seed=4, threshold=0.09, level=0.1)
     distances = np.array([ks_distance(replicate) for replicate in gaussian_replicates(x, 39, 4)])
     rejected = ks_pvalue(distances, ks_null(80, seed=4)) <= 0.1
