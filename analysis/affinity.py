@@ -516,19 +516,17 @@ def best_affine(
     # only inner products of rows matter: fewer coordinates give the same fit where rows are few
     target = _coordinates(target)
     designs = [_coordinates(np.column_stack([np.ones(len(w)), w])) for w in scalings]
-    values, chosen = np.empty(len(target)), []
-    for train, test in GroupKFold(folds, shuffle=True, random_state=seed).split(own, groups=own):
+    values, chosen = baseline.copy(), np.full(folds, np.inf)
+    for fold, (train, test) in enumerate(GroupKFold(folds, shuffle=True, random_state=seed).split(own, groups=own)):
         blocks = list(_blocks(own[train]))
         fits = [_Ridge(design[train], target[train]) for design in designs]
         losses = np.array([[fit.left_out(penalty, blocks) for penalty in kappa] for fit in fits])
         row, column = np.unravel_index(losses.sum(2).argmin(), losses.shape[:2])
-        penalty = kappa[column]
         improvement = fits[row].left_out(np.inf, blocks) - losses[row, column]
-        if improvement.mean() <= improvement.std() / np.sqrt(len(improvement)):
-            penalty = np.inf
-        values[test] = ((target[test] - designs[row][test] @ fits[row].coefficients(penalty)) ** 2).sum(1)
-        chosen.append(penalty)
-    return AffineFit(values, baseline, np.array(chosen))
+        if improvement.mean() > improvement.std() / np.sqrt(len(improvement)):
+            chosen[fold] = kappa[column]
+            values[test] = ((target[test] - designs[row][test] @ fits[row].coefficients(chosen[fold])) ** 2).sum(1)
+    return AffineFit(values, baseline, chosen)
 
 
 def _factors(a: Array) -> tuple[Array, Array, Array]:
@@ -571,7 +569,7 @@ class _Ridge:
         return 1 / (1 + self._size**2 / (penalty * len(self._left)))
 
     def coefficients(self, penalty: float) -> Array:
-        shrunk = (1 - self._unexplained(penalty)) / self._size
+        shrunk = self._size / (self._size**2 + penalty * len(self._left))
         result: Array = self._right @ (shrunk[:, None] * self._inside)
         return result
 

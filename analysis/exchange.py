@@ -2,8 +2,8 @@ r"""Tests that the start and the end of a U-Turn are an exchangeable pair, as de
 
 Under the exact score the reverse SDE (and exact reversal) draw :math:`\tilde x_0\sim p(x_0\mid x_T)`, hence
 :math:`(x_0,\tilde x_0)\overset{d}{=}(\tilde x_0,x_0)`. For starts that are ground-truth samples the score must be that of the
-ground truth: against the affine Gaussian score the tests also see that the data are not Gaussian. All tests are randomization tests:
-with signs :math:`s_i=\pm1` that keep or swap the pairs of start i, and a statistic S that is large where the order matters,
+ground truth: against the affine Gaussian score the tests also see that the data are not Gaussian. All are randomization tests: with
+signs :math:`s_i=\pm1` that keep or swap the pairs of start i, and a statistic S that is large where the order matters,
 
 .. math:: p = \frac{1+\#\{\text{draws}: S(s)\ge S(1,\dots,1)\}}{1+\text{draws}}.
 
@@ -280,9 +280,7 @@ def _classes(label: xr.DataArray | None, label_after: xr.DataArray | None) -> tu
 def _pairs(start: ArrayLike, end: ArrayLike) -> tuple[Array, Array]:
     x, e = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
     if x.ndim != 2 or e.ndim != 3 or x.shape != (e.shape[0], e.shape[2]):
-        raise ValueError(
-            f"starts and ends of shapes {x.shape} and {e.shape} do not fit: give (n, features), (n, repeats, features)"
-        )
+        raise ValueError(f"features of shapes {x.shape} and {e.shape} do not fit: give (n, features) and (n, repeats, features)")
     if not (np.isfinite(x).all() and np.isfinite(e).all()):
         raise ValueError("the features hold NaN or infinite values: leave such end points out")
     return x, e[:, 0]

@@ -1,0 +1,324 @@
+"""Exchangeability of start and end: levels under exact balance, power when it is broken, statistics against plain sums."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.spatial.distance import cdist
+from scipy.stats import binomtest, permutation_test
+
+from gaussian_test.analysis import exchange
+from gaussian_test.analysis.exchange import antisymmetric, class_symmetry, energy_symmetry, exchange_tests
+
+SPECTRUM = 4 / (1 + np.arange(6.0)) ** 1.5
+SHARES = np.array([0.5, 0.3, 0.15, 0.05])
+CENTERS = np.random.default_rng(99).normal(size=(4, 3)) * 1.5
+
+
+def _gaussian(rng, starts, nu, repeats=1):
+    """Draw starts of a Gaussian and their exact U-Turns."""
+    gain = SPECTRUM / (SPECTRUM + nu**2)
+    x = rng.normal(size=(starts, 6)) * np.sqrt(SPECTRUM)
+    return x, gain * x[:, None] + np.sqrt(SPECTRUM * (1 - gain**2)) * rng.normal(size=(starts, repeats, 6))
+
+
+def _mixture(rng, starts, nu, repeats=1, variance=0.3):
+    """Draw starts of a mixture with their classes, and their exact U-Turns: component first."""
+    label = rng.choice(4, p=SHARES, size=starts)
+    x = CENTERS[label] + np.sqrt(variance) * rng.normal(size=(starts, 3))
+    turn = x[:, None] + nu * rng.normal(size=(starts, repeats, 3))
+    logits = np.log(SHARES) - ((turn[:, :, None] - CENTERS) ** 2).sum(-1) / (2 * (variance + nu**2))
+    after = (logits + rng.gumbel(size=logits.shape)).argmax(-1)
+    gain = variance / (variance + nu**2)
+    noise = np.sqrt(variance * (1 - gain)) * rng.normal(size=turn.shape)
+    return x, CENTERS[after] + gain * (turn - CENTERS[after]) + noise, label, after
+
+
+def _within(rate, repetitions, errors=3):
+    return abs(rate - 0.05) < errors * np.sqrt(0.05 * 0.95 / repetitions)
+
+
+def test_level_is_exact_for_few_and_skewed_starts_with_repeats():
+    """Log-normal pairs, 30 starts with 4 repeats each: 1000 tests at 5 % reject 5 % within 3 standard errors."""
+    rejected = np.zeros(2)
+    for seed in range(1000):
+        x, e = _gaussian(np.random.default_rng([1, seed]), 30, 1.0, repeats=4)
+        x, e = np.exp(0.7 * x), np.exp(0.7 * e)
+        rejected += [antisymmetric(x, e, 199, seed).pvalue <= 0.05, energy_symmetry(x, e, 199, seed).pvalue <= 0.05]
+    assert all(_within(rate, 1000) for rate in rejected / 1000), rejected
+
+
+def test_level_is_exact_for_class_transitions():
+    """A mixture with a rare class: 1000 tests at 5 % reject 5 % within 3 standard errors, in classes and features."""
+    rejected = np.zeros(3)
+    for seed in range(1000):
+        x, e, label, after = _mixture(np.random.default_rng([2, seed]), 200, 2.0, repeats=2)
+        rejected += [
+            class_symmetry(label, after, 4, 199, seed).pvalue <= 0.05,
+            antisymmetric(x, e, 199, seed).pvalue <= 0.05,
+            energy_symmetry(x[:60], e[:60], 199, seed).pvalue <= 0.05,
+        ]
+    assert all(_within(rate, 1000) for rate in rejected / 1000), rejected
+
+
+def test_starts_drawn_without_replacement_make_the_tests_conservative():
+    """All samples of a set as starts, ends drawn by the exact posterior of their empirical score: at most 5 % + 3 errors."""
+    rng = np.random.default_rng(3)
+    x = rng.exponential(size=(80, 2))
+    square = ((x[:, None] - x) ** 2).sum(-1)
+    rejected = 0
+    for seed in range(300):
+        turn = x + rng.normal(size=x.shape)
+        logits = -(((turn[:, None] - x) ** 2).sum(-1)) / 2
+        end = x[(logits + rng.gumbel(size=square.shape)).argmax(1)]
+        rejected += antisymmetric(x, end[:, None], 199, seed).pvalue <= 0.05
+    assert rejected / 300 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+@pytest.mark.parametrize(
+    ("broken", "nu", "largest"),
+    [
+        (lambda e: 0.95 * e, 0.3, ("square", "squared norm")),
+        (lambda e: e + 0.4 * np.eye(6)[2], 1.0, ("mean of feature 2",)),
+        (lambda e: e @ _rotation(0.3), 0.5, ("current 0-1",)),
+    ],
+    ids=["shrunk by 5 %", "drift", "rotation"],
+)
+def test_broken_balance_is_seen_and_named(broken, nu, largest):
+    """Of 512 starts, in at least 27 of 30 repetitions, where less than 6 would be chance."""
+    seen = []
+    for seed in range(30):
+        x, e = _gaussian(np.random.default_rng([4, seed]), 512, nu)
+        test = antisymmetric(x, broken(e), 199, seed)
+        seen.append(test.pvalue <= 0.05 and test.largest.startswith(largest))
+        assert abs(test.mean) > 2 * test.standard_error
+    assert sum(seen) >= 27
+
+
+def _rotation(angle):
+    """Turn the first two features, in units of their standard deviations: the end's own law stays the same."""
+    turned = np.eye(6)
+    c, s, ratio = np.cos(angle), np.sin(angle), np.sqrt(SPECTRUM[0] / SPECTRUM[1])
+    turned[:2, :2] = [[c, s / ratio], [-s * ratio, c]]
+    return turned
+
+
+@pytest.mark.parametrize("broken", [lambda e: e + 0.15, lambda e: e @ _rotation(0.2)], ids=["drift", "rotation"])
+def test_energy_distance_sees_broken_balance(broken):
+    seen = 0
+    for seed in range(20):
+        x, e = _gaussian(np.random.default_rng([5, seed]), 300, 0.3)
+        seen += energy_symmetry(x, broken(e), 199, seed).pvalue <= 0.05
+    assert seen >= 18
+
+
+def test_biased_classes_are_seen():
+    """Half of the ends in one class are sent to another."""
+    seen = 0
+    for seed in range(30):
+        rng = np.random.default_rng([6, seed])
+        _, _, label, after = _mixture(rng, 512, 1.0)
+        after = np.where((after == 2) & (rng.random(after.shape) < 0.5), 0, after)
+        seen += class_symmetry(label, after, 4, 199, seed).pvalue <= 0.05
+    assert seen >= 27
+
+
+def test_two_classes_are_the_binomial_test():
+    """McNemar: of 14 + 5 transitions the p-value is binomial, within 4 standard errors of 20000 draws."""
+    label = np.repeat([0, 1, 0, 1], [14, 5, 20, 30])
+    after = np.repeat([1, 0, 0, 1], [14, 5, 20, 30])[:, None]
+    test = class_symmetry(label, after, 2, 20000)
+    expected = binomtest(14, 19).pvalue
+    assert test.statistic == pytest.approx(81 / 19, rel=1e-12)
+    assert abs(test.pvalue - expected) < 4 * np.sqrt(expected / 20000)
+
+
+def test_bowkers_statistic_is_the_sum_over_pairs_of_classes():
+    rng = np.random.default_rng(7)
+    label, after = rng.integers(0, 5, 400), rng.integers(0, 5, (400, 1))
+    counts = np.zeros((5, 5))
+    np.add.at(counts, (label, after[:, 0]), 1)
+    expected = sum((counts[a, b] - counts[b, a]) ** 2 / (counts[a, b] + counts[b, a]) for b in range(5) for a in range(b))
+    assert class_symmetry(label, after, 5).statistic == pytest.approx(expected, rel=1e-12)
+    # classes that are far apart in number, and never met, change nothing
+    assert class_symmetry(1000 * label, 1000 * after, 4001).statistic == pytest.approx(expected, rel=1e-12)
+
+
+def _largest(x, e, axis):
+    """Return the largest |t| of drifts and of the current between two features, rows along the last axis."""
+    center = (x + e).mean(-1, keepdims=True) / 2
+    a, b = x - center, e - center
+    squares = b**2 - a**2
+    current = a[..., :1, :] * b[..., 1:, :] - b[..., :1, :] * a[..., 1:, :]
+    values = np.concatenate([b - a, squares, squares.sum(-2, keepdims=True), current], axis=-2)
+    return (np.abs(values.sum(-1)) / np.sqrt((values**2).sum(-1))).max(-1)
+
+
+def test_moments_are_the_exact_paired_permutation_test():
+    """All 2^9 swaps of 9 pairs, by scipy; 20000 draws come within 4 standard errors of its p-value."""
+    rng = np.random.default_rng(8)
+    x, e = rng.normal(size=(2, 9, 2)) + np.array([0.0, 0.3])[:, None, None]
+    test = antisymmetric(x, e[:, None], 20000)
+    # scipy swaps whole pairs where both features of one are numbered together
+    pairs = np.arange(9.0)
+
+    def statistic(chosen, other, axis):
+        first = chosen < 9
+        rows = (chosen % 9).astype(int)
+        a, b = np.where(first[..., None], x[rows], e[rows]), np.where(first[..., None], e[rows], x[rows])
+        return _largest(np.moveaxis(a, -1, -2), np.moveaxis(b, -1, -2), axis)
+
+    exact = permutation_test(
+        (pairs, pairs + 9), statistic, permutation_type="samples", alternative="greater", vectorized=True, n_resamples=np.inf
+    )
+    assert test.statistic == pytest.approx(float(exact.statistic), rel=1e-12)
+    assert abs(test.pvalue - exact.pvalue) < 4 * np.sqrt(exact.pvalue / 20000)
+
+
+def _matrices(x, e):
+    """Return the distances of pairs from pairs, and from swapped pairs."""
+    pairs, swapped = np.hstack([x, e]), np.hstack([e, x])
+    return cdist(pairs, pairs), cdist(pairs, swapped)
+
+
+def test_energy_statistic_is_the_energy_distance_of_the_swapped_pairs():
+    x, e = _gaussian(np.random.default_rng(9), 300, 1.0)
+    x, e = x + 5, e + 5.2
+    same, crossed = _matrices(x, e[:, 0])
+    expected = 2 * crossed.mean() - 2 * same.mean()
+    assert energy_symmetry(x, e).statistic == pytest.approx(expected, rel=1e-9)
+
+
+def test_energy_pvalue_is_that_of_all_swaps(monkeypatch):
+    """All 2^9 orientations of 9 pairs; 20000 draws come within 4 standard errors, multiplied in blocks of 2."""
+    monkeypatch.setattr(exchange, "ENERGY_BLOCK", 2)
+    monkeypatch.setattr(exchange, "BLOCK_ELEMENTS", 100)
+    rng = np.random.default_rng(10)
+    x, e = rng.normal(size=(2, 9, 3)) + np.array([0.0, 0.4])[:, None, None]
+    same, crossed = _matrices(x, e)
+    signs = np.array(list(product([1, -1], repeat=9)))
+    every = np.einsum("si,ij,sj->s", signs, crossed - same, signs)
+    expected = (every >= every[0] * (1 - 1e-9)).mean()
+    assert 0.01 < expected < 0.5
+    assert abs(energy_symmetry(x, e[:, None], 20000).pvalue - expected) < 4 * np.sqrt(expected / 20000)
+
+
+def test_swapping_all_pairs_changes_no_statistic():
+    x, e = _gaussian(np.random.default_rng(11), 100, 1.0)
+    for test in (antisymmetric, energy_symmetry):
+        forth, back = test(x, e), test(e[:, 0], x[:, None])
+        assert forth.statistic == pytest.approx(back.statistic, rel=1e-9)
+        assert forth.pvalue == back.pvalue
+    assert antisymmetric(x, e).mean == pytest.approx(-antisymmetric(e[:, 0], x[:, None]).mean, rel=1e-9)
+
+
+def test_units_do_not_matter():
+    """Moments are free of each feature's unit and origin; the energy distance of rotations, and is in the features' unit."""
+    x, e = _gaussian(np.random.default_rng(12), 100, 1.0)
+    scale, shift = np.geomspace(0.1, 10, 6), np.arange(6.0)
+    plain, moved = antisymmetric(x[:, :1], e[..., :1]), antisymmetric(7 * x[:, :1] + 3, 7 * e[..., :1] + 3)
+    assert moved.statistic == pytest.approx(plain.statistic, rel=1e-9)
+    assert moved.pvalue == plain.pvalue
+    single = antisymmetric(x * scale + shift, (e + np.eye(6)[1]) * scale + shift)
+    assert single.largest == "mean of feature 1"
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
+    turned, energy = energy_symmetry(3 * x @ rotation, 3 * e @ rotation), energy_symmetry(x, e)
+    assert turned.statistic == pytest.approx(3 * energy.statistic, rel=1e-9)
+    assert turned.pvalue == energy.pvalue
+
+
+def test_what_does_not_move_is_exchangeable():
+    x, _ = _gaussian(np.random.default_rng(13), 50, 1.0)
+    for test in (antisymmetric(x, x[:, None]), energy_symmetry(x, x[:, None]), class_symmetry([0, 1, 2], [[0], [1], [2]], 3)):
+        assert (test.statistic, test.pvalue) == (0.0, 1.0)
+
+
+def test_a_few_moves_cannot_be_significant():
+    """Three starts moved: a quarter of all swaps is as large."""
+    x, e = np.zeros((2, 200, 2))
+    e[:3] = 1
+    for test in (antisymmetric(x, e[:, None], 4000), energy_symmetry(x, e[:, None], 4000)):
+        assert abs(test.pvalue - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)
+
+
+def test_many_starts_are_thinned_for_the_energy_distance(monkeypatch):
+    monkeypatch.setattr(exchange, "ENERGY_STARTS", 50)
+    x, e = _gaussian(np.random.default_rng(14), 99, 1.0)
+    assert energy_symmetry(x, e).statistic == pytest.approx(energy_symmetry(x[::2], e[::2]).statistic, rel=1e-12)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Pairs of a mixture at two turn times and for two scores, the second of which drifts."""
+    runs = [_mixture(np.random.default_rng(15), 300, nu, repeats=2) for nu in (0.5, 2.0)]
+    ends = np.stack([np.stack([e for _, e, _, _ in runs]), np.stack([e + 0.3 for _, e, _, _ in runs])])
+    after = np.stack([np.stack([a for *_, a in runs])] * 2)
+    coords = {"score": ["exact", "drifting"], "turn_time": [0.5, 2.0]}
+    rows = ("score", "turn_time", "sample", "repeat")
+    # the same starts at every turn time: the generators begin alike
+    return (
+        xr.DataArray(runs[0][0], dims=("sample", "feature")),
+        xr.DataArray(ends, dims=(*rows, "feature"), coords=coords),
+        xr.DataArray(runs[0][2], dims="sample"),
+        xr.DataArray(after, dims=rows, coords=coords),
+    )
+
+
+def test_dataset_holds_the_tests_of_every_score_and_turn_time(pairs):
+    start, end, label, after = pairs
+    mixed = [values.transpose(..., "sample", "score", "turn_time") for values in (end, after)]
+    result = exchange_tests(start, mixed[0], label, mixed[1], draws=199, seed=3)
+    assert list(result.sizes) == ["score", "turn_time"]
+    for score, turn in product(range(2), range(2)):
+        row, e = result.isel(score=score, turn_time=turn), end.values[score, turn]
+        moments = antisymmetric(start.values, e, 199, 3)
+        assert row.exchange_moments_pvalue == moments.pvalue
+        assert row.exchange_moments_largest == moments.largest
+        assert row.exchange_moments_mean == moments.mean
+        assert row.exchange_moments_se == moments.standard_error
+        energy = energy_symmetry(start.values, e, 199, 3)
+        assert (row.exchange_energy_statistic, row.exchange_energy_pvalue) == (energy.statistic, energy.pvalue)
+        classes = class_symmetry(label.values, after.values[score, turn], 4, 199, 3)
+        assert (row.exchange_class_statistic, row.exchange_class_pvalue) == (classes.statistic, classes.pvalue)
+    assert (result.exchange_energy_pvalue.sel(score="drifting") <= 0.01).all()
+    assert (result.exchange_moments_pvalue.sel(score="exact") > 0.05).all()
+    assert not any("reason" in variable.attrs for variable in result.data_vars.values())
+
+
+def test_undefined_tests_have_reasons(pairs):
+    start, end, label, after = pairs
+    nothing = exchange_tests(start, end, label - 5, after, draws=9)
+    assert nothing.exchange_class_pvalue.isnull().all()
+    assert nothing.exchange_class_pvalue.attrs["reason"] == "the data set has no labels"
+    assert nothing.exchange_moments_pvalue.notnull().all()
+    alone = exchange_tests(start, end, 0 * label, 0 * after, draws=9)
+    assert alone.exchange_class_statistic.attrs["reason"] == "the data set has a single class"
+    lost, unknown = end.copy(), after.copy()
+    lost[1, 0, 5, 0, 2] = np.nan
+    unknown[0, 1, 7, 0] = -1
+    result = exchange_tests(start, lost, label, unknown, draws=9)
+    assert result.exchange_energy_pvalue.isnull().values.tolist() == [[False, False], [True, False]]
+    assert result.exchange_class_pvalue.isnull().values.tolist() == [[False, True], [True, False]]
+    assert result.exchange_moments_largest.values[1, 0] == ""
+    assert result.exchange_moments_mean.attrs["reason"] == "drifting: end points are not finite"
+    reason = "exact: end points without a class; drifting: end points are not finite"
+    assert result.exchange_class_pvalue.attrs["reason"] == reason
+
+
+def test_what_makes_no_test_is_refused():
+    x = np.zeros((3, 2))
+    with pytest.raises(ValueError, match=r"label -1 is not one of 2 classes: give integers from 0 to 1"):
+        class_symmetry([0, 1, -1], [[0], [0], [0]], 2)
+    with pytest.raises(ValueError, match=r"label 2 is not one of 2 classes"):
+        class_symmetry([0, 1, 1], [[0], [0], [2]], 2)
+    with pytest.raises(ValueError, match=r"give \(n,\) and \(n, repeats\)"):
+        class_symmetry([0, 1, 1], [0, 1, 1], 2)
+    with pytest.raises(ValueError, match=r"give \(n, features\) and \(n, repeats, features\)"):
+        antisymmetric(x, x)
+    with pytest.raises(ValueError, match=r"NaN or infinite values"):
+        energy_symmetry(x, np.full((3, 1, 2), np.inf))
+    with pytest.raises(ValueError, match=r"1 starts and 999 draws make no test"):
+        energy_symmetry(x[:1], x[:1, None])
+    with pytest.raises(ValueError, match=r"3 starts and 0 draws make no test"):
+        antisymmetric(x, x[:, None], 0)
