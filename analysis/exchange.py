@@ -287,7 +287,7 @@ def _pairs(start: ArrayLike, end: ArrayLike) -> tuple[Array, Array]:
 
 
 def _signs(starts: int, draws: int, seed: int) -> Signs:
-    """Return the orientation of each start's pairs: first as observed, then random, shape (1 + draws, starts)."""
+    """Return orientations of pairs, first as observed, then random, shape (1 + draws, starts): those of some pairs are the first."""
     if starts < 2 or draws < 1:
         raise ValueError(f"{starts} starts and {draws} draws make no test: give at least 2 starts and 1 draw")
     signs = np.ones((1 + draws, starts), dtype=np.int8)
@@ -315,7 +315,7 @@ def _class_symmetry(before: Labels, after: Labels, signs: Signs) -> Symmetry:
     _, pair = np.unique(np.stack([np.minimum(a, b), np.maximum(a, b)]), axis=1, return_inverse=True)
     visits = np.zeros((len(starts), pair.max() + 1))
     visits[np.arange(len(starts)), pair] = np.where(a < b, 1, -1)
-    statistics = (_sums(signs[:, starts], visits) ** 2 / np.bincount(pair)).sum(1)
+    statistics = (_sums(signs[:, : len(starts)], visits) ** 2 / np.bincount(pair)).sum(1)
     return Symmetry(float(statistics[0]), _pvalue(statistics))
 
 
@@ -353,12 +353,12 @@ def _energy_symmetry(start: Array, end: Array, signs: Signs) -> Symmetry:
     # A^2 and B^2 are the squared distance of the middles, doubled, and half that of the changes and of their opposites
     common = 2 * euclidean_distances(middle, squared=True) + (square[:, None] + square) / 2
     matrix = 2 * product / (_root(common - product) + _root(common + product))
-    orientations = (signs if len(moved) == signs.shape[1] else signs[:, moved]).astype(np.float64)
+    orientations = signs[:, : len(moved)].astype(np.float64)
     statistics = np.full(len(signs), np.trace(matrix))
     for first in range(0, len(moved), ENERGY_BLOCK):  # by symmetry each block of columns needs no rows below it
         block, above = slice(first, first + ENERGY_BLOCK), slice(0, first)
         own = orientations[:, block]
-        columns = own @ np.tril(matrix[block, block], -1).T + orientations[:, above] @ matrix[above, block]
+        columns = own @ np.tril(matrix[block, block], -1) + orientations[:, above] @ matrix[above, block]
         statistics += 2 * np.einsum("ds,ds->d", columns, own)
     statistics *= 2 / len(kept) ** 2
     return Symmetry(float(statistics[0]), _pvalue(statistics))

@@ -102,9 +102,9 @@ def divergence(excess: Array | None, trace: float, noise_to_signal: ArrayLike, r
         moved = [kl_from_gaussian(nu, mean * (1 + STEP * (np.arange(len(nu)) == point))) for point in range(len(nu))]
         change = mean * STEP
         slopes = np.divide((np.array(moved) - total).T, change, out=np.zeros((len(nu), len(nu))), where=change > 0)
-        band = resample.band(total + (excess * trace - mean) @ slopes.T)
+        band = resample.positive_band(total + (excess * trace - mean) @ slopes.T)
         coarse = [_without_every_second(nu, mean, point) for point in range(len(nu))]
-        columns = [total, band.standard_error, band.low.clip(min=0), band.high, np.abs(total - coarse)]
+        columns = [total, band.standard_error, band.low, band.high, np.abs(total - coarse)]
         attributes |= {
             "comment": "half the integral of lmmse - mmse = E|D-D_G|^2 over 1/nu^2 (I-MMSE); monotone cubics of its logarithm "
             "between turn times, gamma^2 beyond the largest one",

@@ -27,7 +27,7 @@ from gaussian_test.analysis.moments import Moments
 Array = NDArray[np.float64]
 
 NULL_DRAWS = 200  # sets drawn from the ground truth that calibrate bias and variance
-SWAPS = 16  # relabellings of a paired set that do the same
+SWAPS = 8  # relabellings of a paired set that do the same
 STEP = 0.5  # of the trapezoid rule in log(tau), whose error is exp(-pi^2/STEP), 3e-9
 NODES = np.arange(-14.0, 7.01, STEP)
 # times tau the integrand goes as tau below the nodes and as 1/tau above: geometric series
@@ -115,15 +115,12 @@ class NullDistance:
 
 @dataclass(frozen=True)
 class _Jackknife:
-    """Plug-in distance, its jackknife bias, and the pseudo-values of the distance without that bias."""
+    """Plug-in distance, its jackknife bias, the pseudo-values of the distance without that bias, and their variance."""
 
     plug_in: float
     bias: float
     values: Array
-
-    @property
-    def variance(self) -> float:
-        return float(self.values.var(ddof=1)) / len(self.values)
+    variance: float
 
 
 @dataclass(frozen=True)
@@ -653,7 +650,7 @@ def _one_sample(x: Array, population: Population) -> _Jackknife:
 
 def _two_sample(x: Array, y: Array) -> _Jackknife:
     """Return the jackknife of the distance between x and y (n, R, F), paired."""
-    n = len(x)
+    n, share = len(x), float((x != y).any((1, 2)).mean())
     centre = (x.mean((0, 1)) + y.mean((0, 1))) / 2
     x, y = x - centre, y - centre
     mean, other_mean = x.mean((0, 1)), y.mean((0, 1))
@@ -666,13 +663,15 @@ def _two_sample(x: Array, y: Array) -> _Jackknife:
     change = _change([u @ (vectors / np.sqrt(singular)), v], singular)
     square = ((x**2).sum(2) + (y**2).sum(2)).mean(1)
     product = n * mean @ other_mean - ((n * mean - x.mean(1)) * (n * other_mean - y.mean(1))).sum(1) / (n - 1)
-    return _jackknife(float(square.mean() - 2 * mean @ other_mean), square - 2 * product, float(singular.sum()), change, 1.0)
+    level, trace = float(square.mean() - 2 * mean @ other_mean), float(singular.sum())
+    return _jackknife(level, square - 2 * product, trace, change, 1.0, share)
 
 
-def _jackknife(level: float, linear: Array, trace: float, change: Array, power: float) -> _Jackknife:
+def _jackknife(level: float, linear: Array, trace: float, change: Array, power: float, share: float = 1.0) -> _Jackknife:
     """Return the jackknife of level - 2 trace.
 
     ``linear`` are the pseudo-values of the level; without a start the trace is :math:`(n/(n-1))^{power}` (trace + change).
+    ``share`` of the starts contributes to the bias, the others are equal pairs.
     """
     n = len(linear)
     roots = n * trace - (n - 1) * (n / (n - 1)) ** power * (trace + change)
@@ -681,7 +680,9 @@ def _jackknife(level: float, linear: Array, trace: float, change: Array, power: 
     # the bias varies as well: to leading order with the size of the covariance, as the trace does
     if trace > 0:
         values = values - bias * (roots - roots.mean()) / trace
-    return _Jackknife(level - 2 * trace, bias, values)
+    # each value holds its start's part of the bias: a mixture of equal and other pairs spreads by that alone
+    mixture = bias**2 * (1 - share) / share if share > 0 else 0.0
+    return _Jackknife(level - 2 * trace, bias, values, max(float(values.var(ddof=1)) - mixture, 0.0) / n)
 
 
 def _change(sides: list[Array], singular: Array) -> Array:
@@ -742,18 +743,18 @@ def _corrected(jackknife: _Jackknife, calibration: _Calibration, dependence: flo
     """Return the distance with its bias taken off: what the jackknife leaves of it is of order 1/n relative to it."""
     bias = (1 + (calibration.bias - 1) * dependence) * jackknife.bias
     values = jackknife.values + (jackknife.bias - bias)
-    return _distance(values, jackknife.plug_in, bias, calibration.variance * jackknife.bias**2)
+    return _distance(values, jackknife.variance, jackknife.plug_in, bias, calibration.variance * jackknife.bias**2)
 
 
-def _distance(values: Array, plug_in: float, bias: float, second_order: float) -> Distance:
-    """Return the distance whose pseudo-values and variance at zero are known.
+def _distance(values: Array, variance: float, plug_in: float, bias: float, second_order: float) -> Distance:
+    """Return the distance whose pseudo-values, their variance and the variance at zero are known.
 
-    The spread of the pseudo-values holds the second-order part twice. The variance grows with the distance as it does in
+    The variance of the pseudo-values holds the second-order part twice. The variance grows with the distance as it does in
     proportion to it far from zero, near zero as at twice the slope of a typical direction, the ratio of variance to bias; the
     estimate tells far from near to within its own error.
     """
     estimate = float(values.mean())
-    first_order = max(float(values.var(ddof=1)) / len(values) - 2 * second_order, 0.0)
+    first_order = max(variance - 2 * second_order, 0.0)
     null_error = float(np.sqrt(second_order))
     reach = 2 * null_error
     typical = 2 * second_order / bias if bias > 0 else 0.0
@@ -804,4 +805,4 @@ def _u_statistic(kernel: Array) -> Distance:
     apart -= (sums + sums[:, None]) / (n - 2) - sums.sum() / ((n - 1) * (n - 2))
     np.fill_diagonal(apart, 0.0)
     second_order = 2 * float((apart**2).sum()) / (n * (n - 3)) / (n * (n - 1))
-    return _distance(values, plug_in, plug_in - float(values.mean()), second_order)
+    return _distance(values, float(values.var(ddof=1)) / n, plug_in, plug_in - float(values.mean()), second_order)
