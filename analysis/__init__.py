@@ -74,7 +74,7 @@ from gaussian_test.analysis.quality import (
 )
 from gaussian_test.analysis.sample_table import Reference, SampleTable, path_table, picture_table
 from gaussian_test.analysis.sample_times import class_times, path_time, sample_time, sample_times, self_averaging
-from gaussian_test.analysis.sampler_law import KERNELS, sampler_law, sampler_study
+from gaussian_test.analysis.sampler_law import sampler_law, sampler_study
 from gaussian_test.analysis.score_norm import score_norm_gaussian, score_norms, score_square_gaussian
 from gaussian_test.analysis.starts import typical_nearest_distance, undefine
 from gaussian_test.analysis.times import (
@@ -88,7 +88,6 @@ from gaussian_test.analysis.times import (
 )
 
 __all__ = [
-    "KERNELS",
     "AffineFit",
     "Band",
     "ChainTable",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.linalg
@@ -119,7 +119,12 @@ def _completed(moments: Moments) -> Moments:
     return replace(moments, eigenvalues=np.append(moments.eigenvalues, np.zeros(len(basis) - modes)), eigenvectors=vectors)
 
 
-def banded(values: xr.DataArray, resample: ClusterBootstrap, suffixes: Sequence[str] = ("", "_se", "_low", "_high")) -> xr.Dataset:
+def banded(
+    values: xr.DataArray,
+    resample: ClusterBootstrap,
+    suffixes: Sequence[str] = ("", "_se", "_low", "_high"),
+    bounded: Literal["", "positive", "below one"] = "",
+) -> xr.Dataset:
     """Return curves with standard errors and simultaneous bands from pseudo-values.
 
     Parameters
@@ -130,6 +135,9 @@ def banded(values: xr.DataArray, resample: ClusterBootstrap, suffixes: Sequence[
         Of the samples.
     suffixes : sequence of {"", "_se", "_low", "_high", "_pvalue"}
         What to give of each band.
+    bounded : {"", "positive", "below one"}
+        Where the curve cannot go beyond a bound, its values are skewed towards the other side: the band is then symmetric in the
+        logarithm of the distance from the bound.
 
     Returns
     -------
@@ -156,7 +164,11 @@ def banded(values: xr.DataArray, resample: ClusterBootstrap, suffixes: Sequence[
     curves = ordered.values.reshape(-1, *ordered.shape[-2:])
     columns: dict[str, list[Array]] = {suffix: [] for suffix in suffixes}
     for curve in curves:
-        band = resample.band(curve)
+        if bounded == "below one":
+            missing = resample.positive_band(1 - curve)
+            band = replace(missing, estimate=1 - missing.estimate, low=1 - missing.high, high=1 - missing.low)
+        else:
+            band = resample.positive_band(curve) if bounded else resample.band(curve)
         found = {"": band.estimate, "_se": band.standard_error, "_low": band.low, "_high": band.high, "_pvalue": band.pvalue}
         for suffix in suffixes:
             columns[suffix].append(found[suffix])
@@ -305,8 +317,9 @@ def affinity(
             "1 - E|s-s_ref|^2/E|s|^2",
         ),
         resample,
+        bounded="below one",
     )
-    result = result.merge(
+    return result.merge(
         banded(
             _described(
                 _averaged(denoiser_gap),
@@ -315,12 +328,11 @@ def affinity(
                 "E|D-D_G|^2/tr(Sigma)",
             ),
             resample,
+            bounded="positive",
         ),
         compat="override",
         join="exact",
     )
-    # what no data can exceed the band does not either
-    return _clipped(_clipped(result, "score_explained_high", None, 1.0), "denoiser_gap_low", 0.0, None)
 
 
 def best_affine_gap(values: xr.DataArray, baseline: xr.DataArray, trace: float, resample: ClusterBootstrap) -> xr.Dataset:
@@ -371,7 +383,7 @@ def best_affine_gap(values: xr.DataArray, baseline: xr.DataArray, trace: float, 
         "gain of the best affine map found over the Gaussian one",
         "E[|D-D_G|^2 - |D-D_affine|^2]/tr(Sigma), on samples that the map was not fitted to; not positive for an exact score",
     )
-    result = _clipped(banded(gap, resample), "affine_gap_low", 0.0, None)
+    result = banded(gap, resample, bounded="positive")
     result = result.merge(banded(gain, resample, ("", "_se", "_low", "_high", "_pvalue")), compat="override")
     # a map that is worse than the Gaussian says nothing against it
     pvalue = result["affine_gain_pvalue"]
@@ -387,10 +399,6 @@ def _described(values: xr.DataArray, name: str, long_name: str, comment: str) ->
     named = values.rename(name)
     named.attrs = {"long_name": long_name, "units": "1", "comment": comment}
     return named
-
-
-def _clipped(result: xr.Dataset, name: str, least: float | None, most: float | None) -> xr.Dataset:
-    return result.assign({name: result[name].clip(least, most, keep_attrs=True)})
 
 
 def affine_features(x: ArrayLike, moments: Moments, process: Process, time: float) -> Array:

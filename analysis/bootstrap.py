@@ -261,10 +261,8 @@ class ClusterBootstrap:
         positive = mean > NEGLIGIBLE
         scale = np.where(positive, mean, 1.0)
         logs = self.band(np.where(positive, np.log(scale) + (y - mean) / scale, y))
-        low, high, estimate, replicates = (
-            np.where(positive, np.exp(edge), edge) for edge in (logs.low, logs.high, logs.estimate, logs.replicates)
-        )
-        return Band(estimate, logs.standard_error * scale, low, high, logs.pvalue, replicates)
+        low, high, replicates = (np.where(positive, np.exp(edge), edge) for edge in (logs.low, logs.high, logs.replicates))
+        return Band(mean, logs.standard_error * scale, low, high, logs.pvalue, replicates)
 
 
 @dataclass(frozen=True)

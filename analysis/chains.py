@@ -276,7 +276,7 @@ def chain_table(
     reasons = {
         "class_retention": no_classes,
         "autocorrelation_time": "; ".join(
-            f"{score}: {length} U-Turns are fewer than {WINDOW} auto-correlation times at {count} turn times: make chains longer"
+            f"{score}: {length} U-Turns are fewer than {WINDOW} auto-correlation times at {count} of the turn times"
             for score, count in too_short.items()
             if count
         ),

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from gaussian_test.sampler import EmpiricalScore
 
-MOST = 4096  # samples, evenly spaced over the set, by which an accuracy is measured
+MOST = 4096  # samples, evenly spaced over the set, by which a cross-validated accuracy is measured
+MOST_NEAREST = 1024  # and that of the nearest sample, which is measured in every run
 
 
 class SklearnClassifier(Protocol):
@@ -134,7 +135,7 @@ def cross_validated_accuracy(
     (1.0, 0.0)
     """
     flat, classes = _flat(x), np.asarray(labels)
-    chosen = _evenly(len(flat))
+    chosen = _evenly(len(flat), MOST)
     flat, classes = flat[chosen], classes[chosen]
     smallest = int(np.unique(classes, return_counts=True)[1].min())
     if smallest < 2:
@@ -165,15 +166,15 @@ def nearest_accuracy(samples: EmpiricalScore, labels: ArrayLike) -> tuple[float,
     (0.5, 0.25)
     """
     classes = np.asarray(labels)
-    index = _evenly(len(classes))
+    index = _evenly(len(classes), MOST_NEAREST)
     rows = torch.from_numpy(index).to(samples.samples.device)
     x = (samples.samples[rows] + samples.center).reshape(-1, *samples.event_shape)
     nearest = samples.nearest_index(x, exclude=rows).cpu().numpy()
     return _share(classes[nearest] == classes[index])
 
 
-def _evenly(count: int) -> NDArray[np.int64]:
-    return np.linspace(0, count - 1, min(count, MOST)).round().astype(np.int64)
+def _evenly(count: int, most: int) -> NDArray[np.int64]:
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def _share(right: NDArray[np.bool_]) -> tuple[float, float]:

@@ -312,6 +312,17 @@ def _same_class(row: xr.Dataset, truth: GroundTruth, resample: ClusterBootstrap)
 def no_speciation(class_shares: Array | None, conditional: bool) -> str:
     """Return why there is no time at which the class changes; empty where there is one.
 
+    Parameters
+    ----------
+    class_shares : ndarray or None
+        Share of each class in the data, shape (classes,); None where there are no classes.
+    conditional : bool
+        Whether the score is given the class of the start.
+
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> no_speciation(np.array([1.0]), False)

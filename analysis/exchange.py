@@ -287,7 +287,7 @@ def _pairs(start: ArrayLike, end: ArrayLike) -> tuple[Array, Array]:
 
 
 def _signs(starts: int, draws: int, seed: int) -> Signs:
-    """Return orientations of pairs, first as observed, then random, shape (1 + draws, starts): those of some pairs are the first."""
+    """Return orientations of pairs, first as observed, then random, shape (1 + draws, starts); any columns serve some pairs."""
     if starts < 2 or draws < 1:
         raise ValueError(f"{starts} starts and {draws} draws make no test: give at least 2 starts and 1 draw")
     signs = np.ones((1 + draws, starts), dtype=np.int8)

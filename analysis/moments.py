@@ -131,6 +131,15 @@ def whole_spectrum(moments: Moments) -> tuple[Array, Array]:
 def event_dims(count: int) -> tuple[str, ...]:
     """Return the names of the dimensions of one sample: (feature) or (channel, row, column).
 
+    Parameters
+    ----------
+    count : int
+        Number of dimensions.
+
+    Returns
+    -------
+    tuple of str
+
     Examples
     --------
     >>> event_dims(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import seaborn as sns
@@ -438,7 +439,7 @@ def chains(table: xr.Dataset) -> Figure:
     return figure
 
 
-def _band(axis: Axes, nu: object, row: xr.Dataset, name: str, colour: object, index: int, label: str, style: str = "-") -> None:
+def _band(axis: Axes, nu: Any, row: xr.Dataset, name: str, colour: Any, index: int, label: str, style: str = "-") -> None:
     """Draw a curve with its band."""
     axis.fill_between(nu, row[f"{name}_low"], row[f"{name}_high"], color=colour, alpha=0.2, linewidth=0)
     marker = MARKERS[index % len(MARKERS)]

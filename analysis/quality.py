@@ -204,8 +204,39 @@ class Population:
             self._kernel_means[key] = float(_embedding(self.features, self.features, *key).mean())
         return self._kernel_means[key]
 
+    def select(self, starts: ArrayLike, count: int) -> Array:
+        """Return the features of some samples as end points of one repeat, shape (count, 1, F).
 
-def frechet(features: ArrayLike, truth: Population | ArrayLike) -> Distance:
+        Examples
+        --------
+        >>> Population(np.array([[1.0], [-1.0]])).select([1], 1).tolist()
+        [[[-1.0]]]
+        """
+        index = np.asarray(starts)
+        if index.shape != (count,) or len(np.intersect1d(index, np.arange(len(self.features)))) < count:
+            raise ValueError(
+                f"the starts are not {count} different samples of {len(self.features)}: give the index of each, or none if they "
+                "were drawn with replacement"
+            )
+        chosen: Array = self.features[index][:, None]
+        return chosen
+
+    def depleted(self, joint: float, own: float, origin: float, count: int) -> float:
+        """Return which part of the second-order variance is missing, as starts are drawn without replacement.
+
+        The part of the population that is drawn, times the squared correlation of end points with their starts.
+
+        Examples
+        --------
+        >>> Population(np.arange(5.0)[:, None]).depleted(1.0, 2.0, 2.0, 3)
+        0.125
+        """
+        if not own * origin > 0:
+            return 0.0
+        return (count - 1) / (len(self.features) - 1) * min(max(joint, 0.0) ** 2 / (own * origin), 1.0)
+
+
+def frechet(features: ArrayLike, truth: Population | ArrayLike, starts: ArrayLike | None = None) -> Distance:
     r"""Return the Fréchet distance of end points from the ground truth, without its bias.
 
     The plug-in distance less the bias of the delete-one-start jackknife, times the ratio of true to jackknife bias among sets
@@ -222,6 +253,10 @@ def frechet(features: ArrayLike, truth: Population | ArrayLike) -> Distance:
         Of the end points, shape (n, R, F): n starts, R repeats.
     truth : Population or array
         Features of the whole ground-truth set, shape (N, F).
+    starts : array of int, optional
+        The ground-truth samples that the end points started from, if these were drawn without replacement; shape (n,). What end
+        points keep of their starts then varies less: bias and second-order variance shrink, to zero for end points that are the
+        whole set. By default the end points are independent draws.
 
     Returns
     -------
@@ -231,11 +266,6 @@ def frechet(features: ArrayLike, truth: Population | ArrayLike) -> Distance:
     ------
     ValueError
         If shapes do not fit, values are not finite or there are fewer than 4 starts.
-
-    Notes
-    -----
-    The starts count as independent draws: for many starts without replacement from a small set, the errors are too large and
-    near distance zero the estimate is too small, by up to n/N of the bias.
 
     References
     ----------
@@ -251,7 +281,13 @@ def frechet(features: ArrayLike, truth: Population | ArrayLike) -> Distance:
     """
     population = truth if isinstance(truth, Population) else Population(truth)
     x = _checked(features, population.features.shape[1])
-    return _corrected(_one_sample(x, population), population.calibration(len(x)), _dependence(x))
+    jackknife = _one_sample(x, population)
+    missing = 0.0
+    if starts is not None:
+        origin = np.repeat(population.select(starts, len(x)), x.shape[1], axis=1)
+        biases = jackknife.bias, _one_sample(origin, population).bias
+        missing = population.depleted((sum(biases) - _two_sample(x, origin).bias) / 2, *biases, len(x))
+    return _corrected(jackknife, population.calibration(len(x)), _dependence(x), missing)
 
 
 def frechet_between(a: ArrayLike, b: ArrayLike) -> Distance:
@@ -290,7 +326,12 @@ def frechet_between(a: ArrayLike, b: ArrayLike) -> Distance:
 
 
 def kid(
-    features: ArrayLike, truth: Population | ArrayLike, degree: int = 3, gamma: float | None = None, coef0: float = 1.0
+    features: ArrayLike,
+    truth: Population | ArrayLike,
+    degree: int = 3,
+    gamma: float | None = None,
+    coef0: float = 1.0,
+    starts: ArrayLike | None = None,
 ) -> Distance:
     r"""Return the squared MMD of end points from the ground truth for :math:`k(a,b) = (\gamma\,a\cdot b + c_0)^d`, unbiased.
 
@@ -310,6 +351,8 @@ def kid(
         Default 1/F.
     coef0 : float
         :math:`c_0`.
+    starts : array of int, optional
+        As in :func:`frechet`.
 
     Returns
     -------
@@ -333,9 +376,15 @@ def kid(
     """
     population = truth if isinstance(truth, Population) else Population(truth)
     x = _checked(features, population.features.shape[1])
-    kernel = (degree, 1 / x.shape[2] if gamma is None else gamma, coef0)
+    kernel = _polynomial(degree, gamma, coef0, x.shape[2])
     embedded = _embedding(x.reshape(-1, x.shape[2]), population.features, *kernel).reshape(x.shape[:2]).mean(1)
-    return _u_statistic(_gram(x, x, *kernel) - embedded - embedded[:, None] + population.kernel_mean(*kernel))
+    gram = _gram(x, x, *kernel)
+    missing = 0.0
+    if starts is not None:
+        origin = population.select(starts, len(x))
+        own, joint = (_excess(_gram(side, origin, *kernel)) for side in (origin, x))
+        missing = population.depleted(joint, _excess(gram), own, len(x))
+    return _u_statistic(gram - embedded - embedded[:, None] + population.kernel_mean(*kernel), missing)
 
 
 def kid_between(a: ArrayLike, b: ArrayLike, degree: int = 3, gamma: float | None = None, coef0: float = 1.0) -> Distance:
@@ -368,7 +417,7 @@ def kid_between(a: ArrayLike, b: ArrayLike, degree: int = 3, gamma: float | None
     3.0
     """
     x, y = _paired(a, b)
-    kernel = (degree, 1 / x.shape[2] if gamma is None else gamma, coef0)
+    kernel = _polynomial(degree, gamma, coef0, x.shape[2])
     cross = _gram(x, y, *kernel)
     return _u_statistic(_gram(x, x, *kernel) + _gram(y, y, *kernel) - cross - cross.T)
 
@@ -450,7 +499,9 @@ def principal_features(moments: Moments, components: int | None) -> Callable[[Ar
     return features
 
 
-def sample_quality(features: xr.DataArray, truth: Population | ArrayLike, resample: ClusterBootstrap) -> xr.Dataset:
+def sample_quality(
+    features: xr.DataArray, truth: Population | ArrayLike, resample: ClusterBootstrap, starts: ArrayLike | None = None
+) -> xr.Dataset:
     """Return the distances of end points from the ground truth against the turn time, with simultaneous bands.
 
     Parameters
@@ -461,6 +512,8 @@ def sample_quality(features: xr.DataArray, truth: Population | ArrayLike, resamp
         Features of the whole ground-truth set, shape (N, feature).
     resample : ClusterBootstrap
         Of the samples: gives the quantile of the largest deviation over the turn times, at its confidence.
+    starts : array of int, optional
+        As in :func:`frechet`.
 
     Returns
     -------
@@ -482,10 +535,10 @@ def sample_quality(features: xr.DataArray, truth: Population | ArrayLike, resamp
     True
     """
     population = truth if isinstance(truth, Population) else Population(truth)
-    x = _arranged(features)
+    x = _arranged(features, resample)
     distances = {
-        "frechet": [[frechet(ends, population) for ends in score] for score in x],
-        "kid": [[kid(ends, population) for ends in score] for score in x],
+        "frechet": [[frechet(ends, population, starts) for ends in score] for score in x],
+        "kid": [[kid(ends, population, starts=starts) for ends in score] for score in x],
     }
     return _curves(distances, "{} of the end points from the ground truth", features, resample)
 
@@ -519,7 +572,7 @@ def start_sensitivity(features: xr.DataArray, other: xr.DataArray, resample: Clu
     >>> result.start_frechet.values.round(6).tolist()
     [[3.0, 3.0]]
     """
-    x, y = _arranged(features), _arranged(other)
+    x, y = _arranged(features, resample), _arranged(other, resample)
     if x.shape != y.shape:
         raise ValueError(f"end points of shapes {x.shape} and {y.shape} cannot be paired: give two runs of the same plan")
     distances = {
@@ -545,9 +598,11 @@ SUFFIXES = {
 }
 
 
-def _arranged(features: xr.DataArray) -> Array:
+def _arranged(features: xr.DataArray, resample: ClusterBootstrap) -> Array:
     if set(features.dims) != set(DIMS):
         raise ValueError(f"the features have dimensions {features.dims}: give them over {DIMS}")
+    if (samples := features.sizes["sample"]) != resample.clusters:
+        raise ValueError(f"{resample.clusters} samples are resampled and {samples} have end points: give as many of both")
     arranged: Array = features.transpose(*DIMS).values
     return arranged
 
@@ -739,28 +794,40 @@ def _dependence(x: Array) -> float:
     return float(np.clip((gram.mean() - floor) / alone, 1 / x.shape[1], 1))
 
 
-def _corrected(jackknife: _Jackknife, calibration: _Calibration, dependence: float) -> Distance:
+def _corrected(jackknife: _Jackknife, calibration: _Calibration, dependence: float, missing: float = 0.0) -> Distance:
     """Return the distance with its bias taken off: what the jackknife leaves of it is of order 1/n relative to it."""
     bias = (1 + (calibration.bias - 1) * dependence) * jackknife.bias
-    values = jackknife.values + (jackknife.bias - bias)
-    return _distance(values, jackknife.variance, jackknife.plug_in, bias, calibration.variance * jackknife.bias**2)
+    second_order = calibration.variance * jackknife.bias**2
+    return _distance(jackknife.values, jackknife.variance, jackknife.plug_in, bias, second_order, missing)
 
 
-def _distance(values: Array, variance: float, plug_in: float, bias: float, second_order: float) -> Distance:
-    """Return the distance whose pseudo-values, their variance and the variance at zero are known.
+def _distance(values: Array, variance: float, plug_in: float, bias: float, second_order: float, missing: float) -> Distance:
+    """Return the distance: pseudo-values (up to their mean) and their variance, plug-in value, its bias, variance at zero.
 
-    The variance of the pseudo-values holds the second-order part twice. The variance grows with the distance as it does in
-    proportion to it far from zero, near zero as at twice the slope of a typical direction, the ratio of variance to bias; the
-    estimate tells far from near to within its own error.
+    The variance of the pseudo-values holds the second-order part twice. The variance of the distance grows with it: far from
+    zero in proportion, near zero at twice the slope of a typical direction, which is the ratio of variance to bias; the estimate
+    tells far from near to within its own error.
     """
-    estimate = float(values.mean())
+    estimate = plug_in - (1 - missing) * bias
     first_order = max(variance - 2 * second_order, 0.0)
-    null_error = float(np.sqrt(second_order))
-    reach = 2 * null_error
-    typical = 2 * second_order / bias if bias > 0 else 0.0
+    second_order *= (1 - missing) ** 2
+    reach = 2 * float(np.sqrt(second_order))
+    typical = 2 * second_order / ((1 - missing) * bias) if second_order > 0 and bias > 0 else 0.0
     scale = max(estimate, 0.0) + reach
-    slope = (first_order + 2 * typical * reach) / scale if scale > 0 else 0.0
-    return Distance(estimate, float(np.sqrt(first_order + second_order)), values, max(plug_in, 0.0), null_error, slope)
+    return Distance(
+        estimate=estimate,
+        standard_error=float(np.sqrt(first_order + second_order)),
+        values=values - values.mean() + estimate,
+        plug_in=max(plug_in, 0.0),
+        null_error=reach / 2,
+        slope=(first_order + 2 * typical * reach) / scale if scale > 0 else 0.0,
+    )
+
+
+def _polynomial(degree: int, gamma: float | None, coef0: float, features: int) -> tuple[int, float, float]:
+    if degree < 1:
+        raise ValueError(f"degree {degree} makes no kernel: give a whole number of at least 1")
+    return degree, 1 / features if gamma is None else gamma, coef0
 
 
 def _kernel(rows: Array, columns: Array, degree: int, gamma: float, coef0: float) -> Array:
@@ -774,7 +841,7 @@ def _kernel(rows: Array, columns: Array, degree: int, gamma: float, coef0: float
 
 
 def _gram(x: Array, y: Array, degree: int, gamma: float, coef0: float) -> Array:
-    """Return the kernel between the starts of x and y (n, R, F), averaged over repeats: (n, n)."""
+    """Return the kernel between the starts of x and y, each (n, any number of repeats, F), averaged over these: (n, n)."""
     n, repeats, features = x.shape
     columns = y.reshape(-1, features)
     gram = np.empty((n, n))
@@ -782,7 +849,7 @@ def _gram(x: Array, y: Array, degree: int, gamma: float, coef0: float) -> Array:
     for start in range(0, n, step):
         rows = x[start : start + step].reshape(-1, features)
         kernel = _kernel(rows, columns, degree, gamma, coef0)
-        gram[start : start + step] = kernel.reshape(-1, repeats, n, repeats).mean((1, 3))
+        gram[start : start + step] = kernel.reshape(-1, repeats, n, y.shape[1]).mean((1, 3))
     return gram
 
 
@@ -793,7 +860,14 @@ def _embedding(rows: Array, points: Array, degree: int, gamma: float, coef0: flo
     return np.concatenate([_kernel(block, points, degree, gamma, coef0).mean(1) for block in blocks])
 
 
-def _u_statistic(kernel: Array) -> Distance:
+def _excess(gram: Array) -> float:
+    """Return by how much a kernel between partners exceeds that between others, on average."""
+    n = len(gram)
+    partners = float(gram.trace()) / n
+    return partners - (float(gram.sum()) - n * partners) / (n * (n - 1))
+
+
+def _u_statistic(kernel: Array, missing: float = 0.0) -> Distance:
     """Return the mean of a symmetric kernel over pairs of different starts; kernel (n, n)."""
     n = len(kernel)
     plug_in = float(kernel.mean())
@@ -805,4 +879,4 @@ def _u_statistic(kernel: Array) -> Distance:
     apart -= (sums + sums[:, None]) / (n - 2) - sums.sum() / ((n - 1) * (n - 2))
     np.fill_diagonal(apart, 0.0)
     second_order = 2 * float((apart**2).sum()) / (n * (n - 3)) / (n * (n - 1))
-    return _distance(values, float(values.var(ddof=1)) / n, plug_in, plug_in - float(values.mean()), second_order)
+    return _distance(values, float(values.var(ddof=1)) / n, plug_in, plug_in - float(values.mean()), second_order, missing)

@@ -191,7 +191,7 @@ class SampleTable:
                 self._observe_score(state, index, denoised, difference, references)
 
     def _observe_score(self, state: State, index: int, denoised: Tensor, difference: Tensor, references: Sequence[Tensor]) -> None:
-        r"""Reduce the score itself, :math:`s = (\alpha D - x)/\sigma^2`: scores differ by :math:`\alpha/\sigma^2` times denoisers."""
+        r"""Reduce the score, :math:`s = (\alpha D - x)/\sigma^2`: two of them differ by :math:`\alpha/\sigma^2` times denoisers."""
         process, turns = self._plan.process, state.turns
         t = torch.tensor(self._plan.levels[turns], dtype=torch.float64)
         alpha, variance = (value.to(denoised.device)[:, None] for value in (process.alpha(t), process.sigma(t) ** 2))

@@ -163,17 +163,16 @@ def _retention(result: xr.Dataset) -> xr.DataArray:
 def _difference(
     a: xr.Dataset, b: xr.Dataset, name: str, score: str, nu: Array, together: bool, is_share: bool, settings: dict[str, float]
 ) -> analysis.Band | None:
-    sides = [_values(side, name, score) for side in (a, b)]
-    if sides[0] is None or sides[1] is None:
+    first, second = (_values(side, name, score) for side in (a, b))
+    if first is None or second is None:
         return None
-    first, second = sides
     resamples, confidence = int(settings["bootstrap"]), settings["confidence"]
     if together and first.shape == second.shape:
         chosen = np.isin(a["noise_to_signal"].values, nu)
         return analysis.ClusterBootstrap(len(first), resamples, confidence).band(
             (second - first)[:, chosen], studentized=not is_share
         )
-    first, second = (_at(side, values, nu) for side, values in ((a, first), (b, second)))
+    first, second = _at(a, first, nu), _at(b, second, nu)
     resample = [analysis.ClusterBootstrap(len(v), resamples, confidence, seed) for seed, v in enumerate((second, first))]
     return resample[0].difference_band(second, resample[1], first, studentized=not is_share)
 

@@ -117,8 +117,9 @@ def _affinity(prepared: Prepared, table: xr.Dataset) -> list[xr.Dataset]:
                 fit = analysis.best_affine(features, rest, folds=min(5, len(rest) - 1), seed=prepared.settings.seed)
                 values[:, score, turn] = fit.values, fit.baseline
     dims = ("score", "turn_time", "sample")
-    distances = (xr.DataArray(of_fit, dims=dims, coords={name: residual[name] for name in dims[:2]}) for of_fit in values)
-    fits = analysis.best_affine_gap(*distances, moments.trace, _resample(prepared, table.sizes["kept"]))
+    coords = {name: residual[name] for name in dims[:2]}
+    of_fit, of_gaussian = (xr.DataArray(distances, dims=dims, coords=coords) for distances in values)
+    fits = analysis.best_affine_gap(of_fit, of_gaussian, moments.trace, _resample(prepared, table.sizes["kept"]))
     return [explained, norms, fits]
 
 
@@ -191,7 +192,7 @@ def _balance(prepared: Prepared, table: xr.Dataset, ends: xr.DataArray, resample
     others = [name for name, kernel in prepared.kernels.items() if continuous_flow(kernel) != "sde"]
     conditional = [name for name, entry in prepared.built.items() if entry.conditional]
     for name in tests.data_vars:
-        if others and name.startswith("exchange"):
+        if others and str(name).startswith("exchange"):
             tests[name] = tests[name].where(~tests["score"].isin(others))
             tests[name].attrs["reason"] = f"{', '.join(others)}: detailed balance holds for the reverse SDE alone"
     if conditional:

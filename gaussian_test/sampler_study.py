@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from gaussian_test import analysis
+from gaussian_test.analysis.sampler_law import KERNELS
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import Experiment
 from gaussian_test.prepare import load_truth, turn_levels
@@ -60,7 +61,7 @@ def samplers(experiment: Experiment | None = None, steps: Sequence[int] = STEPS)
         moments = analysis.fit_moments(truth["x"])
     values, mean = analysis.whole_spectrum(moments)
     return analysis.sampler_study(
-        values, process, turn, analysis.KERNELS, sorted(set(steps)), settings.reverse.rho, settings.start, mean
+        values, process, turn, KERNELS, sorted(set(steps)), settings.reverse.rho, settings.start, mean
     ).assign_attrs(data_source=str(truth.attrs.get("source", "")))
 
 

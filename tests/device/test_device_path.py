@@ -279,6 +279,7 @@ TINY = {
     "repeats": 2,
     "shard_size": 4,
     "keep": {"pictures": 2, "trajectory": True},
+    "observables": "none",
     "statistics": {"bootstrap": 100},
 }
 

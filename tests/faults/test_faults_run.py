@@ -31,6 +31,7 @@ LONG = {
     "turn_times": {"noise_to_signal": {"min": 0.1, "max": 20, "count": 12}},
     "reverse": {"kind": "heun", "steps": 24},
     "keep": {"pictures": 2},
+    "observables": "none",
     "statistics": {"bootstrap": 100},
 }
 SHORT = {
@@ -38,6 +39,7 @@ SHORT = {
     "shard_size": 3,
     "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]},
     "keep": {"pictures": 2},
+    "observables": "none",
     "statistics": {"bootstrap": 100},
 }
 SHARDS = 3
@@ -220,13 +222,13 @@ def parts(tmp_path_factory, start):
 def interrupted(parts, tmp_path, monkeypatch):
     """A copy of those parts, and the list of shards that are computed on resuming."""
     folder = shutil.copytree(parts, tmp_path / "room")
-    computed, genuine = [], RUN._run_shard
+    computed, genuine = [], RUN.run_shard
 
     def counted(prepared, shard):
         computed.append(shard)
         return genuine(prepared, shard)
 
-    monkeypatch.setattr(RUN, "_run_shard", counted)
+    monkeypatch.setattr(RUN, "run_shard", counted)
     return folder, folder / "run.nc.parts", computed
 
 

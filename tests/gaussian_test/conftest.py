@@ -18,6 +18,7 @@ TINY = {
     "shard_size": 5,
     "seed": 3,
     "keep": {"pictures": 3},
+    "observables": "none",
     "statistics": {"bootstrap": 100},
 }
 

@@ -56,6 +56,7 @@ def full(tmp_path_factory):
         "samples": 6,
         "shard_size": 4,
         "keep": {"pictures": 2, "trajectory": True, "eigenvectors": True},
+        "observables": "none",
         "statistics": {"bootstrap": 100},
     }
     gt.run(settings, path, progress=False)

@@ -23,6 +23,7 @@ SETTINGS = {
     "turn_times": {"noise_to_signal": [0.5, 2.0]},
     "reverse": {"kind": "euler", "steps": 4},
     "keep": {"pictures": 0},
+    "observables": "none",
     "statistics": {"bootstrap": 100},
 }
 FACTORY = """

@@ -17,7 +17,16 @@ from gaussian_test import archive
 from gaussian_test.command_line import main
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-SMALL = ["--set", "samples=4", "--set", "turn_times.noise_to_signal=[0.1, 5]", "--set", "statistics.bootstrap=100"]
+SMALL = [
+    "--set",
+    "samples=4",
+    "--set",
+    "turn_times.noise_to_signal=[0.1, 5]",
+    "--set",
+    "statistics.bootstrap=100",
+    "--set",
+    "observables=none",
+]
 
 
 def python(code, cwd):

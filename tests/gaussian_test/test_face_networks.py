@@ -23,6 +23,7 @@ SETTINGS = {
     "turn_times": {"noise_to_signal": [0.5, 1.0, 4.0]},
     "reverse": {"kind": "sde", "clock": "variance", "steps": 24},
     "keep": {"pictures": 0},
+    "observables": "none",
     "statistics": {"bootstrap": 500},
 }
 

@@ -85,7 +85,7 @@ def test_the_order_of_the_shards_does_not_matter(tiny, tmp_path, kind):
     assert len(shards) == 3
     parts = Parts(tmp_path / "reversed.nc", RUN._identity(prepared))
     for index, shard in reversed(shards):
-        parts.write(index, RUN._run_shard(prepared, shard))
+        parts.write(index, RUN.run_shard(prepared, shard))
     reverse = run(settings, tmp_path / "reversed.nc", resume=True)
     assert undated(reverse).identical(undated(straight))
 
@@ -95,7 +95,7 @@ def test_the_parts_are_used_and_not_computed_again(tiny, tmp_path):
     settings = Experiment.load(tiny())
     prepared = prepare(settings)
     (index, shard), *_ = enumerate(prepared.plan.shards(prepared.samples.tolist()))
-    table = RUN._run_shard(prepared, shard)
+    table = RUN.run_shard(prepared, shard)
     table["sample_autocorrelation"][...] = 0.25
     Parts(tmp_path / "a.nc", RUN._identity(prepared)).write(index, table)
     result = run(settings, tmp_path / "a.nc", resume=True)
@@ -194,7 +194,14 @@ def opened(request, tmp_path_factory, tiny_settings):
 
 @pytest.fixture(scope="module")
 def tiny_settings():
-    return {"turn_times": {"noise_to_signal": NU}, "samples": 24, "repeats": 2, "shard_size": 10, "statistics": {"bootstrap": 100}}
+    return {
+        "turn_times": {"noise_to_signal": NU},
+        "samples": 24,
+        "repeats": 2,
+        "shard_size": 10,
+        "observables": "none",
+        "statistics": {"bootstrap": 100},
+    }
 
 
 def over(values):
@@ -545,7 +552,7 @@ def test_eigenvectors_are_kept_on_request_and_diagonalise(tiny):
 )
 def test_what_cannot_be_done_is_refused_before_any_work(changes, said, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(RUN, "_run_shard", lambda *_: pytest.fail("work was started"))
+    monkeypatch.setattr(RUN, "run_shard", lambda *_: pytest.fail("work was started"))
     with pytest.raises(UserError) as error:
         run(tiny(**changes), tmp_path / "a.nc")
     assert all(word in str(error.value) for word in said)
@@ -635,7 +642,7 @@ def test_output_that_exists_is_refused_and_left_alone(tiny, tmp_path):
 
 
 def test_resuming_a_whole_archive_opens_it(tiny, tmp_path, disk, monkeypatch):
-    monkeypatch.setattr(RUN, "_run_shard", lambda *_: pytest.fail("work was started"))
+    monkeypatch.setattr(RUN, "run_shard", lambda *_: pytest.fail("work was started"))
     content = disk.read_bytes()
     (tmp_path / "a.nc").write_bytes(content)
     assert run(tiny(), tmp_path / "a.nc", resume=True).identical(gt.open_archive(disk))

@@ -98,6 +98,7 @@ def test_a_gaussian_optimal_network_has_the_closed_form_whatever_its_clothes(tru
         "shard_size": 600,
         "dtype": dtype,
         "keep": {"pictures": 0},
+        "observables": "none",
         "statistics": {"bootstrap": 100},
     }
     result = gt.run(experiment, truth=truth, scores=scores, progress=False)
@@ -194,6 +195,7 @@ def test_a_checkpoint_runs_in_the_process_of_its_own_training(tmp_path):
             "reverse": {"kind": "ancestral", "steps": 6},
             "samples": 4,
             "keep": {"pictures": 0},
+            "observables": "none",
             "statistics": {"bootstrap": 100},
         },
         progress=False,
