@@ -272,13 +272,12 @@ def chain_table(
         lead,
         integrated_time_gaussian(eigenvalues, noise_to_signal),
     )
-    too_short = {str(score): int(np.isnan(of_score).sum()) for score, of_score in zip(scores, times[0], strict=True)}
+    too_short = {score: int(np.isnan(of_score).sum()) for score, of_score in zip(scores, times[0], strict=True)}
+    short = f"{length} U-Turns are fewer than {WINDOW} auto-correlation times at"
     reasons = {
         "class_retention": no_classes,
         "autocorrelation_time": "; ".join(
-            f"{score}: {length} U-Turns are fewer than {WINDOW} auto-correlation times at {count} of the turn times"
-            for score, count in too_short.items()
-            if count
+            f"{score}: {short} {count} turn time{'s' if count > 1 else ''}" for score, count in too_short.items() if count
         ),
     }
     result = xr.Dataset(coords={"step": ("step", np.arange(length + 1), {"long_name": "number of U-Turns", "units": "1"})})
@@ -376,7 +375,7 @@ class ChainTable:
         Raises
         ------
         ValueError
-            If the chain is unknown or the step is not the next one.
+            If the chain is unknown, the step is not the next one, or the shape is another.
 
         Examples
         --------
@@ -393,10 +392,14 @@ class ChainTable:
         if step != self._step or self._running not in (None, chain) or chain in self._complete:
             raise ValueError(f"step {step} of {chain} is not {expected}: give every chain in order and whole")
         values = np.asarray(states)
-        if self._states.shape[1:] != values.shape:  # kept from chain to chain: fresh memory is slow
-            self._states = np.empty((self._length + 1, *values.shape), dtype=np.float32)
         if step == 0:
+            if self._states.shape[1:] != values.shape:  # kept from chain to chain: fresh memory is slow
+                self._states = np.empty((self._length + 1, *values.shape), dtype=np.float32)
             self._classes = np.full((len(values), self._length + 1), -1, dtype=np.int64)
+        elif self._states.shape[1:] != values.shape:
+            raise ValueError(
+                f"states of shape {values.shape} do not follow {self._states.shape[1:]}: give the same starts at every step"
+            )
         self._states[step] = values
         if labels is not None:
             self._classes[:, step] = np.asarray(labels)

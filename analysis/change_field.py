@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 
 LEVEL = np.exp(-1)  # that the correlation falls through at the correlation length
 FEWEST_CHANGED = 8  # effective number of changed starts below which resamples say little
+STILL = 1e-5  # changes below this share of the largest pixel are rounding of float32 states
 ROUNDING = 1e-12  # changes that differ by less, relative to the largest, are the same
 BLOCK_ELEMENTS = 2**22  # of padded fields transformed at once
 
@@ -234,6 +235,7 @@ def change_field(start: xr.DataArray, end: xr.DataArray, resample: ClusterBootst
             change = ends[row].values - x[:, None]
             if not np.isfinite(change).all():
                 continue
+            change[np.abs(change).max(tuple(range(2, change.ndim))) <= STILL * np.abs(x).max()] = 0
             fields = _fields(change if picture else change.reshape(*change.shape[:2], -1), bool(kind))
             above[row], below[row] = _square_sums(fields)
             if picture and below[row].sum() > 0:

@@ -9,7 +9,7 @@ signs :math:`s_i=\pm1` that keep or swap the pairs of start i, and a statistic S
 
 The level is exact at any number of starts. Only the first repeat of each start is tested: repeats share their start, which
 swapping would turn into a shared end, another law. Starts drawn without replacement vary less than independent ones: the tests
-are then conservative.
+are then conservative. End points that differ from their start by rounding count as unmoved.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ BLOCK_ELEMENTS = 2**22  # of signs held in float64 at once
 CURRENTS = 8  # leading features whose pairwise currents are tested
 ENERGY_STARTS = 1024  # starts in the energy test: its matrix grows with their square
 ENERGY_BLOCK = 128  # columns of the matrix multiplied at once
+STILL = 1e-5  # changes below this share of the largest feature are rounding of float32 states
 ROUNDING = 1e-9  # draws that fall short of the observed statistic by less are tied with it
 
 
@@ -43,7 +44,7 @@ class Symmetry:
     pvalue : float
         Randomization p-value, in (0, 1].
     largest : str
-        For a maximum over many statistics: the one that is the largest.
+        For a maximum over many statistics: the one that is the largest; empty where all are zero.
     mean, standard_error : float
         Of that one, over starts.
     """
@@ -228,6 +229,7 @@ def exchange_tests(
             for name in TESTS:
                 reasons.setdefault(name, []).append(f"{score}: end points are not finite")
             continue
+        e = _settled(x, e)
         tests = {"exchange_moments": _antisymmetric(x, e, signs), "exchange_energy": _energy_symmetry(x, e, signs)}
         if not no_classes and after[row].min() >= 0:
             tests["exchange_class"] = _class_symmetry(labels, after[row], signs)
@@ -283,7 +285,13 @@ def _pairs(start: ArrayLike, end: ArrayLike) -> tuple[Array, Array]:
         raise ValueError(f"features of shapes {x.shape} and {e.shape} do not fit: give (n, features) and (n, repeats, features)")
     if not (np.isfinite(x).all() and np.isfinite(e).all()):
         raise ValueError("the features hold NaN or infinite values: leave such end points out")
-    return x, e[:, 0]
+    return x, _settled(x, e[:, 0])
+
+
+def _settled(start: Array, end: Array) -> Array:
+    """Return end points with those that moved by no more than rounding put back: rounding is not exchangeable."""
+    still = np.abs(end - start).max(1) <= STILL * max(np.abs(start).max(), np.abs(end).max())
+    return np.where(still[:, None], start, end)
 
 
 def _signs(starts: int, draws: int, seed: int) -> Signs:
@@ -329,6 +337,8 @@ def _antisymmetric(start: Array, end: Array, signs: Signs) -> Symmetry:
     t = np.abs(_sums(signs, values))
     np.divide(t, scale, out=t, where=scale > 0)
     statistics = t.max(1)
+    if statistics[0] == 0:
+        return Symmetry(0.0, 1.0)
     largest = int(t[0].argmax())
     error = values[:, largest].std(ddof=1) / np.sqrt(len(values))
     features = range(a.shape[1])

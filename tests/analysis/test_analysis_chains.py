@@ -250,7 +250,7 @@ def test_chains_that_never_leave_their_class_have_the_binomial_interval():
 
 
 def test_observed_step_by_step_the_table_is_the_same(runs):
-    """One chain after the other, in any order of chains; states of another shape need no other table."""
+    """One chain after the other, in any order of chains."""
     scores, levels, states, labels = runs
     collected = ChainTable(scores, levels, levels, 12, MOMENTS, [0.75, 0.25])
     for score, nu in reversed(states):
@@ -275,6 +275,8 @@ def test_chains_are_observed_in_order_and_whole():
         table.observe("a", 1.0, 2, states)
     with pytest.raises(ValueError, match=r"step 1 of \('b', 1.0\) is not step 1 of \('a', 1.0\)"):
         table.observe("b", 1.0, 1, states)
+    with pytest.raises(ValueError, match=r"states of shape \(1, 10\) do not follow \(3, 10\)"):
+        table.observe("a", 1.0, 1, states[:1])
     table.observe("a", 1.0, 1, states)
     table.observe("a", 1.0, 2, states)
     with pytest.raises(ValueError, match=r"step 0 of \('a', 1.0\) is not step 0 of a new chain"):

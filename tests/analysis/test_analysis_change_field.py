@@ -267,6 +267,23 @@ def test_where_nothing_or_little_changed_there_are_reasons():
     assert result.change_correlation_length.attrs["reason"] == expected + never
 
 
+def test_rounding_is_no_change():
+    """Of 60 pictures 20 change, the others come back in float32."""
+    rng = np.random.default_rng(18)
+    x = rng.normal(size=(60, 1, 8, 8))
+    moved = np.zeros((60, 1, 1, 8, 8))
+    moved[:20] = _field(rng, np.exp(-DISTANCE / 2), 20, 1, 1)
+    start, dims = xr.DataArray(x, dims=("sample", *DIMS)), ("turn_time", "sample", "repeat", *DIMS)
+    exact, rounded = (
+        change_field(start, xr.DataArray((x[:, None] * factor + moved)[None], dims=dims), ClusterBootstrap(60, 200))
+        for factor in (1, 1 + 1e-6)
+    )
+    nothing = change_field(start, xr.DataArray((x[:, None] * (1 + 1e-6))[None], dims=dims), ClusterBootstrap(60, 200))
+    np.testing.assert_allclose(rounded.change_susceptibility, exact.change_susceptibility, rtol=1e-4)
+    np.testing.assert_allclose(rounded.change_susceptibility_high, exact.change_susceptibility_high, rtol=1e-4)
+    assert nothing.change_susceptibility.attrs["reason"] == "nothing changed, or all alike, at 1 turn time"
+
+
 def test_the_length_of_a_few_wide_fields_has_an_open_interval():
     """Where resamples never fall below 1/e the interval has no upper end; a few of them do not upset the error."""
     change = _field(np.random.default_rng(0), np.exp(-((DISTANCE / 6) ** 2)), 1, 20, 1, 1)

@@ -233,7 +233,20 @@ def test_units_do_not_matter():
 def test_what_does_not_move_is_exchangeable():
     x, _ = _gaussian(np.random.default_rng(13), 50, 1.0)
     for test in (antisymmetric(x, x[:, None]), energy_symmetry(x, x[:, None]), class_symmetry([0, 1, 2], [[0], [1], [2]], 3)):
-        assert (test.statistic, test.pvalue) == (0.0, 1.0)
+        assert (test.statistic, test.pvalue, test.largest) == (0.0, 1.0, "")
+
+
+def test_rounding_is_no_move():
+    """End points that come back in float32, 99 of them to their start: neither their drift nor its sign is seen."""
+    x = np.random.default_rng(17).normal(size=(100, 4)) + 3
+    e = x * (1 + 1e-6)
+    e[0] += 1
+    for test in (antisymmetric, energy_symmetry):
+        assert test(x, e[:, None], 199).pvalue == 1
+    start = xr.DataArray(x, dims=("sample", "feature"))
+    end = xr.DataArray(e[None, None, :, None], dims=("score", "turn_time", "sample", "repeat", "feature"))
+    result = exchange_tests(start, end, draws=199)
+    assert result.exchange_moments_pvalue == result.exchange_energy_pvalue == 1
 
 
 def test_a_few_moves_cannot_be_significant():
