@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test coverage lint bench clean
+.PHONY: demo test coverage lint bench calibration clean
 
 demo: $(READY)  ## the Gaussian Test of the embedded digits and of the network trained on them: archive and figures in results/
 	@mkdir -p results
@@ -26,6 +26,10 @@ bench: $(READY)  ## speed against named peers, as ratios
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/network_uturns.py
+
+calibration: $(READY)  ## do the statistics hold: coverage, false positives, power (docs/calibration.md; a quarter of an hour on two cores)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/calibration.py
 
 clean:
 	rm -rf .venv results build dist *.egg-info

@@ -233,10 +233,9 @@ def quality(result: xr.Dataset) -> Figure:
     for index in range(result.sizes["score"]):
         curve(axes[0], result, "frechet", index)
         curve(axes[1], result, "kid", index)
-    axes[0].axhspan(0, float(result["frechet_floor_high"]), color="0.88", linewidth=0, zorder=0, label="perfect draws, 95 %")
-    axes[0].set_ylabel("Fréchet distance")
-    axes[1].set_ylabel("MMD, polynomial kernel")
-    axes[1].axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    for axis, label in zip(axes, ("Fréchet distance,\nits bias taken off", "squared MMD,\npolynomial kernel"), strict=True):
+        axis.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+        axis.set_ylabel(label)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, **LEGEND)
     axes[0].set_title(f"on {result['frechet'].attrs['features']}", loc="left")
     log_noise(axes[1])

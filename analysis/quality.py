@@ -91,6 +91,8 @@ class Distance:
     def _edge(self, quantile: float) -> float:
         if self.standard_error == 0:
             return self.estimate
+        if np.isinf(quantile):
+            return quantile
         at_zero = self.estimate + quantile * self.null_error
         if at_zero <= 0:
             return at_zero

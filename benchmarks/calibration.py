@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import scipy
 import torch
-from problems import DIMENSION, PROBLEMS, Outcome, gaussian_test_power
+from problems import DIMENSION, PROBLEMS, Outcome, gaussian_test_power, power_of_samples_alone
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "calibration.md"
 SEPARATIONS = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
@@ -46,10 +46,12 @@ def rows(repetitions: int, pool: ProcessPoolExecutor) -> Iterator[tuple[str, str
 
 def power(repetitions: int, pool: ProcessPoolExecutor) -> dict[float, dict[str, float]]:
     """Return the share of rejections of every test, by separation."""
-    found = {}
+    found: dict[float, dict[str, float]] = {}
     for separation in SEPARATIONS:
-        run = partial(gaussian_test_power, separation=separation, nu=NOISE, starts=STARTS)
-        found[separation] = {name: float(np.mean(values)) for name, values in repeated(run, repetitions, pool).items()}
+        found[separation] = {}
+        for of in (gaussian_test_power, power_of_samples_alone):
+            run = partial(of, separation=separation, nu=NOISE, starts=STARTS)
+            found[separation] |= {name: float(np.mean(values)) for name, values in repeated(run, repetitions, pool).items()}
     return found
 
 

@@ -210,6 +210,18 @@ def test_frechet_has_the_bias_and_the_values_of_leaving_one_start_out(repeats):
     assert np.polyfit(pseudo, found.values, 1)[0] == pytest.approx(1, abs=0.15)
 
 
+@pytest.mark.parametrize("scale", [0.5, 0.7, 1.5])
+def test_values_follow_the_corrected_estimate_when_one_start_is_left_out(scale):
+    """Its bias varies, too: without that the slope would be off by 10 % for a third as many features as starts."""
+    rng = np.random.default_rng(38)
+    population = Population(rng.normal(size=(500, 20)))
+    x = scale * _draws(rng, population.features, 60, 1)
+    found = frechet(x, population)
+    pseudo = 60 * found.estimate - 59 * np.array([frechet(np.delete(x, i, 0), population).estimate for i in range(60)])
+    assert np.polyfit(found.values, pseudo, 1)[0] == pytest.approx(1, abs=0.04)
+    assert np.corrcoef(found.values, pseudo)[0, 1] > 0.98
+
+
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_frechet_between_has_the_values_of_leaving_one_pair_out(repeats):
     rng = np.random.default_rng(14)
@@ -356,6 +368,12 @@ def test_the_edges_of_an_interval_are_where_its_variance_says(distance, quantile
         assert (edge - distance.estimate) ** 2 == pytest.approx(quantile**2 * variance, rel=1e-12)
 
 
+def test_an_infinite_quantile_leaves_open_what_varies_and_nothing_else():
+    """As few starts can have it, some resamples of which lose all variation."""
+    assert Distance(0.3, 0.2, np.ones(2), 0.5, 0.0, 0.4).interval(np.inf) == (-np.inf, np.inf)
+    assert Distance(0.3, 0.0, np.ones(2), 0.3, 0.0, 0.0).interval(np.inf) == (0.3, 0.3)
+
+
 # starts without replacement
 
 
@@ -385,6 +403,15 @@ def test_starts_without_replacement_leave_no_bias(distance, memory):
 
 
 # the floor, features, curves
+
+
+def test_how_much_is_held_at_once_changes_nothing(monkeypatch):
+    rng = np.random.default_rng(39)
+    truth, x, y = rng.normal(size=(50, 3)), *rng.normal(size=(2, 20, 2, 3))
+    whole = [frechet(x, truth), kid(x, truth), frechet_between(x, y), kid_between(x, y)]
+    monkeypatch.setattr("gaussian_test.analysis.quality.BLOCK_ELEMENTS", 700)
+    for before, after in zip(whole, [frechet(x, truth), kid(x, truth), frechet_between(x, y), kid_between(x, y)], strict=True):
+        _assert_same(after, before)
 
 
 def test_the_floor_is_what_perfect_draws_give():
@@ -492,7 +519,7 @@ def test_end_points_that_are_all_the_same_have_a_known_distance(distance):
     found = distance(np.ones((10, 2, 3)), truth)
     assert found.estimate == pytest.approx(found.plug_in, rel=1e-9)
     assert found.standard_error == pytest.approx(0, abs=1e-7)
-    np.testing.assert_allclose(found.interval(np.inf) if found.standard_error == 0 else found.interval(), found.estimate, atol=1e-6)
+    np.testing.assert_allclose(found.interval(), found.estimate, atol=1e-6)
 
 
 def test_a_feature_that_is_constant_in_the_truth_counts_by_its_spread_in_the_end_points():
