@@ -18,7 +18,10 @@ from gaussian_test.sampler import EmpiricalScore
 
 NO_SAMPLE = "a G-Turn starts from no ground-truth sample"
 NO_START = "the start is noise alone: there is nothing to correlate with"
-NEEDS_SAMPLE = ("gap", "memorized_share", "class_retention", "balance", "memorization", "speciation", "affine", "kl_from_gaussian")
+NEEDS_SAMPLE = (
+    *("gap", "memorized_share", "class_retention", "balance", "memorization", "speciation", "affine", "kl_from_gaussian"),
+    *("sample_memorization", "sample_speciation", "excess_entropy"),
+)
 NEEDS_START = (*NEEDS_SAMPLE, "autocorrelation", "sample_autocorrelation", "sample_denoiser_gap")
 
 
@@ -45,7 +48,7 @@ def undefine(result: xr.Dataset, start: str) -> xr.Dataset:
         return result
     names, reason = (NEEDS_SAMPLE, NO_SAMPLE) if start == "gaussian" else (NEEDS_START, NO_START)
     for name in _beginning_with(result, names):
-        if not name.endswith("_predicted"):
+        if "_predicted" not in name or name.endswith("_excess_entropy"):  # what the data alone predict stays
             result[name] = result[name].astype(np.float64).where(False)
             result[name].attrs["reason"] = reason
     return result

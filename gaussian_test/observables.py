@@ -34,10 +34,8 @@ def observe(prepared: Prepared, table: xr.Dataset, truth: analysis.GroundTruth) 
         Variables of the root group, and further groups.
     """
     settings, wanted = prepared.settings.statistics, prepared.settings.observed
-    parts: list[xr.Dataset] = []
+    parts = [_times(prepared, table, truth)]
     groups: dict[str, xr.Dataset] = {}
-    if prepared.settings.start == "noised_data":
-        parts.append(_times(prepared, table, truth))
     if "affinity" in wanted:
         parts += _affinity(prepared, table)
     if "normality" in wanted:
@@ -72,7 +70,7 @@ def _times(prepared: Prepared, table: xr.Dataset, truth: analysis.GroundTruth) -
     return analysis.sample_times(
         own if settings.memorization == "own" else table["nearest_distance"] < truth.typical_distance,
         table["label_after"] == table["label"],
-        table["label"],
+        table["label"].clip(min=0),  # where a start has no class nothing of this is defined
         truth.class_shares,
         table["conditional"].astype(bool),
         (settings.memorization_level or settings.level, settings.speciation_level or settings.level),

@@ -32,10 +32,7 @@ def predictions(prepared: Prepared, result: xr.Dataset, truth: analysis.GroundTr
         ``excess_entropy(score, turn_time)``, :math:`f^e = I(x_0;x_T) - \log N` in nats, and where it falls through 0,
         ``memorization_noise_to_signal_predicted_excess_entropy(score)``.
     """
-    parts = [_within_classes(prepared)]
-    if prepared.settings.start == "noised_data":
-        parts.append(_excess_entropy(prepared, result, truth))
-    return xr.merge(parts, compat="override", join="exact")
+    return xr.merge([_within_classes(prepared), _excess_entropy(prepared, result, truth)], compat="override", join="exact")
 
 
 def _within_classes(prepared: Prepared) -> xr.Dataset:

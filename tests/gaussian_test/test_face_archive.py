@@ -75,7 +75,7 @@ def test_plain_xarray_shows_the_table_of_the_design(disk, tiny):
     with xr.open_dataset(disk) as dataset:
         found = {str(name): variable.dims for name, variable in dataset.variables.items()}
         assert {name: found.get(name) for name in TABLE} == TABLE
-        assert dict(dataset.sizes) == {"score": 2, "turn_time": 4, "sample": 12, "repeat": 2}
+        assert dict(dataset.sizes) == {"score": 2, "turn_time": 4, "sample": 12, "repeat": 2, "class": 10}
         assert dataset["score"].values.tolist() == ["empirical", "gaussian"]
         np.testing.assert_allclose(dataset["noise_to_signal"], tiny()["turn_times"]["noise_to_signal"], rtol=1e-12)
         assert not [name for name in found if re.search("[A-Z ]", name)]

@@ -174,7 +174,7 @@ def test_plot_writes_whole_png_and_pdf(disk, tmp_path):
     folder = tmp_path / "some" / "figures"
     done = invoke("plot", disk, "-o", folder)
     assert (done.exit_code, done.stderr) == (0, "")
-    names = {"autocorrelation", "gap", "times", "end_points", "pictures_empirical", "pictures_gaussian"}
+    names = {"autocorrelation", "gap", "times", "end_points", "sample_times", "pictures_empirical", "pictures_gaussian"}
     assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("png", "pdf")}
     for path in folder.iterdir():
         content = path.read_bytes()
@@ -192,13 +192,15 @@ def test_plot_writes_whole_png_and_pdf(disk, tmp_path):
 def test_compare_with_itself_is_zero(disk):
     done = invoke("compare", disk, disk)
     assert (done.exit_code, done.stderr) == (0, "")
-    differences = [line for line in done.output.splitlines() if line.startswith("largest difference")]
-    assert len(differences) == 2
-    assert all("+0.0000 +-" in line for line in differences)
+    assert "paired: the same samples with the same noise" in done.output
+    for curve in ("autocorrelation one shot", "memorized share", "class retention", "end square"):
+        rows = [line for line in done.output.splitlines() if line.startswith(curve)]
+        assert len(rows) == 2
+        assert all("+0  [+0, +0]" in line and line.endswith("p = 1") for line in rows)
     for time in ("memorization", "speciation"):
         rows = [line for line in done.output.splitlines() if line.startswith(time)]
         assert len(rows) == 2
-        assert all(line.split()[-1] in ("0", "-") for line in rows)
+        assert all(line.endswith((" 0 [0, 0]", " -")) for line in rows)
 
 
 def test_overwrite_and_resume_do_what_they_say(tmp_path):
@@ -215,7 +217,7 @@ def test_overwrite_and_resume_do_what_they_say(tmp_path):
 def test_run_draws_where_asked(tmp_path):
     done = invoke("run", "-o", tmp_path / "a.nc", *SMALL, "--set", "keep.pictures=0", "--plot", tmp_path / "figures")
     assert done.exit_code == 0
-    assert len(list((tmp_path / "figures").iterdir())) == 8
+    assert len(list((tmp_path / "figures").iterdir())) == 10
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------------------
