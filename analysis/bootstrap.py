@@ -12,11 +12,12 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, norm
+from scipy.stats import beta, binomtest, norm
 
 Array = NDArray[np.float64]
 
 BLOCK_ELEMENTS = 2**22  # of resampling weights held in float64 at once
+FEW = 5  # outcomes of a kind: with fewer the distribution of their share is far from normal
 NEGLIGIBLE = 1e-12  # a standard error below this is rounding: the statistic does not vary
 
 
@@ -193,8 +194,8 @@ class ClusterBootstrap:
         .. math:: \frac{\hat p + c^2/2m \pm c\sqrt{\hat p(1-\hat p)/m + c^2/4m^2}}{1 + c^2/m}
 
         with m the number of independent outcomes that would have the observed standard errors (repeats of a sample are not
-        independent). Where all samples agree the band is the exact binomial (Clopper-Pearson) interval at the level of the whole
-        curve, divided over its points.
+        independent). Where fewer than 5 of these differ, or all samples agree, the band is the exact binomial (Clopper-Pearson)
+        interval at the level of the whole curve, divided over its points.
 
         Parameters
         ----------
@@ -229,6 +230,11 @@ class ClusterBootstrap:
             m = np.minimum(self.clusters / design, (p * (1 - p))[varies] / variance[varies])
             centre, half = p[varies] + c**2 / (2 * m), c * np.sqrt(p[varies] * (1 - p[varies]) / m + c**2 / (4 * m**2))
             low[varies], high[varies] = (centre - half) / (1 + c**2 / m), (centre + half) / (1 + c**2 / m)
+            # where hardly any outcome differs that interval is too short on one side: the exact one, of m outcomes
+            few = m * np.minimum(p[varies], 1 - p[varies]) < FEW
+            kept, lost, tail = (m * p[varies])[few], (m * (1 - p[varies]))[few], (1 - level) / 2
+            points = np.flatnonzero(varies)[few]
+            low[points], high[points] = beta.ppf(tail, kept, lost + 1), beta.isf(tail, kept + 1, lost)
         for point in np.flatnonzero(~varies):
             agreed = round(float(p[point]) * self.clusters)
             exact = binomtest(agreed, self.clusters).proportion_ci(level, method="exact")

@@ -175,14 +175,16 @@ class SampleTable:
         x, t = state.x.flatten(0, 1), self._plan.row_times(state.turns, state.x.shape[1])
         gaussian = self._centered(self._denoise(self._reference.gaussian, x, t, None), count)
         self._store("sample_autocorrelation_gaussian", state.turns, self._product(self._start, gaussian))
-        references = [
-            gaussian if score is self._reference.gaussian else self._centered(self._denoise(score, x, t, None), count)
-            for score in self._reference.scores.values()
-        ]
+        known = {id(self._reference.gaussian): gaussian}  # without labels; a score can be one of the references
+        for other in self._reference.scores.values():
+            if id(other) not in known:
+                known[id(other)] = self._centered(self._denoise(other, x, t, None), count)
+        references = [known[id(other)] for other in self._reference.scores.values()]
         for index, (name, score) in enumerate(self._scores.items()):
             label = self._labels[name].repeat(count) if name in self._labels else None
-            own = score is self._reference.gaussian and label is None
-            denoised = gaussian if own else self._centered(self._denoise(score, x, t, label), count)
+            denoised = known.get(id(score)) if label is None else None
+            if denoised is None:
+                denoised = self._centered(self._denoise(score, x, t, label), count)
             self._store("sample_autocorrelation_one_shot", state.turns, self._product(self._start, denoised), index)
             self._store("sample_autocorrelation_one_shot_squared", state.turns, self._product(denoised, denoised), index)
             difference = denoised - gaussian

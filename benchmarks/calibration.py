@@ -60,7 +60,7 @@ def page(repetitions: int, workers: int) -> str:
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         table = list(rows(repetitions, pool))
-        powers = power(repetitions, pool)
+        powers = power(max(1, repetitions // 4), pool)
     lines = [
         "# Do the statistics hold?",
         "",
@@ -84,7 +84,8 @@ def page(repetitions: int, workers: int) -> str:
         "## Power of the Gaussian Test",
         "",
         f"Two Gaussians at ±m, variance 1 in each of {DIMENSION} directions, noised at ν = {NOISE:g}, {STARTS} starts: share of",
-        "rejections at 5 %. The Gaussian Test knows the score and the moments, and asks whether the score is affine here;",
+        f"rejections at 5 % over {max(1, repetitions // 4)} repetitions.",
+        "The Gaussian Test knows the score and the moments, and asks whether the score is affine here;",
         "the other tests see the same noised samples and nothing else. Mardia's tests use their",
         "asymptotic laws, Henze-Zirkler's is pingouin's.",
         "",

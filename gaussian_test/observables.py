@@ -148,7 +148,9 @@ def _ends(prepared: Prepared, table: xr.Dataset, wanted: tuple[str, ...]) -> lis
     if {"quality", "starts"} & set(wanted):
         truth = analysis.Population(prepared.features(prepared.truth["x"].values))
     if "quality" in wanted:
-        found = analysis.sample_quality(ends, truth, resample).rename(sample="kept")
+        # the starts of U-Turns are drawn without replacement, and what ends keep of them is spread more evenly than free draws
+        starts = table["kept_sample"].values if prepared.settings.start == "noised_data" else None
+        found = analysis.sample_quality(ends, truth, resample, starts).rename(sample="kept")
         floor = analysis.null_distance(truth, table.sizes["kept"], seed=prepared.settings.seed)
         for suffix, value, long_name in (("", floor.mean, "mean"), ("_high", floor.high, "95 % quantile")):
             comment = {"long_name": f"Fréchet distance, plug-in, of as many perfect draws: {long_name}", "units": "1"}

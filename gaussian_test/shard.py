@@ -129,32 +129,49 @@ def chain_levels(prepared: Prepared) -> list[int]:
 
 def _chains(prepared: Prepared, samples: tuple[int, ...]) -> xr.Dataset:
     """Run chains of U-Turns, each from the end of the last: inner products of their states, and their classes."""
-    settings, reference, levels = prepared.settings.chains, prepared.reference, chain_levels(prepared)
+    reference, levels = prepared.reference, chain_levels(prepared)
     names, x0, labels = list(prepared.scores), prepared.starts(samples), prepared.labels(samples)
-    steps = prepared.plan.reverse_steps()
     products, classes = [], []
     for name in names:
-        for turn in levels:
-            states = [x0]
-            for link in range(settings.length):
-                plan = replace(
-                    prepared.plan,
-                    turn_times=[prepared.plan.levels[turn]],
-                    steps=steps[turn] if prepared.plan.grid_of == "turn_times" else prepared.plan.steps,
-                    repeats=1,
-                    stream=CHAIN_STREAM + link,
-                )
-                states.append(_ends(prepared, plan, states[-1], samples, labels, [name])[name][0])
-            products.append(analysis.chain_products(torch.stack(states), reference.moments))
-            classes.append(np.stack([reference.classes(state) for state in states], 1))
-    shape = (len(names), len(levels), *products[0].shape)
+        states = [x0.expand(len(levels), *x0.shape)]
+        for link in range(prepared.settings.chains.length):
+            states.append(_next_link(prepared, name, states[-1], samples, labels, CHAIN_STREAM + link))
+        chain = torch.stack(states, 1)
+        products.append([analysis.chain_products(of_level, reference.moments) for of_level in chain])
+        found = [reference.classes(state.flatten(0, 1)).reshape(len(levels), -1) for state in states]
+        classes.append(np.stack(found, -1))
     dims = ("score", "chain_turn", "kept", "link")
-    return xr.Dataset(
-        {
-            "chain_product": ((*dims, "link_other"), np.stack(products).reshape(shape)),
-            "chain_label": (dims, np.stack(classes).reshape(shape[:-1])),
-        }
+    return xr.Dataset({"chain_product": ((*dims, "link_other"), np.array(products)), "chain_label": (dims, np.array(classes))})
+
+
+def _next_link(
+    prepared: Prepared, name: str, states: torch.Tensor, samples: tuple[int, ...], labels: Mapping[str, torch.Tensor], stream: int
+) -> torch.Tensor:
+    """Return the ends of one U-Turn from the states of every chain, (levels, n, *event); all levels share its noise."""
+    plan, kernel, score = prepared.plan, prepared.kernels[name], prepared.scores[name]
+    levels, steps = chain_levels(prepared), plan.reverse_steps()
+    if not kernel.exact:
+        ends = []
+        for turn, x0 in zip(levels, states, strict=True):
+            count = steps[turn] if plan.grid_of == "turn_times" else plan.steps
+            link = replace(plan, turn_times=[plan.levels[turn]], steps=count, repeats=1, stream=stream)
+            ends.append(_ends(prepared, link, x0, samples, labels, [name])[name][0])
+        return torch.stack(ends)
+    # one exact step from every level: merged, they fill the device
+    noise = sampler.KeyedNoise(plan.seed, samples, 1, tuple(states.shape[2:]), states.device, states.dtype, stream)
+    forward, at_end = noise.draw(), noise.draw()
+    t = torch.tensor([plan.levels[turn] for turn in levels], dtype=torch.float64).repeat_interleave(len(samples))
+    normal, end_normal, uniform = (
+        value.repeat(len(levels), *(1,) * (value.ndim - 1)) for value in (forward.normal, at_end.normal, at_end.uniform)
     )
+    x = plan.process.noised(states.flatten(0, 1), t, normal)
+    label = labels[name].repeat(len(levels)) if name in labels else None
+    end = torch.empty_like(x)
+    for start in range(0, len(x), plan.micro_batch):
+        rows = slice(start, start + plan.micro_batch)
+        given = sampler.Noise(end_normal[rows], uniform[rows])
+        end[rows] = kernel.step(score, x[rows], t[rows], 0.0, given, None if label is None else label[rows])
+    return end.reshape(states.shape)
 
 
 def _check_finite(prepared: Prepared, table: xr.Dataset, shard: tuple[int, ...]) -> None:

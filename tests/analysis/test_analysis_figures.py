@@ -6,7 +6,12 @@ import xarray as xr
 from matplotlib.collections import FillBetweenPolyCollection
 
 import gaussian_test as gt
-from gaussian_test.analysis import figures
+from gaussian_test.analysis import figure_parts, figures
+
+# one for each observable of a default run
+OBSERVED = (
+    *("affinity", "change_field", "exchange", "explained", "normality", "normality_map", "quality", "sample_times", "score_norm"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +25,10 @@ def drawn(result):
 
 
 def test_there_is_a_figure_for_each_subject(drawn):
-    assert set(drawn) == {"autocorrelation", "gap", "times", "end_points", "pictures_empirical", "pictures_gaussian"}
+    assert set(drawn) == {"autocorrelation", "gap", "times", "end_points", "pictures_empirical", "pictures_gaussian", *OBSERVED}
 
 
-@pytest.mark.parametrize("name", ["autocorrelation", "gap", "times", "end_points", "pictures_empirical"])
+@pytest.mark.parametrize("name", ["autocorrelation", "gap", "times", "end_points", "pictures_empirical", *OBSERVED])
 def test_nothing_is_clipped(drawn, name):
     """Every text and legend lies within the page."""
     figure = drawn[name]
@@ -97,8 +102,8 @@ def test_colour_pictures_stay_in_colour():
 
 def test_files_are_whole_and_the_same_again(drawn, tmp_path):
     """PNG bytes depend on the result alone; PDF is complete; nothing else is left in the folder."""
-    first = figures.save({"gap": drawn["gap"]}, tmp_path / "a")
-    second = figures.save({"gap": drawn["gap"]}, tmp_path / "b")
+    first = figure_parts.save({"gap": drawn["gap"]}, tmp_path / "a")
+    second = figure_parts.save({"gap": drawn["gap"]}, tmp_path / "b")
     assert [path.name for path in first] == ["gap.png", "gap.pdf"]
     assert first[0].read_bytes() == second[0].read_bytes()
     assert first[1].read_bytes().rstrip().endswith(b"%%EOF")
@@ -115,7 +120,7 @@ def test_a_result_without_divergence_or_classes_is_drawn(tmp_path):
         "turn_times": {"noise_to_signal": [0.1, 1.0]},
     }
     drawn = gt.run(settings).gaussian_test.plot()
-    assert set(drawn) == {"autocorrelation", "gap", "times", "end_points"}
+    assert set(drawn) == {"autocorrelation", "gap", "times", "end_points", *OBSERVED} - {"normality_map"}
     assert "no unconditional empirical score" in drawn["gap"].axes[1].texts[0].get_text()
 
 
@@ -133,3 +138,22 @@ def test_the_balance_of_a_network_shows_its_three_estimators(reverse):
         assert any(np.allclose(line, result[name].values[0]) for line in shown)
     labels = [text.get_text() for text in below.get_legend().get_texts()]
     assert len(labels) == (2 if reverse["kind"] == "sde" else 1)
+
+
+def test_the_figures_of_the_observables_show_their_numbers_with_labels(drawn, result):
+    for figure, panel, name in (
+        ("affinity", 0, "denoiser_gap"),
+        ("change_field", 0, "change_susceptibility"),
+        ("exchange", 1, "exchange_moments_pvalue"),
+        ("quality", 1, "kid"),
+        ("score_norm", 1, "score_norm"),
+    ):
+        axis = drawn[figure].axes[panel]
+        assert any(np.allclose(line.get_ydata(), result[name].sel(score="empirical"), equal_nan=True) for line in axis.lines), (
+            figure
+        )
+        assert axis.get_ylabel()
+        assert drawn[figure].axes[-1].get_xscale() == "log"
+    shown = drawn["explained"].axes[0].lines[0].get_ydata()
+    np.testing.assert_allclose(shown, result["score_explained"].sel(score="empirical", reference="isotropic"))
+    np.testing.assert_allclose(drawn["normality"].axes[0].lines[0].get_ydata(), result["ks_mean"])

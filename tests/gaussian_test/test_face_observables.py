@@ -69,7 +69,8 @@ def test_quality_is_that_of_the_kept_end_points(whole, moments):
             ends = features(moments, end.sel(score=score).isel(turn_time=turn).values.astype(float))
             for name, distance in (("frechet", analysis.frechet), ("kid", analysis.kid)):
                 here = whole[name].sel(score=score)[turn]
-                assert float(here) == pytest.approx(distance(ends, truth).estimate, rel=1e-6, abs=1e-9)
+                expected = distance(ends, truth, starts=end["sample"].values).estimate
+                assert float(here) == pytest.approx(expected, rel=1e-6, abs=1e-9)
     np.testing.assert_allclose(whole["sample_kid"].mean("kept"), whole["kid"], rtol=1e-9, atol=1e-12)
 
 
@@ -234,7 +235,8 @@ def test_features_of_the_users_are_used_in_evaluation_mode():
     truth = gt.data.load("digits").x.values
     halves = np.stack([truth[..., :4, :].mean((1, 2, 3)), truth[..., 4:, :].mean((1, 2, 3))], 1)
     end = group(found, "end_points")["end"].sel(score="empirical").isel(turn_time=2).values
-    expected = analysis.kid(np.stack([end[..., :4, :].mean((2, 3, 4)), end[..., 4:, :].mean((2, 3, 4))], 2), halves).estimate
+    of_ends = np.stack([end[..., :4, :].mean((2, 3, 4)), end[..., 4:, :].mean((2, 3, 4))], 2)
+    expected = analysis.kid(of_ends, halves, starts=group(found, "end_points")["sample"].values).estimate
     assert float(found["kid"].sel(score="empirical")[2]) == pytest.approx(expected, rel=1e-3, abs=1e-7)
     assert found["kid"].attrs["features"] == "Halves"
 

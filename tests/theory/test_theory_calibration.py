@@ -38,9 +38,9 @@ def test_intervals_and_bands_hold_the_truth_as_often_as_they_say(problem):
 
 @pytest.mark.parametrize("problem", TESTS, ids=[problem.run.__name__ for problem in TESTS])
 def test_tests_reject_what_is_true_as_rarely_as_they_say(problem):
-    """Of 100 seeds at most 12 %: at a true rate of 5 % three standard errors are 6.5 %."""
-    for name, pvalue in repeated(problem.run, range(1000, 1100)).items():
-        assert (pvalue <= 0.05).mean() <= 0.12, name
+    """Of 60 seeds at most 15 %: at a true rate of 5 % three and a half standard errors are 9.8 %."""
+    for name, pvalue in repeated(problem.run, range(1000, 1060)).items():
+        assert (pvalue <= 0.05).mean() <= 0.15, name
 
 
 def test_the_closed_forms_of_two_gaussians_are_met_over_a_grid_of_noise_levels():
@@ -52,7 +52,7 @@ def test_the_closed_forms_of_two_gaussians_are_met_over_a_grid_of_noise_levels()
         ("autocorrelation_one_shot_squared", 1 - seen.mmse / (problems.DIMENSION * problems.VARIANCE + problems.SEPARATION**2)),
         ("class_retention", 2 * seen.same_class - 1),
     ):
-        error = np.maximum(row[f"{name}_se"].values, 1e-4)
+        error = np.maximum(row[f"{name}_se"].values, 1 / problems.STARTS)  # where all agree there is no estimate of the error
         assert (np.abs(row[name].values - truth) <= 4 * error).all(), name
         assert row[f"{name}_se"].values.max() < 0.1
 
