@@ -1,21 +1,11 @@
 """Everything computed from samples: moments, the affine Gaussian score, auto-correlations, tests, times and figures."""
 
-from gaussian_test.analysis.affinity import (
-    AffineFit,
-    affine_features,
-    affinity,
-    banded,
-    best_affine,
-    best_affine_gap,
-    class_mixture,
-    explained_share,
-    isotropic_score,
-    ratio_of_means,
-)
+from gaussian_test.analysis.affinity import affinity, best_affine_gap, class_mixture, explained_share, isotropic_score
 from gaussian_test.analysis.autocorrelation import autocorrelation, two_time
+from gaussian_test.analysis.banded import banded, ratio_of_means
+from gaussian_test.analysis.best_affine import AffineFit, affine_features, best_affine
 from gaussian_test.analysis.bootstrap import Band, ClusterBootstrap, controlled
 from gaussian_test.analysis.chains import (
-    ChainTable,
     chain_autocorrelation,
     chain_autocorrelation_gaussian,
     chain_products,
@@ -42,36 +32,31 @@ from gaussian_test.analysis.closed_form import (
     path_autocorrelation_discrete,
 )
 from gaussian_test.analysis.curves import GroundTruth, Statistics, gaussian_test, no_speciation
+from gaussian_test.analysis.distances import Distance, Population, frechet, frechet_between, kid, kid_between, null_distance
 from gaussian_test.analysis.estimator import StreamingCovariance
 from gaussian_test.analysis.exchange import Symmetry, antisymmetric, class_symmetry, energy_symmetry, exchange_tests
 from gaussian_test.analysis.gaussian_score import GaussianScore, class_moments, stack_components
-from gaussian_test.analysis.information import divergence, kl_from_gaussian
-from gaussian_test.analysis.moments import Moments, RunningMoments, event_dims, fit_moments, third_cumulant_norm, whole_spectrum
-from gaussian_test.analysis.normality import KSTest, kolmogorov_smirnov, ks_dataset, ks_distance, ks_null, ks_pvalue, ks_test
+from gaussian_test.analysis.information import divergence, information_integral, kl_from_gaussian
+from gaussian_test.analysis.lilliefors import KSTest, ks_distance, ks_null, ks_pvalue, ks_test
+from gaussian_test.analysis.moments import (
+    Moments,
+    RunningMoments,
+    evenly,
+    event_dims,
+    fit_moments,
+    third_cumulant_norm,
+    whole_spectrum,
+)
+from gaussian_test.analysis.normality import kolmogorov_smirnov, ks_dataset
 from gaussian_test.analysis.predictions import (
     ClassStructure,
-    TwoGaussians,
     class_structure,
     excess_entropy,
     excess_entropy_crossing,
-    information_integral,
     predicted_memorization_within_class,
     predicted_speciation_within_class,
-    retention_signal_to_noise,
-    two_gaussians,
 )
-from gaussian_test.analysis.quality import (
-    Distance,
-    Population,
-    frechet,
-    frechet_between,
-    kid,
-    kid_between,
-    null_distance,
-    principal_features,
-    sample_quality,
-    start_sensitivity,
-)
+from gaussian_test.analysis.quality import principal_features, sample_quality, start_sensitivity
 from gaussian_test.analysis.sample_table import Reference, SampleTable, path_table, picture_table
 from gaussian_test.analysis.sample_times import class_times, path_time, sample_time, sample_times, self_averaging
 from gaussian_test.analysis.sampler_law import sampler_law, sampler_study
@@ -86,11 +71,11 @@ from gaussian_test.analysis.times import (
     predicted_speciation,
     share_time,
 )
+from gaussian_test.analysis.two_gaussians import TwoGaussians, retention_signal_to_noise, two_gaussians
 
 __all__ = [
     "AffineFit",
     "Band",
-    "ChainTable",
     "ClassStructure",
     "ClusterBootstrap",
     "Crossing",
@@ -135,6 +120,7 @@ __all__ = [
     "discrete_law",
     "divergence",
     "energy_symmetry",
+    "evenly",
     "event_dims",
     "excess_entropy",
     "excess_entropy_crossing",

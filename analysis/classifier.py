@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor
 
+from gaussian_test.analysis.moments import evenly
 from gaussian_test.sampler import EmpiricalScore
 
 MOST = 4096  # samples, evenly spaced over the set, by which a cross-validated accuracy is measured
@@ -75,6 +76,8 @@ def make_classifier(kind: str, neighbors: int = 5, seed: int = 0) -> SklearnClas
 class FittedClassifier:
     """A scikit-learn classifier fitted on the ground truth, that takes states of any shape, type and device.
 
+    States that are not finite, of a score that has failed, have no class: -1.
+
     Parameters
     ----------
     classifier : scikit-learn classifier
@@ -102,8 +105,12 @@ class FittedClassifier:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the class of each state, int64, (batch,), on the device of the states."""
-        found = self.classifier.predict(_flat(x.detach().cpu().numpy()))
-        return torch.from_numpy(np.asarray(found, dtype=np.int64)).to(x.device)
+        flat = _flat(x.detach().cpu().numpy())
+        finite = np.isfinite(flat).all(1)
+        found = np.full(len(flat), -1, dtype=np.int64)
+        if finite.any():
+            found[finite] = self.classifier.predict(flat[finite])
+        return torch.from_numpy(found).to(x.device)
 
 
 def cross_validated_accuracy(
@@ -134,9 +141,8 @@ def cross_validated_accuracy(
     >>> cross_validated_accuracy(KNeighborsClassifier(1), [[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1], folds=2)
     (1.0, 0.0)
     """
-    flat, classes = _flat(x), np.asarray(labels)
-    chosen = _evenly(len(flat), MOST)
-    flat, classes = flat[chosen], classes[chosen]
+    chosen = evenly(len(np.asarray(labels)), MOST)
+    flat, classes = _flat(np.asarray(x)[chosen]), np.asarray(labels)[chosen]
     smallest = int(np.unique(classes, return_counts=True)[1].min())
     if smallest < 2:
         return np.nan, np.nan
@@ -166,15 +172,11 @@ def nearest_accuracy(samples: EmpiricalScore, labels: ArrayLike) -> tuple[float,
     (0.5, 0.25)
     """
     classes = np.asarray(labels)
-    index = _evenly(len(classes), MOST_NEAREST)
+    index = evenly(len(classes), MOST_NEAREST)
     rows = torch.from_numpy(index).to(samples.samples.device)
     x = (samples.samples[rows] + samples.center).reshape(-1, *samples.event_shape)
     nearest = samples.nearest_index(x, exclude=rows).cpu().numpy()
     return _share(classes[nearest] == classes[index])
-
-
-def _evenly(count: int, most: int) -> NDArray[np.int64]:
-    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def _share(right: NDArray[np.bool_]) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from gaussian_test.analysis.bootstrap import Band, ClusterBootstrap, controlled
+from gaussian_test.analysis.bootstrap import SUFFIXES, Band, ClusterBootstrap, controlled
 from gaussian_test.analysis.closed_form import autocorrelation_exact
 from gaussian_test.analysis.information import divergence
 from gaussian_test.analysis.times import (
@@ -180,7 +180,7 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
             ("end_square", resample.band(_by_sample(row["sample_end_square"]))),
             ("close_share", close),
         ):
-            for suffix, values in _columns(band).items():
+            for suffix, values in band.columns().items():
                 columns.setdefault(name + suffix, []).append(values)
         remembered = memorized if settings.memorization == "own" else close
         crossings["memorization"].append(
@@ -203,6 +203,9 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
                 np.array(columns[name + suffix]),
                 {"long_name": long_name + SUFFIXES[suffix], "units": "1", "comment": comment},
             )
+    if truth.class_shares is not None:
+        for name in CURVES["class_retention"][0]:
+            result["class_retention" + name].attrs["by_chance"] = float((truth.class_shares**2).sum())
     if np.isnan(result["class_retention"]).all():
         for suffix in CURVES["class_retention"][0]:
             result["class_retention" + suffix].attrs["reason"] = why_not
@@ -213,13 +216,6 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
     return result
 
 
-SUFFIXES = {
-    "": "",
-    "_se": ", standard error",
-    "_low": ", lower edge of the simultaneous band",
-    "_high": ", upper edge of the simultaneous band",
-    "_pvalue": ", p-value of being zero (max-t over all turn times)",
-}
 CURVES: dict[str, tuple[tuple[str, ...], str, str]] = {
     "autocorrelation": (
         ("", "_se", "_low", "_high"),
@@ -288,10 +284,6 @@ def _excess(table: xr.Dataset) -> Array | None:
     """Return the squared distance of the exact score of the samples from the Gaussian, (sample, turn_time), where it was run."""
     empirical = [name for name in table["score"].values if str(table["truth"].sel(score=name).item()) == "empirical"]
     return _by_sample(table["sample_denoiser_gap"].sel(score=empirical[0])) if empirical else None
-
-
-def _columns(band: Band) -> dict[str, Array]:
-    return {"": band.estimate, "_se": band.standard_error, "_low": band.low, "_high": band.high, "_pvalue": band.pvalue}
 
 
 def _by_sample(values: xr.DataArray) -> Array:

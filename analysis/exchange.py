@@ -21,6 +21,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics.pairwise import euclidean_distances
 
+from gaussian_test.analysis.moments import evenly
+
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 Signs = NDArray[np.int8]
@@ -352,7 +354,7 @@ def _antisymmetric(start: Array, end: Array, signs: Signs) -> Symmetry:
 
 
 def _energy_symmetry(start: Array, end: Array, signs: Signs) -> Symmetry:
-    kept = np.unique(np.linspace(0, len(start) - 1, min(len(start), ENERGY_STARTS)).round().astype(np.int64))
+    kept = evenly(len(start), ENERGY_STARTS)
     moved = kept[(end[kept] != start[kept]).any(1)]  # a pair that did not move is its own swap
     if not len(moved):
         return Symmetry(0.0, 1.0)

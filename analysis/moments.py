@@ -100,6 +100,29 @@ class Moments:
         return result
 
 
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most so many of the numbers below a count, evenly spaced, the first and the last among them.
+
+    Parameters
+    ----------
+    count : int
+        How many there are, at least 1.
+    most : int
+        How many are wanted, at least 1.
+
+    Returns
+    -------
+    ndarray
+        int64, ascending, distinct, shape (min(count, most),).
+
+    Examples
+    --------
+    >>> evenly(10, 4).tolist(), evenly(2, 4).tolist()
+    ([0, 3, 6, 9], [0, 1])
+    """
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
 def whole_spectrum(moments: Moments) -> tuple[Array, Array]:
     r"""Return eigenvalues and mean along as many modes as there are features, with 0 for directions in which the data do not vary.
 

@@ -14,16 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import cumulative_trapezoid
 from scipy.optimize import brentq
-from scipy.special import roots_hermitenorm
 
 from gaussian_test.analysis.moments import Moments
 from gaussian_test.analysis.times import falls_through
+from gaussian_test.analysis.two_gaussians import retention_signal_to_noise
 
 Array = NDArray[np.float64]
-
-NODES = 1000  # of the Gauss-Hermite rule
 
 
 def predicted_memorization_within_class(eigenvalues: Sequence[ArrayLike], counts: ArrayLike) -> float:
@@ -116,48 +113,6 @@ def predicted_speciation_within_class(between_eigenvalue: float, within_variance
     return float(np.sqrt(variance)) if variance >= 0 else float("nan")
 
 
-def retention_signal_to_noise(level: float) -> float:
-    r"""Return the :math:`c_*^2 = |m|^2/(v+\nu^2)` at which the retention of two symmetric Gaussian classes is the level.
-
-    .. math:: \mathbb E\tanh^2(c^2 + c\,y) = \text{level},\qquad y\sim\mathcal N(0,1)
-
-    Parameters
-    ----------
-    level : float
-        In (0, 1).
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ValueError
-        If the level is outside (0, 1).
-
-    Examples
-    --------
-    >>> round(retention_signal_to_noise(0.5), 6)
-    0.850844
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"level {level:g}: give a share in (0, 1)")
-    # what is lost is at most exp(-c^2/2)
-    return float(brentq(lambda square: 1 - float(_lost(np.array(square))) - level, 0, -2 * np.log1p(-level), xtol=1e-14))
-
-
-def _lost(square: Array) -> Array:
-    r"""Return :math:`1 - \mathbb E\tanh^2(c^2+cy) = 1 - \mathbb E\tanh(c^2+cy) = e^{-c^2/2}\,\mathbb E\,\mathrm{sech}(cy)`.
-
-    The last form, by a shift of y, is positive at every node.
-    """
-    nodes, weights = roots_hermitenorm(NODES)
-    argument = np.abs(np.sqrt(square)[..., None] * nodes)
-    sech = 2 * np.exp(-argument) / (1 + np.exp(-2 * argument))
-    result: Array = np.exp(-square / 2) * (sech @ (weights / weights.sum()))
-    return result
-
-
 @dataclass(frozen=True)
 class ClassStructure:
     r"""How the classes lie to each other along the direction in which they differ most.
@@ -205,73 +160,6 @@ def class_structure(classes: Sequence[Moments], moments: Moments) -> ClassStruct
     along = directions[0] @ moments.eigenvectors
     between = float(sizes[0] ** 2)
     return ClassStructure(between, max(float(along**2 @ moments.eigenvalues) - between, 0.0))
-
-
-@dataclass(frozen=True)
-class TwoGaussians:
-    r"""What two symmetric Gaussian classes do under an exact score.
-
-    Attributes
-    ----------
-    mmse : ndarray
-        :math:`\mathbb E|x_0 - D|^2`, in the squared unit of the data.
-    same_class : ndarray
-        :math:`\phi`, the probability that a U-Turn ends in the class that it started from.
-    autocorrelation : ndarray
-        :math:`C = 1 - \mathrm{mmse}/\mathrm{tr}\,\Sigma`.
-    """
-
-    mmse: Array
-    same_class: Array
-    autocorrelation: Array
-
-
-def two_gaussians(noise_to_signal: ArrayLike, separation: float, variance: float, dimension: int) -> TwoGaussians:
-    r"""Return the closed forms for two Gaussians of equal weight at :math:`\pm m`, with variance v in each of d directions.
-
-    With :math:`c^2 = |m|^2/(v+\nu^2)`, :math:`y\sim\mathcal N(0,1)` and :math:`\mathrm{tr}\,\Sigma = dv + |m|^2`,
-
-    .. math:: \mathrm{mmse} = \frac{dv\nu^2}{v+\nu^2} + \Big(\frac{\nu^2}{v+\nu^2}\Big)^2|m|^2\,
-              \big(1-\mathbb E\tanh(c^2+cy)\big),\qquad
-              \phi = \tfrac12\big(1+\mathbb E\tanh^2(c^2+cy)\big) .
-
-    Parameters
-    ----------
-    noise_to_signal : array
-        :math:`\nu`, positive, any shape.
-    separation : float
-        :math:`|m|`, half the distance of the means, nonnegative.
-    variance : float
-        v, nonnegative, not zero together with the separation.
-    dimension : int
-        d, at least 1.
-
-    Returns
-    -------
-    TwoGaussians
-        Arrays of the shape of ``noise_to_signal``. The expectations are right to 1e-12, by Gauss-Hermite quadrature.
-
-    Raises
-    ------
-    ValueError
-        If a noise-to-signal ratio is not positive, a parameter is negative, or the data do not vary.
-
-    Examples
-    --------
-    >>> two_gaussians([1.0], 0.0, 3.0, 2).autocorrelation.round(12).tolist()  # one Gaussian: 3/(3 + 1)
-    [0.75]
-    """
-    nu = np.asarray(noise_to_signal, dtype=np.float64)
-    trace = dimension * variance + separation**2
-    if not (nu > 0).all():
-        raise ValueError(f"noise-to-signal ratio {nu.min():g}: give positive ones")
-    if min(separation, variance) < 0 or not trace > 0:
-        raise ValueError(f"separation {separation:g} and variance {variance:g}: give nonnegative ones, not both zero")
-    nu2 = nu**2
-    lost = _lost(separation**2 / (variance + nu2))
-    noise = nu2 / (variance + nu2)
-    mmse = dimension * variance * noise + noise**2 * separation**2 * lost
-    return TwoGaussians(mmse, 1 - lost / 2, 1 - mmse / trace)
 
 
 def excess_entropy(noise_to_signal: ArrayLike, eigenvalues: ArrayLike, kl: ArrayLike, count: int) -> Array:
@@ -348,68 +236,3 @@ def excess_entropy_crossing(noise_to_signal: ArrayLike, excess: ArrayLike, error
     if np.isinf(crossing):
         return np.nan, "it is above 0 up to the largest turn time: add larger"
     return crossing, ""
-
-
-@dataclass(frozen=True)
-class InformationIntegral:
-    r"""An area :math:`\frac12\int_0^\gamma\,d\gamma`, with what is known of its error.
-
-    Attributes
-    ----------
-    value : ndarray
-        Nats, shape (..., points).
-    error : ndarray
-        How far it moves when every second noise level is left out, shape (..., points).
-    tail : ndarray
-        The part beyond the largest noise level, the same in every value, shape (...).
-    """
-
-    value: Array
-    error: Array
-    tail: Array
-
-
-def information_integral(noise_to_signal: ArrayLike, excess: ArrayLike) -> InformationIntegral:
-    r"""Return :math:`\frac12\int_0^{\gamma}\text{excess}\,d\gamma` of an excess of either sign, with its error.
-
-    The trapezoidal rule for :math:`\gamma\cdot\text{excess}` over :math:`\log\gamma`; beyond the largest noise level the excess
-    goes on as :math:`\gamma^2`. It is linear in the excess, so that the noise of a sampled one averages out; for a positive,
-    smooth one the cubics of ``kl_from_gaussian`` are closer.
-
-    Parameters
-    ----------
-    noise_to_signal : array
-        :math:`\nu`, ascending, positive, shape (points,).
-    excess : array
-        :math:`\mathrm{lmmse}-\mathrm{mmse}` of a score, in the squared unit of the data, shape (..., points).
-
-    Returns
-    -------
-    InformationIntegral
-        ``error`` at a level is against the rule on every second level from there on, about three times the true error of a
-        smooth excess; it can vanish by chance where the two change sides, and is 0 at the largest level, where all is
-        ``tail``.
-
-    Examples
-    --------
-    >>> nu = np.geomspace(0.5, 20, 200)
-    >>> area = information_integral(nu, -6 * nu**-4)  # excess = -6 gamma^2, of which the area is -gamma^3
-    >>> bool(abs(area.value[0] + 64) < area.error[0] < 0.3), round(float(area.tail) * 20**6, 12)
-    (True, -1.0)
-    """
-    gamma = np.asarray(noise_to_signal, dtype=np.float64) ** -2.0
-    values = np.asarray(excess, dtype=np.float64)
-    area = _area(gamma, values)
-    coarse = np.empty_like(area)
-    for first in range(min(2, len(gamma))):
-        every_second = slice(first, None, 2)
-        coarse[..., every_second] = _area(gamma[every_second], values[..., every_second])
-    return InformationIntegral(area, np.abs(area - coarse), area[..., -1])
-
-
-def _area(gamma: Array, excess: Array) -> Array:
-    """Return half the area from 0 up to each of descending gammas."""
-    density = gamma * excess
-    inside = cumulative_trapezoid(density[..., ::-1], np.log(gamma[::-1]), initial=0)[..., ::-1]
-    total: Array = (inside + density[..., -1:] / 3) / 2
-    return total

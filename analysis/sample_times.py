@@ -18,6 +18,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from gaussian_test.analysis.bootstrap import ClusterBootstrap
+from gaussian_test.analysis.curves import no_speciation
 from gaussian_test.analysis.times import Crossing, share_time
 
 Array = NDArray[np.float64]
@@ -25,7 +26,6 @@ Array = NDArray[np.float64]
 FEWEST_STARTS = 4  # of a class whose time is given
 MOST_CENSORED = 0.2  # share of samples that may be left out of the analysis of variance
 NU = "noise-to-signal ratio sigma/alpha"
-NO_CHOICE = "the score is given the class of the start, which it cannot forget"
 ENDS = {"": "", "_low": ", lower end of its interval", "_high": ", upper end of its interval"}
 CURVES = {
     "memorization": "memorized share",
@@ -337,8 +337,7 @@ def sample_times(
     classes = np.array([-1]) if class_shares is None else np.flatnonzero(shares)
     groups = _by_class(label.values, classes, resample)
     no_labels = "the data set has no labels" if class_shares is None else ""
-    alike = no_labels or ("the data set has a single class" if len(classes) == 1 else "")
-    unchosen = [alike or (NO_CHOICE if given else "") for given in conditional.values]
+    unchosen = [no_speciation(None if class_shares is None else shares, bool(given)) for given in conditional.values]
     own = np.zeros(len(label), dtype=np.int64) if class_shares is None else label.values
     result = xr.Dataset(coords={"score": memorized["score"], "sample": memorized["sample"], "class": classes})
     result["class"].attrs = {"long_name": "class of the ground-truth samples", "units": "1", "comment": "-1: there are none"}

@@ -19,7 +19,7 @@ import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from gaussian_test.analysis.affinity import banded, ratio_of_means
+from gaussian_test.analysis.banded import banded, ratio_of_means
 from gaussian_test.analysis.bootstrap import ClusterBootstrap
 from gaussian_test.sampler import Process
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from gaussian_test.analysis.moments import evenly
 from gaussian_test.sampler import EmpiricalScore
 
 NO_SAMPLE = "a G-Turn starts from no ground-truth sample"
@@ -78,7 +79,6 @@ def typical_nearest_distance(samples: EmpiricalScore, most: int = 1024) -> float
     >>> typical_nearest_distance(EmpiricalScore(torch.tensor([[0.0], [1.0], [3.0]])))
     1.0
     """
-    count = len(samples.samples)
-    index = torch.linspace(0, count - 1, min(count, most), dtype=torch.float64, device=samples.samples.device).round().long()
+    index = torch.from_numpy(evenly(len(samples.samples), most)).to(samples.samples.device)
     x = (samples.samples[index] + samples.center).reshape(-1, *samples.event_shape)
     return float(samples.nearest(x, exclude=index)[1].median())

@@ -164,7 +164,7 @@ def open_archive(path: str | Path) -> xr.Dataset:
         dataset.variables
     ):
         raise no_archive
-    if "score_kind" not in dataset.variables:
+    if "classifier_accuracy" not in dataset.variables:
         raise UserError(f"{path} was written by an earlier gaussian-test, without what is shown now: run again")
     dataset.encoding["source"] = str(path)
     return dataset

@@ -10,17 +10,11 @@ import yaml
 from numpy.typing import NDArray
 
 from gaussian_test import analysis
+from gaussian_test.analysis.bootstrap import SUFFIXES
 from gaussian_test.errors import UserError
 from gaussian_test.table import TIMES
 
 Array = NDArray[np.float64]
-SUFFIXES = {
-    "": "",
-    "_se": ", standard error",
-    "_low": ", lower edge of the simultaneous band",
-    "_high": ", upper edge of the simultaneous band",
-    "_pvalue": ", p-value of being zero (max-t over the noise levels)",
-}
 # curve: how its values for every sample follow from the table, and whether these are shares
 COMPARED: dict[str, tuple[Callable[[xr.Dataset], xr.DataArray], bool]] = {
     "autocorrelation": (lambda r: r["sample_autocorrelation"], False),
@@ -104,12 +98,12 @@ def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
         if all(band is None for band in bands):
             continue
         nothing = np.full(len(shared), np.nan)
-        for suffix, attribute in zip(SUFFIXES, ("estimate", "standard_error", "low", "high", "pvalue"), strict=True):
+        for suffix, of_suffix in SUFFIXES.items():
             result[f"{name}_difference{suffix}"] = (
                 ("score", "noise_to_signal"),
-                np.array([nothing if band is None else getattr(band, attribute) for band in bands]),
+                np.array([nothing if band is None else band.columns()[suffix] for band in bands]),
                 {
-                    "long_name": f"difference of {name.replace('_', ' ')}, b - a{SUFFIXES[suffix]}",
+                    "long_name": f"difference of {name.replace('_', ' ')}, b - a{of_suffix}",
                     "units": str(a[name].attrs.get("units", "1")) if name in a else "1",
                     "comment": "paired: the same samples with the same noise" if together else "independent samples",
                 },
@@ -150,13 +144,10 @@ def _values(result: xr.Dataset, name: str, score: str) -> Array | None:
 
 
 def _retention(result: xr.Dataset) -> xr.DataArray:
-    """Return the class retention of every U-Turn: affine in whether the class is kept, with the slope of the curves."""
+    """Return the class retention of every U-Turn."""
     kept = (result["label_after"] == result["label"]).astype(np.float64)
-    share, curve = kept.mean(("sample", "repeat")), result["class_retention"]
-    # retention is (share - chance)/(1 - chance): the chance follows from any point where the two differ
-    differs = np.abs(1 - curve.values) > 1e-9
-    scale = float(((1 - share.values[differs]) / (1 - curve.values[differs])).mean()) if differs.any() else 1.0
-    retained: xr.DataArray = 1 - (1 - kept) / scale
+    by_chance = float(result["class_retention"].attrs["by_chance"])
+    retained: xr.DataArray = (kept - by_chance) / (1 - by_chance)
     return retained
 
 

@@ -64,7 +64,7 @@ def build_features(
     settings : Features
         Of the experiment.
     given : callable or None
-        A torch module or function from python, which wins.
+        A torch module or function from python, which wins; it is given float32.
     moments : Moments
         Of the ground truth: its principal components.
     device : torch.device
@@ -99,7 +99,7 @@ def build_features(
         raise UserError(f"features {name}: a {type(made).__name__} cannot be called: give a torch module or a function")
     if isinstance(made, torch.nn.Module):
         made = made.to(device).eval()
-    extractor = Extractor(str(name), made, device)
+    extractor = Extractor(str(name), lambda x: made(x.float()), device)  # networks have one type, whatever that of the run
     try:
         extractor(sample)
     except UserError:

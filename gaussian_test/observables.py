@@ -80,9 +80,7 @@ def _times(prepared: Prepared, table: xr.Dataset, truth: analysis.GroundTruth) -
 
 def _noised(prepared: Prepared) -> Iterator[NDArray[np.float32]]:
     """Yield the noised data, first repeats, turn time by turn time: the very states that were turned."""
-    count = min(len(prepared.samples), prepared.settings.end_points)
-    chosen = prepared.samples[np.linspace(0, len(prepared.samples) - 1, count).round().astype(np.int64)]
-    x0, normal = _starts_and_noise(prepared, chosen)
+    x0, normal = _starts_and_noise(prepared, prepared.together)
     for level in prepared.plan.levels:
         yield prepared.plan.process.noised(x0, level, normal).flatten(1).float().cpu().numpy()
 
@@ -146,11 +144,13 @@ def _ends(prepared: Prepared, table: xr.Dataset, wanted: tuple[str, ...]) -> lis
     ends = _features(prepared, table["end"])
     about = {"features": prepared.features.name}
     if {"quality", "starts"} & set(wanted):
-        truth = analysis.Population(prepared.features(prepared.truth["x"].values))
+        truth = analysis.Population(prepared.features(prepared.truth["x"]))
     if "quality" in wanted:
         # the starts of U-Turns are drawn without replacement, and what ends keep of them is spread more evenly than free draws
         starts = table["kept_sample"].values if prepared.settings.start == "noised_data" else None
         found = analysis.sample_quality(ends, truth, resample, starts).rename(sample="kept")
+        number = {"long_name": "sample whose end points are looked at together, index into the ground-truth set", "units": "1"}
+        found = found.assign_coords(kept=("kept", table["kept_sample"].values, number))
         floor = analysis.null_distance(truth, table.sizes["kept"], seed=prepared.settings.seed)
         for suffix, value, long_name in (("", floor.mean, "mean"), ("_high", floor.high, "95 % quantile")):
             comment = {"long_name": f"Fréchet distance, plug-in, of as many perfect draws: {long_name}", "units": "1"}
@@ -191,12 +191,10 @@ def _balance(prepared: Prepared, table: xr.Dataset, ends: xr.DataArray, resample
     )
     others = [name for name, kernel in prepared.kernels.items() if continuous_flow(kernel) != "sde"]
     conditional = [name for name, entry in prepared.built.items() if entry.conditional]
-    for name in tests.data_vars:
-        if others and str(name).startswith("exchange"):
-            tests[name] = tests[name].where(~tests["score"].isin(others))
-            tests[name].attrs["reason"] = f"{', '.join(others)}: detailed balance holds for the reverse SDE alone"
-    if conditional:
-        tests["exchange_class_pvalue"] = tests["exchange_class_pvalue"].where(~tests["score"].isin(conditional))
+    for name in map(str, tests.data_vars):
+        _undefine(tests, name, others, "detailed balance holds for the reverse SDE alone")
+        if name.startswith("exchange_class"):
+            _undefine(tests, name, conditional, "the score is given the class of the start")
     starts = xr.DataArray(x0, dims=("sample", *event))
     field = analysis.change_field(starts, table["end"].rename(kept="sample"), resample)
     moments = prepared.reference.moments
@@ -213,6 +211,16 @@ def _balance(prepared: Prepared, table: xr.Dataset, ends: xr.DataArray, resample
         },
     )
     return [tests, field]
+
+
+def _undefine(dataset: xr.Dataset, name: str, scores: list[str], why: str) -> None:
+    """Leave out what has no meaning for some scores, and say why beside the reasons that are there."""
+    if scores:
+        values = dataset[name]
+        nothing = "" if values.dtype.kind == "U" else np.nan
+        reasons = [values.attrs["reason"]] if "reason" in values.attrs else []
+        dataset[name] = values.where(~dataset["score"].isin(scores), nothing).astype(values.dtype)
+        dataset[name].attrs = values.attrs | {"reason": "; ".join([*reasons, f"{', '.join(scores)}: {why}"])}
 
 
 def _chains(prepared: Prepared, table: xr.Dataset) -> xr.Dataset:
@@ -234,7 +242,7 @@ def _chains(prepared: Prepared, table: xr.Dataset) -> xr.Dataset:
 
 def _end_points(table: xr.Dataset) -> xr.Dataset:
     """Return the kept end points as a group of the archive."""
-    named = {"end": ("end points", "of the samples of sample_kept")} | {
+    named = {"end": ("end points", "of the samples that observables look at together")} | {
         f"end_{start}": (f"end points of runs that start from {start}", "with the same noise") for start in OTHER_STARTS
     }
     result = table[[name for name in named if name in table]].rename(kept="sample").drop_vars("sample", errors="ignore")

@@ -76,12 +76,16 @@ class Prepared:
         return torch.float64 if self.settings.dtype == "float64" else torch.float32
 
     @property
+    def together(self) -> NDArray[np.int64]:
+        """Samples, evenly picked, that observables look at together: memory and pairs of samples have their limits."""
+        return self.samples[analysis.evenly(len(self.samples), self.settings.end_points)]
+
+    @property
     def kept(self) -> NDArray[np.int64]:
-        """Samples, evenly picked, whose end points are looked at together: none where nothing asks for them."""
+        """Samples whose states are kept until all shards are done: none where nothing asks for them."""
         if not set(self.settings.observed) - {"normality"} and not self.settings.keep.end_points:
             return self.samples[:0]
-        count = min(len(self.samples), self.settings.end_points)
-        return self.samples[np.linspace(0, len(self.samples) - 1, count).round().astype(np.int64)]
+        return self.together
 
     def starts(self, samples: tuple[int, ...], start: str | None = None) -> torch.Tensor:
         r"""Return what the forward process noises, by index, on the device, shape (n, ``*event``).

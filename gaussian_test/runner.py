@@ -154,6 +154,7 @@ def _identity(prepared: Prepared) -> dict[str, str]:
     identity |= {f"score {name}": score_digest(score) for name, score in prepared.scores.items()}
     identity["classifier"] += f" {prepared.classified.name}"
     identity["features"] += f" {prepared.features.name}"
+    identity["kept end points"] = str(len(prepared.kept))
     identity["data"] = data_digest(prepared.truth)
     identity["schema"] = str(archive.SCHEMA_VERSION)
     identity["device type"] = prepared.device.type

@@ -163,18 +163,14 @@ def make_score(
         if settings.shrinkage is None and not settings.conditional:
             return reference.gaussian
         return analysis.GaussianScore.fit(x, labels if settings.conditional else None, process, settings.shrinkage, dtype)
-    shape = reference.moments.event_shape
     if settings.components == "classes":
         if labels is None:
             raise UserError("scores: a mixture of classes needs labels, and the data set has none: give a number of components")
-        moments = analysis.class_moments(x, labels)
-        weights = torch.tensor([m.count for _, m in moments], dtype=torch.float64)
-        components = analysis.stack_components([m for _, m in moments], dtype)
-        return sampler.MixtureScore(weights, components, shape, torch.tensor([label for label, _ in moments]), process)
+        return analysis.class_mixture(x, labels, process, dtype)
     if settings.conditional:
         raise UserError("scores: a fitted mixture has no classes to condition on: use components: classes")
     from sklearn.mixture import GaussianMixture
 
     flat = np.asarray(x.values, dtype=np.float64).reshape(len(x), -1)
     fitted = GaussianMixture(settings.components, random_state=0).fit(flat)
-    return sampler.MixtureScore.from_sklearn(fitted, shape, process, dtype)
+    return sampler.MixtureScore.from_sklearn(fitted, reference.moments.event_shape, process, dtype)

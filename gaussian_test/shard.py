@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -45,20 +46,37 @@ def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
     >>> run_shard(prepare.prepare(experiment.Experiment(samples=4)), (0, 1)).sizes["sample"]
     2
     """
-    x0, labels = prepared.starts(shard), prepared.labels(shard)
-    are_samples = prepared.settings.start == "noised_data"
-    kept = np.flatnonzero(np.isin(shard, prepared.kept)).tolist()
-    table = analysis.SampleTable(prepared.plan, prepared.scores, prepared.reference, x0, shard, labels, are_samples, kept)
-    states = xr.Dataset()
     before = [score.micro_batch for score in prepared.scores.values()]
-    try:
-        for state in prepared.plan.run(x0, shard, prepared.scores, prepared.kernels, labels):
-            table.observe(state)
-        states = table.kept_states() if kept else states
+    kept = tuple(np.intersect1d(shard, prepared.kept).tolist())  # both ascend
+    with _user_errors(prepared):
+        result, states = _turns(prepared, shard, kept)
+        _check_finite(prepared, result, shard)
         if kept and "starts" in prepared.settings.observed:
-            states = states.merge(_other_starts(prepared, tuple(shard[place] for place in kept)), compat="override")
+            states = states.merge(_other_starts(prepared, kept), compat="override")
         if kept and "chains" in prepared.settings.observed:
-            states = states.merge(_chains(prepared, tuple(shard[place] for place in kept)), compat="override")
+            states = states.merge(_chains(prepared, kept), compat="override")
+    if before != [score.micro_batch for score in prepared.scores.values()]:
+        return run_shard(prepared, shard)  # a micro-batch was halved on the way: all of the shard is of one size
+    for name in states.data_vars:
+        if not np.isfinite(states[name].values).all():
+            raise UserError(
+                f"{str(name).replace('_', ' ')} of a score is NaN or infinite, while its U-Turns are not: mend the model or leave "
+                "'starts' and 'chains' out of observables; the shards finished before are kept"
+            )
+    sizes = [score.micro_batch or prepared.plan.micro_batch for score in prepared.scores.values()]
+    result["micro_batch"] = (
+        ("score", "sample"),
+        np.repeat(np.array(sizes, dtype=np.int64)[:, None], len(shard), axis=1),
+        {"long_name": "states per call of the score", "units": "1", "comment": "decides the last bits of what is computed"},
+    )
+    return result.merge(states, compat="override", join="exact")
+
+
+@contextmanager
+def _user_errors(prepared: Prepared) -> Iterator[None]:
+    """Say in a sentence that a network failed, or that memory ran out."""
+    try:
+        yield
     except sampler.NetworkError as error:
         name = next(name for name, score in prepared.scores.items() if score is error.score)
         raise UserError(f"score {name!r}: {error}: mend the model; the shards finished before are kept") from error
@@ -69,17 +87,17 @@ def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
         raise UserError(
             f"memory ran out ({reason}): give a smaller shard_size or micro_batch, or another device, and add --resume"
         ) from error
-    if before != [score.micro_batch for score in prepared.scores.values()]:
-        return run_shard(prepared, shard)  # a micro-batch was halved on the way: all of the shard is of one size
-    result = table.to_dataset()
-    sizes = [score.micro_batch or prepared.plan.micro_batch for score in prepared.scores.values()]
-    result["micro_batch"] = (
-        ("score", "sample"),
-        np.repeat(np.array(sizes, dtype=np.int64)[:, None], len(shard), axis=1),
-        {"long_name": "states per call of the score", "units": "1", "comment": "decides the last bits of what is computed"},
-    )
-    _check_finite(prepared, result, shard)
-    return result.merge(states, compat="override", join="exact")
+
+
+def _turns(prepared: Prepared, shard: tuple[int, ...], kept: tuple[int, ...]) -> tuple[xr.Dataset, xr.Dataset]:
+    """Run the U-Turns of a shard: its rows of the sample table, and the states that are kept."""
+    x0, labels = prepared.starts(shard), prepared.labels(shard)
+    are_samples = prepared.settings.start == "noised_data"
+    places = [shard.index(sample) for sample in kept]
+    table = analysis.SampleTable(prepared.plan, prepared.scores, prepared.reference, x0, shard, labels, are_samples, places)
+    for state in prepared.plan.run(x0, shard, prepared.scores, prepared.kernels, labels):
+        table.observe(state)
+    return table.to_dataset(), table.kept_states() if kept else xr.Dataset()
 
 
 def _ends(
@@ -122,9 +140,8 @@ def chain_levels(prepared: Prepared) -> list[int]:
     >>> chain_levels(prepare.prepare(experiment.Experiment(samples=4)))
     [0, 5, 9, 14, 18, 23]
     """
-    count = len(prepared.plan.levels)
-    wanted = min(count, prepared.settings.chains.turn_times)
-    return sorted({int(place) for place in np.linspace(0, count - 1, wanted).round()})
+    places: list[int] = analysis.evenly(len(prepared.plan.levels), prepared.settings.chains.turn_times).tolist()
+    return places
 
 
 def _chains(prepared: Prepared, samples: tuple[int, ...]) -> xr.Dataset:

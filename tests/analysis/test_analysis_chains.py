@@ -11,7 +11,6 @@ from scipy.stats import binomtest
 
 from gaussian_test.analysis import ClusterBootstrap, GaussianScore, Moments, autocorrelation_exact, fit_moments
 from gaussian_test.analysis.chains import (
-    ChainTable,
     chain_autocorrelation,
     chain_autocorrelation_gaussian,
     chain_products,
@@ -247,39 +246,3 @@ def test_chains_that_never_leave_their_class_have_the_binomial_interval():
     assert low[0] == 1
     np.testing.assert_allclose(low[1:], 2 * exact.low - 1, rtol=1e-12)
     assert (table.class_retention == 1).all()
-
-
-def test_observed_step_by_step_the_table_is_the_same(runs):
-    """One chain after the other, in any order of chains."""
-    scores, levels, states, labels = runs
-    collected = ChainTable(scores, levels, levels, 12, MOMENTS, [0.75, 0.25])
-    for score, nu in reversed(states):
-        for step in range(13):
-            collected.observe(score, nu, step, states[score, nu][step], labels[score, nu][step])
-    table = collected.to_dataset(ClusterBootstrap(80, 300))
-    products = np.stack([chain_products(s, MOMENTS) for s in states.values()]).reshape(2, 2, 80, 13, 13)
-    classes = np.stack([label.T for label in labels.values()]).reshape(2, 2, 80, 13)
-    expected = _table(products, classes, levels, [0.75, 0.25], scores)
-    xr.testing.assert_allclose(table.drop_vars(["turn_time", "noise_to_signal"]), expected, rtol=1e-12)
-    assert table.turn_time.values.tolist() == table.noise_to_signal.values.tolist() == list(levels)
-    assert table.autocorrelation_time.attrs == expected.autocorrelation_time.attrs
-
-
-def test_chains_are_observed_in_order_and_whole():
-    table = ChainTable(["a", "b"], [1.0], [1.0], 2, MOMENTS)
-    states = np.zeros((3, 10))
-    with pytest.raises(ValueError, match=r"\('c', 1.0\) is none of the chains"):
-        table.observe("c", 1.0, 0, states)
-    table.observe("a", 1.0, 0, states)
-    with pytest.raises(ValueError, match=r"step 2 of \('a', 1.0\) is not step 1 of \('a', 1.0\)"):
-        table.observe("a", 1.0, 2, states)
-    with pytest.raises(ValueError, match=r"step 1 of \('b', 1.0\) is not step 1 of \('a', 1.0\)"):
-        table.observe("b", 1.0, 1, states)
-    with pytest.raises(ValueError, match=r"states of shape \(1, 10\) do not follow \(3, 10\)"):
-        table.observe("a", 1.0, 1, states[:1])
-    table.observe("a", 1.0, 1, states)
-    table.observe("a", 1.0, 2, states)
-    with pytest.raises(ValueError, match=r"step 0 of \('a', 1.0\) is not step 0 of a new chain"):
-        table.observe("a", 1.0, 0, states)
-    with pytest.raises(ValueError, match=r"the chain \('b', 1.0\) is not complete: observe its 3 states first"):
-        table.to_dataset(ClusterBootstrap(3, 10))

@@ -7,16 +7,9 @@ import pytest
 import xarray as xr
 from scipy.stats import binom, ks_1samp, monte_carlo_test, norm, ttest_1samp
 
-from gaussian_test.analysis import normality as module
-from gaussian_test.analysis.normality import (
-    gaussian_replicates,
-    kolmogorov_smirnov,
-    ks_dataset,
-    ks_distance,
-    ks_null,
-    ks_pvalue,
-    ks_test,
-)
+from gaussian_test.analysis import lilliefors as module
+from gaussian_test.analysis.lilliefors import gaussian_replicates, ks_distance, ks_null, ks_pvalue, ks_test
+from gaussian_test.analysis.normality import kolmogorov_smirnov, ks_dataset
 
 
 def _correlated(rng, n, d, correlation=0.95):

@@ -8,19 +8,9 @@ from scipy.stats import binomtest, norm
 from sklearn.decomposition import PCA
 
 from gaussian_test.analysis.bootstrap import ClusterBootstrap
+from gaussian_test.analysis.distances import Distance, Population, frechet, frechet_between, kid, kid_between, null_distance
 from gaussian_test.analysis.moments import fit_moments
-from gaussian_test.analysis.quality import (
-    Distance,
-    Population,
-    frechet,
-    frechet_between,
-    kid,
-    kid_between,
-    null_distance,
-    principal_features,
-    sample_quality,
-    start_sensitivity,
-)
+from gaussian_test.analysis.quality import principal_features, sample_quality, start_sensitivity
 
 ONE_SAMPLE = [frechet, kid]
 PAIRED = [frechet_between, kid_between]
@@ -409,7 +399,7 @@ def test_how_much_is_held_at_once_changes_nothing(monkeypatch):
     rng = np.random.default_rng(39)
     truth, x, y = rng.normal(size=(50, 3)), *rng.normal(size=(2, 20, 2, 3))
     whole = [frechet(x, truth), kid(x, truth), frechet_between(x, y), kid_between(x, y)]
-    monkeypatch.setattr("gaussian_test.analysis.quality.BLOCK_ELEMENTS", 700)
+    monkeypatch.setattr("gaussian_test.analysis.distances.BLOCK_ELEMENTS", 700)
     for before, after in zip(whole, [frechet(x, truth), kid(x, truth), frechet_between(x, y), kid_between(x, y)], strict=True):
         _assert_same(after, before)
 

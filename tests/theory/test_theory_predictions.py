@@ -8,16 +8,15 @@ from scipy.special import expit, logsumexp, softmax
 
 from gaussian_test.analysis import autocorrelation_exact, kl_from_gaussian, predicted_memorization
 from gaussian_test.analysis.bootstrap import ClusterBootstrap
+from gaussian_test.analysis.information import information_integral
 from gaussian_test.analysis.predictions import (
     excess_entropy,
     excess_entropy_crossing,
-    information_integral,
     predicted_memorization_within_class,
     predicted_speciation_within_class,
-    retention_signal_to_noise,
-    two_gaussians,
 )
 from gaussian_test.analysis.sample_times import class_times
+from gaussian_test.analysis.two_gaussians import retention_signal_to_noise, two_gaussians
 
 SPECTRUM = np.array([9.0, 2.0, 0.5, 0.01, 0.0])
 
