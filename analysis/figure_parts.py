@@ -96,17 +96,20 @@ def colours(result: xr.Dataset) -> list[tuple[str, Any]]:
 def curve(axis: Axes, result: xr.Dataset, name: str, index: int) -> None:
     """Draw one score's curve with its band."""
     score, colour = colours(result)[index]
-    row, nu = result.sel(score=score), result["noise_to_signal"].values
+    label = f"{score} score, {result.attrs['confidence']:.0%} band"
+    band(axis, result["noise_to_signal"].values, result.sel(score=score), name, colour, index, label)
+
+
+def band(axis: Axes, nu: Any, row: xr.Dataset, name: str, colour: Any, index: int, label: str, style: str = "-") -> None:
+    """Draw a curve with its band, with the marker of its number."""
     axis.fill_between(nu, row[f"{name}_low"], row[f"{name}_high"], color=colour, alpha=0.2, linewidth=0)
-    axis.plot(
-        nu,
-        row[name],
-        color=colour,
-        marker=MARKERS[index % len(MARKERS)],
-        markersize=3.5,
-        linewidth=1,
-        label=f"{score} score, {result.attrs['confidence']:.0%} band",
-    )
+    marker = MARKERS[index % len(MARKERS)]
+    axis.plot(nu, row[name], color=colour, marker=marker, markersize=3.5, linewidth=1, linestyle=style, label=label)
+
+
+def names_above(figure: Figure, axis: Axes, columns: int) -> None:
+    """Put the names of an axis's curves above the figure: the curves may be anywhere."""
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=columns, **LEGEND)
 
 
 def mark(axis: Axes, row: xr.Dataset, time: str, colour: Any, of: str) -> None:

@@ -25,6 +25,7 @@ from gaussian_test.analysis.figure_parts import (
     curve,
     log_noise,
     mark,
+    names_above,
 )
 
 
@@ -244,8 +245,7 @@ def end_points(result: xr.Dataset) -> Figure:
             axes[0].plot(nu, closed, color="black", linewidth=1, label=f"{score} score, closed form")
     axes[0].axhline(1, color="0.6", linewidth=0.8, zorder=0, label="the data")
     axes[0].set_ylabel(r"$E\|\tilde x_0-\mu\|^2/\mathrm{tr}\,\Sigma$")
-    # the curves may be anywhere: their names stand above
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, **LEGEND)
+    names_above(figure, axes[0], 3)
     axes[1].set_ylabel("share closer to a sample\nthan samples to each other")
     axes[1].set_ylim(-0.05, 1.05)
     log_noise(axes[1])

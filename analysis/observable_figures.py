@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import seaborn as sns
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from gaussian_test.analysis.figure_parts import LEGEND, MARKERS, NU_LABEL, TIMES, WIDTH, canvas, colours, curve, log_noise
+from gaussian_test.analysis.figure_parts import (
+    LEGEND,
+    MARKERS,
+    NU_LABEL,
+    TIMES,
+    WIDTH,
+    band,
+    canvas,
+    colours,
+    curve,
+    log_noise,
+    names_above,
+)
 
 REFERENCES = {"isotropic": "isotropic", "gaussian": "Gaussian", "mixture": "mixture of classes", "empirical": "empirical"}
 STARTS = {"gaussian": "matched Gaussian", "isotropic": "noise alone"}
@@ -74,12 +84,12 @@ def explained(result: xr.Dataset) -> Figure:
     for axis, score in zip(axes, names, strict=True):
         for index, reference in enumerate(result["reference"].values):
             row = result.sel(score=score, reference=reference)
-            _band(axis, nu, row, "score_explained", palette[index + 1], index + 1, f"{REFERENCES[str(reference)]} score")
+            band(axis, nu, row, "score_explained", palette[index + 1], index + 1, f"{REFERENCES[str(reference)]} score")
         axis.axhline(1, color="0.6", linewidth=0.8, zorder=0)
         axis.set_ylabel(f"share of the {score}\nscore explained")
         # a reference that is far off explains less than nothing: that far the axis need not go
         axis.set_ylim(max(-0.25, min(-0.05, float(result["score_explained_low"].min()))), 1.05)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, **LEGEND)
+    names_above(figure, axes[0], 4)
     log_noise(axes[-1])
     return figure
 
@@ -102,9 +112,9 @@ def affinity(result: xr.Dataset) -> Figure:
         row = result.sel(score=score)
         if not (row["denoiser_gap"].values > 0).any():
             continue  # the reference itself
-        _band(axes[0], nu, row, "denoiser_gap", colour, index, f"{score} from the Gaussian")
+        band(axes[0], nu, row, "denoiser_gap", colour, index, f"{score} from the Gaussian")
         axes[0].plot(nu, row["affine_gap"], color=colour, linestyle="--", linewidth=1, label=f"{score} from the best affine map")
-        _band(axes[1], nu, row, "affine_gain", colour, index, f"{score} score, {result.attrs['confidence']:.0%} band")
+        band(axes[1], nu, row, "affine_gain", colour, index, f"{score} score, {result.attrs['confidence']:.0%} band")
     if axes[0].lines:
         axes[0].set_yscale("log")
         axes[0].yaxis.set_major_locator(LogLocator(numticks=7))
@@ -143,7 +153,7 @@ def score_norm(result: xr.Dataset) -> Figure:
         axis.set_ylabel(label)
     for axis in axes[1:]:
         axis.set_yscale("log")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, **LEGEND)
+    names_above(figure, axes[0], 2)
     log_noise(axes[2])
     return figure
 
@@ -236,7 +246,7 @@ def quality(result: xr.Dataset) -> Figure:
     for axis, label in zip(axes, ("Fréchet distance,\nits bias taken off", "squared MMD,\npolynomial kernel"), strict=True):
         axis.axhline(0, color="0.6", linewidth=0.8, zorder=0)
         axis.set_ylabel(label)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, **LEGEND)
+    names_above(figure, axes[0], 3)
     axes[0].set_title(f"on {result['frechet'].attrs['features']}", loc="left")
     log_noise(axes[1])
     return figure
@@ -263,10 +273,10 @@ def starts(result: xr.Dataset) -> Figure:
         for index, (score, colour) in enumerate(colours(result)):
             for start, style in zip(result["start"].values, ("-", "--"), strict=False):
                 row = result.sel(score=score, start=start)
-                _band(axis, nu, row, name, colour, index, f"{score} score from {STARTS[str(start)]}", style)
+                band(axis, nu, row, name, colour, index, f"{score} score from {STARTS[str(start)]}", style)
         axis.set_ylabel(label)
         axis.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, **LEGEND)
+    names_above(figure, axes[0], 2)
     log_noise(axes[1])
     return figure
 
@@ -310,7 +320,7 @@ def exchange(result: xr.Dataset) -> Figure:
         axis.set_yscale("log")
         axis.set_ylim(5e-4, 1.4)
         axis.set_ylabel(f"p-value,\n{label}")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, **LEGEND)
+    names_above(figure, axes[0], 4)
     log_noise(axes[-1])
     return figure
 
@@ -345,7 +355,7 @@ def change_field(result: xr.Dataset) -> Figure:
         if name == "change_susceptibility":
             axis.plot(nu, result["change_susceptibility_gaussian"], color="black", linewidth=1, label="Gaussian, closed form")
         axis.set_ylabel(labels[name])
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, **LEGEND)
+    names_above(figure, axes[0], 2)
     log_noise(axes[-1])
     return figure
 
@@ -434,12 +444,5 @@ def chains(table: xr.Dataset) -> Figure:
     sns.despine(ax=axis)
     log_noise(axis)
     axis.set_xlabel(NU_LABEL)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, **LEGEND)
+    names_above(figure, axes[0], 3)
     return figure
-
-
-def _band(axis: Axes, nu: Any, row: xr.Dataset, name: str, colour: Any, index: int, label: str, style: str = "-") -> None:
-    """Draw a curve with its band."""
-    axis.fill_between(nu, row[f"{name}_low"], row[f"{name}_high"], color=colour, alpha=0.2, linewidth=0)
-    marker = MARKERS[index % len(MARKERS)]
-    axis.plot(nu, row[name], color=colour, marker=marker, markersize=3.5, linewidth=1, linestyle=style, label=label)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from gaussian_test.analysis.figure_parts import LEGEND, MARKERS, STYLE, canvas, log_noise
+from gaussian_test.analysis.figure_parts import MARKERS, STYLE, canvas, log_noise, names_above
 
 FLOOR = 1e-12  # below it there is nothing but rounding, which a logarithmic axis would blow up
 DASHES = ("-", "--", ":")  # kernels can coincide: one that lies over another lets it be seen
@@ -53,8 +53,7 @@ def sampler_figure(study: xr.Dataset) -> Figure:
         log_noise(axes[-1])
         start = study.attrs["start"].replace("_", " ")
         axes[-1].set_xlabel(rf"score evaluations per sample, from $\nu_T$ = {float(study['noise_to_signal']):.4g} ({start} start)")
-        # the curves may be anywhere: their names stand above
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, **LEGEND)
+        names_above(figure, axes[0], 4)
     return figure
 
 

@@ -80,3 +80,9 @@ def test_the_nearest_sample_is_leave_one_out_one_neighbour():
 def test_an_unknown_classifier_is_refused():
     with pytest.raises(ValueError, match=r"classifier 'tree' is unknown: choose 'knn' or 'svc'"):
         analysis.make_classifier("tree")
+
+
+def test_states_that_are_not_finite_have_no_class_and_leave_the_others_theirs():
+    fitted = analysis.FittedClassifier(KNeighborsClassifier(1), [[0.0], [1.0]], [3, 5])
+    assert fitted(torch.tensor([[0.9], [torch.nan], [0.2], [torch.inf]])).tolist() == [5, -1, 3, -1]
+    assert fitted(torch.full((2, 1), torch.nan)).tolist() == [-1, -1]

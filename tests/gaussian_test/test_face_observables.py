@@ -71,6 +71,7 @@ def test_quality_is_that_of_the_kept_end_points(whole, moments):
                 here = whole[name].sel(score=score)[turn]
                 expected = distance(ends, truth, starts=end["sample"].values).estimate
                 assert float(here) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    np.testing.assert_array_equal(whole["kept"], end["sample"])
     np.testing.assert_allclose(whole["sample_kid"].mean("kept"), whole["kid"], rtol=1e-9, atol=1e-12)
 
 
@@ -241,6 +242,39 @@ def test_features_of_the_users_are_used_in_evaluation_mode():
     assert found["kid"].attrs["features"] == "Halves"
 
 
+def test_features_get_the_type_that_networks_have_whatever_that_of_the_run():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    found = run({"features": network}, observables=["quality"], dtype="float64", keep={"pictures": 0})
+    assert np.isfinite(found["kid"]).all()
+
+
+def test_a_score_that_fails_is_named_whoever_classifies():
+    """A classifier of scikit-learn's refuses NaN: it is the score that is at fault, and the message says so."""
+
+    class Broken(gt.sampler.Score):
+        def denoise(self, x, t, label=None):
+            return torch.where(torch.as_tensor(t).reshape(-1, 1, 1, 1) < 0.2, torch.nan, 0.5 * x)
+
+    broken = Broken(gt.sampler.VarianceExploding(), (1, 8, 8))
+    broken.register_buffer("own", torch.zeros(1))
+    with pytest.raises(UserError, match=r"score 'broken' returned NaN"):
+        run(
+            {"scores": {"broken": broken}, "classifier": KNeighborsClassifier(1)},
+            scores=[{"kind": "gaussian"}],
+            reverse={"kind": "sde", "steps": 8},
+        )
+
+
+def test_parts_without_end_points_do_not_fit_a_run_that_keeps_them():
+    from gaussian_test.prepare import prepare
+    from gaussian_test.runner import _identity, _shard_identity
+
+    bare = {**SETTINGS, "observables": "none", "keep": {"pictures": 0}}
+    keeping = {**bare, "keep": {"pictures": 0, "end_points": True}}
+    identities = [_shard_identity(_identity(prepare(Experiment.load(settings)))) for settings in (bare, keeping)]
+    assert {name for name in identities[0] if identities[0][name] != identities[1][name]} == {"kept end points"}
+
+
 def test_a_classifier_of_the_users_decides_the_class():
     """One that always says 3: the retention follows from the share of threes alone."""
     from sklearn.dummy import DummyClassifier
@@ -313,7 +347,25 @@ def test_levels_and_definitions_are_those_asked_for():
     for time, (share, level) in shares.items():
         expected = analysis.falls_through(nu, share.sel(score="empirical").values, level)
         assert float(changed[f"{time}_noise_to_signal"].sel(score="empirical")) == pytest.approx(expected)
-    assert "gap|" in changed["affine_noise_to_signal"].attrs["comment"].replace("|gap_one_shot|", "")
+
+
+def test_the_affine_time_is_read_off_the_gap_asked_for():
+    """Under a kernel with few steps the two gaps differ, and so do the times that are read off them."""
+    settings = {
+        "observables": "none",
+        "samples": 300,
+        "turn_times": {"noise_to_signal": [0.5, 1.0, 2.0, 4.0, 8.0, 16.0]},
+        "reverse": {"kind": "heun", "steps": 6},
+        "scores": [{"kind": "empirical"}],
+    }
+    for definition, name in (("one_shot", "gap_one_shot"), ("uturn", "gap")):
+        found = run(**settings, statistics={"bootstrap": 200, "affine": definition, "tolerance": 0.1})
+        row = found.sel(score="empirical")
+        bands = [row[name + suffix].values for suffix in ("", "_low", "_high")]
+        expected = analysis.affine_time(row["noise_to_signal"].values, *bands, 0.1, row[f"{name}_se"].values)
+        assert float(row["affine_noise_to_signal"]) == pytest.approx(expected.estimate, nan_ok=True)
+        assert f"|{name}| falls below" in found["affine_noise_to_signal"].attrs["comment"]
+    assert float(abs(found["gap"] - found["gap_one_shot"]).max()) > 0.01
 
 
 def test_remembering_any_sample_is_being_close_to_one():
