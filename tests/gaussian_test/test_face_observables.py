@@ -133,6 +133,32 @@ def test_chains_of_the_gaussian_score_are_its_closed_form():
     assert (table["autocorrelation_se"][:, 1:] < 0.05).all()
 
 
+def test_chains_by_steps_have_noise_of_their_own_in_every_link():
+    """The reverse SDE in the variance clock has the closed form's auto-correlation at any number of steps, link by link."""
+    result = run(
+        observables=["chains"],
+        samples=400,
+        repeats=1,
+        scores=[{"kind": "gaussian"}],
+        reverse={"kind": "sde", "steps": 8},
+        chains={"length": 2, "turn_times": 2},
+        keep={"pictures": 0},
+    )
+    table = group(result, "chains").sel(score="gaussian")
+    short = np.abs(table["autocorrelation"] - table["autocorrelation_gaussian"])[:, 1:]
+    assert (short <= 4 * table["autocorrelation_se"][:, 1:]).all()
+
+
+def test_what_explains_a_score_does_not_depend_on_the_process():
+    """At equal noise-to-signal ratio two processes are one experiment: shares explained and scaled norms are the same."""
+    settings = {"observables": ["affinity"], "keep": {"pictures": 0}}
+    exploding, ornstein = (run(**settings, process={"kind": kind}) for kind in ("variance_exploding", "ornstein_uhlenbeck"))
+    np.testing.assert_allclose(ornstein["score_explained"], exploding["score_explained"], atol=2e-4)
+    np.testing.assert_allclose(ornstein["score_norm_relative_gaussian"][0], 1)
+    alpha = np.sqrt(1 / (1 + exploding["noise_to_signal"].values ** 2))  # s = s_VE/alpha, and alpha = 1/sqrt(1 + nu^2)
+    np.testing.assert_allclose(ornstein["score_norm"], exploding["score_norm"] / alpha, rtol=2e-3)
+
+
 def test_the_first_link_of_a_chain_is_a_u_turn_with_other_noise(whole):
     """C(1) of a chain estimates C of the run: independent noise, the same starts."""
     table = group(whole, "chains")
@@ -449,7 +475,7 @@ def test_compare_pairs_samples_and_its_bands_hold_the_difference(whole):
     other = run(scores=[{"kind": "empirical"}, {"kind": "gaussian", "shrinkage": 0.5}], observables=["quality", "affinity"])
     found = gt.compare(whole, other)
     assert found.attrs["paired"] == 1
-    for name in ("autocorrelation", "memorized_share", "frechet", "kid", "denoiser_gap", "end_square"):
+    for name in ("autocorrelation", "memorized_share", "class_retention", "frechet", "kid", "denoiser_gap", "end_square"):
         difference = found[f"{name}_difference"]
         np.testing.assert_allclose(difference, other[name].values - whole[name].values, rtol=1e-6, atol=1e-7, err_msg=name)
         np.testing.assert_allclose(difference.sel(score="empirical"), 0, atol=1e-12)
