@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta, binomtest, norm
+from scipy.stats import t as student
 
 Array = NDArray[np.float64]
 
@@ -307,6 +308,35 @@ def _sup_t(spread: _Spread, known: Array, confidence: float) -> Band:
     exceeded = (largest[:, None] >= seen).sum(0)
     pvalue = np.where(varies, (1 + exceeded) / (1 + len(deviations)), np.where(shifted == 0, 1.0, 0.0))
     return Band(shifted, error, shifted - width, shifted + width, pvalue, shifted + deviations)
+
+
+def expanded(confidence: float, clusters: float) -> float:
+    r"""Return the confidence at which percentiles of resamples are to be taken, for few clusters.
+
+    Resamples spread less than samples, and a normal tail is shorter than Student's: the tail :math:`\alpha/2` becomes
+    :math:`\Phi\big(\sqrt{n/(n-1)}\;t_{\alpha/2,\,n-1}\big)`.
+
+    Parameters
+    ----------
+    confidence : float
+        Wanted, in (0, 1).
+    clusters : float
+        n, above 1; effective ones need not be whole.
+
+    Returns
+    -------
+    float
+
+    References
+    ----------
+    Hesterberg, Am. Stat. 69, 371 (2015), on the expanded percentile interval.
+
+    Examples
+    --------
+    >>> round(expanded(0.95, 10), 4), round(expanded(0.95, 1e9), 4)
+    (0.9829, 0.95)
+    """
+    return float(1 - 2 * norm.cdf(student.ppf((1 - confidence) / 2, clusters - 1) * np.sqrt(clusters / (clusters - 1))))
 
 
 def controlled(values: ArrayLike, control: ArrayLike, expectation: ArrayLike) -> Array:

@@ -19,9 +19,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from scipy.stats import norm, rankdata
-from scipy.stats import t as student
 
-from gaussian_test.analysis.bootstrap import NEGLIGIBLE, ClusterBootstrap
+from gaussian_test.analysis.bootstrap import NEGLIGIBLE, ClusterBootstrap, expanded
 
 Array = NDArray[np.float64]
 
@@ -382,7 +381,7 @@ def _length(distance: Array, sums: Array, resample: ClusterBootstrap) -> Array:
     moved = resample.means(sums)
     curves = np.divide(moved, moved[:, :1], out=np.ones_like(moved), where=moved[:, :1] > 0)
     lengths = correlation_length(distance, curves)
-    tail = norm.cdf(student.ppf((1 - resample.confidence) / 2, changed - 1) * np.sqrt(changed / (changed - 1)))
+    tail = (1 - expanded(resample.confidence, changed)) / 2
     probabilities = [tail, 1 - tail, norm.cdf(-1), norm.cdf(1)]
     low, high, below, above = np.quantile(lengths, probabilities, method="inverted_cdf")
     return np.array([estimate, (above - below) / 2 if np.isfinite(above) else np.nan, low, high])

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from gaussian_test.analysis.bootstrap import SUFFIXES, Band, ClusterBootstrap, controlled
+from gaussian_test.analysis.bootstrap import SUFFIXES, Band, ClusterBootstrap, controlled, expanded
 from gaussian_test.analysis.closed_form import autocorrelation_exact
 from gaussian_test.analysis.information import divergence
 from gaussian_test.analysis.times import (
@@ -148,6 +148,7 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
     settings = statistics or Statistics()
     why_not = ""
     resample = ClusterBootstrap(table.sizes["sample"], settings.bootstrap, settings.confidence, settings.seed)
+    percentiles = expanded(settings.confidence, table.sizes["sample"])
     nu = table["noise_to_signal"].values
     result = xr.Dataset(coords={"score": table["score"], "turn_time": table["turn_time"]})
     exact_gaussian = autocorrelation_exact(truth.eigenvalues, nu)
@@ -184,13 +185,13 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
                 columns.setdefault(name + suffix, []).append(values)
         remembered = memorized if settings.memorization == "own" else close
         crossings["memorization"].append(
-            share_time(nu, remembered.estimate, remembered.replicates, settings.levels[0], settings.confidence)
+            share_time(nu, remembered.estimate, remembered.replicates, settings.levels[0], percentiles)
         )
         kept = retention if settings.speciation == "retention" else same
         crossings["speciation"].append(
             Crossing(np.nan, np.nan, np.nan, why_not)
             if why_not
-            else share_time(nu, kept.estimate, kept.replicates, settings.levels[1], settings.confidence)
+            else share_time(nu, kept.estimate, kept.replicates, settings.levels[1], percentiles)
         )
         tested = gap_one_shot if settings.affine == "one_shot" else gap
         crossings["affine"].append(

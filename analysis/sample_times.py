@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from gaussian_test.analysis.bootstrap import ClusterBootstrap
+from gaussian_test.analysis.bootstrap import ClusterBootstrap, expanded
 from gaussian_test.analysis.curves import no_speciation
 from gaussian_test.analysis.times import Crossing, share_time
 
@@ -239,7 +239,7 @@ def class_times(
     Returns
     -------
     list of Crossing
-        With the percentile interval of the bootstrap over the starts of the class; NaN with the reason for a class with fewer
+        With the expanded percentile interval of the bootstrap over the starts of the class; NaN with the reason for one with fewer
         than 4 of them, or a curve that does not cross.
 
     Examples
@@ -262,8 +262,11 @@ def _by_class(labels: NDArray[np.int64], classes: NDArray[np.int64], resample: C
     for name in classes:
         starts = np.flatnonzero(labels == name)
         enough = len(starts) >= FEWEST_STARTS
-        settings = resample.resamples, resample.confidence, resample.seed
-        groups.append((starts, ClusterBootstrap(len(starts), *settings) if enough else None))
+        if not enough:
+            groups.append((starts, None))
+            continue
+        confidence = expanded(resample.confidence, len(starts))
+        groups.append((starts, ClusterBootstrap(len(starts), resample.resamples, confidence, resample.seed)))
     return groups
 
 

@@ -24,7 +24,7 @@ Outcome = dict[str, float]
 
 DIMENSION, VARIANCE = 8, 0.25
 NU = np.geomspace(0.4, 8, 8)
-STARTS, RESAMPLES = 200, 400
+STARTS, RESAMPLES = 512, 1000  # as a run has by default; half of its resamples
 TOLERANCE, SEPARATION = 0.02, 2.5
 
 
@@ -34,21 +34,23 @@ class Problem:
 
     what: str
     run: Callable[[int], Outcome]
-    kind: str  # "coverage" or "false positives"
+    kind: str  # "coverage", "few starts" or "false positives"
 
 
-def two_gaussians(seed: int, separation: float, kernel: sampler.ReverseKernel, repeats: int = 1) -> tuple[xr.Dataset, xr.Dataset]:
+def two_gaussians(
+    seed: int, separation: float, kernel: sampler.ReverseKernel, repeats: int = 1, starts: int = STARTS
+) -> tuple[xr.Dataset, xr.Dataset]:
     """Run U-Turns of the exact score of two symmetric Gaussians and return table and result."""
     torch.set_num_threads(1)
     process = sampler.VarianceExploding()
     random = np.random.default_rng([seed, 1])
-    labels = random.integers(0, 2, STARTS)
+    labels = random.integers(0, 2, starts)
     mean = np.zeros((2, DIMENSION))
     mean[:, 0] = -separation, separation
-    x0 = mean[labels] + math.sqrt(VARIANCE) * random.normal(size=(STARTS, DIMENSION))
+    x0 = mean[labels] + math.sqrt(VARIANCE) * random.normal(size=(starts, DIMENSION))
     spectrum = np.full(DIMENSION, VARIANCE)
     spectrum[0] += separation**2
-    moments = analysis.Moments(STARTS, np.zeros(DIMENSION), spectrum, np.eye(DIMENSION))
+    moments = analysis.Moments(starts, np.zeros(DIMENSION), spectrum, np.eye(DIMENSION))
     score = sampler.MixtureScore.from_moments([1, 1], mean, np.tile(VARIANCE * np.eye(DIMENSION), (2, 1, 1)), dtype=torch.float64)
     gaussian = analysis.GaussianScore.from_moments(moments, process=process, dtype=torch.float64)
     centres = sampler.EmpiricalScore.fit(mean + [[-1e-9], [1e-9]] * np.eye(DIMENSION)[0], dtype=torch.float64)
@@ -57,7 +59,7 @@ def two_gaussians(seed: int, separation: float, kernel: sampler.ReverseKernel, r
     turns = [process.turn_time_from_noise_to_signal(nu) for nu in NU]
     plan = sampler.UTurnPlan(process, turns, steps=12, repeats=repeats, seed=seed)
     start = torch.from_numpy(x0)
-    samples = list(range(STARTS))
+    samples = list(range(starts))
     table = analysis.SampleTable(plan, {"exact": score}, reference, start, samples, starts_are_samples=False, kept=samples)
     for state in plan.run(start, samples, {"exact": score}, {"exact": kernel}):
         table.observe(state)
@@ -69,7 +71,7 @@ def two_gaussians(seed: int, separation: float, kernel: sampler.ReverseKernel, r
     rows = rows.assign(kernel=("score", ["exact" if exact else "sde"]), flow=("score", ["sde"]))
     closed = analysis.autocorrelation_discrete(spectrum, process, kernel, plan.grid, plan.levels)
     rows["reference_discrete"] = (("score", "turn_time"), closed[None])
-    truth = analysis.GroundTruth(STARTS, spectrum, 0.0, np.array([0.5, 0.5]), 1.0)
+    truth = analysis.GroundTruth(starts, spectrum, 0.0, np.array([0.5, 0.5]), 1.0)
     result = analysis.gaussian_test(rows, truth, analysis.Statistics(bootstrap=RESAMPLES, seed=seed, tolerance=TOLERANCE))
     return rows.merge(table.kept_states()), result.assign_coords(noise_to_signal=("turn_time", NU))
 
@@ -109,12 +111,12 @@ def covered(result: xr.Dataset, name: str, truth: Array | float) -> float:
     return float(((low <= truth + 1e-12) & (truth - 1e-12 <= high)).all())
 
 
-def exact_turns(seed: int) -> Outcome:
+def exact_turns(seed: int, starts: int = STARTS) -> Outcome:
     """Exact U-Turns of two Gaussians: every band and interval that has a closed form."""
-    rows, result = two_gaussians(seed, SEPARATION, sampler.ExactReversal())
+    rows, result = two_gaussians(seed, SEPARATION, sampler.ExactReversal(), starts=starts)
     seen, trace = known(), DIMENSION * VARIANCE + SEPARATION**2
     gap = seen.autocorrelation - gaussian_curve(NU, SEPARATION)
-    resample = analysis.ClusterBootstrap(STARTS, RESAMPLES, seed=seed)
+    resample = analysis.ClusterBootstrap(starts, RESAMPLES, seed=seed)
     affinity = analysis.affinity(rows["sample_score_square"], rows["sample_score_distance"], rows["sample_denoiser_gap"], resample)
     spectrum = np.full(DIMENSION, VARIANCE)
     spectrum[0] += SEPARATION**2
@@ -138,6 +140,11 @@ def exact_turns(seed: int) -> Outcome:
     }
     low, high = (result[f"affine_noise_to_signal_{end}"].item() for end in ("low", "high"))
     return held | {"affine time (simultaneous: at least 95 %)": float(low <= affine <= high)}
+
+
+def few_turns(seed: int) -> Outcome:
+    """Run the same with fewer starts than a run has by default."""
+    return exact_turns(seed, 128)
 
 
 def exact_turns_tests(seed: int) -> Outcome:
@@ -305,7 +312,8 @@ def difference(seed: int) -> Outcome:
 
 
 PROBLEMS = [
-    Problem("U-Turns of two Gaussians, exact score, 200 starts x 8 noise levels", exact_turns, "coverage"),
+    Problem("U-Turns of two Gaussians, exact score, 512 starts x 8 noise levels", exact_turns, "coverage"),
+    Problem("U-Turns of two Gaussians, exact score, 128 starts x 8 noise levels", few_turns, "few starts"),
     Problem("Draws from a population of 400 points, 200 starts", quality, "coverage"),
     Problem("Outcomes of 300 samples x 4 repeats x 24 noise levels", shares, "coverage"),
     Problem("A random field of 16 pixels, 200 starts", change, "coverage"),

@@ -6,7 +6,7 @@ import xarray as xr
 from scipy.stats import f as f_law
 from scipy.stats import f_oneway, kstest
 
-from gaussian_test.analysis.bootstrap import ClusterBootstrap
+from gaussian_test.analysis.bootstrap import ClusterBootstrap, expanded
 from gaussian_test.analysis.sample_times import class_times, path_time, sample_time, sample_times, self_averaging
 from gaussian_test.analysis.times import falls_through, share_time
 
@@ -209,7 +209,7 @@ def test_undefined_ratios_have_reasons(times, reason):
 
 
 def test_class_times_are_those_of_the_share_within_the_class():
-    """share_time with every resample of the class's own starts, at a level that no share is at: the same."""
+    """share_time with every resample of the class's own starts, at a level that no share is at: the same, for 20 starts."""
     level = 0.5 - 1e-8
     outcomes, labels = _paths(13), np.arange(60) % 3
     chance = np.array([0.0, 0.3, 0.5])
@@ -218,7 +218,7 @@ def test_class_times_are_those_of_the_share_within_the_class():
         share = outcomes[:, labels == name].mean(-1).T
         retention = (share - chance[name]) / (1 - chance[name])
         replicates = ClusterBootstrap(20, 400, 0.9, 3).means(retention)
-        assert crossing == share_time(NU, retention.mean(0), replicates, level, 0.9)
+        assert crossing == share_time(NU, retention.mean(0), replicates, level, expanded(0.9, 20))
         assert crossing.low < crossing.estimate < crossing.high
     assert class_times(NU, outcomes, labels, [0], level, RESAMPLE) == found[:1]
 

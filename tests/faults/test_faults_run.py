@@ -191,7 +191,7 @@ def test_killed_from_outside_and_interrupted_by_hand(tmp_path, start, undisturbe
             time.sleep(0.01)
         process.send_signal(number)
         output, error = process.communicate(timeout=60)
-        assert process.returncode == code
+        assert process.returncode == code, (output, error)
         assert output == ""
         if number == signal.SIGINT:
             assert len(error.splitlines()) == 1
