@@ -250,7 +250,7 @@ def sampler_study(
             kernel = made if isinstance(made, ReverseKernel) else made(count)
             law = sampler_law(values, process, kernel, grid, [turn], start, mean)
             distance[row, column], evaluations[row, column] = law["wasserstein"].item(), law["evaluations"].item()
-            flow = _flow(kernel)
+            flow = kernel.flow
             if flow is None:
                 churned.add(name)
             reference = np.nan if flow is None else autocorrelation_exact(values, noise_to_signal, flow)
@@ -330,13 +330,6 @@ def _spectra(eigenvalues: ArrayLike, mean: ArrayLike | None, model: ArrayLike | 
     if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
         raise ValueError("the eigenvalues hold a negative or infinite number, or no positive one: give the variances of the modes")
     return values, center, spectrum
-
-
-def _flow(kernel: ReverseKernel) -> Literal["sde", "ode"] | None:
-    """Return which continuous-time law a kernel converges to; churn is neither."""
-    if not kernel.uses_noise:
-        return "ode"
-    return None if isinstance(kernel, EDMStochastic) else "sde"
 
 
 def _distances(

@@ -18,7 +18,7 @@ from gaussian_test import analysis, archive, sampler
 from gaussian_test._version import __version__
 from gaussian_test.observables import observe
 from gaussian_test.predicted import predictions
-from gaussian_test.prepare import Prepared, continuous_flow, is_affine, kernel_name, turn_levels
+from gaussian_test.prepare import Prepared, is_affine, kernel_name, turn_levels
 
 DOI = "https://doi.org/10.3390/e27040343"
 LIBRARIES = ("torch", "numpy", "scipy", "xarray", "netCDF4", "scikit-learn", "safetensors")
@@ -74,7 +74,7 @@ def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) ->
         np.array([entry.conditional for entry in prepared.built.values()], dtype=np.int8),
         {"long_name": "whether the score is given the class of the start", "units": "1"},
     )
-    table["flow"] = ("score", [continuous_flow(kernel) or "none" for kernel in prepared.kernels.values()])
+    table["flow"] = ("score", [kernel.flow or "none" for kernel in prepared.kernels.values()])
     table["truth"] = ("score", [_kind(name, prepared) for name in prepared.scores])
     exact, discrete, of_reference = _closed_forms(prepared)
     table["reference_discrete"] = (("score", "turn_time"), of_reference)
@@ -138,7 +138,7 @@ def _closed_forms(prepared: Prepared) -> tuple[Array, Array, Array]:
     known: dict[str, Array] = {}
     for name, score in prepared.scores.items():
         kernel = prepared.kernels[name]
-        flow = continuous_flow(kernel)
+        flow = kernel.flow
         if repr(kernel) not in known:
             known[repr(kernel)] = analysis.autocorrelation_discrete(
                 moments.eigenvalues, plan.process, kernel, plan.grid, plan.levels

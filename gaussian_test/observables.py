@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from gaussian_test import analysis, sampler
-from gaussian_test.prepare import Prepared, continuous_flow
+from gaussian_test.prepare import Prepared
 from gaussian_test.shard import OTHER_STARTS, chain_levels
 
 Array = NDArray[np.float64]
@@ -189,7 +189,7 @@ def _balance(prepared: Prepared, table: xr.Dataset, ends: xr.DataArray, resample
         of_kept["label_after"],
         seed=prepared.settings.seed,
     )
-    others = [name for name, kernel in prepared.kernels.items() if continuous_flow(kernel) != "sde"]
+    others = [name for name, kernel in prepared.kernels.items() if kernel.flow != "sde"]
     conditional = [name for name, entry in prepared.built.items() if entry.conditional]
     for name in map(str, tests.data_vars):
         _undefine(tests, name, others, "detailed balance holds for the reverse SDE alone")

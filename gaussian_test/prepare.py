@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -358,21 +358,6 @@ def kernel_name(kernel: sampler.ReverseKernel) -> str:
     if isinstance(kernel, sampler.ProbabilityFlow):
         return kernel.method
     return {"ExactReversal": "exact", "EDMStochastic": "edm", "Ancestral": "ancestral"}[type(kernel).__name__]
-
-
-def continuous_flow(kernel: sampler.ReverseKernel) -> Literal["sde", "ode"] | None:
-    """Return which continuous-time law a kernel converges to: ``sde``, ``ode``, or None (churn is neither).
-
-    Examples
-    --------
-    >>> continuous_flow(sampler.Ancestral())
-    'sde'
-    """
-    if isinstance(kernel, sampler.ProbabilityFlow):
-        return "ode"
-    if isinstance(kernel, sampler.EDMStochastic):
-        return "ode" if kernel.S_churn == 0 else None
-    return "sde"
 
 
 def is_affine(score: sampler.Score) -> bool:

@@ -34,6 +34,17 @@ class ReverseKernel(ABC):
         """Whether a step looks at its noise; where none does, a run draws none."""
         return True
 
+    @property
+    def flow(self) -> Literal["sde", "ode"] | None:
+        """Law in continuous time that the steps go to: the reverse SDE, the probability flow, or neither (churn).
+
+        Examples
+        --------
+        >>> ReverseSDE().flow, ProbabilityFlow().flow, EDMStochastic(8, S_churn=1.0).flow
+        ('sde', 'ode', None)
+        """
+        return "sde" if self.uses_noise else "ode"
+
     @abstractmethod
     def step(self, score: Score, x: Tensor, t: Time, s: float, noise: Noise, label: Tensor | None = None) -> Tensor:
         """Take one step of the reverse process.
@@ -277,6 +288,10 @@ class EDMStochastic(ReverseKernel):
     @property
     def uses_noise(self) -> bool:
         return self.S_churn > 0
+
+    @property
+    def flow(self) -> Literal["sde", "ode"] | None:
+        return None if self.uses_noise else "ode"
 
     def gamma(self, noise_to_signal: float) -> float:
         r"""Return the relative rise :math:`\gamma` of the noise level at :math:`\nu`."""
