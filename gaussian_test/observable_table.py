@@ -11,6 +11,7 @@ from scipy.stats import false_discovery_control
 
 from gaussian_test.text import aligned, fixed, interval, number, pvalue_text
 
+ENOUGH = 256  # starts, for the bands of heavy-tailed curves: see docs/calibration.md
 TESTS = {"class": "class transitions", "moments": "antisymmetric moments", "energy": "energy distance"}
 
 
@@ -110,6 +111,10 @@ def _affinity(result: xr.Dataset) -> list[str]:
             values = result["score_explained"].sel(score=score, reference=reference).values
             columns.append(Column(score, f"by {reference}", values))
     lines = ["", "Share of the squared norm of each score that others explain", *_over_noise(result, columns)]
+    if result.sizes["sample"] < ENOUGH:
+        lines.append(
+            f"  from {result.sizes['sample']} starts the bands of shares and distances hold less often than they say: take more"
+        )
     columns = []
     for score in _scores(result):
         row = result.sel(score=score)

@@ -454,6 +454,7 @@ def test_show_tells_of_every_observable_and_every_turn_time_when_asked(whole):
         "predicted within classes",
     ):
         assert title in text, title
+    assert "from 48 starts the bands of shares and distances hold less often" in text
     many = run(observables=["normality"], turn_times={"noise_to_signal": {"min": 0.2, "max": 5, "count": 12}}, samples=16)
     few, every = many.gaussian_test.show(), many.gaussian_test.show(every=True)
     assert "8 of the 12 turn times" in few
