@@ -3,6 +3,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/ready
+# one process a core, of one thread each, but no more than memory has room for
+PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test coverage lint bench calibration clean
 
@@ -12,10 +14,10 @@ demo: $(READY)  ## the Gaussian Test of the embedded digits and of the network t
 		--set 'scores=[{kind: empirical}, {kind: network}, {kind: gaussian}]'
 
 test: $(READY)  ## all tests and doctests
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL)
 
 coverage: $(READY)  ## all tests, and which lines they reach (slower)
-	$(BIN)/python -m pytest -q --cov
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL) --cov
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
