@@ -13,6 +13,7 @@ yet far from it: :func:`best_affine` looks for the affine map that it is close t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -96,7 +97,32 @@ def class_mixture(x: Any, labels: Any, process: Process | None = None, dtype: to
     >>> score.denoise(torch.tensor([[0.0], [0.0]], dtype=torch.float64), 1.0, torch.tensor([0, 1])).tolist()
     [[-1.0], [1.0]]
     """
-    by_class = class_moments(x, labels)
+    return mixture_of_classes(class_moments(x, labels), process, dtype)
+
+
+def mixture_of_classes(
+    by_class: Sequence[tuple[int, Moments]], process: Process | None = None, dtype: torch.dtype = torch.float32
+) -> MixtureScore:
+    """Return the score of the mixture of one Gaussian per class, from the moments of the classes.
+
+    Parameters
+    ----------
+    by_class : sequence of (int, Moments)
+        From :func:`class_moments`.
+    process, dtype
+        As in :func:`class_mixture`.
+
+    Returns
+    -------
+    MixtureScore
+        Conditional on a class where a label is given.
+
+    Examples
+    --------
+    >>> by_class = class_moments(np.array([[-3.0], [-1.0], [1.0], [3.0]]), [0, 0, 1, 1])
+    >>> mixture_of_classes(by_class).event_shape
+    (1,)
+    """
     moments = [m for _, m in by_class]
     if any(len(m.eigenvalues) == m.mean.size for m in moments):
         # beside a class of full rank no direction counts as outside: the others have to list those without variance

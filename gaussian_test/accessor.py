@@ -44,7 +44,8 @@ class GaussianTestAccessor:
         Raises
         ------
         UserError
-            If the archive does not have it.
+            If the archive does not have it, or is damaged; the checksum of the whole file is compared, unless
+            :func:`open_archive` has done it and the file is still the same.
         """
         found = self._find(name)
         if found is None:
@@ -59,11 +60,12 @@ class GaussianTestAccessor:
         if not source or not Path(source).exists():
             return None
         try:
-            return archive.read(Path(source), name)
+            self._dataset.encoding["checked"] = archive.check(Path(source), self._dataset.encoding.get("checked"))
+            return archive.read_unchecked(Path(source), name)
         except archive.DAMAGE as error:
-            if "group not found" in str(error):
+            if "group not found" in str(error) and not isinstance(error, archive.ChecksumError):
                 return None
-            raise UserError(f"{source} is damaged ({' '.join(str(error).split())}): restore it or run again") from None
+            raise archive.refusal(source, error) from None
 
     def _groups_found(self, *names: str) -> dict[str, xr.Dataset]:
         return {name: group for name in names if (group := self._find(name)) is not None}

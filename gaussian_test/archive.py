@@ -1,4 +1,10 @@
-"""The archive: NetCDF4, schema 1, whole or not there at all, self-describing, the same on disk as in memory."""
+"""The archive: NetCDF4, schema 1, whole or not there at all, self-describing, the same on disk as in memory.
+
+The last :data:`TRAILER` bytes of the file are the sha256 of everything before them, in a line of text: attributes and the
+book-keeping of the library have no checksum in NetCDF4, and a flipped bit there can change a value, or hang or crash the
+library. So the file is checked in plain python before the library is given it. Whatever reads NetCDF4 ignores bytes behind
+the end that is recorded in the file, and whatever opens it to change it drops them.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +25,21 @@ from gaussian_test.errors import UserError
 SCHEMA_VERSION = 1
 DAMAGE = (OSError, RuntimeError, ValueError, AttributeError)  # what the NetCDF library raises on damaged files
 MAGIC = (b"\x89HDF", b"CDF")
+SEAL = b"\nsha256 of all before, by gaussian_test: "  # behind it 64 hexadecimal digits and a line feed
+TRAILER = len(SEAL) + 64 + 1
+CHUNK = 2**20  # bytes hashed at a time
+State = tuple[int, ...]
+
+
+class ChecksumError(OSError):
+    """A file whose checksum is missing or does not fit; the message is the whole sentence for the user."""
 
 
 def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> None:
     """Write a dataset and its groups so that they appear under their name only when they are whole.
 
-    A private temporary name in the same folder, fsync, re-opened and compared with memory, renamed, folder fsync.
+    A private temporary name in the same folder, fsync, re-opened and compared with memory, sealed with the checksum of the
+    whole file, fsync, renamed, folder fsync.
 
     Parameters
     ----------
@@ -54,11 +69,12 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
             for group, dataset in contents:
                 dataset.to_netcdf(temporary, mode="a" if group else "w", group=group, engine="netcdf4", encoding=_encoding(dataset))
             _sync(temporary)
-            whole = all(read(temporary, group).identical(dataset) for group, dataset in contents)
+            whole = all(read_unchecked(temporary, group).identical(dataset) for group, dataset in contents)
         except RuntimeError as error:  # how the NetCDF library says that the disk is full or fails
             raise OSError(" ".join(str(error).split())) from error
         if not whole:
             raise OSError(f"{path} did not read back as it was written: check the disk and run again")
+        seal(temporary)
 
 
 @contextmanager
@@ -92,8 +108,115 @@ def sweep(path: Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def read(path: Path, group: str | None = None) -> xr.Dataset:
-    """Return a group of a NetCDF file, loaded, and the file closed.
+def seal(path: Path) -> None:
+    """Append the checksum of a file to it, and sync; for a NetCDF file that you have changed and stand for yourself.
+
+    Parameters
+    ----------
+    path : Path
+        A file without a checksum at its end.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a.nc"
+    ...     xr.Dataset(attrs={"seed": 1}).to_netcdf(path, engine="netcdf4")
+    ...     seal(path)
+    ...     path.read_bytes().find(SEAL) == path.stat().st_size - TRAILER, read(path).attrs["seed"]
+    (True, 1)
+    """
+    with path.open("r+b") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # leaves the file at its end
+        file.write(SEAL + digest.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def check(path: Path, known: State | None = None) -> State:
+    """Compare a file with the checksum at its end, without the NetCDF library.
+
+    Parameters
+    ----------
+    path : Path
+        A file written by :func:`write`.
+    known : tuple of int, optional
+        What an earlier check of the file returned: it is not read again as long as it is the same file, of the same size and
+        time of change.
+
+    Returns
+    -------
+    tuple of int
+        Device, inode, size and time of change of the file that was found right.
+
+    Raises
+    ------
+    ChecksumError
+        If there is no checksum or another one.
+    OSError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a.nc"
+    ...     write(path, xr.Dataset(attrs={"seed": 1}))
+    ...     assert check(path) == check(path, check(path))
+    ...     _ = path.write_bytes(path.read_bytes().replace(b"seed", b"sead"))
+    ...     check(path)  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    ...
+    gaussian_test.archive.ChecksumError: a.nc is damaged (its checksum does not fit): restore it or run again
+    """
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if state == known:
+            return state
+        left = max(status.st_size - TRAILER, 0)
+        file.seek(left)
+        trailer = file.read(TRAILER)
+        if len(trailer) < TRAILER or not trailer.startswith(SEAL):
+            raise ChecksumError(
+                f"{path} has no checksum at its end: it was cut short, or changed after it was written, or is no archive: "
+                "restore it or run again; xarray.open_dataset opens it as it is"
+            )
+        file.seek(0)
+        digest = hashlib.sha256()
+        while left and (chunk := file.read(min(CHUNK, left))):
+            digest.update(chunk)
+            left -= len(chunk)
+    if left or trailer != SEAL + digest.hexdigest().encode() + b"\n":
+        raise ChecksumError(f"{path} is damaged (its checksum does not fit): restore it or run again")
+    return state
+
+
+def read(path: Path, group: str | None = None, known: State | None = None) -> xr.Dataset:
+    """Return a group of a file written by :func:`write`, loaded, and the file closed; its checksum is compared first.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    group : str, optional
+        The group; default: the root.
+    known : tuple of int, optional
+        See :func:`check`: a file is not hashed once for every group.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    OSError, RuntimeError, ValueError, AttributeError
+        :data:`DAMAGE`: a :class:`ChecksumError` where the checksum does not fit, else what the NetCDF library says.
 
     Examples
     --------
@@ -103,6 +226,21 @@ def read(path: Path, group: str | None = None) -> xr.Dataset:
     ...     read(Path(folder) / "a.nc").attrs["seed"]
     1
     """
+    check(path, known)
+    return read_unchecked(path, group)
+
+
+def read_unchecked(path: Path, group: str | None = None) -> xr.Dataset:
+    """Return a group of a NetCDF file, loaded, and the file closed; for files whose sha256 was compared already.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     xr.Dataset(attrs={"seed": 1}).to_netcdf(Path(folder) / "a.nc", engine="netcdf4")
+    ...     read_unchecked(Path(folder) / "a.nc").attrs["seed"]
+    1
+    """
     with xr.open_dataset(path, group=group, engine="netcdf4", decode_times=False) as dataset:
         loaded = dataset.load()
         for variable in loaded.variables.values():
@@ -110,8 +248,32 @@ def read(path: Path, group: str | None = None) -> xr.Dataset:
         return plain(loaded)
 
 
+def refusal(path: str | Path, error: Exception) -> UserError:
+    """Return what to tell the user of an archive that could not be read.
+
+    Parameters
+    ----------
+    path : path
+        The archive.
+    error : Exception
+        One of :data:`DAMAGE`.
+
+    Returns
+    -------
+    UserError
+
+    Examples
+    --------
+    >>> refusal("a.nc", RuntimeError("NetCDF: HDF error"))
+    UserError('a.nc is damaged (NetCDF: HDF error): restore it or run again')
+    """
+    if isinstance(error, ChecksumError):
+        return UserError(str(error))
+    return UserError(f"{path} is damaged ({' '.join(str(error).split())}): restore it or run again")
+
+
 def open_archive(path: str | Path) -> xr.Dataset:
-    """Open an archive and check that it is one.
+    """Open an archive and check that it is one, and that not a bit of it has changed since it was written.
 
     Parameters
     ----------
@@ -126,7 +288,8 @@ def open_archive(path: str | Path) -> xr.Dataset:
     Raises
     ------
     UserError
-        If the file is missing, is not an archive, is damaged, or is of a newer schema.
+        If the file is missing, is not an archive, is damaged (its checksum does not fit), was cut short or changed (it has none),
+        or is of a newer schema.
 
     Examples
     --------
@@ -152,9 +315,10 @@ def open_archive(path: str | Path) -> xr.Dataset:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
     try:
-        dataset = read(path)
+        state = check(path)
+        dataset = read_unchecked(path)
     except DAMAGE as error:
-        raise UserError(f"{path} is damaged ({' '.join(str(error).split())}): restore it or run again") from None
+        raise refusal(path, error) from None
     version = dataset.attrs.get("schema_version")
     if not isinstance(version, int | np.integer):
         raise no_archive
@@ -166,7 +330,7 @@ def open_archive(path: str | Path) -> xr.Dataset:
         raise no_archive
     if "classifier_accuracy" not in dataset.variables:
         raise UserError(f"{path} was written by an earlier gaussian-test, without what is shown now: run again")
-    dataset.encoding["source"] = str(path)
+    dataset.encoding |= {"source": str(path), "checked": state}  # for the groups, which are read when they are asked for
     return dataset
 
 
@@ -227,8 +391,22 @@ def write_text(path: Path, text: str) -> None:
     ...     (Path(folder) / "a.txt").read_text()
     'done'
     """
-    with _appearing(path) as temporary, temporary.open("x", encoding="utf-8") as file:
-        file.write(text)
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_bytes(Path(folder) / "a", b"done")
+    ...     (Path(folder) / "a").read_bytes()
+    b'done'
+    """
+    with _appearing(path) as temporary, temporary.open("xb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 

@@ -260,7 +260,7 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
         "schema_version": archive.SCHEMA_VERSION,
         "experiment": settings.to_yaml(),
         "seed": settings.seed,
-        "device": str(prepared.device),
+        "device": str(prepared.device) if prepared.device.type == identity["device type"] else identity["device type"],
         "start": settings.start,
         "turn_times_asked": len(asked),
         "turn_time_moved": moved,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,19 +27,26 @@ class _PlainErrors(click.Group):
             # the reader of our output has gone (`show | head`): there is nobody to tell
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
-        except KeyboardInterrupt:
-            output = ctx.obj  # of a run: where finished shards would be
-            kept = output is not None and output.with_name(output.name + ".parts").exists()
-            click.echo(
-                "gaussian-test: interrupted" + ("; finished shards are kept: add --resume to go on" if kept else ""), err=True
-            )
-            ctx.exit(130)
+        except KeyboardInterrupt as interrupt:  # of a run: what is left, and which signal it was
+            click.echo(": ".join(["gaussian-test: interrupted", *filter(None, [str(interrupt)])]), err=True)
+            ctx.exit(getattr(interrupt, "exit_code", 130))
 
 
 @click.group(cls=_PlainErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="gaussian-test")
 def main() -> None:
     """Is the score affine, when is a sample forgotten, when does its class change: the Gaussian Test by U-Turn diffusion."""
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say who computes the shards."""
+    for option in (
+        click.option("--threads", type=click.IntRange(min=1), help="Threads of torch in each process."),
+        click.option("--scheduler", metavar="ADDRESS", help="Compute on a running Dask cluster: its address or scheduler file."),
+        click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Compute in N processes of this machine."),
+    ):
+        command = option(command)
+    return command
 
 
 @main.command(epilog="Example: gaussian-test run -o run.nc --set samples=all --set reverse.steps=32")
@@ -54,17 +63,19 @@ def main() -> None:
     metavar="FILE SHA256",
     help="Open a file that runs code (a pickle, TorchScript) if it has this sha256 (repeatable).",
 )
+@engine_options
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing archive.")
 @click.option("--plot", "folder", type=click.Path(path_type=Path), help="Also draw the figures into this folder.")
-@click.pass_context
 def run(
-    ctx: click.Context,
     experiment: Path | None,
     output: Path,
     changes: tuple[str, ...],
     device: str,
     trust: tuple[tuple[str, str], ...],
+    workers: int | None,
+    scheduler: str | None,
+    threads: int | None,
     resume: bool,
     overwrite: bool,
     folder: Path | None,
@@ -72,11 +83,22 @@ def run(
     """Run an EXPERIMENT (a YAML file; default: the Gaussian Test of the embedded digits) and write its archive."""
     from gaussian_test.experiment import Experiment
 
-    ctx.find_root().obj = output
     settings = Experiment.load(experiment, changes)  # refused before anything heavy is loaded
+    from gaussian_test.run_log import to_stderr
     from gaussian_test.runner import run as run_experiment
 
-    result = run_experiment(settings, output, device=device, resume=resume, overwrite=overwrite, trust=dict(trust))
+    with to_stderr():
+        result = run_experiment(
+            settings,
+            output,
+            device=device,
+            workers=workers,
+            scheduler=scheduler,
+            threads=threads,
+            resume=resume,
+            overwrite=overwrite,
+            trust=dict(trust),
+        )
     click.echo(f"{result.gaussian_test.show()}\n\narchive: {output}")
     if device == "auto":
         taken = result.attrs["device"]

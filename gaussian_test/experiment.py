@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import Field, PositiveFloat, ValidationError, field_validator, model_validator
+from pydantic import ByteSize, Field, PositiveFloat, ValidationError, field_validator, model_validator
 
 from gaussian_test.errors import UserError
 from gaussian_test.observable_settings import CHEAP, OBSERVABLES, Chains, Classifier, Features, Observable
@@ -174,6 +174,9 @@ class Experiment(Settings):
         Starts, evenly picked, whose end points are looked at by the observables that need them all at once.
     keep : Keep
         Pictures, trajectories, eigenvectors, end points.
+    memory : int or str, optional
+        What a process may take, as in 4GB: ground truth that does not fit stays in its file and is read in passes. Default: half
+        of the machine's. It changes no result.
     statistics : StatisticsSettings
         Confidence, resamples, levels, tolerance, definitions of the times.
 
@@ -205,6 +208,7 @@ class Experiment(Settings):
     chains: Chains = Chains()
     end_points: Annotated[int, Field(strict=True, ge=4)] = 1024
     keep: Keep = Keep()
+    memory: ByteSize | None = None
     statistics: StatisticsSettings = StatisticsSettings()
 
     @model_validator(mode="before")

@@ -132,7 +132,9 @@ class Classified:
     error: float
 
 
-def build_classifier(settings: Classifier, given: Any, reference: analysis.Reference, x: Any, seed: int) -> Classified:
+def build_classifier(
+    settings: Classifier, given: Any, reference: analysis.Reference, x: Any, seed: int, assess: bool = True
+) -> Classified:
     """Return the classifier that an experiment names, or the one from python, fitted, with its accuracy.
 
     Parameters
@@ -147,6 +149,8 @@ def build_classifier(settings: Classifier, given: Any, reference: analysis.Refer
         Ground-truth samples, (N, ``*event``).
     seed : int
         Of the folds.
+    assess : bool
+        Whether its accuracy is wanted: that takes fits of its own.
 
     Returns
     -------
@@ -168,7 +172,8 @@ def build_classifier(settings: Classifier, given: Any, reference: analysis.Refer
     if given is None and settings.kind == "nearest":
         if labels is None:
             return Classified("", None, np.nan, np.nan)
-        return Classified("nearest ground-truth sample", None, *analysis.nearest_accuracy(reference.samples, labels))
+        found = analysis.nearest_accuracy(reference.samples, labels) if assess else (np.nan, np.nan)
+        return Classified("nearest ground-truth sample", None, *found)
     if labels is None:
         raise UserError("classifier: the data set has no labels to fit it with: give labels or leave classifier out")
     with user_input():
@@ -183,7 +188,7 @@ def build_classifier(settings: Classifier, given: Any, reference: analysis.Refer
         raise UserError(f"classifier {name[:80]} is none of scikit-learn's: give one with fit, predict and get_params")
     try:
         fitted = analysis.FittedClassifier(classifier, x, labels)
-        accuracy = analysis.cross_validated_accuracy(classifier, x, labels, settings.folds, seed)
+        accuracy = analysis.cross_validated_accuracy(classifier, x, labels, settings.folds, seed) if assess else (np.nan, np.nan)
     except Exception as error:  # a classifier of the user's: anything can happen in it
         raise UserError(f"classifier {name[:80]} cannot be fitted ({' '.join(str(error).split())[:160]}): mend it") from error
     return Classified(name, fitted, *accuracy)

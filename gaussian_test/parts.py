@@ -1,13 +1,15 @@
-"""The parts of a run in progress: one NetCDF file per finished shard, checked by the digests in a manifest.
+"""The parts of a run in progress: one NetCDF file per finished shard, each with its own checksum and the digest of its run.
 
-A part is written like an archive: whole under its name or not at all. ``--resume`` takes the parts whose digest is right and
-recomputes the others; a manifest of another experiment is refused, naming the difference.
+A part is written like an archive: whole under its name or not at all, by whoever computed it, any number of times. So it needs
+no list that could be lost or lag behind: what is there, is whole and says that it belongs to this run, is finished.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import xarray as xr
@@ -16,6 +18,39 @@ from gaussian_test import archive
 from gaussian_test.errors import UserError
 
 MANIFEST = "manifest.json"
+
+
+def parts_folder(output: Path) -> Path:
+    """Return the folder of the parts of an output.
+
+    Examples
+    --------
+    >>> parts_folder(Path("results/run.nc")).name
+    'run.nc.parts'
+    """
+    return output.with_name(output.name + ".parts")
+
+
+def identity_digest(identity: Mapping[str, str]) -> str:
+    """Return the sha256 of what a run is.
+
+    Examples
+    --------
+    >>> identity_digest({"seed": "0"})[:8]
+    '57692611'
+    """
+    return hashlib.sha256(json.dumps(dict(sorted(identity.items()))).encode()).hexdigest()
+
+
+def first_difference(mine: Mapping[str, str], theirs: Mapping[str, str]) -> str | None:
+    """Return the first thing in which two runs differ, or None.
+
+    Examples
+    --------
+    >>> first_difference({"seed": "0"}, {"seed": "1"})
+    'seed'
+    """
+    return next((key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)), None)
 
 
 class Parts:
@@ -27,29 +62,41 @@ class Parts:
         Final name of the archive; the parts live in ``<output>.parts``.
     identity : dict of str to str
         What the run is: every item must be the same when it is resumed.
-    resume, overwrite : bool
-        What to do with parts that are there already.
-
-    Raises
-    ------
-    UserError
-        If there are parts and neither is asked for, or they belong to another run.
+    shards : int
+        How many parts there will be; 0 for a writer of single parts.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     parts = Parts(Path(folder) / "run.nc", {"seed": "0"})
+    ...     parts = Parts(Path(folder) / "run.nc", {"seed": "0"}, 2)
+    ...     parts.open()
     ...     parts.write(0, xr.Dataset({"a": 1}))
-    ...     again = Parts(Path(folder) / "run.nc", {"seed": "0"}, resume=True)
+    ...     again = Parts(Path(folder) / "run.nc", {"seed": "0"}, 2)
+    ...     again.open(resume=True)
     ...     int(again.read(0).a), again.read(1)
     (1, None)
     """
 
-    def __init__(self, output: Path, identity: dict[str, str], resume: bool = False, overwrite: bool = False) -> None:
-        self.folder = output.with_name(output.name + ".parts")
-        self._identity = identity
-        self._digests: dict[str, str] = {}
+    def __init__(self, output: Path, identity: Mapping[str, str], shards: int = 0) -> None:
+        self.folder = parts_folder(output)
+        self.identity = dict(identity)
+        self._shards = shards
+        self.digest = identity_digest(identity)
+
+    def open(self, resume: bool = False, overwrite: bool = False) -> None:
+        """Make the folder, or take over the one that is there.
+
+        Parameters
+        ----------
+        resume, overwrite : bool
+            What to do with parts that are there already.
+
+        Raises
+        ------
+        UserError
+            If there are parts and neither is asked for, or they belong to another run.
+        """
         if self.folder.exists():
             if overwrite:
                 shutil.rmtree(self.folder)
@@ -58,47 +105,86 @@ class Parts:
                     f"{self.folder} holds the parts of an interrupted run: add --resume to go on or --overwrite to start again"
                 )
             else:
-                self._adopt()
+                self._check_owner()
+        self.folder.mkdir(exist_ok=True)
+        for left in self.folder.glob(".*.tmp"):  # by writers that were killed
+            left.unlink(missing_ok=True)
+        text = json.dumps({"sha256": self.digest, "shards": self._shards, "identity": self.identity}, indent=1)
+        archive.write_text(self.folder / MANIFEST, text)
 
-    def _adopt(self) -> None:
+    def _check_owner(self) -> None:
+        """Refuse the parts of another run, by what differs; where the manifest is damaged or lost the parts know it."""
+        theirs = read_identity(self.folder)
+        differs = None if theirs is None else first_difference(self.identity, theirs)
+        if theirs is None and any(self._owner(path) not in (None, self.digest) for path in self.folder.glob("shard-*.nc")):
+            differs = "its manifest is lost, and what is in its parts"
+        if differs is not None:
+            raise UserError(
+                f"{self.folder} belongs to another run ({differs} differs): use the same experiment to resume, "
+                "another output, or --overwrite to start again"
+            )
+
+    def _owner(self, path: Path) -> str | None:
+        """Return the digest of the run that a part belongs to, or None where it is damaged."""
         try:
-            manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
-            theirs, digests = dict(manifest["identity"]), dict(manifest["sha256"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return  # the manifest is lost or damaged: no part can be trusted, all are computed again
-        for key, mine in self._identity.items():
-            if theirs.get(key) != mine:
-                raise UserError(
-                    f"{self.folder} belongs to another run ({key} differs): use the same experiment to resume, "
-                    "another output, or --overwrite to start again"
-                )
-        self._digests = digests
+            return str(archive.read(path).attrs.get("run"))
+        except archive.DAMAGE:
+            return None
 
-    def _save(self) -> None:
-        archive.write_text(self.folder / MANIFEST, json.dumps({"identity": self._identity, "sha256": self._digests}, indent=1))
-
-    def _path(self, shard: int) -> Path:
+    def path(self, shard: int) -> Path:
+        """Return the file of a shard."""
         return self.folder / f"shard-{shard:06d}.nc"
 
     def write(self, shard: int, table: xr.Dataset) -> None:
-        """Write a finished shard and enter its digest into the manifest."""
-        self.folder.mkdir(exist_ok=True)
-        path = self._path(shard)
-        archive.write(path, table)
-        self._digests[path.name] = archive.file_digest(path)
-        self._save()
+        """Write a finished shard."""
+        archive.write(self.path(shard), table.assign_attrs(run=self.digest, shard=shard))
 
     def read(self, shard: int) -> xr.Dataset | None:
-        """Return a finished shard, or None if it is missing or damaged."""
-        path = self._path(shard)
+        """Return a finished shard, or None if it is missing, damaged, or not of this run."""
         try:
-            if self._digests.get(path.name) != archive.file_digest(path):
-                return None
-            return archive.read(path)
+            table = archive.read(self.path(shard))
         except archive.DAMAGE:
             return None
+        if table.attrs.pop("run", None) != self.digest or table.attrs.pop("shard", None) != shard:
+            return None
+        return table
+
+    def count(self) -> int:
+        """Return how many shards are finished, by their names."""
+        return count_parts(self.folder)[0]
 
     def remove(self) -> None:
         """Remove the parts, once the archive is there."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
+
+
+def read_identity(folder: Path) -> dict[str, str] | None:
+    """Return what the run of a folder of parts is, or None where its manifest is lost or damaged.
+
+    Examples
+    --------
+    >>> read_identity(Path("nowhere")) is None
+    True
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        identity = {str(key): str(value) for key, value in manifest["identity"].items()}
+        return identity if manifest["sha256"] == identity_digest(identity) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def count_parts(folder: Path) -> tuple[int, int | None]:
+    """Return how many shards of a run are finished, by their names, and of how many; None where its manifest does not say.
+
+    Examples
+    --------
+    >>> count_parts(Path("nowhere"))
+    (0, None)
+    """
+    done = len(list(folder.glob("shard-*.nc")))
+    try:
+        return done, int(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["shards"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return done, None

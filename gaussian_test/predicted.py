@@ -42,7 +42,7 @@ def _within_classes(prepared: Prepared) -> xr.Dataset:
         counts = np.unique(labels, return_counts=True)[1]
         reason = "the data set has a single class" if len(counts) == 1 else "a class has a single sample"
     if labels is not None and len(counts) > 1 and counts.min() > 1:
-        by_class = analysis.class_moments(prepared.truth["x"], labels)
+        by_class = prepared.fits.of_classes(prepared.truth["x"], labels)
         structure = analysis.class_structure([of_class for _, of_class in by_class], moments)
         level = settings.speciation_level or settings.level
         values = [

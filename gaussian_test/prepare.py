@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from gaussian_test import analysis, data, experiment, sampler
+from gaussian_test.digest import data_digest
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.extractors import Classified, Extractor, build_classifier, build_features
+from gaussian_test.fits import Fits
 from gaussian_test.from_python import checked_truth
 from gaussian_test.process_settings import make_process
 from gaussian_test.scores import Built, build_scores
@@ -51,6 +54,10 @@ class Prepared:
         On what end points and ground truth are compared.
     classified : Classified
         The classifier of end points.
+    fits : Fits
+        What has been fitted to the ground truth.
+    data_digest : str
+        By which the ground truth is known again.
     """
 
     settings: experiment.Experiment
@@ -64,6 +71,8 @@ class Prepared:
     noise_to_signal: NDArray[np.float64]
     features: Extractor
     classified: Classified
+    fits: Fits
+    data_digest: str
 
     @property
     def scores(self) -> dict[str, sampler.Score]:
@@ -129,6 +138,8 @@ def prepare(
     trust: Mapping[str, str] | None = None,
     classifier: Any = None,
     features: Callable[[torch.Tensor], Any] | None = None,
+    folder: Path | None = None,
+    shards_only: bool = False,
 ) -> Prepared:
     """Build everything that an experiment names.
 
@@ -148,6 +159,10 @@ def prepare(
         Instead of the one that ``settings`` names.
     features : torch module or callable, optional
         Instead of those that ``settings`` names.
+    folder : Path, optional
+        Where what was fitted to the ground truth may have been saved.
+    shards_only : bool
+        Whether only shards are to be run: what belongs to the whole is left out.
 
     Returns
     -------
@@ -184,7 +199,9 @@ def prepare(
         samples = draw_samples(settings, truth.sizes["sample"])
         dtype = torch.float64 if settings.dtype == "float64" else torch.float32
         labels = np.asarray(truth["label"].values, dtype=np.int64) if "label" in truth else None
-        moments = analysis.fit_moments(truth["x"])
+        digest = data_digest(truth)
+        fits = Fits(digest, folder)
+        moments = fits.moments(truth["x"])
         ground_truth = sampler.EmpiricalScore.fit(truth["x"], labels, process, dtype)
         reference = analysis.Reference(
             ground_truth.to(place),
@@ -193,29 +210,29 @@ def prepare(
             labels,
         )
         extractor = build_features(settings.features, features, moments, place, truth["x"][:2].values)
-        classified = build_classifier(settings.classifier, classifier, reference, truth["x"], settings.seed)
+        classified = build_classifier(settings.classifier, classifier, reference, truth["x"], settings.seed, not shards_only)
         reference = replace(
             reference,
             classify=classified.classify,
-            scores=_reference_scores(reference, truth["x"], process, dtype, place) if "affinity" in settings.observed else {},
+            scores=_reference_scores(reference, truth["x"], fits, process, dtype, place) if "affinity" in settings.observed else {},
         )
-        built = build_scores(settings, truth["x"], reference, plan, place, scores or {}, trust or {})
+        built = build_scores(settings, truth["x"], reference, fits, plan, place, scores or {}, trust or {})
         kernels = {name: make_kernel(settings.reverse, name, entry.score) for name, entry in built.items()}
         for name, kernel in kernels.items():
             check_levels(name, built[name].score, plan, kernel)
     nu = process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
-    return Prepared(settings, truth, place, plan, built, kernels, reference, samples, nu, extractor, classified)
+    return Prepared(settings, truth, place, plan, built, kernels, reference, samples, nu, extractor, classified, fits, digest)
 
 
 def _reference_scores(
-    reference: analysis.Reference, x: xr.DataArray, process: sampler.Process, dtype: torch.dtype, device: torch.device
+    reference: analysis.Reference, x: xr.DataArray, fits: Fits, process: sampler.Process, dtype: torch.dtype, device: torch.device
 ) -> dict[str, sampler.Score]:
     """Return the scores by which others are explained; a mixture where there are classes of at least two samples each."""
     scores: dict[str, sampler.Score] = {"isotropic": analysis.isotropic_score(reference.moments, process, dtype).to(device)}
     scores["gaussian"] = reference.gaussian
     counts = np.unique(reference.labels, return_counts=True)[1] if reference.labels is not None else np.zeros(1)
     if len(counts) > 1 and counts.min() > 1:
-        scores["mixture"] = analysis.class_mixture(x, reference.labels, process, dtype).to(device)
+        scores["mixture"] = analysis.mixture_of_classes(fits.of_classes(x, reference.labels), process, dtype).to(device)
     return scores | {"empirical": reference.samples}
 
 

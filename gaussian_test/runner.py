@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import xarray as xr
-from tqdm import tqdm
 
-from gaussian_test import accessor, archive, sampler
+from gaussian_test import accessor, archive, cluster, sampler
 from gaussian_test.assemble import assemble
-from gaussian_test.digest import data_digest, is_recognisable, score_digest
+from gaussian_test.digest import is_recognisable
+from gaussian_test.engine import compute_here, computing, settle_micro_batches
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import Experiment
-from gaussian_test.from_python import evaluating
-from gaussian_test.parts import Parts
+from gaussian_test.identity import run_identity, shard_identity
+from gaussian_test.interruption import Interrupted, Interruption
+from gaussian_test.lock import locked
+from gaussian_test.parts import Parts, first_difference, parts_folder
 from gaussian_test.prepare import Prepared, prepare
-from gaussian_test.shard import run_shard
+from gaussian_test.run_log import Progress, log, to_file
+
+MICRO_BATCHES = "micro_batches.json"
 
 
 def run(
@@ -28,6 +35,9 @@ def run(
     output: str | Path | None = None,
     *,
     device: str = "auto",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    threads: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     truth: xr.Dataset | None = None,
@@ -47,6 +57,12 @@ def run(
         Where to write the archive; finished shards are kept beside it until it is whole. Default: memory only.
     device : str
         ``auto`` (a GPU where there is one), ``cpu`` or ``cuda[:i]``.
+    workers : int, optional
+        Compute the shards in so many processes of this machine (Dask), which share its cores. Default: in this process.
+    scheduler : str, optional
+        Compute the shards on the workers of a running Dask cluster: the address of its scheduler, or its scheduler file.
+    threads : int, optional
+        Threads of torch in each process. Default: all cores here, their share for ``workers``, and on a cluster what it gives.
     resume : bool
         Go on with the parts of an interrupted run of the same experiment; an archive that is already whole is opened.
     overwrite : bool
@@ -84,43 +100,210 @@ def run(
     """
     settings = experiment if isinstance(experiment, Experiment) else Experiment.load(_as_source(experiment))
     path = None if output is None else Path(output)
-    if path is not None:
-        with user_input():
-            _check_output(path, resume, overwrite)
-    prepared = prepare(settings, device, truth, scores, trust, classifier, features)
-    identity = _identity(prepared)
-    if resume:
-        for name, score in prepared.scores.items():
-            if not is_recognisable(score):
-                raise UserError(
-                    f"score {name!r} has no tensors to know it by again: give it an attribute 'digest' or run without resume"
-                )
-    parts = None
-    if path is not None:
+    given = [name for name, value in _given(truth, scores, classifier, features).items() if value]
+    _check_engine(workers, scheduler, threads, path, given)
+    if path is None:
+        with _torch_threads(threads), Interruption().listening() as interruption:
+            prepared = prepare(settings, device, truth, scores, trust, classifier, features)
+            return _in_memory(prepared, progress, interruption)
+    with user_input():
+        _check_output(path, resume, overwrite)
+    with _torch_threads(threads), Interruption().listening() as interruption, locked(path):
+        # of several machines the driver may be the one without the GPU that the workers have
+        here = device if scheduler is None else "auto"
+        folder = parts_folder(path) if resume else None
+        prepared = prepare(settings, here, truth, scores, trust, classifier, features, folder)
+        _check_recognisable(prepared, resume)
+        order = None
+        if workers is not None or scheduler is not None:
+            share = threads or (max(1, (os.cpu_count() or 1) // workers) if workers else None)
+            given_trust = {os.path.abspath(file): digest for file, digest in (trust or {}).items()}
+            order = cluster.Order(cluster.absolute(settings, Path.cwd()), device, given_trust, str(path.absolute()), share)
+        return _to_archive(path, prepared, order, (workers, scheduler), (resume, overwrite), progress, interruption)
+
+
+def _in_memory(prepared: Prepared, progress: bool | None, interruption: Interruption) -> xr.Dataset:
+    shards = prepared.plan.shards(prepared.samples.tolist())
+    settle_micro_batches(prepared, {})
+    with Progress(len(shards), 0, str(prepared.device), progress) as counter:
+        tables = compute_here(prepared, None, range(len(shards)), counter, interruption)
+    with computing(prepared):
+        result, groups = assemble(prepared, _joined([tables[shard] for shard in range(len(shards))]), run_identity(prepared))
+    accessor.attach_groups(result, groups)
+    return result
+
+
+def _to_archive(
+    path: Path,
+    prepared: Prepared,
+    order: cluster.Order | None,
+    where: tuple[int | None, str | None],
+    again: tuple[bool, bool],
+    progress: bool | None,
+    interruption: Interruption,
+) -> xr.Dataset:
+    """Run with parts beside the archive in the making."""
+    resume, overwrite = again
+    identity = run_identity(prepared)
+    shards = prepared.plan.shards(prepared.samples.tolist())
+    with _workers(order, where) as client:
+        if order is not None:
+            # which type of device the shards are for, the workers know
+            identity["device type"] = client.submit(cluster.device_type, order, pure=False).result()
+        parts = Parts(path, shard_identity(identity), len(shards))
         finished = _already_there(path, identity) if resume and path.exists() else None
-        with user_input():
-            parts = Parts(path, _shard_identity(identity), resume, overwrite)
         if finished is not None:
-            _clear(path, parts)  # a run may have been killed between its last two steps
+            parts.remove()  # a run may have been killed between its last two steps
+            archive.sweep(path)
             return finished
-    with torch.inference_mode(), evaluating(prepared.scores.values()):
-        table = _run_shards(prepared, parts, progress)
-        result, groups = assemble(prepared, table, identity)
-    if path is None or parts is None:
-        accessor.attach_groups(result, groups)
-        return result
+        with user_input():
+            parts.open(resume, overwrite)
+        try:
+            with to_file(parts.folder):
+                tables = _tables(prepared, parts, order, client, progress, interruption)
+                with computing(prepared):
+                    result, groups = assemble(prepared, _joined(tables), identity)
+                _write(path, result, groups)
+        except Interrupted as error:
+            log("interrupted", signal=error.number, done=parts.count(), of=len(shards))
+            raise Interrupted(error.number, _what_is_left(parts, len(shards))) from None
+        finally:
+            if not path.exists() and not parts.count():
+                parts.remove()  # nothing is finished that could be lost
+    parts.remove()
+    archive.sweep(path)
+    return archive.open_archive(path)
+
+
+def _tables(
+    prepared: Prepared,
+    parts: Parts,
+    order: cluster.Order | None,
+    client: Any,
+    progress: bool | None,
+    interruption: Interruption,
+) -> list[xr.Dataset]:
+    """Return the tables of all shards: those of finished parts, and the others, which are computed."""
+    total = len(prepared.plan.shards(prepared.samples.tolist()))
+    with user_input():
+        prepared.fits.save(parts.folder)
+    tables = {shard: table for shard in range(total) if (table := parts.read(shard)) is not None}
+    missing = [shard for shard in range(total) if shard not in tables]
+    known = _known_micro_batches(parts, prepared, list(tables.values()))
+    where = str(prepared.device) if order is None else f"workers ({client.scheduler.address})"
+    log("start", shards=total, finished=len(tables), on=where, samples=len(prepared.samples), seed=prepared.settings.seed)
+    if missing:
+        if order is None:
+            settled = settle_micro_batches(prepared, known)
+        else:
+            order = replace(order, identity=parts.identity, micro_batches=known)
+            settled = client.submit(cluster.settle, order, pure=False).result()
+            order = replace(order, micro_batches=settled)
+        with user_input():
+            archive.write_text(parts.folder / MICRO_BATCHES, json.dumps(settled))
+        with Progress(total, len(tables), where, progress) as counter:
+            if order is None:
+                tables |= compute_here(prepared, parts, missing, counter, interruption)
+            else:
+                failures = cluster.compute_on(client, order, missing, counter, interruption)
+                if failures:
+                    raise UserError(_failed(failures, total))
+                tables |= {shard: table for shard in missing if (table := parts.read(shard)) is not None}
+    lost = [shard for shard in range(total) if shard not in tables]
+    if lost:
+        raise UserError(f"{len(lost)} parts written by workers are not in {parts.folder}: let all machines see the same folder")
+    return [tables[shard] for shard in range(total)]
+
+
+@contextmanager
+def _workers(order: cluster.Order | None, where: tuple[int | None, str | None]) -> Iterator[Any]:
+    if order is None:
+        yield None
+        return
+    with cluster.connected(*where, order.threads) as client:
+        yield client
+
+
+def _failed(failures: dict[int, str], total: int) -> str:
+    shard = min(failures)
+    return (
+        f"{len(failures)} of {total} shards failed, shard {shard} for one: {failures[shard].rstrip('.')}; "
+        "the others are kept: mend it and add --resume"
+    )
+
+
+def _what_is_left(parts: Parts, total: int) -> str:
+    done = parts.count()
+    if not done:
+        return f"none of {total} shards was finished: run again"
+    return f"{done} of {total} shards are finished and kept in {parts.folder}: add --resume to go on"
+
+
+def _known_micro_batches(parts: Parts, prepared: Prepared, finished: list[xr.Dataset]) -> dict[str, int]:
+    """Return the micro-batches that the run began with, of networks that leave theirs open."""
+    names = [name for name, score in prepared.scores.items() if isinstance(score, sampler.NetworkScore)]
+    if finished:
+        return {name: int(finished[-1]["micro_batch"].sel(score=name)[-1]) for name in names}
+    try:
+        known = json.loads((parts.folder / MICRO_BATCHES).read_text(encoding="utf-8"))
+        return {name: int(known[name]) for name in names}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _write(path: Path, result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> None:
+    began = time.monotonic()
     try:
         archive.write(path, result, groups)
     except OSError as error:
         raise UserError(f"{path} could not be written ({error.strerror or error}): free the disk and add --resume") from error
-    _clear(path, parts)
-    return archive.open_archive(path)
+    log("archive", bytes=path.stat().st_size, seconds=time.monotonic() - began)
 
 
-def _clear(path: Path, parts: Parts) -> None:
-    """Remove what is not needed once the archive is there."""
-    parts.remove()
-    archive.sweep(path)
+@contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    """Let torch use so many threads for the time of a run."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _given(truth: Any, scores: Any, classifier: Any, features: Any) -> dict[str, bool]:
+    return {
+        "truth": truth is not None,
+        "scores": bool(scores),
+        "classifier": classifier is not None,
+        "features": features is not None,
+    }
+
+
+def _check_engine(workers: int | None, scheduler: str | None, threads: int | None, path: Path | None, given: list[str]) -> None:
+    for name, value in (("workers", workers), ("threads", threads)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} = {value} is too few: give at least 1")
+    if workers is None and scheduler is None:
+        return
+    if workers is not None and scheduler is not None:
+        raise UserError("workers and scheduler exclude each other: start workers here or use those of a running cluster")
+    if path is None:
+        raise UserError("workers write their shards beside the archive: give an output")
+    if given:
+        raise UserError(
+            f"{' and '.join(given)} from python cannot be sent to workers: name files and factories (package.module:function) in "
+            "the experiment, or run without workers"
+        )
+
+
+def _check_recognisable(prepared: Prepared, resume: bool) -> None:
+    for name, score in prepared.scores.items() if resume else ():
+        if not is_recognisable(score):
+            raise UserError(
+                f"score {name!r} has no tensors to know it by again: give it an attribute 'digest' or run without resume"
+            )
 
 
 def _as_source(experiment: Mapping[str, Any] | str | Path | None) -> dict[str, Any] | str | Path | None:
@@ -140,50 +323,14 @@ def _check_output(path: Path, resume: bool, overwrite: bool) -> None:
 
 def _already_there(path: Path, identity: dict[str, str]) -> xr.Dataset:
     result = archive.open_archive(path)
-    theirs = json.loads(result.attrs.get("identity", "{}"))
-    for key, mine in identity.items():
-        if theirs.get(key) != mine:
-            raise UserError(f"{path} is the archive of another run ({key} differs): choose another output or --overwrite")
+    differs = first_difference(identity, json.loads(result.attrs.get("identity", "{}")))
+    if differs is not None:
+        raise UserError(f"{path} is the archive of another run ({differs} differs): choose another output or --overwrite")
     return result
 
 
-def _identity(prepared: Prepared) -> dict[str, str]:
-    """Return what must be the same for two runs to give the same bits."""
-    settings = prepared.settings.model_dump(mode="json")
-    identity = {key: json.dumps(value) for key, value in settings.items() if key != "data"}
-    identity |= {f"score {name}": score_digest(score) for name, score in prepared.scores.items()}
-    identity["classifier"] += f" {prepared.classified.name}"
-    identity["features"] += f" {prepared.features.name}"
-    identity["kept end points"] = str(len(prepared.kept))
-    identity["data"] = data_digest(prepared.truth)
-    identity["schema"] = str(archive.SCHEMA_VERSION)
-    identity["device type"] = prepared.device.type
-    identity["torch"] = version("torch")
-    return identity
-
-
-def _shard_identity(identity: dict[str, str]) -> dict[str, str]:
-    """Return what must be the same for parts to fit: not how they are summed up, nor what is kept beside them."""
-    return {key: value for key, value in identity.items() if key not in ("statistics", "keep", "features")}
-
-
-def _run_shards(prepared: Prepared, parts: Parts | None, progress: bool | None) -> xr.Dataset:
-    shards = prepared.plan.shards(prepared.samples.tolist())
-    tables = [parts.read(index) if parts else None for index in range(len(shards))]
-    _settle_micro_batches(prepared, [table for table in tables if table is not None])
-    bar = tqdm(shards, desc=f"U-Turns on {prepared.device}", unit="shard", disable=None if progress is None else not progress)
-    for index, shard in enumerate(bar):
-        if tables[index] is not None:
-            continue
-        table = tables[index] = run_shard(prepared, shard)
-        if parts:
-            try:
-                parts.write(index, table)
-            except OSError as error:
-                reason = error.strerror or error
-                raise UserError(f"shard {index} could not be written ({reason}): free the disk and add --resume") from error
-    whole = [table for table in tables if table is not None]
-    joined = [_along(whole, dim) for dim in ("sample", "kept")]
+def _joined(tables: list[xr.Dataset]) -> xr.Dataset:
+    joined = [_along(tables, dim) for dim in ("sample", "kept")]
     return joined[0].merge(joined[1], compat="override", join="exact", combine_attrs="override")
 
 
@@ -193,18 +340,3 @@ def _along(tables: list[xr.Dataset], dim: str) -> xr.Dataset:
     if not parts:
         return xr.Dataset()
     return xr.concat(parts, dim, data_vars="minimal", coords="minimal", compat="override", join="exact", combine_attrs="override")
-
-
-def _settle_micro_batches(prepared: Prepared, finished: list[xr.Dataset]) -> None:
-    """Give every network that leaves its micro-batch open the one of the finished shards, or the fastest: it decides rounding."""
-    for name, score in prepared.scores.items():
-        if isinstance(score, sampler.NetworkScore):
-            score.micro_batch = score.asked_micro_batch
-            if score.micro_batch is not None:
-                continue
-            if finished:
-                score.micro_batch = int(finished[-1]["micro_batch"].sel(score=name)[-1])
-            else:
-                score.micro_batch = sampler.fastest_micro_batch(
-                    score, prepared.plan.micro_batch, prepared.device, prepared.dtype, prepared.built[name].conditional
-                )

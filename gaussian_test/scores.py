@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from gaussian_test import analysis, sampler, score_settings
 from gaussian_test.checkpoints import COMPUTED, GIVEN, Origin, open_network
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import Experiment
+from gaussian_test.fits import Fits
 from gaussian_test.from_python import check_score, probe
 
 
@@ -45,6 +47,7 @@ def build_scores(
     settings: Experiment,
     x: xr.DataArray,
     reference: analysis.Reference,
+    fits: Fits,
     plan: sampler.UTurnPlan,
     device: torch.device,
     given: Mapping[str, sampler.Score],
@@ -60,6 +63,8 @@ def build_scores(
         Ground-truth samples.
     reference : Reference
         Their moments, labels and exact scores.
+    fits : Fits
+        What has been fitted to them.
     plan : UTurnPlan
         The plan, whose noise levels the scores must know.
     device : torch.device
@@ -105,7 +110,7 @@ def build_scores(
                 score, origin = open_network(wanted, shape, process, trust)
                 built[name] = Built(score, origin, wanted.kind, wanted.conditional or score.conditional)
         else:
-            score = make_score(wanted, x, reference, process, dtype)
+            score = make_score(wanted, x, reference, fits, process, dtype)
             built[name] = Built(score, COMPUTED, wanted.kind, wanted.conditional)
     built |= {name: _given(score, False) for name, score in given.items() if name not in built}
     for name, entry in built.items():
@@ -153,7 +158,7 @@ def _check_classes(name: str, entry: Built, reference: analysis.Reference) -> No
 
 
 def make_score(
-    settings: Any, x: xr.DataArray, reference: analysis.Reference, process: sampler.Process, dtype: torch.dtype
+    settings: Any, x: xr.DataArray, reference: analysis.Reference, fits: Fits, process: sampler.Process, dtype: torch.dtype
 ) -> sampler.Score:
     """Return a score of an experiment, made from the ground truth."""
     if isinstance(settings, score_settings.Empirical):
@@ -162,15 +167,28 @@ def make_score(
     if isinstance(settings, score_settings.Gaussian):
         if settings.shrinkage is None and not settings.conditional:
             return reference.gaussian
-        return analysis.GaussianScore.fit(x, labels if settings.conditional else None, process, settings.shrinkage, dtype)
+        if not settings.conditional:
+            return analysis.GaussianScore.from_moments(fits.moments(x, settings.shrinkage), process=process, dtype=dtype)
+        classes, moments = zip(*fits.of_classes(x, labels, settings.shrinkage), strict=True)
+        components = analysis.stack_components(list(moments), dtype)
+        return analysis.GaussianScore(components, moments[0].event_shape, process, torch.tensor(classes))
     if settings.components == "classes":
         if labels is None:
             raise UserError("scores: a mixture of classes needs labels, and the data set has none: give a number of components")
-        return analysis.class_mixture(x, labels, process, dtype)
+        return analysis.mixture_of_classes(fits.of_classes(x, labels), process, dtype)
     if settings.conditional:
         raise UserError("scores: a fitted mixture has no classes to condition on: use components: classes")
+    fitted = fits.arrays(f"mixture {settings.components}", lambda: _fit_mixture(x, settings.components))
+    shape = reference.moments.event_shape
+    means, values, vectors = (torch.from_numpy(fitted[name]).to(dtype) for name in ("means", "eigenvalues", "eigenvectors"))
+    components = sampler.GaussianComponents(means, values, vectors)
+    return sampler.MixtureScore(torch.from_numpy(fitted["weights"]), components, shape, process=process)
+
+
+def _fit_mixture(x: xr.DataArray, components: int) -> dict[str, NDArray[np.float64]]:
     from sklearn.mixture import GaussianMixture
 
-    flat = np.asarray(x.values, dtype=np.float64).reshape(len(x), -1)
-    fitted = GaussianMixture(settings.components, random_state=0).fit(flat)
-    return sampler.MixtureScore.from_sklearn(fitted, reference.moments.event_shape, process, dtype)
+    fitted = GaussianMixture(components, random_state=0).fit(np.asarray(x.values, dtype=np.float64).reshape(len(x), -1))
+    values, vectors = sampler.eigen_factors(torch.from_numpy(fitted.covariances_))
+    factors = {"eigenvalues": values.numpy(), "eigenvectors": vectors.numpy()}
+    return {"weights": fitted.weights_, "means": fitted.means_} | factors

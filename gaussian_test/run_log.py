@@ -1,0 +1,159 @@
+"""The log of a run: a line for each event, ``key=value`` throughout, in the log file, on stderr, or as a progress bar."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+LOGGER = logging.getLogger("gaussian_test")
+LOG = "log"
+
+
+class _KeyValue(logging.Formatter):
+    """Lines such as ``time=2026-11-25T09:00:00Z level=info event=shard shard=3 done=4 of=40``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        fields = {"time": stamp, "level": record.levelname.lower(), "event": record.getMessage()}
+        fields |= getattr(record, "fields", {})
+        return " ".join(f"{key}={_value(value)}" for key, value in fields.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = " ".join(str(value).split())
+    return '"' + text.replace('"', "'") + '"' if " " in text or not text else text
+
+
+def log(event: str, level: int = logging.INFO, **fields: Any) -> None:
+    """Write a line.
+
+    Parameters
+    ----------
+    event : str
+        What happened, one word.
+    level : int
+        As in :mod:`logging`.
+    **fields
+        What belongs to it.
+
+    Examples
+    --------
+    >>> log("shard", shard=3, done=4)
+    """
+    LOGGER.log(level, event, extra={"fields": fields})
+
+
+@contextmanager
+def to_stderr() -> Iterator[None]:
+    """Show the lines on stderr, unless that is a terminal, where a progress bar says the same.
+
+    Examples
+    --------
+    >>> with to_stderr():
+    ...     log("start")
+    """
+    if sys.stderr.isatty():
+        yield
+        return
+    with _handled(logging.StreamHandler(sys.stderr)):
+        yield
+
+
+@contextmanager
+def to_file(folder: Path) -> Iterator[None]:
+    r"""Append the lines to the file ``log`` of a folder, which must exist.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with to_file(Path(folder)):
+    ...         log("start", shards=8)
+    ...     (Path(folder) / "log").read_text()
+    'time=... level=info event=start shards=8\n'
+    """
+    with _handled(_LogFile(folder / LOG, encoding="utf-8")):
+        yield
+
+
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written (a full disk) never ends a run: the parts say what is wrong."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
+@contextmanager
+def _handled(handler: logging.Handler) -> Iterator[None]:
+    handler.setFormatter(_KeyValue())
+    level = LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(min(logging.INFO, level or logging.INFO))
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level)
+        handler.close()
+
+
+class Progress:
+    """Counts finished shards, with rate and remaining time.
+
+    Parameters
+    ----------
+    total : int
+        Shards of the run.
+    done : int
+        Those finished before.
+    where : str
+        What computes them.
+    bar : bool or None
+        Whether to show a progress bar; None: on a terminal.
+
+    Examples
+    --------
+    >>> with Progress(4, 1, "cpu", bar=False) as progress:
+    ...     progress.finished(2, 0.5)
+    ...     progress.done
+    2
+    """
+
+    def __init__(self, total: int, done: int, where: str, bar: bool | None = None) -> None:
+        self.total, self.done, self._before = total, done, done
+        self._began = time.monotonic()  # the wall clock may jump
+        self._bar = tqdm(
+            total=total, initial=done, desc=f"U-Turns on {where}", unit="shard", disable=None if bar is None else not bar
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def finished(self, shard: int, seconds: float, **fields: Any) -> None:
+        """Count a shard, and say how many are left for how long."""
+        self.done += 1
+        self._bar.update()
+        rate = (self.done - self._before) / max(time.monotonic() - self._began, 1e-9)
+        left = (self.total - self.done) / rate
+        log(
+            "shard",
+            shard=shard,
+            done=self.done,
+            of=self.total,
+            seconds=seconds,
+            shards_per_second=rate,
+            remaining_seconds=left,
+            **fields,
+        )
