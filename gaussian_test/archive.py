@@ -174,7 +174,7 @@ def check(path: Path, known: State | None = None) -> State:
     ...
     gaussian_test.archive.ChecksumError: a.nc is damaged (its checksum does not fit): restore it or run again
     """
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         status = os.fstat(file.fileno())
         state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         if state == known:

@@ -13,10 +13,12 @@ from pydantic import ByteSize, Field, PositiveFloat, ValidationError, field_vali
 
 from gaussian_test.errors import UserError
 from gaussian_test.observable_settings import CHEAP, OBSERVABLES, Chains, Classifier, Features, Observable
-from gaussian_test.process_settings import Process, Settings, VarianceExploding
+from gaussian_test.process_settings import Process, Settings, VarianceExploding, shown
 from gaussian_test.score_settings import Count, Empirical, Gaussian, ScoreSettings
 
-NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)  # a date that is none; brackets without end
+# a date that is none; brackets without end; tags such as !!float '' and !!timestamp now
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError, ArithmeticError)
+DEEPEST, LARGEST = 40, 100_000  # nesting and number of the values of an experiment
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Level = Annotated[float, Field(ge=0)]
 
@@ -214,7 +216,9 @@ class Experiment(Settings):
     @model_validator(mode="before")
     @classmethod
     def _default_kinds(cls, values: Any) -> Any:
-        """Let a process without a kind be the default one."""
+        """Let a process without a kind be the default one, once the whole is known to be of a size that can be looked through."""
+        for key, value in values.items() if isinstance(values, dict) else ():
+            _check_size(key, value)
         if isinstance(values, dict) and isinstance(values.get("process"), dict) and "kind" not in values["process"]:
             return {**values, "process": {"kind": VarianceExploding().kind, **values["process"]}}
         return values
@@ -222,8 +226,8 @@ class Experiment(Settings):
     @field_validator("observables", mode="before")
     @classmethod
     def _known_observables(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple) and value not in ("all", "none"):
-            raise ValueError(f"{value!r} is neither all nor none: give one of them or a list of {', '.join(OBSERVABLES)}")
+        if not isinstance(value, list | tuple) and not (isinstance(value, str) and value in ("all", "none")):
+            raise ValueError(f"{shown(value)} is neither all nor none: give one of them or a list of {', '.join(OBSERVABLES)}")
         return value
 
     @property
@@ -284,36 +288,61 @@ class Experiment(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
+def _check_size(key: Any, values: Any) -> None:
+    """Refuse what has no end (a few lines of YAML whose parts stand for each other), and text that cannot be written."""
+    waiting, seen = [(key, 0), (values, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        seen += 1
+        if depth > DEEPEST or seen > LARGEST:
+            raise ValueError(
+                f"{shown(key)} holds itself, is nested more than {DEEPEST} deep, or has more than {LARGEST} values: "
+                "write out what is meant"
+            )
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError(f"{shown(value)} is text that UTF-8 does not have: leave out half characters") from None
+        elif isinstance(value, dict):
+            waiting += [(item, depth + 1) for pair in value.items() for item in pair]
+        elif isinstance(value, list | tuple | set | frozenset):
+            waiting += [(item, depth + 1) for item in value]
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
+    name = " ".join(str(path).encode(errors="replace").decode().split())
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: give the path of an experiment file") from None
+        raise UserError(f"{name} does not exist: give the path of an experiment file") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): give the path of an experiment file") from None
+        raise UserError(f"{name} cannot be read ({error.strerror}): give the path of an experiment file") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not text in UTF-8: save it as UTF-8") from None
+        raise UserError(f"{name} is not text in UTF-8: save it as UTF-8") from None
+    except ValueError as error:  # a zero byte, half a character
+        raise UserError(f"{name} cannot be a file ({error}): give the path of an experiment file") from None
     try:
         values = yaml.safe_load(text)
     except NOT_YAML as error:
         where = getattr(error, "problem_mark", None)
         place = f" near line {where.line + 1}" if where else ""
-        raise UserError(f"{path} is not valid YAML{place}: correct it") from None
+        raise UserError(f"{name} is not valid YAML{place}: correct it") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds {type(values).__name__}, not an experiment: give keys such as 'samples: 512'")
+        raise UserError(f"{name} holds {type(values).__name__}, not an experiment: give keys such as 'samples: 512'")
     return values
 
 
 def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"--set {change!r} is not of the form key=value: write for example reverse.steps=16")
+        raise UserError(f"--set {shown(change)} is not of the form key=value: write for example reverse.steps=16")
     try:
         value = yaml.safe_load(text)
     except NOT_YAML:
-        raise UserError(f"--set {change!r}: {text!r} is not a YAML value: quote or correct it") from None
+        raise UserError(f"--set {shown(change)}: {shown(text)} is not a YAML value: quote or correct it") from None
     parts = key.strip().split(".")
     changed = dict(values)
     place: Any = changed
@@ -323,8 +352,10 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
             # what the file leaves to the defaults is changed within them; the others have defaults key by key
             inner = Experiment().model_dump(mode="json", exclude_none=True)[part]
         inner = inner.copy() if isinstance(inner, dict | list) else {}
-        if isinstance(inner, list) and not (following.isdecimal() and int(following) < len(inner)):
-            raise UserError(f"--set {change!r}: {part} is a list of {len(inner)}, and {following!r} is none of its places")
+        if isinstance(inner, list) and following not in map(str, range(len(inner))):
+            raise UserError(
+                f"--set {shown(change)}: {part} is a list of {len(inner)}, and {shown(following)} is none of its places"
+            )
         place[int(part) if isinstance(place, list) else part] = inner
         place = inner
     last = parts[-1]
@@ -352,12 +383,13 @@ def _sentence(error: ValidationError) -> str:
         given = problem["ctx"].get("tag")
         near = difflib.get_close_matches(str(given), known, n=1) if given else []
         hint = f"did you mean {near[0]!r}? " if near else ""
-        said = f"{place}.kind = {given!r} is not known" if given else f"{place}.kind is missing"
+        said = f"{place}.kind = {shown(given)} is not known" if given else f"{place}.kind is missing"
         return f"{said}: {hint}choose one of {', '.join(known)}"
     if problem["type"] == "missing":
         return f"{place} is missing: give it"
-    message = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{place} = {problem['input']!r} is not valid: {message}; correct it and run again"
+    message = " ".join(problem["msg"].split())
+    said = f"{place or 'experiment'} = {shown(problem['input'])} is not valid"
+    return f"{said}: {message[0].lower()}{message[1:]}; correct it and run again"
 
 
 def _place(location: tuple[int | str, ...]) -> str:

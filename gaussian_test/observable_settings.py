@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from gaussian_test.process_settings import Settings
-from gaussian_test.score_settings import Count, Factory
+from gaussian_test.score_settings import Arguments, Count, Factory
 
 Observable = Literal["affinity", "normality", "quality", "balance", "starts", "chains"]
 OBSERVABLES: tuple[Observable, ...] = ("affinity", "normality", "quality", "balance", "starts", "chains")
@@ -19,7 +19,7 @@ class _Made(Settings):
 
     kind: str
     factory: Factory | None = None
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: Arguments = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _factory_of_kind(self) -> Self:

@@ -50,7 +50,7 @@ def first_difference(mine: Mapping[str, str], theirs: Mapping[str, str]) -> str 
     >>> first_difference({"seed": "0"}, {"seed": "1"})
     'seed'
     """
-    return next((key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)), None)
+    return next((key for key in [*mine, *theirs] if mine.get(key) != theirs.get(key)), None)
 
 
 class Parts:

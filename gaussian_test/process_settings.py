@@ -11,6 +11,33 @@ if TYPE_CHECKING:
     from gaussian_test import sampler
 
 
+SHOWN = 120  # characters of a value that a message quotes
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message quotes it: on one line, and not more of it than anybody reads.
+
+    Parameters
+    ----------
+    value : object
+        What the user gave, of any kind and size.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> shown([0.5, "a"]), shown("x" * 1000)[-6:]
+    ("[0.5, 'a']", 'xxx...')
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # whole numbers of too many digits; any object's own repr
+        text = f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused with the nearest valid name."""
 
@@ -23,9 +50,9 @@ class Settings(BaseModel):
             valid = list(cls.model_fields)
             for key in values:
                 if key not in valid:
-                    near = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.5)
+                    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5) if isinstance(key, str) else []
                     hint = f"did you mean {near[0]!r}?" if near else "leave it out"
-                    raise ValueError(f"unknown key {key!r}: {hint} (valid keys: {', '.join(valid)})")
+                    raise ValueError(f"unknown key {shown(key)}: {hint} (valid keys: {', '.join(valid)})")
         return values
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from gaussian_test.process_settings import Process, Settings
+from gaussian_test.process_settings import Process, Settings, shown
 
 NAME = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$"  # names of scores become names of files
 Name = Annotated[str, Field(pattern=NAME, max_length=80)]
@@ -16,11 +17,25 @@ Count = Annotated[int, Field(strict=True, ge=1)]  # strict: yes and no are whole
 
 def _factory(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
-        raise ValueError(f"{text!r} does not name a function: write package.module:function")
+        raise ValueError(f"{shown(text)} does not name a function: write package.module:function")
     return text
 
 
+def _plain(value: Any) -> Any:
+    """Refuse what the YAML in an archive could not give back: dates, bytes, NaN, objects of python."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(item) for key, item in value.items()}
+    raise ValueError(f"{shown(value)} cannot be kept in an archive: give text, finite numbers, lists, and dicts with keys of text")
+
+
 Factory = Annotated[str, AfterValidator(_factory)]
+Arguments = Annotated[dict[str, Any], BeforeValidator(_plain)]
 
 
 class Empirical(Settings):
@@ -81,7 +96,7 @@ class _Made(_Network):
     """A network that a function of the user's makes, with its weights from a file where one is given."""
 
     factory: Factory | None = None
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: Arguments = Field(default_factory=dict)
     weights: str | None = None
     weights_key: str | None = None
 

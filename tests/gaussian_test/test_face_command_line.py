@@ -1,6 +1,7 @@
 """The command line: light to start, one sentence and exit code 2 for every mistake, nothing left behind, silent when it works."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -124,9 +125,15 @@ def test_an_unknown_name_is_an_attribute_error():
 # -- what works ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_silent_but_for_its_result(tmp_path):
+LINE = re.compile(r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ level=info event=(start|shard|archive)( [a-z_]+=([^\s\"=]+|\"[^\"]*\"))*")
+
+
+def test_a_run_says_its_result_and_on_stderr_how_it_goes(tmp_path):
     done = command("run", "-o", "a.nc", *SMALL, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    events = [LINE.fullmatch(line)[1] for line in done.stderr.splitlines()]
+    assert events == ["start", *["shard"] * (len(events) - 2), "archive"]
+    assert all(f" {key}=" in done.stderr.splitlines()[1] for key in ("shard", "done", "of", "seconds", "remaining_seconds"))
     result = gt.open_archive(tmp_path / "a.nc")
     device = f"device: {result.attrs['device']}, taken by --device auto"
     lines = done.stdout.removeprefix(f"{result.gaussian_test.show()}\n\narchive: a.nc\n").splitlines()

@@ -206,10 +206,9 @@ def test_fewer_end_points_are_evenly_picked_and_change_no_curve_of_all_samples(w
 
 
 def test_an_interrupted_run_goes_on_with_its_observables(tmp_path, monkeypatch):
-    import sys
+    from gaussian_test import engine
 
-    runner = sys.modules[gt.run.__module__]
-    genuine, count = runner.run_shard, []
+    genuine, count = engine.run_shard, []
 
     def third_fails(*arguments):
         count.append(1)
@@ -218,10 +217,10 @@ def test_an_interrupted_run_goes_on_with_its_observables(tmp_path, monkeypatch):
         return genuine(*arguments)
 
     settings = {**SETTINGS, "observables": ["quality", "starts", "chains"]}
-    monkeypatch.setattr(runner, "run_shard", third_fails)
+    monkeypatch.setattr(engine, "run_shard", third_fails)
     with pytest.raises(KeyboardInterrupt):
         gt.run(settings, tmp_path / "a.nc", progress=False)
-    monkeypatch.setattr(runner, "run_shard", genuine)
+    monkeypatch.setattr(engine, "run_shard", genuine)
     resumed = gt.run(settings, tmp_path / "a.nc", resume=True, progress=False)
     straight = gt.run(settings, tmp_path / "b.nc", progress=False)
     for name in straight.variables:
@@ -233,17 +232,18 @@ def test_an_interrupted_run_goes_on_with_its_observables(tmp_path, monkeypatch):
 def test_features_may_change_when_a_run_is_resumed_and_the_classifier_may_not(tmp_path):
     from gaussian_test.parts import Parts
     from gaussian_test.prepare import prepare
-    from gaussian_test.runner import _identity, _shard_identity
+    from gaussian_test.identity import run_identity, shard_identity
 
     first = {**SETTINGS, "observables": ["quality"]}
-    parts = _shard_identity(_identity(prepare(Experiment.load(first))))
-    pixels = _shard_identity(_identity(prepare(Experiment.load({**first, "features": {"kind": "pixels"}}))))
+    parts = shard_identity(run_identity(prepare(Experiment.load(first))))
+    pixels = shard_identity(run_identity(prepare(Experiment.load({**first, "features": {"kind": "pixels"}}))))
     assert pixels == parts
-    neighbours = _shard_identity(_identity(prepare(Experiment.load({**first, "classifier": {"kind": "knn"}}))))
+    neighbours = shard_identity(run_identity(prepare(Experiment.load({**first, "classifier": {"kind": "knn"}}))))
     kept = Parts(tmp_path / "run.nc", parts)
+    kept.open()
     kept.write(0, gt.data.load("digits").isel(sample=[0]))
     with pytest.raises(UserError, match="classifier"):
-        Parts(tmp_path / "run.nc", neighbours, resume=True)
+        Parts(tmp_path / "run.nc", neighbours).open(resume=True)
 
 
 class Halves(torch.nn.Module):
@@ -293,11 +293,11 @@ def test_a_score_that_fails_is_named_whoever_classifies():
 
 def test_parts_without_end_points_do_not_fit_a_run_that_keeps_them():
     from gaussian_test.prepare import prepare
-    from gaussian_test.runner import _identity, _shard_identity
+    from gaussian_test.identity import run_identity, shard_identity
 
     bare = {**SETTINGS, "observables": "none", "keep": {"pictures": 0}}
     keeping = {**bare, "keep": {"pictures": 0, "end_points": True}}
-    identities = [_shard_identity(_identity(prepare(Experiment.load(settings)))) for settings in (bare, keeping)]
+    identities = [shard_identity(run_identity(prepare(Experiment.load(settings)))) for settings in (bare, keeping)]
     assert {name for name in identities[0] if identities[0][name] != identities[1][name]} == {"kept end points"}
 
 
