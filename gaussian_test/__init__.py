@@ -19,16 +19,39 @@ if TYPE_CHECKING:
     from gaussian_test.experiment import Experiment
     from gaussian_test.runner import run
     from gaussian_test.sampler_study import samplers
+    from gaussian_test.status import status
+    from gaussian_test.sweep import Sweep
+    from gaussian_test.sweep_data import open_sweep
+    from gaussian_test.sweep_run import run_sweep
 
-__all__ = ["Experiment", "UserError", "__version__", "analysis", "compare", "data", "open_archive", "run", "sampler", "samplers"]
+__all__ = [
+    "Experiment",
+    "Sweep",
+    "UserError",
+    "__version__",
+    "analysis",
+    "compare",
+    "data",
+    "open_archive",
+    "open_sweep",
+    "run",
+    "run_sweep",
+    "sampler",
+    "samplers",
+    "status",
+]
 
 _HOMES = {
     "Experiment": "experiment",
+    "Sweep": "sweep",
     "UserError": "errors",
     "compare": "comparison",
     "open_archive": "archive",
+    "open_sweep": "sweep_data",
     "run": "runner",
+    "run_sweep": "sweep_run",
     "samplers": "sampler_study",
+    "status": "status",
 }
 
 

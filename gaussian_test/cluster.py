@@ -122,6 +122,17 @@ def _number() -> int | None:
     return int(get_worker().name)
 
 
+def share_of_cores(workers: int) -> int:
+    """Return how many threads each of several workers on this machine may use.
+
+    Examples
+    --------
+    >>> share_of_cores(10**6)
+    1
+    """
+    return max(1, len(os.sched_getaffinity(0)) // workers)
+
+
 def worker_device(device: str, worker: int | None, devices: int) -> str:
     """Return the device of one of several workers on a machine: they take its GPUs in turn, unless one is named.
 

@@ -1,4 +1,4 @@
-"""The command line: ``gaussian-test run|show|plot|compare|samplers``. Each command imports the heavy libraries it needs."""
+"""The command line, ``gaussian-test run|sweep|status|show|plot|compare|samplers``; each command imports what it needs."""
 
 from __future__ import annotations
 
@@ -105,6 +105,59 @@ def run(
         click.echo(f"device: {taken}, taken by --device auto" + (": no CUDA device was found" if taken == "cpu" else ""))
     if folder is not None:
         _plot(result, folder)
+
+
+@main.command(epilog="Example: gaussian-test sweep sweep.yaml -o results --workers 4")
+@click.argument("sweep", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), required=True, help="Folder for the archives.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of all experiments (repeatable).")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to compute.")
+@click.option("--trust", nargs=2, multiple=True, metavar="FILE SHA256", help="As for 'run'.")
+@engine_options
+@click.option("--resume", is_flag=True, help="Go on with a sweep: what is finished is kept.")
+@click.option("--overwrite", is_flag=True, help="Run everything again.")
+def sweep(
+    sweep: Path,
+    folder: Path,
+    changes: tuple[str, ...],
+    device: str,
+    trust: tuple[tuple[str, str], ...],
+    workers: int | None,
+    scheduler: str | None,
+    threads: int | None,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Run every experiment of a SWEEP, a YAML file in which the key 'sweep' maps keys to lists of values."""
+    from gaussian_test.sweep import Sweep
+
+    chosen = Sweep.load(sweep, changes)
+    from gaussian_test.run_log import to_stderr
+    from gaussian_test.status import status, status_text
+    from gaussian_test.sweep_run import run_sweep
+
+    with to_stderr():
+        run_sweep(
+            chosen,
+            folder,
+            device=device,
+            workers=workers,
+            scheduler=scheduler,
+            threads=threads,
+            resume=resume,
+            overwrite=overwrite,
+            trust=dict(trust),
+        )
+    click.echo(status_text(status(folder)))
+
+
+@main.command(name="status", epilog="Example: gaussian-test status results")
+@click.argument("folder", type=click.Path(path_type=Path))
+def show_status(folder: Path) -> None:
+    """Say what has become of the runs in a FOLDER (or of the run of one archive): finished, running, interrupted, failed."""
+    from gaussian_test.status import status, status_text
+
+    click.echo(status_text(status(folder)))
 
 
 @main.command(epilog="Example: gaussian-test show run.nc")

@@ -19,8 +19,9 @@ from gaussian_test.score_settings import Count, Empirical, Gaussian, ScoreSettin
 # a date that is none; brackets without end; tags such as !!float '' and !!timestamp now
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError, ArithmeticError)
 DEEPEST, LARGEST = 40, 100_000  # nesting and number of the values of an experiment
-Fraction = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]
 Level = Annotated[float, Field(ge=0)]
+Rho = Annotated[float, Field(ge=0.1, le=1000)]  # powers 1/rho of noise levels stay within floats, and apart
 
 
 class Data(Settings):
@@ -81,7 +82,7 @@ class Reverse(Settings):
     kind: Literal["auto", "exact", "sde", "exponential_sde", "euler", "heun", "edm", "ancestral"] = "auto"
     steps: Count = 64
     grid: Literal["turn_times", "process"] = "turn_times"
-    rho: PositiveFloat = 7.0
+    rho: Rho = 7.0
     clock: Literal["time", "variance"] = "variance"
     S_churn: Annotated[float, Field(ge=0)] = 0.0
     S_min: Annotated[float, Field(ge=0)] = 0.0
@@ -269,7 +270,7 @@ class Experiment(Settings):
         >>> Experiment.load(changes=["reverse.steps=16", "turn_times.noise_to_signal=[0.5, 1]"]).reverse.steps
         16
         """
-        values = source if isinstance(source, dict) else {} if source is None else _read_yaml(Path(source))
+        values = source if isinstance(source, dict) else {} if source is None else read_yaml(Path(source))
         for change in changes:
             values = _changed(values, change)
         try:
@@ -310,7 +311,30 @@ def _check_size(key: Any, values: Any) -> None:
             waiting += [(item, depth + 1) for item in value]
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the keys of a YAML file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    UserError
+        If it cannot be read or holds something else.
+
+    Examples
+    --------
+    >>> read_yaml(Path("nowhere.yaml"))
+    Traceback (most recent call last):
+    ...
+    gaussian_test.errors.UserError: nowhere.yaml does not exist: give the path of an experiment file
+    """
     name = " ".join(str(path).encode(errors="replace").decode().split())
     try:
         text = path.read_text(encoding="utf-8")
@@ -343,7 +367,39 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
         value = yaml.safe_load(text)
     except NOT_YAML:
         raise UserError(f"--set {shown(change)}: {shown(text)} is not a YAML value: quote or correct it") from None
-    parts = key.strip().split(".")
+    return with_value(values, key.strip(), value, f"--set {shown(change)}")
+
+
+def with_value(values: dict[str, Any], key: str, value: Any, where: str) -> dict[str, Any]:
+    """Return the keys of an experiment with one of them changed.
+
+    Parameters
+    ----------
+    values : dict
+        As in a file.
+    key : str
+        Dotted, as in ``reverse.steps`` or ``scores.0.path``.
+    value : object
+        Its new value.
+    where : str
+        What is said to be wrong if the key is.
+
+    Returns
+    -------
+    dict
+        A copy as far as it is changed.
+
+    Raises
+    ------
+    UserError
+        If the key leads into a list that has no such place.
+
+    Examples
+    --------
+    >>> with_value({"reverse": {"kind": "sde"}}, "reverse.steps", 16, "sweep")
+    {'reverse': {'kind': 'sde', 'steps': 16}}
+    """
+    parts = key.split(".")
     changed = dict(values)
     place: Any = changed
     for depth, (part, following) in enumerate(pairwise(parts)):
@@ -353,9 +409,7 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
             inner = Experiment().model_dump(mode="json", exclude_none=True)[part]
         inner = inner.copy() if isinstance(inner, dict | list) else {}
         if isinstance(inner, list) and following not in map(str, range(len(inner))):
-            raise UserError(
-                f"--set {shown(change)}: {part} is a list of {len(inner)}, and {shown(following)} is none of its places"
-            )
+            raise UserError(f"{where}: {part} is a list of {len(inner)}, and {shown(following)} is none of its places")
         place[int(part) if isinstance(place, list) else part] = inner
         place = inner
     last = parts[-1]

@@ -176,6 +176,10 @@ def build_classifier(
         return Classified("nearest ground-truth sample", None, *found)
     if labels is None:
         raise UserError("classifier: the data set has no labels to fit it with: give labels or leave classifier out")
+    if given is None and settings.kind == "knn" and settings.neighbors > len(labels):
+        raise UserError(
+            f"classifier.neighbors = {settings.neighbors} is more than the {len(labels)} ground-truth samples: give a smaller number"
+        )
     with user_input():
         if given is not None:
             classifier = given

@@ -116,7 +116,7 @@ def run(
         _check_recognisable(prepared, resume)
         order = None
         if workers is not None or scheduler is not None:
-            share = threads or (max(1, (os.cpu_count() or 1) // workers) if workers else None)
+            share = threads or (cluster.share_of_cores(workers) if workers else None)
             given_trust = {os.path.abspath(file): digest for file, digest in (trust or {}).items()}
             order = cluster.Order(cluster.absolute(settings, Path.cwd()), device, given_trust, str(path.absolute()), share)
         return _to_archive(path, prepared, order, (workers, scheduler), (resume, overwrite), progress, interruption)

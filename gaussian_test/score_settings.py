@@ -12,7 +12,7 @@ from gaussian_test.process_settings import Process, Settings, shown
 
 NAME = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$"  # names of scores become names of files
 Name = Annotated[str, Field(pattern=NAME, max_length=80)]
-Count = Annotated[int, Field(strict=True, ge=1)]  # strict: yes and no are whole numbers to python
+Count = Annotated[int, Field(strict=True, ge=1, lt=2**31)]  # strict: yes and no are whole numbers to python
 
 
 def _factory(text: str) -> str:
