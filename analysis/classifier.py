@@ -142,7 +142,8 @@ def cross_validated_accuracy(
     (1.0, 0.0)
     """
     chosen = evenly(len(np.asarray(labels)), MOST)
-    flat, classes = _flat(np.asarray(x)[chosen]), np.asarray(labels)[chosen]
+    samples: Any = x if hasattr(x, "shape") else np.asarray(x)
+    flat, classes = _flat(samples[chosen]), np.asarray(labels)[chosen]
     smallest = int(np.unique(classes, return_counts=True)[1].min())
     if smallest < 2:
         return np.nan, np.nan
@@ -173,9 +174,8 @@ def nearest_accuracy(samples: EmpiricalScore, labels: ArrayLike) -> tuple[float,
     """
     classes = np.asarray(labels)
     index = evenly(len(classes), MOST_NEAREST)
-    rows = torch.from_numpy(index).to(samples.samples.device)
-    x = (samples.samples[rows] + samples.center).reshape(-1, *samples.event_shape)
-    nearest = samples.nearest_index(x, exclude=rows).cpu().numpy()
+    rows = torch.from_numpy(index).to(samples.center.device)
+    nearest = samples.nearest_index(samples.originals(rows), exclude=rows).cpu().numpy()
     return _share(classes[nearest] == classes[index])
 
 

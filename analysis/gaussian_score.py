@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from gaussian_test.analysis.moments import Moments, Shrinkage, fit_moments
@@ -208,7 +208,7 @@ def class_moments(x: Any, labels: Any, shrinkage: Shrinkage = None) -> list[tupl
     Parameters
     ----------
     x : array
-        Samples, shape (N, ``*event``).
+        Samples, shape (N, ``*event``), eager or lazy; read in chunks, class by class.
     labels : array
         Classes, shape (N,), integers from 0, at least two samples in each that is there.
     shrinkage
@@ -237,8 +237,26 @@ def class_moments(x: Any, labels: Any, shrinkage: Shrinkage = None) -> list[tupl
         members = np.flatnonzero(classes == label)
         if len(members) < 2:
             raise ValueError(f"class {label} has {len(members)} samples: a covariance needs at least two; merge or drop the class")
-        result.append((int(label), fit_moments(x[members], shrinkage)))
+        result.append((int(label), fit_moments(_Members(x, members), shrinkage)))
     return result
+
+
+class _Members:
+    """Some of the samples, read when they are asked for."""
+
+    def __init__(self, x: Any, members: NDArray[np.int64]) -> None:
+        self._x = x
+        self._members = members
+        self.shape: tuple[int, ...] = (len(members), *x.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        return np.asarray(self._x[self._members[rows]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
 
 
 def stack_components(moments: list[Moments], dtype: torch.dtype) -> GaussianComponents:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ Array = NDArray[np.float64]
 
 States = NDArray[np.float32] | NDArray[np.float64]
 BLOCK_ELEMENTS = 2**18  # states standardised at once: a few MB, which caches hold
+READ_ELEMENTS = 2**24  # states read at once from a lazy array: 64 MB in single precision
 FEWEST = 4  # samples: with 3, a centred and scaled feature is one of a family with a single parameter
 MOST_FEATURES = 256  # looked at in each Gaussian replicate
 RANGE = (0.025, 0.975)  # of a statistic over the replicates
@@ -39,7 +41,8 @@ def ks_distance(x: ArrayLike, ddof: int = 1) -> Array:
     Parameters
     ----------
     x : array
-        Samples, shape (..., samples, features), in any unit; single precision is kept for sorting and :math:`\Phi`.
+        Samples, shape (..., samples, features), in any unit; single precision is kept for sorting and :math:`\Phi`. Of a lazy
+        array (xarray, dask) some columns are read at a time.
     ddof : int
         The squared standard deviation :math:`s^2` is divided by n - ``ddof``.
 
@@ -62,19 +65,29 @@ def ks_distance(x: ArrayLike, ddof: int = 1) -> Array:
     >>> ks_distance(np.repeat([[-1.0, 7.0], [1.0, 7.0]], 50, axis=0), ddof=0).round(4).tolist()  # 1/2 - Phi(-1)
     [0.3413, nan]
     """
-    values = np.asarray(x)
-    if values.ndim < 2:
+    values = _columnwise(x)
+    if len(values.shape) < 2:
         raise ValueError(f"states of shape {values.shape} have no features: give (..., samples, features)")
     count, features = values.shape[-2:]
     _check_count(count)
     dtype = np.dtype(np.float32 if np.result_type(values.dtype, np.float32) == np.float32 else np.float64)
     step = max(1, BLOCK_ELEMENTS // count)
+    width = step * max(1, READ_ELEMENTS // (step * count))
     result = np.empty((*values.shape[:-2], features))
     for index in np.ndindex(values.shape[:-2]):
-        for start in range(0, features, step):
-            block = slice(start, start + step)
-            result[index][block] = _fitted_distance(np.array(values[index][:, block].T, dtype=dtype, order="C"), ddof)
+        for first in range(0, features, width):
+            columns = np.asarray(values[(*index, slice(None), slice(first, first + width))]).T
+            for start in range(0, len(columns), step):
+                block = np.array(columns[start : start + step], dtype=dtype, order="C")
+                result[index][first + start : first + start + len(block)] = _fitted_distance(block, ddof)
+            del columns  # before others are read
     return result
+
+
+def _columnwise(x: Any) -> Any:
+    """Return an array that can be asked for its columns: a lazy one as it is, anything else as numpy's."""
+    lazy = hasattr(x, "shape") and isinstance(getattr(x, "dtype", None), np.dtype)
+    return x if lazy else np.asarray(x)
 
 
 def _fitted_distance(columns: States, ddof: int) -> Array:
@@ -288,7 +301,7 @@ def ks_test(
     Parameters
     ----------
     x : array
-        Independent samples (repeats of one start are not), shape (samples, features).
+        Independent samples (repeats of one start are not), shape (samples, features); eager or lazy.
     threshold : float
         Distance above which features are counted; 0.06 in the scripts of the paper's authors.
     level : float
@@ -326,13 +339,14 @@ def ks_test(
     >>> ks_test(normal).share_discovered, ks_test(np.sign(normal) + normal / 2).share_discovered
     (0.0, 1.0)
     """
-    values = np.asarray(x)
-    if values.ndim != 2:
+    values = _columnwise(x)
+    if len(values.shape) != 2:
         raise ValueError(f"states of shape {values.shape} are not those of one noise level: give (samples, features)")
     if not 0 < level < 1 or replicates < 1:
         raise ValueError(f"level = {level:g}, replicates = {replicates}: give a level in (0, 1) and at least 1 replicate")
     distance = ks_distance(values)
-    null = ks_null(len(values), draws, seed)
+    count = int(values.shape[0])
+    null = ks_null(count, draws, seed)
     pvalue = ks_pvalue(distance, null)
     discovered = np.zeros(distance.shape, dtype=np.bool_)
     varying = np.flatnonzero(~np.isnan(distance))
@@ -342,7 +356,7 @@ def ks_test(
         discovered[varying] = false_discovery_control(pvalue[varying]) <= level
         share_discovered = float(discovered[varying].mean())
         chosen = varying[evenly(len(varying), MOST_FEATURES)]
-        standard = values[:, chosen].astype(np.float64)
+        standard = np.asarray(values[:, chosen]).astype(np.float64, order="F")  # as numpy takes columns: sums round alike
         standard = (standard - standard.mean(0)) / standard.std(0, ddof=1)
         # a rotation keeps mean and scale: replicates are standardised as they are
         simulated = [_normal_distance(np.sort(replicate.T)) for replicate in gaussian_replicates(standard, replicates, seed)]
@@ -352,7 +366,7 @@ def ks_test(
     # (replicates + 1) q is the rank that a further draw stays below with probability q
     low, high = np.quantile(of_replicates, RANGE, axis=0, method="weibull")
     return KSTest(
-        count=len(values),
+        count=count,
         threshold=threshold,
         level=level,
         distance=distance,

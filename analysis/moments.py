@@ -7,8 +7,11 @@ The division is by N: the ground-truth set *is* the population.
 
 from __future__ import annotations
 
+import copy
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +24,8 @@ Shrinkage = Literal["ledoit_wolf", "oas"] | float | None
 Array = NDArray[np.float64]
 
 CHUNK_ELEMENTS = 2**22  # elements read at once: 32 MB in float64
+SUBSET_ELEMENTS = 2**25  # elements of samples that are compared pair by pair
+SCATTER_ELEMENTS, MOST_LANES = 2**25, 16  # of the sums that a dask array is reduced to at a time
 
 
 @dataclass(frozen=True)
@@ -277,7 +282,8 @@ def fit_moments(x: Any, shrinkage: Shrinkage = None) -> Moments:
     Parameters
     ----------
     x : array
-        Shape (N, ``*event``), N >= 2: numpy, torch, xarray, eager or lazy. Read once, in chunks.
+        Shape (N, ``*event``), N >= 2: numpy, torch, xarray, eager or lazy. Read once, in chunks; those of a dask array are summed
+        wherever dask computes, with the same result under any of its schedulers.
     shrinkage : {None, "ledoit_wolf", "oas"} or float
         Shrink the covariance towards :math:`\frac{\mathrm{tr}\Sigma}{d}I` by scikit-learn's estimate or a given weight in
         [0, 1]. It changes the Gaussian score, so it is off by default.
@@ -301,20 +307,18 @@ def fit_moments(x: Any, shrinkage: Shrinkage = None) -> Moments:
     if len(x.shape) < 2 or count < 2:
         raise ValueError(f"samples of shape {tuple(x.shape)} have no covariance: give (N, *event) with N >= 2")
     if count <= features and shrinkage is None:
-        mean, values, vectors = _gram_route(np.asarray(x, dtype=np.float64).reshape(count, features))
+        mean, values, vectors = _gram_route(x, count, features)
     else:
-        running = RunningMoments(features)
-        for chunk in chunks(x):
-            running.update(chunk)
+        running = _dask_moments(x, features) if _is_dask(x) else _with_samples(RunningMoments(features), x)
         mean = running.mean
         covariance = shrink(running.covariance(), shrinkage, x)
         _check_finite(mean, covariance)
         values, vectors = scipy.linalg.eigh(covariance, driver="evd", overwrite_a=True, check_finite=False)
-    order = np.argsort(values)[::-1]
-    values = np.clip(values[order], 0, None)
+        order = np.argsort(values)[::-1]
+        values, vectors = np.clip(values[order], 0, None), np.ascontiguousarray(vectors[:, order])
     if not values.sum() > 0:
         raise ValueError("the samples are all the same: the covariance is zero; give samples that vary")
-    return Moments(count, mean.reshape(x.shape[1:]), values, np.ascontiguousarray(vectors[:, order]))
+    return Moments(count, mean.reshape(x.shape[1:]), values, vectors)
 
 
 def _check_finite(mean: Array, covariance: Array) -> None:
@@ -322,19 +326,68 @@ def _check_finite(mean: Array, covariance: Array) -> None:
         raise ValueError("the samples hold NaN or infinite values: remove or repair them")
 
 
-def _gram_route(x: Array) -> tuple[Array, Array, Array]:
-    """Return mean and the N - 1 modes that N samples span, from the N x N matrix of their inner products."""
-    count = len(x)
-    mean = x.mean(0)
-    centered = x - mean
+def _gram_route(x: Any, count: int, features: int) -> tuple[Array, Array, Array]:
+    """Return mean and the N - 1 modes that N samples span, largest first, from the N x N matrix of their inner products.
+
+    The modes are as many numbers as the samples, and take their place: nothing else of that size is held.
+    """
+    centered, start = np.empty((count, features)), 0
+    for chunk in chunks(x):
+        centered[start : start + len(chunk)] = chunk
+        start += len(chunk)
+    mean = centered.mean(0)
+    centered -= mean
     gram = centered @ centered.T / count
     _check_finite(mean, gram)
     values, left = scipy.linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
     # centring takes one direction away, and duplicates more: their eigenvectors would be rounding noise
-    kept = values > values[-1] * count * np.finfo(np.float64).eps
-    values, left = values[kept], left[:, kept]
-    vectors = centered.T @ left / np.sqrt(values * count)
-    return mean, values, vectors
+    kept = np.flatnonzero(values > values[-1] * count * np.finfo(np.float64).eps)[::-1]
+    values, left = values[kept], left[:, kept] / np.sqrt(values[kept] * count)
+    step = max(1, CHUNK_ELEMENTS // count)
+    for first in range(0, features, step):
+        centered[: len(values), first : first + step] = left.T @ centered[:, first : first + step]
+    return mean, values, centered[: len(values)].T
+
+
+def _is_dask(x: Any) -> bool:
+    dask = sys.modules.get("dask")  # who has a dask array has imported it
+    return dask is not None and bool(dask.is_dask_collection(x))
+
+
+def _dask_moments(x: Any, features: int) -> RunningMoments:
+    """Sum the blocks of a dask array, in an order that depends on its blocks and on no scheduler.
+
+    Consecutive blocks are added one after the other, in as many lanes as there may be scatter matrices at a time.
+    """
+    from dask.delayed import delayed
+
+    array = x.data if isinstance(x, xr.DataArray) else x
+    blocks, start = [], 0
+    for size in array.chunks[0]:
+        blocks.append(array[start : start + size])
+        start += size
+    count = min(len(blocks), int(np.clip(SCATTER_ELEMENTS // features**2, 1, MOST_LANES)))
+    lanes = []
+    for numbers in np.array_split(np.arange(len(blocks)), count):
+        lane = delayed(RunningMoments)(features)
+        for number in numbers:
+            lane = delayed(_with_samples)(lane, blocks[number])
+        lanes.append(lane)
+    total: RunningMoments = reduce(delayed(_merged), lanes).compute()
+    return total
+
+
+def _with_samples(before: RunningMoments, x: Any) -> RunningMoments:
+    running = copy.copy(before)  # whose arrays are replaced and never written to: dask may hand `before` out again
+    for chunk in chunks(x):
+        running.update(chunk)
+    return running
+
+
+def _merged(left: RunningMoments, right: RunningMoments) -> RunningMoments:
+    running = copy.copy(left)
+    running.merge(right)
+    return running
 
 
 def shrink(covariance: Array, shrinkage: Shrinkage, x: Any) -> Array:
@@ -392,7 +445,8 @@ def third_cumulant_norm(x: Any, mean: ArrayLike, limit: int = 4096, seed: int = 
     mean : array
         Their mean, shape ``event``.
     limit : int
-        Above this number of samples the pairs are taken among a random subset, the diagonal among all.
+        Above this number of samples the pairs are taken among a random subset, the diagonal among all. Where even these are more
+        than 2**25 numbers (above 8192 features), they are the pairs within random groups of as many as that.
     seed : int
         Seed of the subset.
 
@@ -413,14 +467,17 @@ def third_cumulant_norm(x: Any, mean: ArrayLike, limit: int = 4096, seed: int = 
     count = x.shape[0]
     center = np.asarray(mean, dtype=np.float64).reshape(-1)
     diagonal = sum(float((((chunk - center) ** 2).sum(1) ** 3).sum()) for chunk in chunks(x))
-    chosen = np.arange(count)
-    if count > limit:
-        chosen = np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
-    some = np.asarray(x[chosen]).reshape(len(chosen), -1) - center
-    pairs = 0.0
-    for start in range(0, len(some), 512):
-        pairs += float(((some[start : start + 512] @ some.T) ** 3).sum())
-    pairs -= float(((some**2).sum(1) ** 3).sum())
-    n = len(chosen)
+    random = np.random.default_rng(seed)
+    chosen = np.arange(count) if count <= limit else random.choice(count, limit, replace=False)
+    groups = -(-len(chosen) // max(2, SUBSET_ELEMENTS // len(center)))
+    if groups > 1:
+        random.shuffle(chosen)
+    pairs, number = 0.0, 0
+    for group in np.array_split(chosen, groups):
+        some = np.asarray(x[np.sort(group)]).reshape(len(group), -1) - center
+        for start in range(0, len(some), 512):
+            pairs += float(((some[start : start + 512] @ some.T) ** 3).sum())
+        pairs -= float(((some**2).sum(1) ** 3).sum())
+        number += len(group) * (len(group) - 1)
     # of a subset, the estimate of a small norm can come out negative
-    return max(float(diagonal / count**2 + pairs / (n * (n - 1)) * (1 - 1 / count)), 0.0)
+    return max(float(diagonal / count**2 + pairs / number * (1 - 1 / count)), 0.0)

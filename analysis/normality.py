@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import xarray as xr
@@ -33,8 +33,9 @@ def kolmogorov_smirnov(states: xr.DataArray, **options: Unpack[KSOptions]) -> xr
     ----------
     states : DataArray
         Dimensions (..., sample, ``*event``), the event being (feature) or (channel, row, column); leading dimensions are turn
-        times, times, scores, ... Samples are independent. A lazy array is read one noise level at a time. All noise levels are
-        held against the same simulated normals and rotations: their curves do not differ by the luck of these.
+        times, times, scores, ... Samples are independent. Of a lazy array some features of one noise level are read at a time.
+        All noise levels are held against the same simulated normals and rotations: their curves do not differ by the luck of
+        these.
     **options
         Settings of :func:`ks_test`.
 
@@ -62,9 +63,7 @@ def kolmogorov_smirnov(states: xr.DataArray, **options: Unpack[KSOptions]) -> xr
     if not event or event != event_dims(len(event)):
         raise ValueError(f"dimensions {names} do not fit: give (..., sample, feature) or (..., sample, channel, row, column)")
     shape = tuple(states.sizes[name] for name in lead)
-    blocks = (
-        states.isel(dict(zip(lead, index, strict=True))).values.reshape(states.sizes["sample"], -1) for index in np.ndindex(shape)
-    )
+    blocks = (_Flattened(states.isel(dict(zip(lead, index, strict=True)))) for index in np.ndindex(shape))
     result = ks_dataset(
         blocks, {name: states[name].values for name in lead}, tuple(states.sizes[name] for name in event), **options
     )
@@ -72,15 +71,40 @@ def kolmogorov_smirnov(states: xr.DataArray, **options: Unpack[KSOptions]) -> xr
     return result.drop_vars([name for name in lead if name not in coords]).assign_coords(coords)
 
 
+class _Flattened:
+    """Named samples of any event as (samples, features), of which columns are read when they are asked for."""
+
+    def __init__(self, states: xr.DataArray) -> None:
+        self._states = states
+        self.shape = (states.shape[0], prod(states.shape[1:]))
+        self.dtype = states.dtype
+
+    def __getitem__(self, key: tuple[slice, slice | NDArray[np.int64]]) -> NDArray[Any]:
+        """Return columns of all samples."""
+        columns = key[1]
+        count, features = self.shape
+        if self._states.ndim == 2:
+            return np.asarray(self._states[:, columns])
+        width = len(range(*columns.indices(features))) if isinstance(columns, slice) else len(columns)
+        # columns that lie across the axes of an event: whole samples are read for them, as many at a time as the columns hold
+        step = max(1, count * width // features)
+        if step >= count:
+            return self._states.values.reshape(count, features)[:, columns]
+        out = np.empty((count, width), self.dtype)
+        for start in range(0, count, step):
+            out[start : start + step] = self._states[start : start + step].values.reshape(-1, features)[:, columns]
+        return out
+
+
 def ks_dataset(
-    blocks: Iterable[ArrayLike], lead: Mapping[str, ArrayLike], event_shape: Sequence[int], **options: Unpack[KSOptions]
+    blocks: Iterable[Any], lead: Mapping[str, ArrayLike], event_shape: Sequence[int], **options: Unpack[KSOptions]
 ) -> xr.Dataset:
     """Return the Kolmogorov-Smirnov test of states that come one noise level at a time and need not exist together.
 
     Parameters
     ----------
     blocks : iterable of array
-        States (samples, features) of one noise level after the other, the last leading dimension running fastest.
+        States (samples, features) of one noise level after the other, the last leading dimension running fastest; eager or lazy.
     lead : mapping
         Names and coordinates of the leading dimensions: ``{"turn_time": turn_times}``.
     event_shape : sequence of int
@@ -108,11 +132,11 @@ def ks_dataset(
     shape = tuple(len(values) for values in coords.values())
     tests: list[KSTest] = []
     for block in blocks:
-        states = np.asarray(block)
-        count = tests[0].count if tests else len(states)
-        if states.shape != (count, prod(event_shape)):
+        states: Any = block if hasattr(block, "shape") else np.asarray(block)
+        count = tests[0].count if tests else states.shape[0] if states.shape else 0
+        if tuple(states.shape) != (count, prod(event_shape)):
             raise ValueError(
-                f"a block of shape {states.shape} does not fit: give (samples, features) = {(count, prod(event_shape))}"
+                f"a block of shape {tuple(states.shape)} does not fit: give (samples, features) = {(count, prod(event_shape))}"
             )
         tests.append(ks_test(states, **options))
     if not tests or len(tests) != prod(shape):

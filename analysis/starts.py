@@ -79,6 +79,5 @@ def typical_nearest_distance(samples: EmpiricalScore, most: int = 1024) -> float
     >>> typical_nearest_distance(EmpiricalScore(torch.tensor([[0.0], [1.0], [3.0]])))
     1.0
     """
-    index = torch.from_numpy(evenly(len(samples.samples), most)).to(samples.samples.device)
-    x = (samples.samples[index] + samples.center).reshape(-1, *samples.event_shape)
-    return float(samples.nearest(x, exclude=index)[1].median())
+    index = torch.from_numpy(evenly(samples.count, most)).to(samples.center.device)
+    return float(samples.nearest(samples.originals(index), exclude=index)[1].median())

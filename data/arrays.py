@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from gaussian_test.data.checks import DataError, check_shape, object_refusal
+from gaussian_test.data.checks import DataError, cause, check_shape, object_refusal
 from gaussian_test.data.labels import encode_labels
 from gaussian_test.data.rows import Array, MappedRows, MemoryRows, Rows, as_images
 from gaussian_test.data.samples import Samples
@@ -52,15 +53,17 @@ class _Header:
 def _read_header(stream: IO[bytes], name: str, available: int) -> _Header:
     """Parse the header of a ``.npy`` stream of `available` bytes, and refuse one that cannot be read as numbers."""
     try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise ValueError(f"version {version} is for records")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional header parsing")  # python 2's
+            version = np.lib.format.read_magic(stream)
+            if version == (1, 0):
+                shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+            elif version == (2, 0):
+                shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
+            else:
+                raise ValueError(f"version {version} is for records")
     except (ValueError, TypeError, SyntaxError, EOFError, tokenize.TokenError) as error:
-        raise DataError(f"{name} is not a readable .npy array ({error}): save or copy it again.") from error
+        raise DataError(f"{name} is not a readable .npy array ({cause(error)}): save or copy it again.") from error
     if dtype.hasobject:
         raise DataError(object_refusal(name))
     if not shape:
@@ -139,7 +142,7 @@ class Npz:
             with zipfile.ZipFile(path) as archive:
                 members = archive.namelist()
         except _ZIP_FAULTS as error:
-            raise DataError(f"{path} is not a readable .npz archive ({error}): save or copy it again.") from error
+            raise DataError(f"{path} is not a readable .npz archive ({cause(error)}): save or copy it again.") from error
         self.keys = [member.removesuffix(".npy") for member in members if member.endswith(".npy")]
 
     def rows(self, key: str) -> Rows:
@@ -175,7 +178,7 @@ class Npz:
         except DataError:
             raise
         except _ZIP_FAULTS as error:
-            raise DataError(f"{name} cannot be read ({error}): the file is damaged; copy it again.") from error
+            raise DataError(f"{name} cannot be read ({cause(error)}): the file is damaged; copy it again.") from error
         return _mapped(self._path, header, _member_start(self._path, info))
 
     def array(self, key: str) -> Array:

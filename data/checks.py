@@ -20,6 +20,28 @@ class DataError(ValueError):
         super().__init__(" ".join(message.splitlines()))  # quoted causes may span lines
 
 
+def cause(error: Exception) -> str:
+    """Return what a library says of a file, cut to what anybody reads: damaged files are quoted at length.
+
+    Parameters
+    ----------
+    error : Exception
+        What it raised.
+
+    Returns
+    -------
+    str
+        At most 200 characters, and three dots.
+
+    Examples
+    --------
+    >>> cause(ValueError("no end"))
+    'no end'
+    """
+    text = str(error)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return the valid name that looks most like `name`.
 

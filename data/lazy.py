@@ -12,7 +12,7 @@ from xarray.core import indexing
 from gaussian_test.data.rows import Array, Rows, Selection
 from gaussian_test.data.scaling import Scaling
 
-BLOCK_VALUES = 2**22  # values scaled at a time; bounds the double-precision copy to 32 MB
+BLOCK_VALUES = 2**20  # values read and scaled at a time; bounds the double-precision copy to 8 MB
 
 
 class ScaledArray(BackendArray):

@@ -12,7 +12,7 @@ from xarray.core.indexing import LazilyIndexedArray
 
 from gaussian_test.data import cifar10, imagenet
 from gaussian_test.data.arrays import npy_rows, open_npy, open_npz
-from gaussian_test.data.checks import DataError, check_shape, nearest
+from gaussian_test.data.checks import DataError, cause, check_shape, nearest
 from gaussian_test.data.digits import open_digits
 from gaussian_test.data.images import SUFFIXES, open_folder, open_zip
 from gaussian_test.data.labels import encode_labels
@@ -107,10 +107,10 @@ def load(
     """
     try:
         return _load(name_or_path, source, split, labels, key, value_range)
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(" ".join(str(error).splitlines())) from None  # a path may span lines
     except OSError as error:
-        raise DataError(f"{name_or_path} cannot be read ({error}): check the file and its permissions.") from error
+        raise DataError(f"{name_or_path} cannot be read ({cause(error)}): check the file and its permissions.") from error
 
 
 def _load(

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from xarray.backends.locks import SerializableLock
 
-from gaussian_test.data.checks import DataError, check_shape
+from gaussian_test.data.checks import DataError, cause, check_shape
 from gaussian_test.data.labels import encode_labels
 from gaussian_test.data.rows import Array, Rows, Selection, as_images
 from gaussian_test.data.samples import Samples
@@ -48,7 +48,7 @@ class NetcdfRows:
             try:
                 block = self._variable.isel({self._sample: selection}).to_numpy()
             except (OSError, RuntimeError) as error:
-                raise DataError(f"{self._name} cannot be read ({error}): the file is damaged; copy it again.") from error
+                raise DataError(f"{self._name} cannot be read ({cause(error)}): the file is damaged; copy it again.") from error
         return np.transpose(block, self._axes)
 
 
@@ -90,7 +90,7 @@ def open_netcdf(path: Path, key: str | None = None, label_key: str | None = None
         try:
             dataset = xr.open_dataset(path.absolute(), engine="netcdf4", cache=False, decode_times=False)
         except (OSError, ValueError, RuntimeError) as error:
-            raise DataError(f"{path} is not a readable NetCDF file ({error}): save or copy it again.") from error
+            raise DataError(f"{path} is not a readable NetCDF file ({cause(error)}): save or copy it again.") from error
     variables: dict[str, xr.Variable] = {str(name): variable for name, variable in dataset.variables.items()}
     if label_key is None and "label" in variables and key != "label":
         label_key = "label"

@@ -30,6 +30,7 @@ from gaussian_test.sampler.reverse import (
     bridge,
 )
 from gaussian_test.sampler.score import ModalForm, Score
+from gaussian_test.sampler.store import ResidentSamples, StreamedSamples
 from gaussian_test.sampler.uturn import State, UTurnPlan
 
 __all__ = [
@@ -53,12 +54,14 @@ __all__ = [
     "ProbabilityFlow",
     "Process",
     "Rectified",
+    "ResidentSamples",
     "ResidualDenoiser",
     "ReverseKernel",
     "ReverseSDE",
     "Schedule",
     "Score",
     "State",
+    "StreamedSamples",
     "UTurnPlan",
     "VarianceExploding",
     "VariancePreserving",

@@ -2,11 +2,13 @@ r"""The score of the ground-truth samples themselves, computed and not learned.
 
 .. math:: D(x, t) = \sum_n w_n x_0^{(n)},\qquad w = \mathrm{softmax}_n\left(-\|x - \alpha_t x_0^{(n)}\|^2/2\sigma_t^2\right)
 
-One pass over the samples in tiles, with a running maximum (online softmax), so memory does not grow with their number.
+One pass over the samples in tiles, with a running maximum (online softmax), so memory does not grow with their number; nor need
+the samples be in memory (:mod:`gaussian_test.sampler.store`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -17,9 +19,11 @@ from gaussian_test.sampler.noise import Noise
 from gaussian_test.sampler.process import Process, Time
 from gaussian_test.sampler.processes import VarianceExploding
 from gaussian_test.sampler.score import Score, pick
+from gaussian_test.sampler.store import ResidentSamples, Store, StreamedSamples, half_square_norm, mean_of, row_slices
 
 BLOCK = 32  # samples per block of the two-stage draw
 TILE_ELEMENTS = 2**22  # elements of a (rows, samples) tile of logits
+SAMPLE_ELEMENTS = 2**24  # elements of its (samples, features), of which a streamed score holds one: 64 MB in float32
 MAX_ROWS = 1024
 CANDIDATES = 4  # nearest samples by matrix product, of which differences find the nearest one
 
@@ -29,8 +33,8 @@ class EmpiricalScore(Score):
 
     Parameters
     ----------
-    samples : Tensor
-        Ground-truth samples, shape (N, ``*event``), N >= 1, finite.
+    samples : Tensor or StreamedSamples
+        Ground-truth samples, shape (N, ``*event``), N >= 1, finite. Those that are streamed are read again in every pass.
     labels : Tensor, optional
         Class of each sample, int64, shape (N,); needed to condition on a class.
     process : Process, optional
@@ -49,36 +53,45 @@ class EmpiricalScore(Score):
     """
 
     has_posterior: ClassVar[bool] = True
-    samples: Tensor
+    samples: Tensor | None  # None where they are streamed
     center: Tensor
     half_square_norm: Tensor
     labels: Tensor | None
 
-    def __init__(self, samples: Tensor, labels: Tensor | None = None, process: Process | None = None) -> None:
-        if samples.ndim < 2 or len(samples) < 1:
+    def __init__(self, samples: Tensor | StreamedSamples, labels: Tensor | None = None, process: Process | None = None) -> None:
+        count, *event = samples.shape or (0,)
+        if not event or count < 1:
             raise ValueError(f"samples of shape {tuple(samples.shape)} are not a set of samples: give (N, *event) with N >= 1")
-        super().__init__(process or VarianceExploding(), tuple(samples.shape[1:]))
-        if not samples.is_floating_point():
+        super().__init__(process or VarianceExploding(), tuple(event))
+        if not samples.dtype.is_floating_point:
             raise ValueError(f"samples of type {samples.dtype} are not states: convert them to float32 or float64")
-        if labels is not None and labels.shape != samples.shape[:1]:
-            raise ValueError(f"{tuple(labels.shape)} labels do not match {len(samples)} samples: give one label per sample")
-        flat = samples.reshape(len(samples), -1)
-        if not bool(torch.isfinite(flat).all()):
-            raise ValueError("the samples hold NaN or infinite values: remove or repair them")
+        if labels is not None and labels.shape != (count,):
+            raise ValueError(f"{tuple(labels.shape)} labels do not match {count} samples: give one label per sample")
+        store: Store = samples if isinstance(samples, StreamedSamples) else ResidentSamples(samples.reshape(count, -1))
+        features = math.prod(event)
         # Distances do not change when the origin moves, but logits lose fewer digits near it.
-        center = flat.mean(0, dtype=torch.float64)
-        centered = (flat - center.to(flat.dtype)).contiguous()
-        self.register_buffer("samples", centered)
-        self.register_buffer("center", center.to(flat.dtype))
-        self.register_buffer(
-            "half_square_norm",
-            torch.cat([part.double().square().sum(1) / 2 for part in torch.split(centered, 4096)]).to(flat.dtype),
-        )
+        mean = mean_of(store, features)
+        if not bool(torch.isfinite(mean).all()):
+            raise ValueError("the samples hold NaN or infinite values: remove or repair them")
+        center = mean.to(samples.dtype)
+        if isinstance(store, StreamedSamples):
+            store = self._streamed = store.centered(center)
+            self.register_buffer("samples", None)
+        else:
+            store = ResidentSamples((store.samples - center).contiguous())
+            self.register_buffer("samples", store.samples)
+        self.register_buffer("center", center)
+        self.register_buffer("half_square_norm", half_square_norm(store, features).to(samples.dtype))
         self.register_buffer("labels", None if labels is None else labels.long().clone())
 
     @classmethod
     def fit(
-        cls, samples: Any, labels: Any = None, process: Process | None = None, dtype: torch.dtype = torch.float32
+        cls,
+        samples: Any,
+        labels: Any = None,
+        process: Process | None = None,
+        dtype: torch.dtype = torch.float32,
+        resident: bool = True,
     ) -> EmpiricalScore:
         """Make the score of samples given as any array (numpy, xarray, torch).
 
@@ -92,6 +105,9 @@ class EmpiricalScore(Score):
             Default: variance exploding.
         dtype : torch.dtype
             float32 or float64.
+        resident : bool
+            Whether the samples are held in memory. Otherwise they stay where they are (a memory map, a lazily indexed xarray
+            object, a dask array) and every pass reads them tile by tile: the same results, bit for bit.
 
         Returns
         -------
@@ -103,7 +119,54 @@ class EmpiricalScore(Score):
         >>> EmpiricalScore.fit(np.eye(3)).event_shape
         (3,)
         """
-        return cls(to_tensor(samples).to(dtype), None if labels is None else to_tensor(labels).long(), process)
+        classes = None if labels is None else to_tensor(labels).long()
+        return cls(to_tensor(samples).to(dtype) if resident else StreamedSamples(samples, dtype), classes, process)
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return len(self.half_square_norm)
+
+    def tiles(self) -> Iterator[Tensor]:
+        """Yield all samples in order, relative to :attr:`center`, in tiles (n, features) on the device.
+
+        Yields
+        ------
+        Tensor
+            Of a width that depends on the number of features alone.
+
+        Examples
+        --------
+        >>> [tile.tolist() for tile in EmpiricalScore(torch.tensor([[1.0], [3.0]])).tiles()]
+        [[[-1.0], [1.0]]]
+        """
+        store = self._store()
+        return (store.tile(rows) for rows in row_slices(self.count, len(self.center)))
+
+    def originals(self, index: Tensor) -> Tensor:
+        """Return samples by their numbers, as they were given.
+
+        Parameters
+        ----------
+        index : Tensor
+            int64, shape (n,), in any order, also repeated.
+
+        Returns
+        -------
+        Tensor
+            Shape (n, ``*event``), on the device.
+
+        Examples
+        --------
+        >>> EmpiricalScore(torch.tensor([[1.0], [3.0]])).originals(torch.tensor([1, 0, 1])).tolist()
+        [[3.0], [1.0], [3.0]]
+        """
+        return (self._store().take(index) + self.center).reshape(-1, *self.event_shape)
+
+    def _store(self) -> Store:
+        if self.samples is not None:
+            return ResidentSamples(self.samples)
+        return self._streamed.to(self.center.device, self.center.dtype)
 
     def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
@@ -113,8 +176,7 @@ class EmpiricalScore(Score):
         return (out + self.center).reshape(x.shape)
 
     def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
-        index = self.posterior_index(x, t, noise, label)
-        return (self.samples[index] + self.center).reshape(x.shape)
+        return self.originals(self.posterior_index(x, t, noise, label))
 
     def posterior_index(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
         r"""Draw which sample the noised states came from: :math:`n \sim w(x, t)`.
@@ -191,21 +253,21 @@ class EmpiricalScore(Score):
         >>> index.tolist(), distance.tolist()
         ([1, 0], [2.0, 2.0])
         """
-        y = self.flat(x)
+        y, store = self.flat(x), self._store()
         one = torch.ones((), dtype=torch.float64)
         out, away = torch.empty(len(y), dtype=torch.long, device=y.device), y.new_empty(len(y))
         for rows in _row_chunks(len(y), MAX_ROWS):
             best = y.new_full((len(y[rows]), CANDIDATES), -torch.inf)
             index = torch.zeros_like(best, dtype=torch.long)
-            for tile, logits in self._logits(y[rows], one, None):
+            for numbers, _, logits in self._logits(store, y[rows], one, None):
                 values, columns = logits.topk(min(CANDIDATES, logits.shape[1]), dim=1)
                 best, order = torch.cat([best, values], 1).topk(CANDIDATES, dim=1)
-                index = torch.cat([index, columns + tile.start], 1).gather(1, order)
+                index = torch.cat([index, columns + numbers.start], 1).gather(1, order)
             if prefer is not None:  # first, so that it is the first of equals
                 index = torch.cat([prefer[rows, None], index], 1)
             offset = (y[rows] - self.center).unsqueeze(1)
             for few in _row_chunks(len(index), max(1, TILE_ELEMENTS // (index.shape[1] * y.shape[1]))):
-                square = (self.samples[index[few]] - offset[few]).square_().sum(2)
+                square = (store.take(index[few]) - offset[few]).square_().sum(2)
                 if exclude is not None:
                     square.masked_fill_(index[few] == exclude[rows][few, None], torch.inf)
                 least, column = square.min(1, keepdim=True)
@@ -218,31 +280,31 @@ class EmpiricalScore(Score):
         mean = torch.zeros_like(y)
         total = y.new_zeros(len(y), 1)
         highest = y.new_full((len(y), 1), -torch.inf)
-        for tile, logits in self._logits(y, variance, label):
+        for _, tile, logits in self._logits(self._store(), y, variance, label):
             new_highest = torch.maximum(highest, logits.amax(1, keepdim=True))
             reference = _finite(new_highest)
             rescale = (highest - reference).exp_()
             weights = logits.sub_(reference).exp_()
             total.mul_(rescale).add_(weights.sum(1, keepdim=True))
-            mean.mul_(rescale).addmm_(weights, self.samples[tile])
+            mean.mul_(rescale).addmm_(weights, tile)
             highest = new_highest
         return mean.div_(total)
 
     def _index(self, y: Tensor, variance: Tensor, uniform: Tensor, label: Tensor | None) -> Tensor:
         """Draw in two stages, block and sample within it: the logits of all N samples are never held at once."""
-        masses = []
-        for _, logits in self._logits(y, variance, label):
+        store, masses = self._store(), []
+        for _, _, logits in self._logits(store, y, variance, label):
             short = -logits.shape[1] % BLOCK
             padded = torch.nn.functional.pad(logits, (0, short), value=-torch.inf) if short else logits
             masses.append(padded.reshape(len(y), -1, BLOCK).logsumexp(2))
         block, left = pick(_weights(torch.cat(masses, 1)), uniform)
         member = block.unsqueeze(1) * BLOCK + torch.arange(BLOCK, device=y.device)
-        outside = member >= len(self.samples)
-        member = member.clamp(max=len(self.samples) - 1)
+        outside = member >= self.count
+        member = member.clamp(max=self.count - 1)
         logits = y.new_empty(len(y), BLOCK)
         offset = y - self.center
         for rows in _row_chunks(len(y), max(1, TILE_ELEMENTS // (BLOCK * y.shape[1]))):
-            logits[rows] = torch.bmm(self.samples[member[rows]], offset[rows].unsqueeze(2)).squeeze(2)
+            logits[rows] = torch.bmm(store.take(member[rows]), offset[rows].unsqueeze(2)).squeeze(2)
         logits = (logits - self.half_square_norm[member]) / variance
         logits.masked_fill_(outside, -torch.inf)
         if label is not None:
@@ -250,17 +312,17 @@ class EmpiricalScore(Score):
         column, _ = pick(_weights(logits), left)
         return member.gather(1, column.unsqueeze(1)).squeeze(1)
 
-    def _logits(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
-        r"""Yield tiles of :math:`(y\cdot x_n - |x_n|^2/2)/\nu^2`, which equal the log-weights up to a constant per row."""
+    def _logits(self, store: Store, y: Tensor, variance: Tensor, label: Tensor | None) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        r"""Yield tiles of samples and of :math:`(y\cdot x_n - |x_n|^2/2)/\nu^2`, the log-weights up to a constant per row."""
         offset = y - self.center
-        width = max(BLOCK, TILE_ELEMENTS // max(len(y), 1) // BLOCK * BLOCK)
-        for start in range(0, len(self.samples), width):
-            tile = slice(start, start + width)
-            logits = torch.addmm(self.half_square_norm[tile], offset, self.samples[tile].T, beta=-1)
+        width = max(BLOCK, min(TILE_ELEMENTS // max(len(y), 1), SAMPLE_ELEMENTS // y.shape[1]) // BLOCK * BLOCK)
+        parts = list(_row_chunks(self.count, width))
+        for numbers, tile in zip(parts, store.tiles(parts), strict=True):
+            logits = torch.addmm(self.half_square_norm[numbers], offset, tile.T, beta=-1)
             logits.div_(variance)
             if label is not None:
-                logits.masked_fill_(self._of_class(tile) != label.unsqueeze(1), -torch.inf)
-            yield tile, logits
+                logits.masked_fill_(self._of_class(numbers) != label.unsqueeze(1), -torch.inf)
+            yield numbers, tile, logits
 
     def _of_class(self, index: slice | Tensor) -> Tensor:
         if self.labels is None:
@@ -275,7 +337,8 @@ def to_tensor(values: Any) -> Tensor:
     import numpy as np
 
     array = np.asarray(values)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    # torch takes neither another machine's byte order nor, without a warning, what must not be written to
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable))
 
 
 def _row_chunks(count: int, size: int) -> Iterator[slice]:

@@ -1,0 +1,231 @@
+"""Where the samples of an exact score are: in the memory of its device, or where they were, to be read tile by tile.
+
+Both forms hand out the same numbers, bit for bit: a pass over the samples costs reading them once in one form and their memory in
+the other, and nothing else depends on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+READ_ELEMENTS = 2**20  # numbers read or summed at once: 8 MB in float64
+
+
+class ResidentSamples:
+    """Samples held in memory.
+
+    Parameters
+    ----------
+    samples : Tensor
+        Shape (N, features), on the device of the score.
+
+    Examples
+    --------
+    >>> store = ResidentSamples(torch.tensor([[0.0], [1.0], [2.0]]))
+    >>> store.tile(slice(1, 3)).tolist(), store.take(torch.tensor([2, 0, 2])).tolist()
+    ([[1.0], [2.0]], [[2.0], [0.0], [2.0]])
+    """
+
+    def __init__(self, samples: Tensor) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def tile(self, rows: slice) -> Tensor:
+        """Return consecutive samples, shape (rows, features)."""
+        return self.samples[rows]
+
+    def tiles(self, parts: Iterable[slice]) -> Iterator[Tensor]:
+        """Yield consecutive samples, one part after the other; each is good until the next is asked for."""
+        return (self.samples[rows] for rows in parts)
+
+    def take(self, index: Tensor) -> Tensor:
+        """Return samples in any order and number, shape (``*index.shape``, features)."""
+        return self.samples[index]
+
+
+@dataclass(frozen=True)
+class StreamedSamples:
+    """Samples that stay where they are and are read when they are asked for.
+
+    A copy shares the source. A pickle holds what the pickle of the source holds: a lazily opened xarray object its path, a memory
+    map of numpy's all its numbers.
+
+    Parameters
+    ----------
+    source : array
+        Shape (N, ``*event``), indexed by slices and integer arrays: a memory map, a lazily indexed xarray object, a dask array.
+        Not to change while in use.
+    dtype : torch.dtype
+        float32 or float64: what the samples are converted to before they are centred.
+    center : Tensor, optional
+        What is subtracted, in this type and on the CPU, shape (features,). Default: nothing.
+    device : torch.device
+        Where the samples are handed out.
+    given_as : torch.dtype, optional
+        And as what. Default: as they were centred.
+
+    Examples
+    --------
+    >>> store = StreamedSamples(np.array([[0], [1], [2]], "uint8"), torch.float32)
+    >>> store.tile(slice(1, 3)).tolist(), store.take(torch.tensor([2, 0, 2])).tolist()
+    ([[1.0], [2.0]], [[2.0], [0.0], [2.0]])
+    """
+
+    source: Any
+    dtype: torch.dtype
+    center: Tensor | None = None
+    device: torch.device | str = "cpu"
+    given_as: torch.dtype | None = None
+
+    def __len__(self) -> int:
+        return int(self.source.shape[0])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StreamedSamples:
+        return self  # neither it nor its source is ever written to
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the source: (N, ``*event``)."""
+        return tuple(int(size) for size in self.source.shape)
+
+    def centered(self, center: Tensor) -> StreamedSamples:
+        """Return the same samples relative to a center, shape (features,)."""
+        return replace(self, center=center.cpu())
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> StreamedSamples:
+        """Return the same samples handed out on a device in a type, converted as those of a moved score are: once centred."""
+        return replace(self, device=device, given_as=dtype)
+
+    def tile(self, rows: slice) -> Tensor:
+        """Return consecutive samples, shape (rows, features)."""
+        return next(self.tiles([rows]))
+
+    def tiles(self, parts: Iterable[slice]) -> Iterator[Tensor]:
+        """Yield consecutive samples, one part after the other; each is good until the next is asked for."""
+        memory = self._memory(0)
+        for rows in parts:
+            numbers = np.arange(*rows.indices(len(self)))
+            if len(memory) < len(numbers):
+                memory = self._memory(len(numbers))
+            yield self._read(numbers, memory[: len(numbers)])
+
+    def take(self, index: Tensor) -> Tensor:
+        """Return samples in any order and number, shape (``*index.shape``, features); each is read once."""
+        wanted, place = np.unique(index.cpu().numpy(), return_inverse=True)
+        return self._read(wanted, self._memory(len(wanted)))[torch.from_numpy(place.reshape(index.shape)).to(self.device)]
+
+    def _memory(self, count: int) -> Tensor:
+        return torch.empty(count, math.prod(self.shape[1:]), dtype=self.dtype)
+
+    def _read(self, rows: NDArray[np.int64], out: Tensor) -> Tensor:
+        """Return samples by ascending numbers, read into memory that is as large."""
+        features, target = out.shape[1], out.numpy()
+        for part in row_slices(len(rows), features):
+            piece = np.asarray(self.source[_run(rows[part])]).reshape(-1, features)
+            with np.errstate(over="ignore"):  # what becomes infinite is refused by the score
+                np.copyto(target[part], piece, casting="unsafe")
+        if self.center is not None:
+            out -= self.center
+        return out.to(self.device, self.given_as)
+
+
+Store = ResidentSamples | StreamedSamples
+
+
+def row_slices(count: int, features: int) -> Iterator[slice]:
+    """Yield slices of so many samples as are read or summed at once, the same for either form.
+
+    Parameters
+    ----------
+    count : int
+        Number of samples.
+    features : int
+        Numbers in each.
+
+    Yields
+    ------
+    slice
+
+    Examples
+    --------
+    >>> [part.start for part in row_slices(1200, 2048)]
+    [0, 512, 1024]
+    """
+    step = max(1, READ_ELEMENTS // max(features, 1))
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def mean_of(store: Store, features: int) -> Tensor:
+    """Return the mean of samples, summed in float64.
+
+    Parameters
+    ----------
+    store : ResidentSamples or StreamedSamples
+        At least one sample.
+    features : int
+        Numbers in each.
+
+    Returns
+    -------
+    Tensor
+        float64, shape (features,); not finite where a sample is not.
+
+    Examples
+    --------
+    >>> mean_of(ResidentSamples(torch.tensor([[0.0], [1.0]])), 1)
+    tensor([0.5000], dtype=torch.float64)
+    """
+    parts = (part.sum(0) for part in _in_float64(store, features))
+    total = next(parts)
+    for part in parts:
+        total += part
+    return total / len(store)
+
+
+def half_square_norm(store: Store, features: int) -> Tensor:
+    r"""Return :math:`|x_n|^2/2` of every sample, summed in float64.
+
+    Parameters
+    ----------
+    store : ResidentSamples or StreamedSamples
+        At least one sample.
+    features : int
+        Numbers in each.
+
+    Returns
+    -------
+    Tensor
+        float64, shape (N,).
+
+    Examples
+    --------
+    >>> half_square_norm(ResidentSamples(torch.tensor([[3.0, 4.0]])), 2)
+    tensor([12.5000], dtype=torch.float64)
+    """
+    return torch.cat([part.square_().sum(1) / 2 for part in _in_float64(store, features)])
+
+
+def _in_float64(store: Store, features: int) -> Iterator[Tensor]:
+    """Yield all samples in float64; each part is good until the next is asked for, and may be written to."""
+    memory = torch.empty(0)
+    for tile in store.tiles(row_slices(len(store), features)):
+        if len(memory) < len(tile):
+            memory = torch.empty(tile.shape, dtype=torch.float64, device=tile.device)
+        yield memory[: len(tile)].copy_(tile)
+
+
+def _run(rows: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Turn a run of consecutive numbers, ascending and distinct, into a slice, which every source reads faster."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows

@@ -1,0 +1,316 @@
+"""Samples that are larger than memory: what is read in parts equals what is read at once, and memory stays below a bound."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import gaussian_test as gt
+from gaussian_test.analysis import (
+    class_moments,
+    cross_validated_accuracy,
+    fit_moments,
+    kolmogorov_smirnov,
+    ks_dataset,
+    ks_distance,
+    ks_test,
+    lilliefors,
+    make_classifier,
+    moments,
+    third_cumulant_norm,
+)
+
+
+def data(n, d, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)) * rng.uniform(0.1, 2, d) + rng.normal(size=d)
+
+
+def lazily(folder, x):
+    """The samples as they are in a file, mapped from [-1, 1] to itself."""
+    np.save(folder / "x.npy", x)
+    return gt.data.load(folder / "x.npy").x
+
+
+def same(one, other):
+    assert one.count == other.count
+    for name in ("mean", "eigenvalues", "eigenvectors"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+# -- moments -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (20, 300), (33, 1, 5, 40)])
+@pytest.mark.parametrize("chunk", [1, 300, 2**22])
+def test_modes_of_few_samples_are_those_of_the_whole_matrix(shape, chunk, monkeypatch):
+    """The Gram route in chunks of any size: the covariance, orthonormal modes, largest first, and samples left as they were."""
+    monkeypatch.setattr(moments, "CHUNK_ELEMENTS", chunk)
+    x = data(shape[0], int(np.prod(shape[1:]))).reshape(shape)
+    before, flat = x.copy(), x.reshape(shape[0], -1)
+    fitted = fit_moments(x)
+    covariance = np.cov(flat.T, bias=True)
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_allclose(fitted.mean, x.mean(0), rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(fitted.covariance(), covariance, atol=1e-13 * fitted.trace)
+    np.testing.assert_allclose(fitted.eigenvectors.T @ fitted.eigenvectors, np.eye(shape[0] - 1), atol=1e-10)
+    assert (np.diff(fitted.eigenvalues) <= 0).all()
+    values, left = np.linalg.eigh((flat - flat.mean(0)) @ (flat - flat.mean(0)).T / shape[0])
+    direct = (flat - flat.mean(0)).T @ left[:, :0:-1] / np.sqrt(values[:0:-1] * shape[0])
+    np.testing.assert_allclose(np.abs(np.sum(direct * fitted.eigenvectors, axis=0)), 1, rtol=1e-10)
+
+
+@pytest.mark.parametrize("labels", [np.arange(90) % 3, np.arange(90) // 50, np.where(np.arange(90) < 4, 7, 2)])
+def test_class_moments_are_those_of_the_members_read_at_once(labels, monkeypatch, tmp_path):
+    """Bit for bit, in chunks of any size, of arrays and of files, also with fewer members than features and shrunk ones."""
+    x = np.clip(data(90, 12) / 10, -1, 1).astype(np.float32)
+    for chunk in (17, 2**22):
+        monkeypatch.setattr(moments, "CHUNK_ELEMENTS", 12 * chunk)
+        for shrinkage in (None, "oas", 0.2):
+            expected = [(label, fit_moments(x[labels == label], shrinkage)) for label in np.unique(labels)]
+            for source in (x, lazily(tmp_path, x)):
+                found = class_moments(source, labels, shrinkage)
+                assert [label for label, _ in found] == [label for label, _ in expected]
+                for (_, one), (_, other) in zip(found, expected, strict=True):
+                    same(one, other)
+
+
+@pytest.fixture(name="dask")
+def optional_dask():
+    pytest.importorskip("dask.array", reason="dask is an optional extra")
+    return pytest.importorskip("dask")
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks"), [((500, 6), (37, 6)), ((500, 6), (1, 3)), ((500, 6), (500, 6)), ((400, 1, 4, 5), (61, 1, 2, 5))]
+)
+@pytest.mark.parametrize("kind", ["array", "named"])
+def test_blocks_of_dask_are_summed_alike_by_every_scheduler(shape, chunks, kind, dask):
+    x = data(shape[0], int(np.prod(shape[1:]))).reshape(shape)
+    source = dask.array.from_array(x, chunks=chunks)
+    if kind == "named":
+        source = xr.DataArray(source, dims=("sample", *"abc"[: len(shape) - 1]))
+    results = []
+    for scheduler in ("synchronous", "threads", "threads"):
+        with dask.config.set(scheduler=scheduler, num_workers=4):
+            results.append(fit_moments(source))
+    for other in results[1:]:
+        same(other, results[0])
+    expected = fit_moments(x)
+    assert results[0].count == expected.count
+    np.testing.assert_allclose(results[0].mean, expected.mean, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(results[0].eigenvalues, expected.eigenvalues, rtol=1e-12)
+    np.testing.assert_allclose(results[0].covariance(), expected.covariance(), atol=1e-12 * expected.trace)
+
+
+def test_dask_of_few_samples_and_of_classes_is_numpys(dask):
+    x = data(40, 60)
+    source = dask.array.from_array(x, chunks=(7, 60))
+    same(fit_moments(source), fit_moments(x))
+    for (_, one), (_, other) in zip(class_moments(source, np.arange(40) % 2), class_moments(x, np.arange(40) % 2), strict=True):
+        same(one, other)
+
+
+def test_a_chunked_netcdf_file_is_summed_without_being_loaded(tmp_path, dask):
+    x = data(300, 8).astype(np.float32)
+    xr.DataArray(x, dims=("sample", "feature"), name="x").to_netcdf(tmp_path / "x.nc", engine="netcdf4")
+    with xr.open_dataset(tmp_path / "x.nc", chunks={"sample": 70}) as opened, dask.config.set(scheduler="synchronous"):
+        found = fit_moments(opened.x)
+        assert dask.is_dask_collection(opened.x)
+    np.testing.assert_allclose(found.eigenvalues, fit_moments(x).eigenvalues, rtol=1e-12)
+
+
+def test_few_sums_exist_at_a_time(monkeypatch, dask):
+    """Of many blocks: as many lanes as scatter matrices are allowed, and the blocks of a lane one after the other."""
+    lanes, add = [], moments._with_samples
+
+    def watched(before, x):
+        lanes.extend([1] * (before.count == 0))
+        return add(before, x)
+
+    monkeypatch.setattr(moments, "_with_samples", watched)
+    x = data(640, 3)
+    expected = fit_moments(x)
+    lanes.clear()
+    for allowed, number in ((9 * 4, 4), (9 * 1000, moments.MOST_LANES), (1, 1)):
+        monkeypatch.setattr(moments, "SCATTER_ELEMENTS", allowed)
+        found = fit_moments(dask.array.from_array(x, chunks=(10, 3)))
+        assert len(lanes) == number
+        lanes.clear()
+        np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, rtol=1e-12)
+
+
+def test_sums_that_dask_may_hand_out_again_are_not_written_to():
+    x = data(30, 2)
+    first = moments._with_samples(moments.RunningMoments(2), x[:10])
+    mean, scatter = first.mean.copy(), first.scatter.copy()
+    second = moments._with_samples(first, x[10:])
+    merged = moments._merged(first, second)
+    assert (first.count, second.count, merged.count) == (10, 30, 40)
+    np.testing.assert_array_equal(first.mean, mean)
+    np.testing.assert_array_equal(first.scatter, scatter)
+    np.testing.assert_allclose(second.covariance(), np.cov(x.T, bias=True), rtol=1e-12)
+
+
+def test_moments_of_other_arrays_do_without_dask():
+    code = """
+import sys
+sys.modules["dask"] = None
+import numpy
+from gaussian_test.analysis import fit_moments
+print(fit_moments(numpy.eye(3)[:, :2]).count)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "3\n"
+
+
+def test_third_cumulants_of_groups_estimate_that_of_all(monkeypatch):
+    """Pairs within random groups, also of samples in the order of their classes, have the mean of all pairs (4 standard errors)."""
+    x = np.sort(np.random.default_rng(3).exponential(size=(600, 4)), axis=0)
+    whole = third_cumulant_norm(x, x.mean(0))
+    monkeypatch.setattr(moments, "SUBSET_ELEMENTS", 4 * 50)
+    some = [third_cumulant_norm(x, x.mean(0), seed=seed) for seed in range(60)]
+    assert np.std(some) > 0
+    assert abs(np.mean(some) - whole) < 4 * np.std(some) / np.sqrt(60)
+
+
+# -- normality ---------------------------------------------------------------------------------------------------------------
+
+
+def sources(folder, x, dask):
+    np.save(folder / "map.npy", x)
+    yield np.load(folder / "map.npy", mmap_mode="r")
+    yield lazily(folder, x)
+    yield dask.array.from_array(x, chunks=(50, 19))
+    yield xr.DataArray(x, dims=("sample", "feature"))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_normality_read_in_columns_is_that_of_the_whole(dtype, monkeypatch, tmp_path, dask):
+    """Bit for bit, whatever the blocks: distances, p-values and the replicates' ranges."""
+    x = np.clip(data(120, 70) / 20, -1, 1).astype(dtype)
+    x[:, 3] = 0.5  # does not vary
+    options = {"replicates": 5, "draws": 200}
+    # a file's samples are handed out in single precision
+    expected = {kind: ks_test(x.astype(kind), **options) for kind in (dtype, np.float32)}
+    monkeypatch.setattr(lilliefors, "BLOCK_ELEMENTS", 120 * 7)
+    for read in (1, 120 * 30, 2**24):
+        monkeypatch.setattr(lilliefors, "READ_ELEMENTS", read)
+        for source in sources(tmp_path, x, dask):
+            found, wanted = ks_test(source, **options), expected[source.dtype.type]
+            for name in vars(wanted):
+                np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=name)
+            np.testing.assert_array_equal(ks_distance(source), wanted.distance)
+
+
+@pytest.mark.parametrize("read", [60 * 4, 60 * 17, 2**24])
+def test_named_images_read_in_columns_are_those_of_the_whole(read, monkeypatch, tmp_path, dask):
+    x = np.clip(data(60, 48) / 20, -1, 1).astype(np.float32).reshape(60, 3, 4, 4)
+    eager = xr.DataArray(x, dims=("sample", "channel", "row", "column"))
+    options = {"replicates": 5, "draws": 200}
+    expected = ks_dataset([x.reshape(60, -1)], {"time": [0]}, (3, 4, 4), **options).isel(time=0)
+    monkeypatch.setattr(lilliefors, "BLOCK_ELEMENTS", 60 * 4)
+    monkeypatch.setattr(lilliefors, "READ_ELEMENTS", read)
+    for states in (eager, lazily(tmp_path, x).drop_attrs(), eager.chunk(sample=7, row=2)):
+        found = kolmogorov_smirnov(states, **options)
+        for name in expected.data_vars:
+            np.testing.assert_array_equal(found[name].values, expected[name].values, err_msg=name)
+
+
+def test_a_read_holds_a_part_of_the_columns(monkeypatch):
+    """Of a lazy array no more is asked for at once than the bound, unless a single block of columns is larger."""
+    asked = []
+
+    class Columns:
+        def __init__(self, values):
+            self.values, self.shape, self.dtype = values, values.shape, values.dtype
+
+        def __getitem__(self, key):
+            part = self.values[key]
+            asked.append(part.size)
+            return part
+
+    monkeypatch.setattr(lilliefors, "BLOCK_ELEMENTS", 50 * 4)
+    monkeypatch.setattr(lilliefors, "READ_ELEMENTS", 50 * 13)
+    x = data(50, 100)
+    np.testing.assert_array_equal(ks_distance(Columns(x)), ks_distance(x))
+    assert max(asked) <= 50 * 13
+    assert sum(asked) == x.size
+
+
+def test_accuracy_is_of_the_samples_with_their_classes(monkeypatch, tmp_path):
+    x, labels = np.clip(data(200, 5) / 20, -1, 1).astype(np.float32), (np.arange(200) % 7 < 2).astype(int)
+    x[:, 0] = labels
+    monkeypatch.setattr("gaussian_test.analysis.classifier.MOST", 50)
+    for source in (lazily(tmp_path, x), x, x.tolist()):
+        assert cross_validated_accuracy(make_classifier("knn"), source, labels) == (1.0, 0.0)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------------
+
+FILE_BYTES = 2**29
+CAP_BYTES = FILE_BYTES // 4
+# getrusage's peak is inherited from the parent process: the program reads its own
+PROGRAM = """
+import re, sys
+from pathlib import Path
+import numpy as np, torch
+import gaussian_test as gt
+from gaussian_test import analysis, data, sampler
+torch.set_num_threads(1)
+
+def held(what):
+    return 1024 * int(re.search(what + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+def moments(x, labels):
+    analysis.fit_moments(x)
+
+def classes(x, labels):
+    analysis.class_moments(x, labels)
+
+def cumulant(x, labels):
+    analysis.third_cumulant_norm(x, np.zeros(x.shape[1:]))
+
+def score(x, labels):
+    score = sampler.EmpiricalScore.fit(x, labels, resident=False)
+    states = score.originals(torch.tensor([0, 9, 4]))
+    score.denoise(states, 0.5)
+    score.posterior(states, 0.5, sampler.Noise(states, torch.rand(3).double()))
+    score.nearest(states)
+
+def normality(x, labels):
+    analysis.lilliefors.READ_ELEMENTS = 2**22
+    analysis.kolmogorov_smirnov(x, replicates=1, draws=100)
+
+action = globals()[sys.argv[1]]
+for path in sys.argv[2:]:
+    before = held("VmRSS")
+    x = data.load(path).x
+    action(x, np.arange(len(x)) % 3)
+print(held("VmHWM") - before)
+"""
+
+
+MANY, WIDE = (2**19, 256), (2**10, 2**17)
+ACTIONS = [("moments", MANY), ("classes", MANY), ("cumulant", MANY), ("score", MANY), ("normality", WIDE)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell a process's peak of memory")
+@pytest.mark.parametrize(("action", "shape"), ACTIONS, ids=[action for action, _ in ACTIONS])
+def test_memory_stays_below_a_quarter_of_the_file(action, shape, tmp_path):
+    """From loading to the result, after the same was done with a tiny file."""
+    count, random = shape[0], np.random.default_rng(0)
+    np.save(tmp_path / "tiny.npy", random.uniform(-1, 1, (64, 32)).astype(np.float32))
+    large = np.lib.format.open_memmap(tmp_path / "large.npy", "w+", np.float32, shape)
+    for start in range(0, count, count // 8):  # the rest is zero, and takes no room on the disk
+        large[start : start + count // 64] = random.uniform(-1, 1, (count // 64, shape[1]))
+    large.flush()
+    assert large.nbytes == FILE_BYTES
+    del large
+    command = [sys.executable, "-c", PROGRAM, action, str(tmp_path / "tiny.npy"), str(tmp_path / "large.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    (tmp_path / "large.npy").unlink()
+    assert 0 < int(done.stdout) < CAP_BYTES

@@ -1,0 +1,251 @@
+"""A score whose samples stay where they are gives what the resident one gives, bit for bit, and reads no more than it must."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from sampler_zoo import noise_like, normal
+
+import gaussian_test as gt
+from gaussian_test.analysis import nearest_accuracy, typical_nearest_distance
+from gaussian_test.sampler import EmpiricalScore, ResidentSamples, StreamedSamples, empirical, store
+
+COUNT, EVENT = 1500, (1, 5, 7)
+LABELS = np.arange(COUNT) % 3
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, *EVENT), dtype=np.uint8)
+    pixels[700:720] = pixels[3]  # duplicates, also across tiles
+    return pixels
+
+
+def mapped_bytes(folder, pixels):
+    np.save(folder / "x.npy", pixels)
+    return np.load(folder / "x.npy", mmap_mode="r")
+
+
+def mapped_floats(folder, pixels):
+    np.save(folder / "x.npy", (pixels / 255).astype(">f8"))
+    return np.load(folder / "x.npy", mmap_mode="r")
+
+
+def loaded(folder, pixels):
+    np.save(folder / "x.npy", pixels)
+    return gt.data.load(folder / "x.npy").x
+
+
+def netcdf(folder, pixels):
+    x = xr.DataArray((pixels / 255).astype(np.float32), dims=("sample", "channel", "row", "column"), name="x")
+    x.to_netcdf(folder / "x.nc", engine="netcdf4", encoding={"x": {"zlib": True, "chunksizes": (100, *EVENT)}})
+    return gt.data.load(folder / "x.nc").x
+
+
+def dask_array(folder, pixels):
+    return pytest.importorskip("dask.array", reason="dask is an optional extra").from_array(pixels / 255, chunks=(130, 1, 5, 4))
+
+
+SOURCES = [mapped_bytes, mapped_floats, loaded, netcdf, dask_array]
+
+
+@pytest.fixture(scope="module", params=SOURCES, ids=lambda source: source.__name__)
+def source(request, pixels, tmp_path_factory):
+    return request.param(tmp_path_factory.mktemp("source"), pixels)
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    """Several tiles in either direction, reads that do not coincide with them, and states in several chunks."""
+    monkeypatch.setattr(empirical, "SAMPLE_ELEMENTS", 350 * 35)
+    monkeypatch.setattr(empirical, "MAX_ROWS", 512)
+    monkeypatch.setattr(store, "READ_ELEMENTS", 111 * 35)
+
+
+def same(one, other):
+    assert one.dtype == other.dtype
+    assert one.shape == other.shape
+    assert one.contiguous().numpy().tobytes() == other.contiguous().numpy().tobytes()
+
+
+def states_near(score, batch):
+    """Ground-truth samples and others, duplicates among them."""
+    index = torch.arange(batch) * 7 % COUNT
+    x = score.originals(index)
+    x[1::2] += 0.1 * normal(*x[1::2].shape, dtype=x.dtype)
+    return x, index
+
+
+def check_everything(resident, streamed, batch):
+    x, index = states_near(resident, batch)
+    same(streamed.originals(index), resident.originals(index))
+    same(streamed.center, resident.center)
+    same(streamed.half_square_norm, resident.half_square_norm)
+    noise = noise_like(x)
+    for t in (0.02, torch.linspace(0.1, 3, batch, dtype=x.dtype)):
+        for label in [None] if resident.labels is None else [None, resident.labels[index]]:
+            same(streamed.denoise(x, t, label), resident.denoise(x, t, label))
+            same(streamed(x, t, label), resident(x, t, label))
+            same(streamed.posterior(x, t, noise, label), resident.posterior(x, t, noise, label))
+            same(streamed.posterior_index(x, t, noise, label), resident.posterior_index(x, t, noise, label))
+    for prefer, exclude in ((None, None), (index, None), (None, index)):
+        same(streamed.nearest_index(x, prefer, exclude), resident.nearest_index(x, prefer, exclude))
+        for one, other in zip(streamed.nearest(x, prefer, exclude), resident.nearest(x, prefer, exclude), strict=True):
+            same(one, other)
+
+
+@pytest.mark.parametrize("batch", [1, 700])
+@pytest.mark.parametrize("labels", [None, LABELS], ids=["plain", "labelled"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_streamed_is_resident_bit_for_bit(source, dtype, labels, batch):
+    check_everything(
+        EmpiricalScore.fit(source, labels, dtype=dtype), EmpiricalScore.fit(source, labels, dtype=dtype, resident=False), batch
+    )
+
+
+@pytest.mark.parametrize("count", [1, 31, 33, 351])
+@pytest.mark.parametrize("features", [1, 3, 64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_any_size_is_resident_bit_for_bit(count, features, dtype):
+    x = np.random.default_rng(count).normal(size=(count, features))
+    resident, streamed = (EmpiricalScore.fit(x, dtype=dtype, resident=kept) for kept in (True, False))
+    states = normal(5, features, dtype=dtype)
+    noise = noise_like(states)
+    same(streamed.center, resident.center)
+    same(streamed.half_square_norm, resident.half_square_norm)
+    same(streamed.denoise(states, 0.7), resident.denoise(states, 0.7))
+    same(streamed.posterior(states, 0.7, noise), resident.posterior(states, 0.7, noise))
+    same(streamed.nearest(states)[1], resident.nearest(states)[1])
+
+
+def test_an_array_in_another_order_is_the_same_set(pixels):
+    """Sums run over the same tiles whatever the strides of what was given."""
+    x = (pixels / 255).astype(np.float32)
+    given = np.asfortranarray(x)
+    expected = EmpiricalScore.fit(x)
+    for score in (EmpiricalScore.fit(given), EmpiricalScore.fit(given, resident=False)):
+        check_everything(expected, score, 3)
+
+
+def test_tiles_are_all_samples_in_order_whatever_the_form(pixels):
+    resident, streamed = (EmpiricalScore.fit(pixels, resident=kept) for kept in (True, False))
+    assert resident.count == streamed.count == COUNT
+    tiles = list(resident.tiles())
+    assert [len(tile) for tile in tiles] == [111] * 13 + [57]
+    for one, other in zip(streamed.tiles(), tiles, strict=True):
+        same(one, other)
+    same(torch.cat(tiles), resident.samples)
+    same((torch.cat(tiles) + resident.center).reshape(COUNT, *EVENT).round(), torch.from_numpy(pixels).float())
+
+
+def test_originals_are_taken_in_any_order_and_number(pixels):
+    streamed = EmpiricalScore.fit(pixels, dtype=torch.float64, resident=False)
+    index = torch.tensor([5, 1499, 5, 0, 700, 6, 5])
+    np.testing.assert_allclose(streamed.originals(index).numpy(), pixels[index.numpy()], rtol=0, atol=1e-12)
+    assert streamed.originals(index[:0]).shape == (0, *EVENT)
+
+
+@pytest.mark.parametrize("form", ["deepcopy", "pickle"])
+def test_copies_and_pickles_are_equal(source, form):
+    score = EmpiricalScore.fit(source, LABELS, resident=False)
+    other = copy.deepcopy(score) if form == "deepcopy" else pickle.loads(pickle.dumps(score))
+    assert other.samples is None
+    if form == "deepcopy":
+        assert other._streamed.source is source
+    check_everything(score, other, 4)
+
+
+def test_a_pickle_of_a_loaded_source_is_its_path(pixels, tmp_path):
+    score = EmpiricalScore.fit(loaded(tmp_path, np.tile(pixels, (4, 1, 1, 1))), resident=False)
+    without_norms = len(pickle.dumps(score)) - score.half_square_norm.numel() * 4
+    assert without_norms < pixels.nbytes / 4
+
+
+@pytest.mark.parametrize(("fitted", "moved"), [(torch.float32, torch.float64), (torch.float64, torch.float32)])
+def test_a_change_of_type_is_the_resident_ones(source, fitted, moved):
+    resident, streamed = (EmpiricalScore.fit(source, LABELS, dtype=fitted, resident=kept).to(moved) for kept in (True, False))
+    assert next(streamed.tiles()).dtype == moved
+    check_everything(resident, streamed, 4)
+
+
+def test_buffers_are_what_they_were(pixels):
+    """Others know scores by their state: the resident one's has all samples, the streamed one's all but them."""
+    resident, streamed = (EmpiricalScore.fit(pixels, LABELS, resident=kept) for kept in (True, False))
+    assert list(resident.state_dict()) == ["samples", "center", "half_square_norm", "labels"]
+    assert list(streamed.state_dict()) == ["center", "half_square_norm", "labels"]
+    assert resident.samples.shape == (COUNT, 35)
+    assert streamed.samples is None
+
+
+def test_what_analysis_asks_is_the_same(source):
+    resident, streamed = (EmpiricalScore.fit(source, resident=kept) for kept in (True, False))
+    assert typical_nearest_distance(streamed, 50) == typical_nearest_distance(resident, 50)
+    assert nearest_accuracy(streamed, LABELS) == nearest_accuracy(resident, LABELS)
+
+
+@pytest.mark.parametrize(("batch", "most"), [(1, 320), (40, 320), (512, 64)])
+def test_a_tile_is_bounded_in_samples_times_features_and_in_rows_times_samples(pixels, monkeypatch, batch, most):
+    monkeypatch.setattr(empirical, "TILE_ELEMENTS", 512 * 64)
+    for kept in (True, False):
+        score = EmpiricalScore.fit(pixels, resident=kept)
+        parts = [tile.shape for _, tile, _ in score._logits(score._store(), score.center.expand(batch, -1), torch.ones(()), None)]
+        assert {count for count, _ in parts[:-1]} == {most}
+        assert sum(count for count, _ in parts) == COUNT
+
+
+class Watched:
+    """An array that counts what is read of it."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.read = values, values.shape, []
+
+    def __getitem__(self, key):
+        part = self.values[key]
+        self.read.append((key, len(part)))
+        return part
+
+
+def test_a_pass_reads_every_sample_once_and_no_read_is_large(pixels):
+    source = Watched(pixels)
+    score = EmpiricalScore.fit(source, resident=False)
+    x, _ = states_near(score, 4)
+    source.read.clear()
+    score.denoise(x, 0.5)
+    assert sum(number for _, number in source.read) == COUNT
+    assert max(number for _, number in source.read) <= 111
+    assert all(isinstance(key, slice) for key, _ in source.read)
+
+
+def test_a_gathered_sample_is_read_once_and_runs_as_slices(pixels):
+    source = Watched(pixels)
+    stream = StreamedSamples(source, torch.float32)
+    index = torch.tensor([[9, 7, 8], [8, 8, 10]])
+    same(stream.take(index), ResidentSamples(torch.from_numpy(pixels).float().reshape(COUNT, -1)).take(index))
+    assert source.read == [(slice(7, 11), 4)]
+    source.read.clear()
+    stream.take(torch.arange(0, COUNT, 2).flip(0))
+    assert [number for _, number in source.read] == [111] * 6 + [84]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
+def test_values_that_are_not_finite_are_refused(bad):
+    x = np.zeros((300, 2))
+    x[299, 1] = bad
+    for kept in (True, False):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            EmpiricalScore.fit(x, resident=kept)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (0, 3)])
+def test_what_is_no_set_of_samples_is_refused(shape):
+    for kept in (True, False):
+        with pytest.raises(ValueError, match="not a set of samples"):
+            EmpiricalScore.fit(np.zeros(shape), resident=kept)
+
+
+def test_labels_that_do_not_match_are_refused(pixels):
+    with pytest.raises(ValueError, match="do not match"):
+        EmpiricalScore.fit(pixels, LABELS[1:], resident=False)
