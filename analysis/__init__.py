@@ -1,6 +1,13 @@
 """Everything computed from samples: moments, the affine Gaussian score, auto-correlations, tests, times and figures."""
 
-from gaussian_test.analysis.affinity import affinity, best_affine_gap, class_mixture, explained_share, isotropic_score, mixture_of_classes
+from gaussian_test.analysis.affinity import (
+    affinity,
+    best_affine_gap,
+    class_mixture,
+    explained_share,
+    isotropic_score,
+    mixture_of_classes,
+)
 from gaussian_test.analysis.autocorrelation import autocorrelation, two_time
 from gaussian_test.analysis.banded import banded, ratio_of_means
 from gaussian_test.analysis.best_affine import AffineFit, affine_features, best_affine

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gaussian_test.data.checks import DataError
 
-WHOLE = 2.0**53  # up to here floats tell every whole number from the next; NaN compares as beyond
+WHOLE = np.longdouble(2**53)  # up to here floats tell every whole number from the next; NaN compares as beyond
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def encode_labels(raw: ArrayLike, count: int, name: str, names: Sequence[str] | 
         values = values.astype(str)
     elif values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")
-    elif values.dtype.kind == "f" and (np.abs(values) <= WHOLE).all() and (values == np.rint(values)).all():
+    elif values.dtype.kind == "f" and (np.abs(values, dtype=np.longdouble) <= WHOLE).all() and (values == np.rint(values)).all():
         values = values.astype(np.int64)
     if values.dtype.kind not in "iubUT":
         raise DataError(f"{name} have dtype {values.dtype}: expected integers or strings, one class per sample.")

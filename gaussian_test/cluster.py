@@ -6,6 +6,7 @@ may run any number of times (Dask promises at least once) and its part is the sa
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import queue
@@ -91,6 +92,7 @@ class Receipt:
     problem: str = ""
 
 
+LOST = "the connection to the scheduler was lost; finished shards are kept: start it again and add --resume"
 LOCAL = "GAUSSIAN_TEST_LOCAL_WORKER"  # set for the workers that this program starts
 _one_at_a_time = threading.Lock()  # a worker of many threads computes one shard at a time, with all of them
 _loaded: dict[str, tuple[Prepared, dict[str, str]]] = {}  # the run that this worker has at hand
@@ -120,17 +122,6 @@ def _number() -> int | None:
     from distributed import get_worker
 
     return int(get_worker().name)
-
-
-def share_of_cores(workers: int) -> int:
-    """Return how many threads each of several workers on this machine may use.
-
-    Examples
-    --------
-    >>> share_of_cores(10**6)
-    1
-    """
-    return max(1, len(os.sched_getaffinity(0)) // workers)
 
 
 def worker_device(device: str, worker: int | None, devices: int) -> str:
@@ -249,20 +240,31 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
             yield client
         return
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads or 1)
-    environment[LOCAL] = 1
     with (
+        _environment_kept(),  # Dask sets in this process what the workers are to find before they start
         config.set({"distributed.nanny.pre-spawn-environ": environment}),
         distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,  # of Dask: one shard at a time
             memory_limit=0,  # the cap of the experiment holds; a worker that is killed for its memory helps nobody
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port: two runs on a machine do not meet
             silence_logs=logging.CRITICAL,
             preload=["gaussian_test.worker_setup"],
+            env={LOCAL: "1"},
         ) as cluster,
         distributed.Client(cluster, timeout=60, set_as_default=False) as client,
     ):
         yield client
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def compute_on(client: Any, order: Order, missing: Sequence[int], progress: Progress, interruption: Interruption) -> dict[int, str]:
@@ -316,10 +318,13 @@ def compute_on(client: Any, order: Order, missing: Sequence[int], progress: Prog
                 continue
             if future.key not in pending:
                 continue
+            if future.status == "pending":  # its worker has died with the receipt: it is computed again
+                future.add_done_callback(done.put)
+                continue
             shard, _ = pending.pop(future.key)
             problem = _problem(future)
             if problem is None:
-                receipt = future.result()
+                receipt = _receipt(future)
                 problem = receipt.problem
             if problem:
                 failures[shard] = problem
@@ -331,12 +336,20 @@ def compute_on(client: Any, order: Order, missing: Sequence[int], progress: Prog
     return failures
 
 
+def _receipt(future: Any) -> Receipt:
+    try:
+        receipt: Receipt = future.result()
+    except (OSError, asyncio.CancelledError) as error:
+        raise UserError(LOST) from error
+    return receipt
+
+
 def _problem(future: Any) -> str | None:
     """Return why a task has failed, or None."""
     if future.status == "finished":
         return None
     if future.status != "error":
-        raise UserError("the connection to the scheduler was lost; finished shards are kept: start it again and add --resume")
+        raise UserError(LOST)
     error = future.exception()
     if type(error).__name__ == "KilledWorker":
         return f"it has killed {error.allowed_failures + 1} workers, perhaps for want of memory"
@@ -347,7 +360,7 @@ def _problem(future: Any) -> str | None:
 def _look_around(client: Any, idle_since: float) -> float:
     """Stop where the scheduler is gone, and say where there are no workers."""
     if client.status not in ("running", "connecting"):
-        raise UserError("the connection to the scheduler was lost; finished shards are kept: start it again and add --resume")
+        raise UserError(LOST)
     now = time.monotonic()
     if client.status == "running" and client.nthreads():
         return now

@@ -44,7 +44,12 @@ def score_digest(score: sampler.Score) -> str:
         own = f"{own} {_schedule(score.trained)} {json.dumps(score.settings, sort_keys=True)}"
     kind = f"{type(score).__module__}.{type(score).__qualname__}"
     digest = hashlib.sha256(f"{kind} {_schedule(score.process)} {score.event_shape} {own}".encode())
-    for name, value in sorted(score.state_dict().items()):
+    state = score.state_dict()
+    if isinstance(score, sampler.EmpiricalScore):  # in memory or in their file, the samples are the same
+        state.pop("samples", None)
+        for tile in score.tiles():
+            digest.update(tile.cpu().numpy().tobytes())
+    for name, value in sorted(state.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

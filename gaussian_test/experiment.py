@@ -19,7 +19,8 @@ from gaussian_test.score_settings import Count, Empirical, Gaussian, ScoreSettin
 # a date that is none; brackets without end; tags such as !!float '' and !!timestamp now
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError, ArithmeticError)
 DEEPEST, LARGEST = 40, 100_000  # nesting and number of the values of an experiment
-Fraction = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Confidence = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]  # 1 less it is neither 1 nor 0
 Level = Annotated[float, Field(ge=0)]
 Rho = Annotated[float, Field(ge=0.1, le=1000)]  # powers 1/rho of noise levels stay within floats, and apart
 
@@ -127,7 +128,7 @@ class StatisticsSettings(Settings):
     the ``same`` class; the affine time is read off the gap of one evaluation (``one_shot``) or of the U-Turns (``uturn``).
     """
 
-    confidence: Fraction = 0.95
+    confidence: Confidence = 0.95
     bootstrap: Annotated[int, Field(strict=True, ge=100)] = 2000
     level: Fraction = 0.5
     memorization_level: Fraction | None = None

@@ -178,7 +178,7 @@ def build_classifier(
         raise UserError("classifier: the data set has no labels to fit it with: give labels or leave classifier out")
     if given is None and settings.kind == "knn" and settings.neighbors > len(labels):
         raise UserError(
-            f"classifier.neighbors = {settings.neighbors} is more than the {len(labels)} ground-truth samples: give a smaller number"
+            f"classifier.neighbors = {settings.neighbors} is more than the {len(labels)} ground-truth samples: give fewer"
         )
     with user_input():
         if given is not None:

@@ -19,11 +19,11 @@ from gaussian_test.errors import UserError, user_input
 from gaussian_test.extractors import Classified, Extractor, build_classifier, build_features
 from gaussian_test.fits import Fits
 from gaussian_test.from_python import checked_truth
+from gaussian_test.memory import check_memory, check_streamed, fits, memory_cap
 from gaussian_test.process_settings import make_process
 from gaussian_test.scores import Built, build_scores
 
 START_STREAM, CLASS_STREAM = 1, 2  # of the keyed noise: stream 0 is the trajectories'
-IN_MEMORY = 2**30  # bytes up to which samples are read once and kept, rather than read again by each pass over them
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,7 @@ class Prepared:
     @property
     def kept(self) -> NDArray[np.int64]:
         """Samples whose states are kept until all shards are done: none where nothing asks for them."""
-        if not set(self.settings.observed) - {"normality"} and not self.settings.keep.end_points:
-            return self.samples[:0]
-        return self.together
+        return self.together if _keeps(self.settings) else self.samples[:0]
 
     def starts(self, samples: tuple[int, ...], start: str | None = None) -> torch.Tensor:
         r"""Return what the forward process noises, by index, on the device, shape (n, ``*event``).
@@ -128,6 +126,11 @@ class Prepared:
         uniform = sampler.KeyedNoise(self.plan.seed, samples, 1, (1,), stream=CLASS_STREAM).draw().uniform
         drawn: NDArray[np.int64] = known[(uniform * len(known)).long().numpy()]
         return drawn
+
+
+def _keeps(settings: experiment.Experiment) -> bool:
+    """Return whether states are to be kept until all shards are done."""
+    return bool(set(settings.observed) - {"normality"}) or settings.keep.end_points
 
 
 def prepare(
@@ -194,15 +197,21 @@ def prepare(
             grid_of=settings.reverse.grid,
         )
         truth = load_truth(settings.data) if truth is None else checked_truth(truth)
-        if truth["x"].nbytes <= IN_MEMORY:
+        cap = memory_cap(settings)
+        load, resident = fits(truth, 8 if settings.dtype == "float64" else 4, cap)
+        if load:
             truth = truth.assign(x=truth["x"].load())
+        if not resident:
+            check_streamed(settings, classifier is not None, cap)
         samples = draw_samples(settings, truth.sizes["sample"])
+        if settings.memory is not None or not resident:
+            check_memory(settings, truth, len(plan.levels), min(len(samples), settings.end_points) if _keeps(settings) else 0, cap)
         dtype = torch.float64 if settings.dtype == "float64" else torch.float32
         labels = np.asarray(truth["label"].values, dtype=np.int64) if "label" in truth else None
         digest = data_digest(truth)
-        fits = Fits(digest, folder)
-        moments = fits.moments(truth["x"])
-        ground_truth = sampler.EmpiricalScore.fit(truth["x"], labels, process, dtype)
+        fitted = Fits(digest, folder)
+        moments = fitted.moments(truth["x"])
+        ground_truth = sampler.EmpiricalScore.fit(truth["x"], labels, process, dtype, resident)
         reference = analysis.Reference(
             ground_truth.to(place),
             moments,
@@ -214,17 +223,17 @@ def prepare(
         reference = replace(
             reference,
             classify=classified.classify,
-            scores=_reference_scores(reference, truth["x"], fits, process, dtype, place) if "affinity" in settings.observed else {},
+            scores=_references(reference, truth["x"], fitted, process, dtype, place) if "affinity" in settings.observed else {},
         )
-        built = build_scores(settings, truth["x"], reference, fits, plan, place, scores or {}, trust or {})
+        built = build_scores(settings, truth["x"], reference, fitted, plan, place, scores or {}, trust or {})
         kernels = {name: make_kernel(settings.reverse, name, entry.score) for name, entry in built.items()}
         for name, kernel in kernels.items():
             check_levels(name, built[name].score, plan, kernel)
     nu = process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
-    return Prepared(settings, truth, place, plan, built, kernels, reference, samples, nu, extractor, classified, fits, digest)
+    return Prepared(settings, truth, place, plan, built, kernels, reference, samples, nu, extractor, classified, fitted, digest)
 
 
-def _reference_scores(
+def _references(
     reference: analysis.Reference, x: xr.DataArray, fits: Fits, process: sampler.Process, dtype: torch.dtype, device: torch.device
 ) -> dict[str, sampler.Score]:
     """Return the scores by which others are explained; a mixture where there are classes of at least two samples each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from gaussian_test.experiment import Experiment
 from gaussian_test.identity import run_identity, shard_identity
 from gaussian_test.interruption import Interrupted, Interruption
 from gaussian_test.lock import locked
+from gaussian_test.memory import memory_cap
 from gaussian_test.parts import Parts, first_difference, parts_folder
 from gaussian_test.prepare import Prepared, prepare
 from gaussian_test.run_log import Progress, log, to_file
@@ -62,7 +64,8 @@ def run(
     scheduler : str, optional
         Compute the shards on the workers of a running Dask cluster: the address of its scheduler, or its scheduler file.
     threads : int, optional
-        Threads of torch in each process. Default: all cores here, their share for ``workers``, and on a cluster what it gives.
+        Threads of torch in each process, on which the last digits depend. Default: all cores here, 1 for each of ``workers``,
+        and on a cluster what it gives.
     resume : bool
         Go on with the parts of an interrupted run of the same experiment; an archive that is already whole is opened.
     overwrite : bool
@@ -116,9 +119,13 @@ def run(
         _check_recognisable(prepared, resume)
         order = None
         if workers is not None or scheduler is not None:
-            share = threads or (cluster.share_of_cores(workers) if workers else None)
+            # bits depend on threads: each of our workers has one, however many there are
+            share = threads or (1 if workers else None)
             given_trust = {os.path.abspath(file): digest for file, digest in (trust or {}).items()}
-            order = cluster.Order(cluster.absolute(settings, Path.cwd()), device, given_trust, str(path.absolute()), share)
+            sent = cluster.absolute(settings, Path.cwd())
+            if settings.memory is None and workers:
+                sent["memory"] = memory_cap(settings) // workers
+            order = cluster.Order(sent, device, given_trust, str(path.absolute()), share)
         return _to_archive(path, prepared, order, (workers, scheduler), (resume, overwrite), progress, interruption)
 
 
@@ -159,14 +166,11 @@ def _to_archive(
         with user_input():
             parts.open(resume, overwrite)
         try:
-            with to_file(parts.folder):
+            with to_file(parts.folder), _said(parts, len(shards)):
                 tables = _tables(prepared, parts, order, client, progress, interruption)
                 with computing(prepared):
                     result, groups = assemble(prepared, _joined(tables), identity)
                 _write(path, result, groups)
-        except Interrupted as error:
-            log("interrupted", signal=error.number, done=parts.count(), of=len(shards))
-            raise Interrupted(error.number, _what_is_left(parts, len(shards))) from None
         finally:
             if not path.exists() and not parts.count():
                 parts.remove()  # nothing is finished that could be lost
@@ -232,11 +236,19 @@ def _failed(failures: dict[int, str], total: int) -> str:
     )
 
 
-def _what_is_left(parts: Parts, total: int) -> str:
-    done = parts.count()
-    if not done:
-        return f"none of {total} shards was finished: run again"
-    return f"{done} of {total} shards are finished and kept in {parts.folder}: add --resume to go on"
+@contextmanager
+def _said(parts: Parts, total: int) -> Iterator[None]:
+    """Log how a run ended before its end, and say what is left where it was told to stop."""
+    try:
+        yield
+    except Interrupted as error:
+        done = parts.count()
+        log("interrupted", logging.WARNING, signal=error.number, done=done, of=total)
+        left = f"{done} of {total} shards are finished and kept in {parts.folder}: add --resume to go on"
+        raise Interrupted(error.number, left if done else f"none of {total} shards was finished: run again") from None
+    except UserError as error:
+        log("failed", logging.ERROR, reason=error)
+        raise
 
 
 def _known_micro_batches(parts: Parts, prepared: Prepared, finished: list[xr.Dataset]) -> dict[str, int]:

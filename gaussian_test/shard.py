@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from gaussian_test import analysis, sampler
+from gaussian_test import analysis, data, sampler
 from gaussian_test.diagnosis import first_bad_level
 from gaussian_test.errors import UserError
 from gaussian_test.prepare import Prepared
@@ -80,6 +80,8 @@ def _user_errors(prepared: Prepared) -> Iterator[None]:
     except sampler.NetworkError as error:
         name = next(name for name, score in prepared.scores.items() if score is error.score)
         raise UserError(f"score {name!r}: {error}: mend the model; the shards finished before are kept") from error
+    except (OSError, data.DataError) as error:  # ground truth that is read on demand, and has gone or been cut meanwhile
+        raise UserError(f"the ground truth cannot be read any more ({error}): bring it back and add --resume") from error
     except RuntimeError as error:
         if not sampler.out_of_memory(error):
             raise

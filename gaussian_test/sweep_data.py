@@ -51,17 +51,19 @@ def open_sweep(folder: str | Path) -> xr.Dataset:
         opened,
         xr.Variable("run", names, {"long_name": "name of the run", "units": "1"}),
         data_vars="all",
-        coords="minimal",
+        coords=["noise_to_signal"],  # of the same time another one in another process
         compat="override",
         join="outer",
         fill_value=_fill_values(opened),
         combine_attrs="drop_conflicts",
     )
+    combined["score"] = combined["score"].astype(str)  # joined names are objects
     combined["experiment"] = ("run", experiments, {"long_name": "the whole configuration, YAML", "units": "1"})
     runs = read_runs(place)
     for key in dict.fromkeys(key for name in names for key in runs.get(name, {})):
         labels = [runs.get(name, {}).get(key, "") for name in names]
-        combined = combined.assign_coords({key: ("run", labels, {"long_name": f"value of {key}", "units": "1"})})
+        coordinate = f"sweep_{key}" if key in combined.variables or key in combined.dims else key
+        combined = combined.assign_coords({coordinate: ("run", labels, {"long_name": f"value of {key}", "units": "1"})})
     return combined
 
 
@@ -75,9 +77,8 @@ def _opened(path: Path) -> xr.Dataset:
         archive.check(path)
     except archive.DAMAGE as error:
         raise archive.refusal(path, error) from None
-    # opening too is no business of two threads at once
-    with NETCDF_LOCK:
-        return xr.open_dataset(path, engine="netcdf4", chunks={}, decode_times=False, lock=NETCDF_LOCK)
+    # the lock is taken for opening as for every reading: none of it is a business of two threads at once
+    return xr.open_dataset(path, engine="netcdf4", chunks={}, decode_times=False, lock=NETCDF_LOCK)
 
 
 def _fill_values(datasets: list[xr.Dataset]) -> dict[Any, Any]:

@@ -84,7 +84,7 @@ def run_sweep(
     # one set of workers for all runs: it takes seconds to start
     with to_file(place), cluster.connected(workers, None, threads) if workers else nullcontext() as client:
         address = client.scheduler.address if client else scheduler
-        share = threads or (cluster.share_of_cores(workers) if workers else None)
+        share = threads or (1 if workers else None)
         for number, (name, settings) in enumerate(chosen.runs.items()):
             if is_locked(outputs[name]):
                 log("skipped", run=name, reason="another process is at it")

@@ -1,162 +1,77 @@
 """Kill it, cut it short, flip its bits, fill its disk: the archive is whole and right in the end, or it is not there."""
 
 import json
-import multiprocessing
 import os
 import random
-import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
-import yaml
+from fault_rooms import (
+    ENVIRONMENT,
+    LONG,
+    NAMES,
+    SHARDS,
+    SHORT,
+    assert_same,
+    finish,
+    finished,
+    hashes,
+    left,
+    room,
+    undated,
+    whole_or_absent,
+)
 
 import gaussian_test as gt
-from gaussian_test import UserError, archive, engine
-from gaussian_test.command_line import main
-
-assert callable(gt.run)
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-# many shards, each of some 0.05 s
-LONG = {
-    "samples": 320,
-    "shard_size": 8,
-    "repeats": 2,
-    "turn_times": {"noise_to_signal": {"min": 0.1, "max": 20, "count": 12}},
-    "reverse": {"kind": "heun", "steps": 24},
-    "keep": {"pictures": 2},
-    "observables": "none",
-    "statistics": {"bootstrap": 100},
-}
-SHORT = {
-    "samples": 9,
-    "shard_size": 3,
-    "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]},
-    "keep": {"pictures": 2},
-    "observables": "none",
-    "statistics": {"bootstrap": 100},
-}
-SHARDS = 3
-# names given during a run of SHORT: the manifest, what is fitted, the micro-batches, a part for each shard, then the archive
-NAMES = SHARDS + 4
-
-
-# -- the command line in a process of its own, without importing everything anew ----------------------------------------------
-
-
-def child(arguments, output, kill_before=None, kill_after=None, file_size=None):
-    """Run the command line; die at the n-th time a file gets its name, or find the disk full."""
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    named, genuine = [], os.replace
-
-    def replace(source, target):
-        named.append(target)
-        if len(named) == kill_before:
-            os.kill(os.getpid(), signal.SIGKILL)
-        genuine(source, target)
-        if len(named) == kill_after:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    os.replace = replace
-    if file_size is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
-    main(arguments, prog_name="gaussian-test")
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Return a function that starts a run of an experiment file in a fresh process."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gaussian_test.prepare", "gaussian_test.accessor", "gaussian_test.experiment"])
-    log = tmp_path_factory.mktemp("log") / "output.txt"
-
-    def begin(folder, *options, **faults):
-        arguments = ["run", str(folder / "e.yaml"), "-o", str(folder / "run.nc"), *options]
-        process = context.Process(target=child, args=(arguments, str(log)), kwargs=faults)
-        process.start()
-        return process
-
-    begin.log = log
-    return begin
-
-
-def finish(process):
-    """Return the exit code of a process."""
-    process.join(120)
-    assert process.exitcode is not None, "the run hangs"
-    return process.exitcode
-
-
-def room(folder, settings):
-    folder.mkdir(exist_ok=True)
-    (folder / "e.yaml").write_text(yaml.safe_dump(settings))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, start):
-    """Return, for each experiment, its archive from a run that nothing disturbed, and how long it took."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    done = {}
-    for name, settings in (("short", SHORT), ("long", LONG)):  # the first also waits for the imports
-        began = time.monotonic()
-        assert finish(start(room(folder / name, settings))) == 0
-        done[name] = folder / name / "run.nc", time.monotonic() - began
-        assert left(folder / name) == ["e.yaml", "run.nc"]
-    return done
-
-
-def left(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-def undated(dataset):
-    return dataset.drop_attrs(deep=False).assign_attrs({k: v for k, v in dataset.attrs.items() if k != "date_created"})
-
-
-def assert_same(path, other):
-    assert undated(gt.open_archive(path)).identical(undated(gt.open_archive(other)))
-    for group in ("moments", "pictures"):
-        assert archive.read(path, group).identical(archive.read(other, group))
-
-
-def whole_or_absent(folder, other):
-    """Assert that whatever stands under the archive's name is the archive."""
-    if (folder / "run.nc").exists():
-        assert_same(folder / "run.nc", other)
-
+from gaussian_test import UserError, archive, engine, runner
 
 # -- killed --------------------------------------------------------------------------------------------------------------------
 
 
-def test_killed_at_random_moments_and_resumed_it_is_the_same_archive(tmp_path, start, undisturbed):
-    expected, took = undisturbed["long"]
-    rng, folder, counts = random.Random(20), room(tmp_path, LONG), [0]
-    for _ in range(5):
+NETWORK = {
+    **LONG,
+    "samples": 96,
+    "scores": [{"kind": "network", "micro_batch": 48}, {"kind": "gaussian"}],
+    "observables": ["quality", "balance"],
+}
+
+
+@pytest.mark.parametrize(("settings", "kills"), [(LONG, (5, 50)), (NETWORK, (2, 10))], ids=["exact", "network"])
+def test_killed_at_random_moments_and_resumed_it_is_the_same_archive(settings, kills, long, tmp_path, start, undisturbed):
+    """Half of the kills come after a new shard, so that each gets further; the others whenever they come."""
+    if settings is LONG:
+        expected, took = undisturbed["long"]
+    else:
+        began = time.monotonic()
+        assert finish(start(room(tmp_path / "alone", settings))) == 0
+        expected, took = tmp_path / "alone" / "run.nc", time.monotonic() - began
+    rng, rooms, folder, done = random.Random(20), 0, None, []
+    for kill in range(kills[long]):
+        if folder is None:
+            rooms, folder, done = rooms + 1, room(tmp_path / str(rooms), settings), []
         process = start(folder, "--resume")
-        deadline = time.monotonic() + 60
-        while len(finished(folder)) <= counts[-1] and time.monotonic() < deadline:
+        deadline = time.monotonic() + (60 if kill % 2 == 0 else rng.uniform(0, took))
+        while len(finished(folder)) <= len(done) and time.monotonic() < deadline and process.exitcode is None:
             time.sleep(0.002)
-        time.sleep(rng.uniform(0, took / 40))  # somewhere within the next shard or two, of forty
-        assert process.exitcode is None
-        os.kill(process.pid, signal.SIGKILL)
-        assert finish(process) == -signal.SIGKILL
-        counts.append(len(finished(folder)))
-        assert not (folder / "run.nc").exists()
-    assert counts == sorted(set(counts))  # each got further, and nothing that was finished is lost
-    assert finish(start(folder, "--resume")) == 0
-    assert_same(folder / "run.nc", expected)
-    assert left(folder) == ["e.yaml", "run.nc"]
-
-
-def finished(folder):
-    return list(folder.glob("run.nc.parts/shard-*.nc"))
+        time.sleep(rng.uniform(0, took / 20))
+        process.kill()
+        if finish(process) == 0:  # it was faster than the kill
+            assert hashes(folder / "run.nc") == hashes(expected)
+            folder = None
+            continue
+        if not (folder / "run.nc").exists():  # not killed between its last two steps
+            assert set(done) <= set(finished(folder))  # nothing that was finished is lost
+            done = finished(folder)
+    if folder is not None:
+        assert finish(start(folder, "--resume")) == 0
+        assert_same(folder / "run.nc", expected)
+        assert hashes(folder / "run.nc") == hashes(expected)
+        assert left(folder) == ["e.yaml", "run.nc"]
 
 
 MOMENTS = [(when, n) for when in ("kill_before", "kill_after") for n in (1, 2, 4, NAMES - 1, NAMES)]
@@ -175,30 +90,136 @@ def test_killed_around_the_moment_a_file_gets_its_name(when, n, tmp_path, start,
     assert left(folder) == ["e.yaml", "run.nc"]
 
 
-def test_killed_from_outside_and_interrupted_by_hand(tmp_path, start, undisturbed):
-    """The real command: killed once, then Ctrl-C, then resumed."""
-    expected, _ = undisturbed["long"]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_lets_the_shard_in_work_finish_and_says_what_is_left(number, code, tmp_path, start, undisturbed):
+    """The real command, from outside, and then resumed."""
     folder = room(tmp_path, LONG)
-    command = [sys.executable, "-m", "gaussian_test", "run", "e.yaml", "-o", "run.nc", "--resume"]
-    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
-        before, forgotten = len(finished(folder)), set(folder.glob("run.nc.parts/.*"))
-        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-        deadline = time.monotonic() + 60
-        while len(finished(folder)) < before + 2 and time.monotonic() < deadline:
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.01)
-        process.send_signal(number)
-        output, error = process.communicate(timeout=60)
-        assert process.returncode == code, (output, error)
-        assert output == ""
-        if number == signal.SIGINT:
-            assert re.search(r"interrupted: \d+ of 40 shards are finished .* --resume", error.splitlines()[-1])
-            assert not [name for name in left(folder) if name.endswith(".tmp")]
-            assert set(folder.glob("run.nc.parts/.*")) <= forgotten  # but for what the earlier kill left
-        assert not (folder / "run.nc").exists()
+    command = [sys.executable, "-m", "gaussian_test", "run", "e.yaml", "-o", "run.nc"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    wait_for_shards(folder, 2, process)
+    process.send_signal(number)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == code, (output, error)
+    assert output == ""
+    done = len(finished(folder))
+    begun = [line for line in error.splitlines() if " event=shard " in line]
+    assert len(begun) == done  # all that was begun is there
+    assert f"interrupted: {done} of 40 shards are finished" in error.splitlines()[-1]
+    assert "--resume" in error.splitlines()[-1]
+    assert f"event=interrupted signal={number} done={done} of=40" in (folder / "run.nc.parts" / "log").read_text()
+    assert not [path for path in folder.rglob("*") if path.name.endswith((".tmp", ".lock"))]
+    assert not (folder / "run.nc").exists()
     assert finish(start(folder, "--resume")) == 0
-    assert_same(folder / "run.nc", expected)
+    assert_same(folder / "run.nc", undisturbed["long"][0])
     assert left(folder) == ["e.yaml", "run.nc"]
+
+
+def wait_for_shards(folder, count, process):
+    deadline = time.monotonic() + 60
+    while len(finished(folder)) < count and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+
+
+def test_a_signal_before_the_first_shard_leaves_nothing(tmp_path, monkeypatch):
+    def told_to_stop(*_):
+        signal.raise_signal(signal.SIGTERM)
+        return {}
+
+    monkeypatch.setattr(runner, "settle_micro_batches", told_to_stop)
+    with pytest.raises(KeyboardInterrupt, match="none of 3 shards was finished: run again") as stopped:
+        gt.run(SHORT, tmp_path / "run.nc", progress=False)
+    assert stopped.value.exit_code == 143
+    assert left(tmp_path) == []
+
+
+def test_a_second_signal_ends_the_run_at_once(tmp_path, monkeypatch):
+    genuine, began = engine.run_shard, []
+
+    def impatient(prepared, shard):
+        began.append(shard)
+        if len(began) == 2:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("it went on")
+        return genuine(prepared, shard)
+
+    monkeypatch.setattr(engine, "run_shard", impatient)
+    with pytest.raises(KeyboardInterrupt, match="1 of 3 shards are finished"):
+        gt.run(SHORT, tmp_path / "run.nc", progress=False)
+    assert len(began) == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # given back
+
+
+def test_a_signal_while_the_archive_is_put_together_keeps_all_shards(tmp_path, monkeypatch):
+    def told_to_stop(*_):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(runner, "assemble", told_to_stop)
+    with pytest.raises(KeyboardInterrupt, match="3 of 3 shards are finished"):
+        gt.run(SHORT, tmp_path / "run.nc", progress=False)
+    assert len(finished(tmp_path)) == 3
+
+
+# -- two writers, and other things that change meanwhile -----------------------------------------------------------------------
+
+
+def test_of_two_writers_one_is_refused_and_a_crash_leaves_no_lock(tmp_path, start, undisturbed):
+    folder = room(tmp_path, LONG)
+    first = start(folder)
+    deadline = time.monotonic() + 60
+    while not finished(folder) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    with pytest.raises(UserError, match="another run is writing"):
+        gt.run(LONG, folder / "run.nc", resume=True, progress=False)
+    with pytest.raises(UserError, match="another run is writing"):
+        gt.run(LONG, folder / "run.nc", overwrite=True, progress=False)
+    assert gt.status(folder)[0].state == "running"
+    first.kill()
+    first.join()
+    assert (folder / ".run.nc.lock").exists()  # the file is left, the lock is not
+    assert gt.status(folder)[0].state == "interrupted"
+    assert finish(start(folder, "--resume")) == 0
+    assert_same(folder / "run.nc", undisturbed["long"][0])
+    assert left(folder) == ["e.yaml", "run.nc"]
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path, start, undisturbed):
+    folder = room(tmp_path, LONG)
+    process = start(folder, clock=7)
+    deadline = time.monotonic() + 60
+    while len(finished(folder)) < 5 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.terminate()
+    assert finish(process) == 143
+    assert finish(start(folder, "--resume", clock=8)) == 0
+    assert_same(folder / "run.nc", undisturbed["long"][0])
+
+
+def test_data_that_vanish_are_one_sentence_and_cost_no_shard(tmp_path, start):
+    """Streamed from a file that is gone in the middle of a run; when it is back, the run goes on."""
+    np.save(tmp_path / "x.npy", gt.data.load("digits")["x"].values)
+    settings = {**LONG, "data": {"source": "file", "path": str(tmp_path / "x.npy")}, "samples": 80, "memory": "800KB"}
+    whole = gt.run(settings, progress=False)
+    genuine, count = engine.run_shard, []
+
+    def vanishing(prepared, shard):
+        count.append(shard)
+        if len(count) == 4:
+            (tmp_path / "x.npy").rename(tmp_path / "elsewhere.npy")
+        return genuine(prepared, shard)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "run_shard", vanishing)
+        with pytest.raises(UserError, match=r"ground truth cannot be read any more .*x\.npy"):
+            gt.run(settings, tmp_path / "run.nc", progress=False)
+    kept = contents(tmp_path / "run.nc.parts")
+    assert len(finished(tmp_path)) == 3
+    with pytest.raises(UserError, match=r"x\.npy does not exist"):
+        gt.run(settings, tmp_path / "run.nc", resume=True, progress=False)
+    assert contents(tmp_path / "run.nc.parts") == kept
+    (tmp_path / "elsewhere.npy").rename(tmp_path / "x.npy")
+    assert undated(gt.run(settings, tmp_path / "run.nc", resume=True, progress=False)).identical(undated(whole))
 
 
 # -- damaged parts -------------------------------------------------------------------------------------------------------------

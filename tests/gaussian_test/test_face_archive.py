@@ -1,8 +1,10 @@
 """The archive: it describes itself, it is the same on disk as in memory, and it is whole or not there at all."""
 
+import hashlib
 import json
 import os
 import platform
+import random
 import re
 import shutil
 import socket
@@ -310,10 +312,18 @@ def wrong_files(folder, disk):
     """Return bad archives: path and what the refusal must say."""
     content = disk.read_bytes()
     files = {"text.nc": b"samples: 8\n", "empty.nc": b"", "short.nc": content[:3], "magic.nc": content[:8]}
-    files |= {"half.nc": content[: len(content) // 2], "cut.nc": content[:-1]}
+    files |= {"half.nc": content[: len(content) // 2], "cut.nc": content[:-1], "longer.nc": content + b"\n"}
+    files |= {"bare.nc": content[: -archive.TRAILER], "twice.nc": content + content[-archive.TRAILER :]}
+    files |= {"other sum.nc": content[:-2] + (b"0" if content[-2:-1] != b"0" else b"1") + content[-1:]}
+    files |= {"seal only.nc": b"\x89HDF" + archive.SEAL, "hole.nc": content[:2000] + content[2001:]}
     for name, data in files.items():
         (folder / name).write_bytes(data)
     (folder / "folder.nc").mkdir()
+    xr.Dataset({"a": ("x", [1.0])}).to_netcdf(folder / "plain.nc")
+    shutil.copy(disk, folder / "edited.nc")
+    with netCDF4.Dataset(folder / "edited.nc", "a") as file:
+        file.seed = 5
+    # what follows has its checksum, and is refused for what it holds
     xr.Dataset({"a": ("x", [1.0])}).to_netcdf(folder / "other.nc")
     xr.Dataset({"a": ("x", [1.0])}).to_netcdf(folder / "classic.nc", format="NETCDF3_CLASSIC")
     xr.Dataset(attrs={"schema_version": "one"}).to_netcdf(folder / "wordy.nc")
@@ -321,20 +331,30 @@ def wrong_files(folder, disk):
     shutil.copy(disk, folder / "newer.nc")
     with netCDF4.Dataset(folder / "newer.nc", "a") as file:
         file.schema_version = archive.SCHEMA_VERSION + 1
+    for name in ("other", "classic", "wordy", "hollow", "newer"):
+        archive.seal(folder / f"{name}.nc")
     return {
         "none.nc": "does not exist",
         "text.nc": "not an archive",
         "empty.nc": "not an archive",
         "short.nc": "not an archive",
-        "magic.nc": "damaged",
-        "half.nc": "damaged",
-        "cut.nc": "damaged",
+        "magic.nc": "no checksum at its end",
+        "half.nc": "no checksum at its end",
+        "cut.nc": "no checksum at its end",
+        "longer.nc": "no checksum at its end",
+        "bare.nc": "no checksum at its end",
+        "plain.nc": "no checksum at its end",
+        "edited.nc": "no checksum at its end",
+        "seal only.nc": "no checksum at its end",
+        "twice.nc": "is damaged (its checksum does not fit)",
+        "other sum.nc": "is damaged (its checksum does not fit)",
+        "hole.nc": "is damaged (its checksum does not fit)",
         "folder.nc": "folder",
         "other.nc": "not an archive",
         "classic.nc": "not an archive",
         "wordy.nc": "not an archive",
         "hollow.nc": "not an archive",
-        "newer.nc": "newer",
+        "newer.nc": f"has schema {archive.SCHEMA_VERSION + 1}",
     }
 
 
@@ -345,6 +365,7 @@ def wrong(disk, tmp_path_factory):
 
 
 WRONG = ["none", "text", "empty", "short", "magic", "half", "cut", "folder", "other", "classic", "wordy", "hollow", "newer"]
+WRONG += ["longer", "bare", "twice", "other sum", "seal only", "hole", "plain", "edited"]
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -370,6 +391,174 @@ def test_an_unreadable_archive_is_refused(disk, tmp_path):
     copy.chmod(0)
     with pytest.raises(UserError, match="permissions"):
         gt.open_archive(copy)
+
+
+# -- the checksum of the file --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def library(monkeypatch):
+    """The list of files that the NetCDF library was given."""
+    given = []
+    genuine = xr.open_dataset
+    monkeypatch.setattr(xr, "open_dataset", lambda path, *a, **k: (given.append(Path(path).name), genuine(path, *a, **k))[1])
+    return given
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The list of sizes of what was hashed."""
+    sizes = []
+    genuine = hashlib.sha256
+
+    class Counting:
+        def __init__(self):
+            self._genuine = genuine()
+            sizes.append(0)
+
+        def update(self, data):
+            sizes[-1] += len(data)
+            self._genuine.update(data)
+
+        def hexdigest(self):
+            return self._genuine.hexdigest()
+
+    monkeypatch.setattr(archive.hashlib, "sha256", Counting)
+    return sizes
+
+
+def small_file(folder):
+    """Return the path of a small file with a checksum, and its content."""
+    path = folder / "small.nc"
+    archive.write(path, good(), {"moments": good()})
+    return path, path.read_bytes()
+
+
+def test_the_last_line_is_the_sha256_of_the_rest(disk):
+    content = disk.read_bytes()
+    rest, line = content[: -archive.TRAILER], content[-archive.TRAILER :]
+    assert line == b"\nsha256 of all before, by gaussian_test: " + hashlib.sha256(rest).hexdigest().encode() + b"\n"
+    assert archive.SEAL not in rest
+
+
+@pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf", None])
+def test_others_open_an_archive_as_if_there_were_no_checksum(engine, full, recwarn):
+    if engine == "h5netcdf":
+        pytest.importorskip("h5netcdf")
+    for group in GROUPS:
+        with xr.open_dataset(full, engine=engine, group=group, decode_times=False) as dataset:
+            assert archive.plain(dataset.load()).identical(archive.read(full, group))
+    with netCDF4.Dataset(full) as file:
+        assert file.seed == 0
+        assert set(file.groups) == {"moments", "pictures", "trajectory"}
+    assert len(recwarn) == 0
+
+
+@pytest.mark.parametrize("name", [name for name in WRONG if name not in ("other", "classic", "wordy", "hollow", "newer")])
+def test_the_library_is_not_given_a_file_whose_checksum_does_not_fit(name, wrong, library):
+    folder, _ = wrong
+    with pytest.raises(UserError):
+        gt.open_archive(folder / f"{name}.nc")
+    if (folder / f"{name}.nc").is_file():
+        with pytest.raises(archive.ChecksumError):
+            archive.read(folder / f"{name}.nc", "moments")
+    assert library == []
+
+
+def test_every_byte_counts(tmp_path):
+    """A flipped bit in any byte, and any bit of the checksum itself."""
+    path, content = small_file(tmp_path)
+    rng = random.Random(3)
+    flips = [(place, 1 << rng.randrange(8)) for place in range(len(content))]
+    flips += [(place, 1 << bit) for place in range(len(content) - archive.TRAILER, len(content)) for bit in range(8)]
+    unnoticed = []
+    with path.open("r+b", buffering=0) as file:
+        for place, mask in flips:
+            os.pwrite(file.fileno(), bytes([content[place] ^ mask]), place)
+            try:
+                archive.check(path)
+                unnoticed.append((place, mask))
+            except archive.ChecksumError:
+                pass
+            os.pwrite(file.fileno(), content[place : place + 1], place)
+    assert unnoticed == []
+    assert archive.read(path).identical(good())
+
+
+def test_every_length_counts(tmp_path):
+    path, content = small_file(tmp_path)
+    for length in range(len(content) - 1, -1, -1):
+        os.truncate(path, length)
+        with pytest.raises(archive.ChecksumError, match="no checksum at its end"):
+            archive.check(path)
+
+
+@pytest.mark.parametrize("more", [b"\0", b"\n", b"\0" * 4096, b"x" * 105, b"sha256"])
+def test_appended_bytes_are_found_out(more, disk, tmp_path, library):
+    (tmp_path / "a.nc").write_bytes(disk.read_bytes() + more)
+    with pytest.raises(UserError, match="no checksum at its end"):
+        gt.open_archive(tmp_path / "a.nc")
+    assert library == []
+
+
+def test_an_archive_is_hashed_once_however_much_is_read_from_it(full, hashed, tmp_path):
+    opened = gt.open_archive(full)
+    for name in GROUPS[1:]:
+        opened.gaussian_test.group(name)
+    opened.gaussian_test.show()
+    opened.gaussian_test.plot(tmp_path)
+    assert hashed == [full.stat().st_size - archive.TRAILER]
+
+
+def test_a_dataset_of_plain_xarray_is_hashed_once_for_its_groups(full, hashed):
+    with xr.open_dataset(full) as dataset:
+        for name in GROUPS[1:]:
+            assert dataset.gaussian_test.group(name).identical(archive.read_unchecked(full, name))
+    assert len(hashed) == 1
+
+
+def test_a_written_file_is_hashed_once(tmp_path, hashed):
+    small_file(tmp_path)
+    assert hashed == []  # by hashlib.file_digest, once, in seal
+    archive.read(tmp_path / "small.nc")
+    assert len(hashed) == 1
+
+
+@pytest.mark.parametrize("change", ["replaced", "flipped"])
+def test_a_file_that_changes_after_it_was_opened_is_found_out_by_its_groups(change, disk, tmp_path, library):
+    path = Path(shutil.copy(disk, tmp_path / "a.nc"))
+    opened = gt.open_archive(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    library.clear()
+    if change == "replaced":
+        (tmp_path / "b.nc").write_bytes(content)
+        os.replace(tmp_path / "b.nc", path)
+    else:
+        before = path.stat()
+        path.write_bytes(content)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))  # clocks of files are coarse
+    with pytest.raises(UserError, match=r"a\.nc is damaged \(its checksum does not fit\)"):
+        opened.gaussian_test.group("moments")
+    assert library == []
+
+
+def test_groups_of_a_file_without_a_checksum_are_refused(disk, tmp_path):
+    (tmp_path / "a.nc").write_bytes(disk.read_bytes()[: -archive.TRAILER])
+    with xr.open_dataset(tmp_path / "a.nc") as dataset:
+        assert float(dataset["autocorrelation"].sum()) == float(gt.open_archive(disk)["autocorrelation"].sum())
+        for attempt in (lambda: dataset.gaussian_test.group("moments"), dataset.gaussian_test.show):
+            with pytest.raises(UserError, match="no checksum at its end"):
+                attempt()
+
+
+def test_a_changed_archive_can_be_sealed_again_by_who_stands_for_it(disk, tmp_path):
+    path = Path(shutil.copy(disk, tmp_path / "a.nc"))
+    with netCDF4.Dataset(path, "a") as file:
+        file.comment = "mine"
+    archive.seal(path)
+    assert gt.open_archive(path).attrs["comment"] == "mine"
+    assert gt.open_archive(path).gaussian_test.group("moments").identical(archive.read(disk, "moments"))
 
 
 # -- writing -------------------------------------------------------------------------------------------------------------------
@@ -453,7 +642,29 @@ def test_the_file_is_synced_before_it_gets_its_name_and_the_folder_after(tmp_pat
     archive.write(tmp_path / "a.nc", good())
     (temporary,) = [event[1] for event in events if event[0] == "replace"]
     assert Path(temporary).parent == tmp_path
-    assert events == [("sync", temporary), ("replace", temporary, str(tmp_path / "a.nc")), ("sync", str(tmp_path))]
+    replaced = ("replace", temporary, str(tmp_path / "a.nc"))
+    assert events == [("sync", temporary), ("sync", temporary), replaced, ("sync", str(tmp_path))]
+
+
+def test_the_checksum_is_there_before_the_file_has_its_name(tmp_path, monkeypatch):
+    found = []
+    genuine = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (found.append(archive.check(Path(a))), genuine(a, b))[1])
+    archive.write(tmp_path / "a.nc", good())
+    assert found == [archive.check(tmp_path / "a.nc")]
+
+
+def test_a_disk_that_is_full_at_the_checksum_leaves_the_old_file(tmp_path, monkeypatch):
+    path, before = small_file(tmp_path)
+
+    def failing(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archive, "seal", failing)
+    with pytest.raises(OSError, match="No space left"):
+        archive.write(path, good().assign(a=("x", [3.0, 4.0])))
+    assert path.read_bytes() == before
+    assert leaves(tmp_path) == ["small.nc"]
 
 
 def test_an_overwritten_archive_stays_until_the_new_one_is_whole(disk, tiny, tmp_path, monkeypatch):
@@ -484,6 +695,9 @@ def test_a_result_can_be_written_again_by_plain_xarray(disk, tmp_path):
     """Nothing in the dataset (attributes, encodings) keeps a user from saving a copy."""
     opened = gt.open_archive(disk)
     opened.to_netcdf(tmp_path / "copy.nc")
+    with xr.open_dataset(tmp_path / "copy.nc") as copy:
+        assert archive.plain(copy.load()).identical(opened)
+    archive.seal(tmp_path / "copy.nc")
     assert gt.open_archive(tmp_path / "copy.nc").identical(opened)
 
 

@@ -230,9 +230,9 @@ def test_an_interrupted_run_goes_on_with_its_observables(tmp_path, monkeypatch):
 
 
 def test_features_may_change_when_a_run_is_resumed_and_the_classifier_may_not(tmp_path):
+    from gaussian_test.identity import run_identity, shard_identity
     from gaussian_test.parts import Parts
     from gaussian_test.prepare import prepare
-    from gaussian_test.identity import run_identity, shard_identity
 
     first = {**SETTINGS, "observables": ["quality"]}
     parts = shard_identity(run_identity(prepare(Experiment.load(first))))
@@ -292,8 +292,8 @@ def test_a_score_that_fails_is_named_whoever_classifies():
 
 
 def test_parts_without_end_points_do_not_fit_a_run_that_keeps_them():
-    from gaussian_test.prepare import prepare
     from gaussian_test.identity import run_identity, shard_identity
+    from gaussian_test.prepare import prepare
 
     bare = {**SETTINGS, "observables": "none", "keep": {"pictures": 0}}
     keeping = {**bare, "keep": {"pictures": 0, "end_points": True}}

@@ -1,0 +1,113 @@
+"""Rooms in which runs are disturbed: experiments, a command line in a process of its own, and what is left of it."""
+
+import hashlib
+import os
+import random
+import resource
+import signal
+import time
+
+import numpy as np
+import yaml
+
+import gaussian_test as gt
+from gaussian_test import archive
+from gaussian_test.command_line import main
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+# many shards, each of some 0.05 s
+LONG = {
+    "samples": 320,
+    "shard_size": 8,
+    "repeats": 2,
+    "turn_times": {"noise_to_signal": {"min": 0.1, "max": 20, "count": 12}},
+    "reverse": {"kind": "heun", "steps": 24},
+    "keep": {"pictures": 2},
+    "observables": "none",
+    "statistics": {"bootstrap": 100},
+}
+SHORT = {
+    "samples": 9,
+    "shard_size": 3,
+    "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]},
+    "keep": {"pictures": 2},
+    "observables": "none",
+    "statistics": {"bootstrap": 100},
+}
+SHARDS = 3
+# names given during a run of SHORT: the manifest, what is fitted, the micro-batches, a part for each shard, then the archive
+NAMES = SHARDS + 4
+
+
+# -- the command line in a process of its own, without importing everything anew ----------------------------------------------
+
+
+def child(arguments, output, kill_before=None, kill_after=None, file_size=None, clock=None):
+    """Run the command line; die at the n-th time a file gets its name, find the disk full, or live by a clock that jumps."""
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    named, genuine = [], os.replace
+
+    def replace(source, target):
+        named.append(target)
+        if len(named) == kill_before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        genuine(source, target)
+        if len(named) == kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.replace = replace
+    if clock is not None:
+        jumps, true_time = random.Random(clock), time.time
+        time.time = lambda: true_time() + jumps.uniform(-1, 1) * 1e8
+    if file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    main(arguments, prog_name="gaussian-test")
+
+
+def finish(process):
+    """Return the exit code of a process."""
+    process.join(120)
+    assert process.exitcode is not None, "the run hangs"
+    return process.exitcode
+
+
+def room(folder, settings):
+    folder.mkdir(exist_ok=True)
+    (folder / "e.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+def finished(folder):
+    return list(folder.glob("run.nc.parts/shard-*.nc"))
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def undated(dataset):
+    """Return a result without the moment it was made."""
+    return dataset.drop_attrs(deep=False).assign_attrs({k: v for k, v in dataset.attrs.items() if k != "date_created"})
+
+
+def assert_same(path, other):
+    assert undated(gt.open_archive(path)).identical(undated(gt.open_archive(other)))
+    for group in ("moments", "pictures"):
+        assert archive.read(path, group).identical(archive.read(other, group))
+
+
+def hashes(path):
+    """Return the sha256 of every variable of an archive."""
+    found = {}
+    for group in (None, "moments", "pictures"):
+        for name, variable in archive.read(path, group).variables.items():
+            found[group, name] = hashlib.sha256(np.ascontiguousarray(variable.values).tobytes()).hexdigest()
+    return found
+
+
+def whole_or_absent(folder, other):
+    """Assert that whatever stands under the archive's name is the archive."""
+    if (folder / "run.nc").exists():
+        assert_same(folder / "run.nc", other)

@@ -1,0 +1,279 @@
+"""Workers that die, shards that cannot be computed, a scheduler that is lost: the same archive in the end, and no shard lost."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from fault_rooms import ENVIRONMENT, LONG, SHORT, assert_same, finished, hashes, left, room
+
+import gaussian_test as gt
+from gaussian_test import UserError, cluster, engine
+from gaussian_test.parts import parts_folder
+
+MODULE = '''
+import os, signal
+import torch
+
+BAD = 7
+
+
+def _mean(x, t):
+    return x / (1 + torch.as_tensor(t).reshape(-1, 1, 1, 1).to(x) ** 2)
+
+
+def nan():
+    """A score that knows nothing of sevens."""
+    return lambda x, t, label: torch.where((label == BAD).reshape(-1, 1, 1, 1), torch.nan, _mean(x, t))
+
+
+def deadly():
+    """A score that takes its process down with sevens."""
+
+    def score(x, t, label):
+        if (label == BAD).any():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return _mean(x, t)
+
+    return score
+'''
+
+
+# Dask leaves sockets to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Two workers with a thread each, for all tests of this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        with cluster.connected(2, None, 1) as client:
+            yield client
+
+
+def run_there(settings, output, client, **options):
+    return gt.run(settings, output, scheduler=client.scheduler.address, threads=1, progress=False, **options)
+
+
+def test_one_and_two_workers_give_the_bits_of_this_process(workers, tmp_path):
+    settings = {
+        **SHORT,
+        "samples": 12,
+        "observables": "all",
+        "chains": {"length": 2},
+        "scores": [{"kind": "empirical"}, {"kind": "network", "micro_batch": 16}, {"kind": "mixture"}, {"kind": "gaussian"}],
+    }
+    gt.run(settings, tmp_path / "here.nc", progress=False, threads=1)
+    run_there(settings, tmp_path / "two.nc", workers)
+    gt.run(settings, tmp_path / "one.nc", workers=1, progress=False)
+    for name in ("one", "two"):
+        assert_same(tmp_path / f"{name}.nc", tmp_path / "here.nc")
+        assert hashes(tmp_path / f"{name}.nc") == hashes(tmp_path / "here.nc")
+    assert left(tmp_path) == ["here.nc", "one.nc", "two.nc"]
+
+
+def test_the_order_in_which_shards_come_in_does_not_matter(workers, tmp_path, undisturbed):
+    """Two workers take forty shards as they can; some are there already, written by this process."""
+    folder = room(tmp_path, LONG)
+    genuine, count = engine.run_shard, []
+
+    def stops_after_five(prepared, shard):
+        count.append(shard)
+        if len(count) == 6:
+            raise KeyboardInterrupt
+        return genuine(prepared, shard)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "run_shard", stops_after_five)
+        with pytest.raises(KeyboardInterrupt):
+            gt.run(LONG, folder / "run.nc", progress=False)
+    before = {path: path.stat().st_mtime_ns for path in finished(folder)}
+    assert len(before) == 5
+    seen = {}
+
+    def look():
+        while not (folder / "run.nc").exists():
+            for path in finished(folder):
+                try:
+                    seen[path] = path.stat().st_mtime_ns
+                except FileNotFoundError:
+                    return
+            time.sleep(0.01)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    run_there(LONG, folder / "run.nc", workers, resume=True)
+    looking.join()
+    assert len(seen) > 30
+    assert {path: seen[path] for path in before} == before  # not computed again
+    assert_same(folder / "run.nc", undisturbed["long"][0])
+
+
+def test_workers_killed_at_random_moments(long, tmp_path):
+    """Each kill comes within a shard or while a worker loads; the others go on, and the archive is that of an undisturbed run."""
+    kills, rng = (50 if long else 5), random.Random(3)
+    settings = {**LONG, "samples": 160 * kills if long else 800, "shard_size": 8, "repeats": 1}
+    settings |= {"start": "gaussian"}  # as many starts as are wanted
+    gt.run(settings, tmp_path / "alone.nc", progress=False, threads=1)
+    killed = []
+    with cluster.connected(3, None, 1) as client:
+
+        def kill():
+            seen = 0
+            while len(killed) < kills:
+                done = len(list(parts_folder(tmp_path / "run.nc").glob("shard-*.nc")))
+                if done < seen + 3:
+                    time.sleep(0.01)
+                    continue
+                seen = done
+                time.sleep(rng.uniform(0, 0.3))
+                process = rng.choice([nanny.process.pid for nanny in client.cluster.workers.values() if nanny.process])
+                os.kill(process, signal.SIGKILL)
+                killed.append(process)
+
+        killing = threading.Thread(target=kill, daemon=True)
+        killing.start()
+        run_there(settings, tmp_path / "run.nc", client)
+    assert len(killed) == kills
+    assert hashes(tmp_path / "run.nc") == hashes(tmp_path / "alone.nc")
+    assert left(tmp_path) == ["alone.nc", "run.nc"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_driver_that_goes_takes_no_finished_shard_with_it(number, tmp_path, start, undisturbed):
+    """A terminal sends Ctrl-C to the workers as well: they finish what they are at."""
+    folder = room(tmp_path, LONG)
+    command = [sys.executable, "-m", "gaussian_test", "run", "e.yaml", "-o", "run.nc", "--workers", "2"]
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while len(finished(folder)) < 4 and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    output, error = process.communicate(timeout=60)
+    done = set(finished(folder))
+    assert len(done) >= 4
+    assert output == ""
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+    else:
+        assert process.returncode == 128 + number, error
+        assert f"interrupted: {len(done)} of 40 shards are finished" in error.splitlines()[-1]
+        assert "Traceback" not in error
+    assert not (folder / "run.nc").exists()
+    gt.run(LONG, folder / "run.nc", resume=True, progress=False)
+    assert_same(folder / "run.nc", undisturbed["long"][0])
+    assert left(folder) == ["e.yaml", "run.nc"]
+
+
+@pytest.fixture
+def poisoned(tmp_path, monkeypatch):
+    """An experiment of whose eight shards some hold a seven; and which these are."""
+    (tmp_path / "poison.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    base = {**SHORT, "samples": 16, "shard_size": 2, "reverse": {"kind": "heun", "steps": 2}}
+    sample = gt.run(base, progress=False)
+    bad = [shard for shard in range(8) if (sample["label"].values[2 * shard : 2 * shard + 2] == 7).any()]
+    assert 0 < len(bad) < 4
+
+    def settings(factory):
+        score = {"kind": "callable", "name": "own", "factory": f"poison:{factory}", "classes": 10, "label_free": False}
+        return {**base, "scores": [{**score, "conditional": True, "micro_batch": 2}]}
+
+    return settings, bad
+
+
+@pytest.mark.parametrize(("factory", "said"), [("nan", "returned NaN"), ("deadly", "has killed")])
+def test_a_shard_that_cannot_be_computed_is_reported_and_the_rest_goes_on(factory, said, poisoned, tmp_path):
+    settings, bad = poisoned
+    with pytest.raises(UserError, match=rf"{len(bad)} of 8 shards failed, shard {bad[0]} for one: .*{said}.*--resume"):
+        gt.run(settings(factory), tmp_path / "run.nc", workers=1, progress=False)
+    assert len(finished(tmp_path)) == 8 - len(bad)
+    log = (tmp_path / "run.nc.parts" / "log").read_text()
+    assert all(f"level=error event=failed shard={shard} " in log for shard in bad)
+    # mended, the run is another one, and says so
+    with pytest.raises(UserError, match="belongs to another run"):
+        gt.run(SHORT, tmp_path / "run.nc", resume=True, progress=False)
+
+
+def test_a_scheduler_that_is_lost_costs_no_finished_shard(tmp_path, undisturbed):
+    folder = room(tmp_path, LONG)
+    code = (
+        "from distributed import LocalCluster\n"
+        "cluster = LocalCluster(1, threads_per_worker=1, dashboard_address='127.0.0.1:0')\n"
+        "print(cluster.scheduler_address, flush=True)\ninput()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=tmp_path
+    )
+    address = process.stdout.readline().strip()
+
+    def kill():
+        while len(finished(folder)) < 3:
+            time.sleep(0.01)
+        process.kill()
+
+    killing = threading.Thread(target=kill, daemon=True)
+    killing.start()
+    with pytest.raises(UserError, match=r"connection to the scheduler was lost.*--resume"):
+        gt.run(LONG, folder / "run.nc", scheduler=address, progress=False)
+    process.wait()
+    assert len(finished(folder)) >= 3
+    gt.run(LONG, folder / "run.nc", resume=True, progress=False)
+    assert_same(folder / "run.nc", undisturbed["long"][0])
+
+
+# -- what is refused -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"workers": 0}, "workers = 0"),
+        ({"threads": 0}, "threads = 0"),
+        ({"workers": 2, "scheduler": "tcp://127.0.0.1:1"}, "exclude each other"),
+        ({"scheduler": "tcp://127.0.0.1:1"}, "no scheduler answers at tcp://127.0.0.1:1"),
+        ({"scheduler": "nowhere"}, "no scheduler answers at nowhere"),
+        ({"workers": 1, "truth": gt.data.load("digits")}, "truth from python cannot be sent to workers"),
+        ({"workers": 1, "features": lambda x: x}, "features from python cannot be sent to workers"),
+    ],
+)
+def test_what_workers_cannot_do_is_refused(options, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        gt.run(SHORT, tmp_path / "run.nc", progress=False, **options)
+    assert left(tmp_path) == []
+
+
+def test_workers_without_dask_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UserError, match=r"dask.distributed, which is not installed: pip install 'gaussian-test\[cluster\]'"):
+        gt.run(SHORT, tmp_path / "run.nc", workers=1, progress=False)
+    assert left(tmp_path) == []
+
+
+def test_workers_need_an_output():
+    with pytest.raises(UserError, match="give an output"):
+        gt.run(SHORT, workers=1)
+
+
+def test_a_worker_with_other_samples_computes_nothing(tmp_path):
+    """Its receipt names the difference; nothing is written."""
+    settings = gt.Experiment.load(SHORT)
+    identity = {"seed": "0", "data": "another"}
+    order = cluster.Order(cluster.absolute(settings, tmp_path), "cpu", {}, str(tmp_path / "run.nc"), None, identity=identity)
+    receipt = cluster.compute(order, 0)
+    assert "has another data than the driver" in receipt.problem
+    assert left(tmp_path) == []
+    older = cluster.compute(cluster.replace(order, version="0.0.1"), 0)
+    assert "install the same on both" in older.problem
