@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gaussian_test.experiment import Experiment
     from gaussian_test.runner import run
     from gaussian_test.sampler_study import samplers
-    from gaussian_test.status import status
+    from gaussian_test.run_status import status
     from gaussian_test.sweep import Sweep
     from gaussian_test.sweep_data import open_sweep
     from gaussian_test.sweep_run import run_sweep
@@ -51,7 +51,7 @@ _HOMES = {
     "run": "runner",
     "run_sweep": "sweep_run",
     "samplers": "sampler_study",
-    "status": "status",
+    "status": "run_status",
 }
 
 

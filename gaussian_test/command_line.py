@@ -133,7 +133,7 @@ def sweep(
 
     chosen = Sweep.load(sweep, changes)
     from gaussian_test.run_log import to_stderr
-    from gaussian_test.status import status, status_text
+    from gaussian_test.run_status import status, status_text
     from gaussian_test.sweep_run import run_sweep
 
     with to_stderr():
@@ -155,7 +155,7 @@ def sweep(
 @click.argument("folder", type=click.Path(path_type=Path))
 def show_status(folder: Path) -> None:
     """Say what has become of the runs in a FOLDER (or of the run of one archive): finished, running, interrupted, failed."""
-    from gaussian_test.status import status, status_text
+    from gaussian_test.run_status import status, status_text
 
     click.echo(status_text(status(folder)))
 

@@ -95,7 +95,7 @@ def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept:
     >>> check_memory(Experiment(memory="1MB"), truth, 24, 0, 10**6)
     Traceback (most recent call last):
     ...
-    gaussian_test.errors.UserError: memory = 1.0MB is too little for the covariance of 500 features, which takes 8.0MB: give more
+    gaussian_test.errors.UserError: memory = 1.0MB is too little for the covariance of 500 features, which takes 8.0MB: ...
     """
     count, features = truth.sizes["sample"], int(np.prod(truth["x"].shape[1:]))
     itemsize = 8 if settings.dtype == "float64" else 4
@@ -121,9 +121,7 @@ def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept:
         needs.append((f"{columns} features of {count} samples", 16 * columns * count, "use fewer, fewer observables or more"))
     for what, takes, remedy in needs:
         if takes > cap:
-            given = (
-                f"memory = {_bytes(cap)} is" if settings.memory is not None else f"half of this machine's memory, {_bytes(cap)}, is"
-            )
+            given = f"memory = {_bytes(cap)}" if settings.memory is not None else f"half of the machine's memory ({_bytes(cap)})"
             raise UserError(f"{given} is too little for {what}, which takes {_bytes(takes)}: {remedy}")
 
 

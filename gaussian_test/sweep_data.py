@@ -11,7 +11,7 @@ import xarray as xr
 from gaussian_test import archive
 from gaussian_test.data.netcdf import NETCDF_LOCK
 from gaussian_test.errors import UserError
-from gaussian_test.status import read_runs, status
+from gaussian_test.run_status import read_runs, status
 
 
 def open_sweep(folder: str | Path) -> xr.Dataset:

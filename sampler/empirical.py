@@ -22,8 +22,10 @@ from gaussian_test.sampler.score import Score, pick
 from gaussian_test.sampler.store import ResidentSamples, Store, StreamedSamples, half_square_norm, mean_of, row_slices
 
 BLOCK = 32  # samples per block of the two-stage draw
+MOST_BLOCKS = 2**13
+DRAWN_ELEMENTS = 2**20  # elements of a (rows, blocks) table of weights, in float64, that is drawn from at once
 TILE_ELEMENTS = 2**22  # elements of a (rows, samples) tile of logits
-SAMPLE_ELEMENTS = 2**24  # elements of its (samples, features), of which a streamed score holds one: 64 MB in float32
+SAMPLE_ELEMENTS = 2**22  # elements of a tile of samples: 16 MB in float32
 MAX_ROWS = 1024
 CANDIDATES = 4  # nearest samples by matrix product, of which differences find the nearest one
 
@@ -292,18 +294,24 @@ class EmpiricalScore(Score):
 
     def _index(self, y: Tensor, variance: Tensor, uniform: Tensor, label: Tensor | None) -> Tensor:
         """Draw in two stages, block and sample within it: the logits of all N samples are never held at once."""
-        store, masses = self._store(), []
-        for _, _, logits in self._logits(store, y, variance, label):
-            short = -logits.shape[1] % BLOCK
+        store, size = self._store(), self._block(y.shape[1])
+        mass = y.new_empty(len(y), -(-self.count // size))
+        for numbers, _, logits in self._logits(store, y, variance, label):
+            short = -logits.shape[1] % size
             padded = torch.nn.functional.pad(logits, (0, short), value=-torch.inf) if short else logits
-            masses.append(padded.reshape(len(y), -1, BLOCK).logsumexp(2))
-        block, left = pick(_weights(torch.cat(masses, 1)), uniform)
-        member = block.unsqueeze(1) * BLOCK + torch.arange(BLOCK, device=y.device)
+            blocks = padded.view(len(y), -1, size)
+            highest = _finite(blocks.amax(2))
+            summed = blocks.sub_(highest.unsqueeze(2)).exp_().sum(2).log_().add_(highest)
+            mass[:, numbers.start // size : numbers.start // size + blocks.shape[1]] = summed
+        block, left = torch.empty_like(uniform, dtype=torch.long), torch.empty_like(uniform)
+        for rows in _row_chunks(len(y), max(1, DRAWN_ELEMENTS // mass.shape[1])):
+            block[rows], left[rows] = pick(_weights(mass[rows]), uniform[rows])
+        member = block.unsqueeze(1) * size + torch.arange(size, device=y.device)
         outside = member >= self.count
         member = member.clamp(max=self.count - 1)
-        logits = y.new_empty(len(y), BLOCK)
+        logits = y.new_empty(len(y), size)
         offset = y - self.center
-        for rows in _row_chunks(len(y), max(1, TILE_ELEMENTS // (BLOCK * y.shape[1]))):
+        for rows in _row_chunks(len(y), max(1, TILE_ELEMENTS // (size * y.shape[1]))):
             logits[rows] = torch.bmm(store.take(member[rows]), offset[rows].unsqueeze(2)).squeeze(2)
         logits = (logits - self.half_square_norm[member]) / variance
         logits.masked_fill_(outside, -torch.inf)
@@ -312,13 +320,27 @@ class EmpiricalScore(Score):
         column, _ = pick(_weights(logits), left)
         return member.gather(1, column.unsqueeze(1)).squeeze(1)
 
+    def _block(self, features: int) -> int:
+        """Return how many samples the draw takes together: more where there are many, so that the masses of blocks stay few."""
+        size = BLOCK
+        while self.count > MOST_BLOCKS * size and 2 * size * features <= SAMPLE_ELEMENTS:
+            size *= 2
+        return size
+
     def _logits(self, store: Store, y: Tensor, variance: Tensor, label: Tensor | None) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        r"""Yield tiles of samples and of :math:`(y\cdot x_n - |x_n|^2/2)/\nu^2`, the log-weights up to a constant per row."""
+        r"""Yield tiles of samples and of :math:`(y\cdot x_n - |x_n|^2/2)/\nu^2`, the log-weights up to a constant per row.
+
+        Logits are good until the next are asked for.
+        """
         offset = y - self.center
-        width = max(BLOCK, min(TILE_ELEMENTS // max(len(y), 1), SAMPLE_ELEMENTS // y.shape[1]) // BLOCK * BLOCK)
+        size = self._block(y.shape[1])
+        width = max(size, min(TILE_ELEMENTS // max(len(y), 1), SAMPLE_ELEMENTS // y.shape[1]) // size * size)
         parts = list(_row_chunks(self.count, width))
+        # one buffer for all tiles: large blocks given back and asked for again in turns leave holes in the heap
+        buffer = None if y.requires_grad else y.new_empty(len(y) * min(width, self.count))
         for numbers, tile in zip(parts, store.tiles(parts), strict=True):
-            logits = torch.addmm(self.half_square_norm[numbers], offset, tile.T, beta=-1)
+            out = None if buffer is None else buffer[: len(y) * len(tile)].view(len(y), len(tile))
+            logits = torch.addmm(self.half_square_norm[numbers], offset, tile.T, beta=-1, out=out)
             logits.div_(variance)
             if label is not None:
                 logits.masked_fill_(self._of_class(numbers) != label.unsqueeze(1), -torch.inf)

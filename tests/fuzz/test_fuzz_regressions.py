@@ -8,7 +8,7 @@ import fuzz_strategies as given
 import numpy as np
 import pytest
 import xarray as xr
-from fuzz_cases import sentence
+from fuzz_cases import SECONDS, limit, sentence
 
 import gaussian_test as gt
 from gaussian_test import UserError
@@ -37,7 +37,8 @@ def test_tags_whose_value_is_none_of_theirs(text, tmp_path):
 @pytest.mark.parametrize("key", ["samples", "classifier", "scores", "keep"])
 def test_a_few_lines_that_stand_for_more_than_memory_holds(key):
     for value in (given.BOMB, given.circle(), given.deep(5000)):
-        assert f"{key!r} holds itself, is nested" in refused({key: value})
+        with limit(SECONDS):
+            assert f"{key!r} holds itself, is nested" in refused({key: value})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,225 @@
+"""Sweeps: names that stay, runs that do not stop each other, their states, and all archives as one dataset."""
+
+import sys
+import threading
+
+import dask
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import gaussian_test as gt
+from gaussian_test import Sweep, UserError, engine
+from gaussian_test.command_line import main
+from gaussian_test.lock import locked
+
+SMALL = {
+    "samples": 8,
+    "shard_size": 4,
+    "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]},
+    "keep": {"pictures": 0},
+    "observables": "none",
+    "statistics": {"bootstrap": 100},
+}
+AXES = {"reverse.kind": ["auto", "heun"], "scores": {"exact": [{"kind": "empirical"}], "affine": [{"kind": "gaussian"}]}}
+
+
+def undated(dataset):
+    return dataset.drop_attrs(deep=False).assign_attrs({k: v for k, v in dataset.attrs.items() if k != "date_created"})
+
+
+# -- names ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_names_do_not_depend_on_other_values_nor_on_their_order():
+    files = [{"source": "file", "path": f"{name}.npy"} for name in "abc"]
+    few, many = ({"data": files[:2], "seed": [3]}, {"data": files[::-1], "seed": [1, 3, 2]})
+    assert set(Sweep.load({"sweep": few, **SMALL}).runs) < set(Sweep.load({"sweep": many, **SMALL}).runs)
+    assert len(Sweep.load({"sweep": many, **SMALL}).runs) == 9
+
+
+def test_every_combination_is_the_experiment_that_it_says():
+    sweep = Sweep.load({"sweep": {**AXES, "turn_times.noise_to_signal": [[0.5], [1.0, 2.0]]}, **SMALL}, ["seed=7"])
+    assert len(sweep.runs) == 8
+    for name, experiment in sweep.runs.items():
+        labels = sweep.labels[name]
+        assert experiment.reverse.kind == labels["reverse.kind"]
+        assert experiment.scores[0].kind == {"exact": "empirical", "affine": "gaussian"}[labels["scores"]]
+        assert experiment.seed == 7
+        assert (experiment.turn_times.noise_to_signal == (0.5,)) == labels["turn_times.noise_to_signal"].startswith("0.5-")
+        assert name == ",".join(f"{key}={label}" for key, label in labels.items())
+
+
+def test_long_names_become_files_too():
+    values = {"data": [{"source": "file", "path": "x.npy", "key": "k" * 50}], **{f"keep.{k}": [1] for k in ("pictures",)}}
+    values |= {"scores": {"s" * 200: [{"kind": "empirical"}], "s" * 201: [{"kind": "empirical"}]}}
+    names = list(Sweep.load({"sweep": values}).runs)
+    assert len(set(names)) == 2
+    assert all(len(name) <= 120 for name in names)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "said"),
+    [
+        (None, "sweep is missing"),
+        ([], "holds no keys"),
+        ({}, "holds no keys"),
+        ({"seed": 3}, r"'seed' = 3 is no list"),
+        ({"seed": []}, r"'seed' has no values"),
+        ({"seed": [1, 1]}, "twice"),
+        ({"scores": {"a/b": [{"kind": "empirical"}], "a:b": [{"kind": "gaussian"}]}}, "twice"),
+        ({"sead": [1]}, r"run sead=1: .*unknown key 'sead': did you mean 'seed'"),
+        ({"reverse.kind": ["sde", "hoin"]}, r"run reverse.kind=hoin: .*hoin"),
+        ({"seed": list(range(101)), "samples": list(range(4, 105))}, "10201 combinations"),
+        ({"scores.7.kind": ["empirical"]}, "none of its places"),
+    ],
+)
+def test_what_is_no_sweep_is_refused(sweep, said):
+    with pytest.raises(UserError, match=said) as error:
+        Sweep.load({**SMALL, **({} if sweep is None else {"sweep": sweep})})
+    assert len(str(error.value).splitlines()) == 1
+
+
+# -- runs ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("sweep") / "runs"
+    gt.run_sweep({"sweep": AXES, **SMALL}, place, progress=False)
+    return place
+
+
+def test_each_run_is_what_it_would_be_alone(folder):
+    for name, experiment in Sweep.load({"sweep": AXES, **SMALL}).runs.items():
+        assert undated(gt.open_archive(folder / f"{name}.nc")).identical(undated(gt.run(experiment, progress=False)))
+    assert sorted(path.suffix for path in folder.iterdir()) == ["", ".json", ".nc", ".nc", ".nc", ".nc"]
+
+
+def test_going_on_keeps_what_is_finished_and_runs_what_is_new(folder, monkeypatch):
+    before = {path: path.read_bytes() for path in folder.glob("*.nc")}
+    with pytest.raises(UserError, match=r"holds runs of this sweep .*--resume"):
+        gt.run_sweep({"sweep": AXES, **SMALL}, folder, progress=False)
+    computed, genuine = [], engine.run_shard
+    monkeypatch.setattr(engine, "run_shard", lambda *arguments: computed.append(arguments) or genuine(*arguments))
+    gt.run_sweep({"sweep": {**AXES, "reverse.kind": ["auto", "heun", "sde"]}, **SMALL}, folder, resume=True, progress=False)
+    assert len(computed) == 4  # two runs of two shards
+    assert {path: path.read_bytes() for path in before} == before
+    for path in folder.glob("*sde*"):
+        path.unlink()
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
+    axes = {"data": {"none": {"source": "file", "path": str(tmp_path / "none.npy")}, "digits": {"source": "digits"}}}
+    with pytest.raises(UserError, match=r"1 of 2 runs failed, data=none for one: .*none.npy does not exist.*--resume"):
+        gt.run_sweep({"sweep": axes, **SMALL}, tmp_path / "runs", progress=False)
+    states = {run.name: run for run in gt.status(tmp_path / "runs")}
+    assert states["data=digits"].state == "finished"
+    assert states["data=none"].state == "failed"
+    assert "none.npy" in states["data=none"].reason
+    np.save(tmp_path / "none.npy", np.random.default_rng(0).normal(size=(20, 3)))
+    gt.run_sweep({"sweep": axes, **SMALL}, tmp_path / "runs", resume=True, progress=False)
+    assert [run.state for run in gt.status(tmp_path / "runs")] == ["finished", "finished"]
+    assert not list((tmp_path / "runs").glob("*.error"))
+
+
+def test_the_states_of_runs(tmp_path, monkeypatch):
+    place = tmp_path / "runs"
+    sweep = {"sweep": {"seed": [0, 1, 2]}, **SMALL}
+    genuine, count = engine.run_shard, []
+
+    def interrupted(prepared, shard):
+        count.append(shard)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+        return genuine(prepared, shard)
+
+    monkeypatch.setattr(engine, "run_shard", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gt.run_sweep(sweep, place, progress=False)
+    first, second, third = gt.status(place)
+    assert (first.state, second.state, third.state) == ("finished", "interrupted", "waiting")
+    assert (second.done, second.of) == (1, 2)
+    with locked(place / "seed=2.nc"):
+        assert gt.status(place)[2].state == "running"
+        # whoever else runs the sweep takes what nobody is at
+        gt.run_sweep(sweep, place, resume=True, progress=False)
+        assert [run.state for run in gt.status(place)] == ["finished", "finished", "running"]
+    assert gt.status(place)[2].state == "waiting"
+    shown = CliRunner().invoke(main, ["status", str(place)])
+    assert shown.exit_code == 0
+    assert shown.output.splitlines()[-1] == "3 runs: 2 finished, 1 waiting"
+    assert gt.status(place / "seed=0.nc")[0].state == "finished"
+    refused = CliRunner().invoke(main, ["status", str(tmp_path / "none")])
+    assert refused.exit_code == 2
+    assert "neither a folder nor the archive" in refused.stderr
+
+
+def test_the_command_line_runs_a_sweep(tmp_path, folder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"sweep": AXES, **SMALL}))
+    done = CliRunner().invoke(main, ["sweep", "sweep.yaml", "-o", "out", "--set", "seed=0"])
+    assert done.exit_code == 0, done.output
+    assert "4 runs: 4 finished" in done.output
+    for path in (tmp_path / "out").glob("*.nc"):
+        assert undated(gt.open_archive(path)).identical(undated(gt.open_archive(folder / path.name)))
+    again = CliRunner().invoke(main, ["sweep", "sweep.yaml", "-o", "out"])
+    assert again.exit_code == 2
+    assert len(again.stderr.splitlines()) == 1
+
+
+# -- one dataset ---------------------------------------------------------------------------------------------------------------
+
+
+def test_all_runs_as_one_dataset_hold_the_values_of_each(folder):
+    combined = gt.open_sweep(folder)
+    assert set(combined["run"].values) == {path.stem for path in folder.glob("*.nc")}
+    assert combined["autocorrelation"].chunks is not None  # not read yet
+    for run in combined["run"].values:
+        alone, ours = gt.open_archive(folder / f"{run}.nc"), combined.sel(run=run)
+        for name in alone.data_vars:
+            mine = ours[name].sel({dim: alone[dim] for dim in alone[name].dims if dim in alone.indexes})
+            np.testing.assert_array_equal(mine.values.astype(alone[name].dtype), alone[name].values, err_msg=str(name))
+        np.testing.assert_array_equal(ours["noise_to_signal"], alone["noise_to_signal"])
+        assert yaml.safe_load(str(ours["experiment"].values)) == yaml.safe_load(alone.attrs["experiment"])
+        assert f"reverse.kind={ours['reverse.kind'].item()},scores={ours['scores'].item()}" == run
+
+
+def test_what_a_run_lacks_is_nan(folder):
+    combined = gt.open_sweep(folder)
+    exact = combined.sel(run="reverse.kind=auto,scores=exact")
+    assert np.isnan(exact["autocorrelation"].sel(score="gaussian")).all()
+    assert (exact["nearest_sample"].sel(score="gaussian") == -1).all()
+    assert np.isfinite(exact["autocorrelation"].sel(score="empirical")).all()
+
+
+def test_it_can_be_read_by_many_threads(folder):
+    with dask.config.set(scheduler="threads", num_workers=8):
+        for _ in range(3):
+            loaded = gt.open_sweep(folder).load()
+    assert np.isfinite(loaded["autocorrelation"].sel(run="reverse.kind=heun,scores=affine", score="gaussian")).all()
+    assert threading.active_count() < 50
+
+
+def test_a_damaged_archive_is_refused_by_name(folder, tmp_path):
+    for path in folder.glob("*.nc"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    bad = next(tmp_path.glob("*.nc"))
+    content = bytearray(bad.read_bytes())
+    content[len(content) // 2] ^= 1
+    bad.write_bytes(content)
+    with pytest.raises(UserError, match=f"{bad.name} is damaged"):
+        gt.open_sweep(tmp_path)
+
+
+def test_without_dask_it_is_refused(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask.array", None)
+    with pytest.raises(UserError, match="needs dask"):
+        gt.open_sweep(folder)
+
+
+def test_folders_without_runs_are_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no finished run"):
+        gt.open_sweep(tmp_path)
+    assert gt.status(tmp_path) == []
