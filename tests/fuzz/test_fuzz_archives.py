@@ -10,7 +10,7 @@ import fuzz_strategies as given
 import hypothesis
 import pytest
 from click.testing import CliRunner
-from fuzz_cases import fuzz, sentence
+from fuzz_cases import SECONDS, fuzz, limit, sentence
 from hypothesis import strategies as st
 
 import gaussian_test as gt
@@ -33,7 +33,8 @@ GROUPS = ("moments", "pictures", "chains", "trajectory")
 def good(tmp_path_factory):
     """The path of an archive, its content, what it shows, and its groups."""
     path = tmp_path_factory.mktemp("good") / "a.nc"
-    result = gt.run(SETTINGS, path, progress=False)
+    with limit(4 * SECONDS):
+        result = gt.run(SETTINGS, path, progress=False)
     return path, path.read_bytes(), result, {name: result.gaussian_test.group(name) for name in GROUPS}
 
 

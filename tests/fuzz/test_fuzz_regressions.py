@@ -2,13 +2,14 @@
 
 import datetime
 import io
+import time
 import warnings
 
 import fuzz_strategies as given
 import numpy as np
 import pytest
 import xarray as xr
-from fuzz_cases import SECONDS, limit, sentence
+from fuzz_cases import SECONDS, Hang, limit, sentence
 
 import gaussian_test as gt
 from gaussian_test import UserError
@@ -22,6 +23,16 @@ def refused(settings, changes=()):
     with pytest.raises(UserError) as error:
         Experiment.load(settings, changes)
     return sentence(error.value)
+
+
+def test_a_case_that_hangs_fails():
+    """Also where the code under test takes every ordinary exception for its own."""
+    with pytest.raises(Hang, match=r"longer than 0\.2 s"), limit(0.2):
+        while True:
+            try:
+                time.sleep(0.01)
+            except Exception:
+                raise AssertionError("taken for one of its own") from None
 
 
 # -- experiments ---------------------------------------------------------------------------------------------------------------

@@ -51,7 +51,9 @@ def test_a_run_may_be_resumed_with_another_cap(source):
     assert wide.scores["empirical"].samples is not None
     assert narrow.scores["empirical"].samples is None  # the switch did something
     assert score_digest(wide.scores["empirical"]) == score_digest(narrow.scores["empirical"])
-    assert score_digest(wide.scores["empirical"]) != score_digest(gt.sampler.EmpiricalScore.fit(wide.truth["x"].values[::-1].copy()))
+    assert score_digest(wide.scores["empirical"]) != score_digest(
+        gt.sampler.EmpiricalScore.fit(wide.truth["x"].values[::-1].copy())
+    )
 
 
 @pytest.mark.parametrize(
