@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from gaussian_test.comparison import compare
     from gaussian_test.errors import UserError
     from gaussian_test.experiment import Experiment
+    from gaussian_test.run_status import status
     from gaussian_test.runner import run
     from gaussian_test.sampler_study import samplers
-    from gaussian_test.run_status import status
     from gaussian_test.sweep import Sweep
     from gaussian_test.sweep_data import open_sweep
     from gaussian_test.sweep_run import run_sweep

@@ -13,8 +13,8 @@ from gaussian_test.errors import UserError, user_input
 from gaussian_test.lock import is_locked
 from gaussian_test.parts import parts_folder
 from gaussian_test.run_log import log, to_file
-from gaussian_test.runner import run
 from gaussian_test.run_status import error_path, save_runs
+from gaussian_test.runner import run
 from gaussian_test.sweep import Sweep
 
 

@@ -10,6 +10,7 @@ import yaml
 from gaussian_test import score_settings
 from gaussian_test.command_line import main
 from gaussian_test.experiment import Experiment
+from gaussian_test.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,6 +33,9 @@ def test_the_first_block_is_about_ten_lines():
 @pytest.mark.parametrize("text", _blocks("yaml"))
 def test_the_yaml_is_an_experiment(text):
     values = yaml.safe_load(text)
+    if "sweep" in values:
+        assert len(Sweep.load(values).runs) > 1
+        return
     loaded = Experiment.load(values).model_dump(exclude_unset=True)
     assert set(loaded) == set(values)
 
