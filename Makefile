@@ -28,6 +28,8 @@ bench: $(READY)  ## speed against named peers, as ratios
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/network_uturns.py
+	$(BIN)/python benchmarks/workers.py
+	$(BIN)/python benchmarks/memory.py
 
 calibration: $(READY)  ## do the statistics hold: coverage, false positives, power (docs/calibration.md; a quarter of an hour on two cores)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'

@@ -280,7 +280,8 @@ class ClusterBootstrap:
         positive = mean > NEGLIGIBLE
         scale = np.where(positive, mean, 1.0)
         logs = self.band(np.where(positive, np.log(scale) + (y - mean) / scale, y))
-        low, high, replicates = (np.where(positive, np.exp(edge), edge) for edge in (logs.low, logs.high, logs.replicates))
+        with np.errstate(over="ignore"):  # an edge that no float holds is infinite
+            low, high, replicates = (np.where(positive, np.exp(edge), edge) for edge in (logs.low, logs.high, logs.replicates))
         return Band(mean, logs.standard_error * scale, low, high, logs.pvalue, replicates)
 
 

@@ -480,13 +480,15 @@ def _paired(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
 
 def _modes(matrix: Array) -> tuple[Array, Array]:
     """Return the eigenvalues of a covariance that are not rounding, and their eigenvectors."""
+    if not len(matrix):  # no direction in which both vary
+        return np.zeros(0), np.zeros((0, 0))
     values, vectors = scipy.linalg.eigh(matrix, driver="evd", check_finite=False)
     kept = values > max(values[-1] * RANK_TOLERANCE, 0.0)
     return values[kept], vectors[:, kept]
 
 
 def _covariance(rows: Array) -> Array:
-    flat = rows.reshape(-1, rows.shape[-1])
+    flat = rows.reshape(int(np.prod(rows.shape[:-1])), rows.shape[-1])
     product: Array = flat.T @ flat / len(flat)
     return product
 

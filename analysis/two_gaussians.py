@@ -43,6 +43,8 @@ def retention_signal_to_noise(level: float) -> float:
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level:g}: give a share in (0, 1)")
+    if level < 1e-12:
+        return level  # retention is c^2 to first order
     # what is lost is at most exp(-c^2/2)
     return float(brentq(lambda square: 1 - float(_lost(np.array(square))) - level, 0, -2 * np.log1p(-level), xtol=1e-14))
 

@@ -171,13 +171,16 @@ def compute(order: Order, shard: int) -> Receipt:
             differs = first_difference(order.identity, identity)
             if differs:
                 raise UserError(f"a worker ({worker}) has another {differs} than the driver: let all see the same files")
+            parts = Parts(Path(order.output), order.identity)
+            if parts.read(shard) is not None:  # somebody's receipt was lost
+                return Receipt(shard, 0.0, worker)
             settle_micro_batches(prepared, order.micro_batches)  # an earlier shard may have halved them
             samples = prepared.plan.shards(prepared.samples.tolist())[shard]
             with computing(prepared):
                 table = run_shard(prepared, samples)
         except UserError as error:  # what cannot be computed cannot be computed elsewhere: no reason to try again
             return Receipt(shard, time.monotonic() - began, worker, str(error))
-        Parts(Path(order.output), order.identity).write(shard, table)
+        parts.write(shard, table)
     return Receipt(shard, time.monotonic() - began, worker)
 
 
@@ -297,12 +300,16 @@ def compute_on(client: Any, order: Order, missing: Sequence[int], progress: Prog
     """
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
     pending, failures = {}, {}
+
+    def submit(shard: int) -> None:
+        key = f"shard-{shard}-{Path(order.output).name}-{time.time_ns()}"
+        future = client.submit(compute, order, shard, key=key, retries=RETRIES)
+        pending[future.key] = (shard, future)
+        future.add_done_callback(done.put)
+
     with interruption.finishing():
         for shard in missing:
-            key = f"shard-{shard}-{Path(order.output).name}-{time.time_ns()}"
-            future = client.submit(compute, order, shard, key=key, retries=RETRIES)
-            pending[future.key] = (shard, future)
-            future.add_done_callback(done.put)
+            submit(shard)
         stopping, idle_since = False, time.monotonic()
         while pending:
             if interruption.asked is not None and not stopping:
@@ -318,38 +325,32 @@ def compute_on(client: Any, order: Order, missing: Sequence[int], progress: Prog
                 continue
             if future.key not in pending:
                 continue
-            if future.status == "pending":  # its worker has died with the receipt: it is computed again
-                future.add_done_callback(done.put)
-                continue
             shard, _ = pending.pop(future.key)
-            problem = _problem(future)
-            if problem is None:
-                receipt = _receipt(future)
-                problem = receipt.problem
-            if problem:
-                failures[shard] = problem
-                log("failed", logging.ERROR, shard=shard, reason=problem)
+            outcome = _outcome(future)
+            if outcome is None:  # its worker has died with the receipt, or the connection is gone
+                _look_around(client, idle_since)
+                if not stopping:
+                    submit(shard)
+            elif isinstance(outcome, str) or outcome.problem:
+                failures[shard] = outcome if isinstance(outcome, str) else outcome.problem
+                log("failed", logging.ERROR, shard=shard, reason=failures[shard])
             else:
-                progress.finished(shard, receipt.seconds, worker=receipt.worker)
+                progress.finished(shard, outcome.seconds, worker=outcome.worker)
     if interruption.asked is not None:
         raise Interrupted(interruption.asked)
     return failures
 
 
-def _receipt(future: Any) -> Receipt:
-    try:
-        receipt: Receipt = future.result()
-    except (OSError, asyncio.CancelledError) as error:
-        raise UserError(LOST) from error
-    return receipt
-
-
-def _problem(future: Any) -> str | None:
-    """Return why a task has failed, or None."""
+def _outcome(future: Any) -> Receipt | str | None:
+    """Return the receipt of a task, why it has failed, or None if neither can be had."""
     if future.status == "finished":
-        return None
+        try:
+            receipt: Receipt = future.result(timeout=PATIENCE)
+        except (OSError, KeyError, asyncio.CancelledError):
+            return None
+        return receipt
     if future.status != "error":
-        raise UserError(LOST)
+        return None
     error = future.exception()
     if type(error).__name__ == "KilledWorker":
         return f"it has killed {error.allowed_failures + 1} workers, perhaps for want of memory"

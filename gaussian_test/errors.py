@@ -17,6 +17,9 @@ class UserError(ValueError):
     gaussian_test.errors.UserError: steps = 0 is not a number of reverse steps: give at least 1
     """
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(" ".join(message.splitlines()))  # names of files may hold line breaks
+
 
 @contextmanager
 def user_input() -> Iterator[None]:

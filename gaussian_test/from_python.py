@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 import xarray as xr
 
-from gaussian_test import sampler
+from gaussian_test import analysis, sampler
 from gaussian_test.errors import UserError
 from gaussian_test.score_settings import NAME
+
+LABELS = 1_000_001
 
 
 def checked_truth(truth: xr.Dataset) -> xr.Dataset:
@@ -22,10 +25,16 @@ def checked_truth(truth: xr.Dataset) -> xr.Dataset:
     dims = tuple(str(dim) for dim in x.dims)
     if dims not in (("sample", "feature"), ("sample", "channel", "row", "column")):
         raise UserError(f"truth.x has the dimensions {dims}: give (sample, feature) or (sample, channel, row, column)")
+    if x.dtype.kind != "f" or x.dtype.itemsize > 8:
+        raise UserError(f"truth.x is of type {x.dtype}: give real numbers in float32 or float64, as gaussian_test.data.load does")
+    if not x.dtype.isnative:  # torch takes the machine's own order of bytes alone
+        truth = truth.assign(x=x.astype(x.dtype.newbyteorder("=")))
+    if not all(bool(np.isfinite(chunk).all()) for chunk in analysis.moments.chunks(truth["x"])):
+        raise UserError("truth.x holds NaN or infinite values: remove or repair them")
     if "label" in truth:
         label = truth["label"]
-        if label.dims != ("sample",) or label.dtype.kind not in "iu" or int(label.min()) < 0:
-            raise UserError("truth.label is not one whole number from 0 for each sample: correct it or leave it out")
+        if label.dims != ("sample",) or label.dtype.kind not in "iu" or int(label.min()) < 0 or int(label.max()) >= LABELS:
+            raise UserError("truth.label is not one whole number from 0 to a million for each sample: correct it or leave it out")
     return truth
 
 

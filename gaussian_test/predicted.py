@@ -37,12 +37,16 @@ def predictions(prepared: Prepared, result: xr.Dataset, truth: analysis.GroundTr
 
 def _within_classes(prepared: Prepared) -> xr.Dataset:
     settings, labels, moments = prepared.settings.statistics, prepared.reference.labels, prepared.reference.moments
-    values, reason = [np.nan, np.nan], "the data set has no labels"
+    values, reason, counts = [np.nan, np.nan], "the data set has no labels", np.zeros(1, dtype=np.int64)
     if labels is not None:
         counts = np.unique(labels, return_counts=True)[1]
         reason = "the data set has a single class" if len(counts) == 1 else "a class has a single sample"
     if labels is not None and len(counts) > 1 and counts.min() > 1:
-        by_class = prepared.fits.of_classes(prepared.truth["x"], labels)
+        try:
+            by_class = prepared.fits.of_classes(prepared.truth["x"], labels)
+        except ValueError:  # a class whose samples are all the same
+            counts, reason = counts[:1], "a class does not vary"
+    if len(counts) > 1 and counts.min() > 1:
         structure = analysis.class_structure([of_class for _, of_class in by_class], moments)
         level = settings.speciation_level or settings.level
         values = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -241,7 +242,8 @@ def _references(
     scores["gaussian"] = reference.gaussian
     counts = np.unique(reference.labels, return_counts=True)[1] if reference.labels is not None else np.zeros(1)
     if len(counts) > 1 and counts.min() > 1:
-        scores["mixture"] = analysis.mixture_of_classes(fits.of_classes(x, reference.labels), process, dtype).to(device)
+        with suppress(ValueError):  # a class whose samples are all the same has no Gaussian
+            scores["mixture"] = analysis.mixture_of_classes(fits.of_classes(x, reference.labels), process, dtype).to(device)
     return scores | {"empirical": reference.samples}
 
 

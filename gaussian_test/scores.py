@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -186,9 +187,17 @@ def make_score(
 
 
 def _fit_mixture(x: xr.DataArray, components: int) -> dict[str, NDArray[np.float64]]:
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    fitted = GaussianMixture(components, random_state=0).fit(np.asarray(x.values, dtype=np.float64).reshape(len(x), -1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            fitted = GaussianMixture(components, random_state=0).fit(np.asarray(x.values, dtype=np.float64).reshape(len(x), -1))
+        except ConvergenceWarning as error:
+            raise UserError(
+                f"scores: a mixture of {components} components cannot be fitted ({' '.join(str(error).split())[:160]}): give fewer"
+            ) from None
     values, vectors = sampler.eigen_factors(torch.from_numpy(fitted.covariances_))
     factors = {"eigenvalues": values.numpy(), "eigenvectors": vectors.numpy()}
     return {"weights": fitted.weights_, "means": fitted.means_} | factors

@@ -188,23 +188,21 @@ REPEATED = small(np.float32([[0.27], [0.27], [0.27], [0.27], [0.27], [-0.27]]))
 NONE = {**SETTINGS, "observables": "none"}
 
 
-def reported(*cases):
-    return [pytest.param(*case, marks=pytest.mark.xfail(strict=True, reason="reported", raises=Exception)) for case in cases]
-
-
 @pytest.mark.parametrize(
     ("settings", "truth"),
-    reported(
+    [
         ({**SETTINGS, "observables": ["affinity"]}, REPEATED),  # analysis.bootstrap: exp overflows
         ({**SETTINGS, "observables": ["quality"]}, REPEATED),  # analysis.distances: no modes left to reshape
         ({**NONE, "statistics": {"bootstrap": 100, "speciation_level": 5e-324}}, small(X, label=("sample", np.arange(6) % 2))),
         ({**NONE, "scores": [{"kind": "mixture", "components": 5}]}, REPEATED),  # scores: more components than distinct samples
         (NONE, small(np.where(X > 0, np.inf, -np.inf).astype("f4"))),  # from_python.checked_truth: what load would not have given
+        (NONE, small(X.astype(">f4"))),  # prepare.starts: torch takes native bytes alone
+        (NONE, small(X[[0, 1, 0, 2, 0, 3]], label=("sample", np.arange(6) % 2))),  # fits: one class has a single sample, repeated
         (NONE, small(X.astype(str))),
         (NONE, small(X.astype(object))),
         (NONE, small(X.astype("c8"))),
         (NONE, small(X, label=("sample", np.full(6, 2**62)))),
-    ),
+    ],
 )
 def test_result_or_sentence(settings, truth):
     try:

@@ -16,19 +16,6 @@ SETTINGS = {
     "keep": {"pictures": 1},
 }
 
-# reported (test_fuzz_regressions.py, last section) and not mended yet: of another room than this one
-KNOWN = (
-    "overflow encountered in exp",
-    "cannot reshape array of size 0",
-    "Number of distinct clusters",
-    "invalid value encountered in",
-    "can't convert np.ndarray of type",
-    "Casting complex values to real",
-    "byte order different from the native",
-    "array is too big",
-    "the samples are all the same",
-)
-
 
 def runs(settings, path=None, **options):
     """Run, and look at the result in every way; or be refused, and leave nothing that looks like a result."""
@@ -38,10 +25,6 @@ def runs(settings, path=None, **options):
         sentence(error)
         assert path is None or not path.exists()
         return None
-    except Exception as error:
-        if any(known in str(error) for known in KNOWN):
-            return None
-        raise
     assert result.gaussian_test.show()
     if result.attrs["start"] == "noised_data":
         assert np.isfinite(result["sample_autocorrelation"]).all()

@@ -247,6 +247,10 @@ def room(disk, tmp_path, monkeypatch):
     shutil.copy(disk, "newer.nc")
     with netCDF4.Dataset("newer.nc", "a") as file:
         file.schema_version = archive.SCHEMA_VERSION + 1
+    content = Path("newer.nc").read_bytes()
+    seal = content.find(archive.SEAL)
+    Path("newer.nc").write_bytes(content if seal < 0 else content[:seal] + content[seal + archive.TRAILER :])
+    archive.seal(Path("newer.nc"))
     Path("half.nc").write_bytes(disk.read_bytes()[:9000])
     content = bytearray(disk.read_bytes())
     pictures = archive.read(disk, "pictures")["end"].values.tobytes()
@@ -282,13 +286,13 @@ REFUSED = {
     "show no archive": (["show", "text.nc"], "text.nc"),
     "show a folder": (["show", "."], "folder"),
     "show half an archive": (["show", "half.nc"], "half.nc"),
-    "show a newer archive": (["show", "newer.nc"], "newer"),
+    "show a newer archive": (["show", "newer.nc"], "newer than the 1"),
     "plot no archive": (["plot", "text.nc", "-o", "f"], "text.nc"),
-    "plot a newer archive": (["plot", "newer.nc", "-o", "f"], "newer"),
+    "plot a newer archive": (["plot", "newer.nc", "-o", "f"], "newer than the 1"),
     "plot into a file": (["plot", "good.nc", "-o", "figures"], "figures"),
     "plot spoilt pictures": (["plot", "spoilt.nc", "-o", "f"], "spoilt.nc"),
     "compare with no archive": (["compare", "good.nc", "text.nc"], "text.nc"),
-    "compare with a newer archive": (["compare", "newer.nc", "good.nc"], "newer"),
+    "compare with a newer archive": (["compare", "newer.nc", "good.nc"], "newer than the 1"),
 }
 
 
