@@ -138,6 +138,22 @@ def seal(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def is_sealed(path: Path) -> bool:
+    """Return whether a file ends as those of :func:`write` do, whatever is in it.
+
+    Examples
+    --------
+    >>> is_sealed(Path("nowhere.nc"))
+    False
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(-TRAILER, os.SEEK_END)
+            return file.read(len(SEAL)) == SEAL
+    except OSError:
+        return False
+
+
 def check(path: Path, known: State | None = None) -> State:
     """Compare a file with the checksum at its end, without the NetCDF library.
 

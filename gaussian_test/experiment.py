@@ -220,7 +220,7 @@ class Experiment(Settings):
     def _default_kinds(cls, values: Any) -> Any:
         """Let a process without a kind be the default one, once the whole is known to be of a size that can be looked through."""
         for key, value in values.items() if isinstance(values, dict) else ():
-            _check_size(key, value)
+            check_size(key, value)
         if isinstance(values, dict) and isinstance(values.get("process"), dict) and "kind" not in values["process"]:
             return {**values, "process": {"kind": VarianceExploding().kind, **values["process"]}}
         return values
@@ -290,8 +290,25 @@ class Experiment(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def _check_size(key: Any, values: Any) -> None:
-    """Refuse what has no end (a few lines of YAML whose parts stand for each other), and text that cannot be written."""
+def check_size(key: Any, values: Any) -> None:
+    """Refuse what has no end (a few lines of YAML whose parts stand for each other), and text that cannot be written.
+
+    Parameters
+    ----------
+    key : object
+        Under which it stands.
+    values : object
+        From YAML.
+
+    Raises
+    ------
+    ValueError
+        If it has no end.
+
+    Examples
+    --------
+    >>> check_size("seed", [0, 1, 2])
+    """
     waiting, seen = [(key, 0), (values, 0)], 0
     while waiting:
         value, depth = waiting.pop()

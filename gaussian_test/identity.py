@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import version
+from typing import Any
 
 from gaussian_test import archive
 from gaussian_test.digest import score_digest
 from gaussian_test.prepare import Prepared
 
 NOT_OF_A_RESULT = ("data", "memory")  # the data are known by their digest; how much memory they may take changes nothing
+FILES = ("path", "weights", "scheduler")
 NOT_OF_A_SHARD = ("statistics", "keep", "features")
 
 
@@ -23,7 +25,7 @@ def run_identity(prepared: Prepared) -> dict[str, str]:
     '0'
     """
     settings = prepared.settings.model_dump(mode="json")
-    identity = {key: json.dumps(value) for key, value in settings.items() if key not in NOT_OF_A_RESULT}
+    identity = {key: json.dumps(_without_files(value)) for key, value in settings.items() if key not in NOT_OF_A_RESULT}
     identity |= {f"score {name}": score_digest(score) for name, score in prepared.scores.items()}
     identity["classifier"] += f" {prepared.classified.name}"
     identity["features"] += f" {prepared.features.name}"
@@ -33,6 +35,15 @@ def run_identity(prepared: Prepared) -> dict[str, str]:
     identity["device type"] = prepared.device.type
     identity["torch"] = version("torch")
     return identity
+
+
+def _without_files(value: Any) -> Any:
+    """Leave out where a score or a schedule is read from: what is in the files is in the digests of the scores."""
+    if isinstance(value, list):
+        return [_without_files(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_files(item) for key, item in value.items() if key not in FILES}
+    return value
 
 
 def shard_identity(identity: dict[str, str]) -> dict[str, str]:

@@ -14,6 +14,10 @@ from gaussian_test.errors import UserError
 from gaussian_test.run_log import log
 
 
+class LockedError(UserError):
+    """Another run is writing the output."""
+
+
 def lock_path(output: Path) -> Path:
     """Return the file that is locked while an output is written.
 
@@ -39,8 +43,10 @@ def locked(output: Path) -> Iterator[None]:
 
     Raises
     ------
+    LockedError
+        If another run is writing it.
     UserError
-        If another run is writing it, or no file can be made in its folder.
+        If no file can be made in its folder.
 
     Examples
     --------
@@ -49,14 +55,15 @@ def locked(output: Path) -> Iterator[None]:
     ...     pass
     Traceback (most recent call last):
     ...
-    gaussian_test.errors.UserError: another run is writing ...run.nc: wait for it, stop it or choose another output
+    gaussian_test.lock.LockedError: another run is writing ...run.nc: wait for it, stop it or choose another output
     """
     path = lock_path(output)
-    lock = filelock.FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
+    # half a second: who looks whether it is locked takes it for a moment
+    lock = filelock.FileLock(path, timeout=0.5, poll_interval=0.02, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise UserError(f"another run is writing {output}: wait for it, stop it or choose another output") from None
+        raise LockedError(f"another run is writing {output}: wait for it, stop it or choose another output") from None
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise UserError(f"{path} cannot be made ({error.strerror or error}): choose another output") from error

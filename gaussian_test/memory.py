@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ from gaussian_test.experiment import Experiment
 from gaussian_test.score_settings import Gaussian, Mixture
 
 LOADED = 2**30  # bytes up to which samples are read once and kept, rather than read again by each pass over them
-CGROUP = Path("/sys/fs/cgroup/memory.max")
+SHARE = "GAUSSIAN_TEST_WORKERS"  # set for the workers that this program starts: how many share the machine
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def machine_memory() -> int:
@@ -25,11 +29,25 @@ def machine_memory() -> int:
     True
     """
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([physical, *_limits()])
+
+
+def _limits() -> Iterator[int]:
+    """Yield the limits of the control groups that this process is in, of either version, from its own up to the root."""
     try:
-        limit = CGROUP.read_text(encoding="ascii").strip()
+        lines = OWN_CGROUP.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return physical
-    return min(physical, int(limit)) if limit.isdecimal() else physical
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        root, name = (CGROUPS, "memory.max") if not controllers else (CGROUPS / "memory", "memory.limit_in_bytes")
+        own = root / path.lstrip("/")
+        for place in (own, *own.parents):
+            if place.is_relative_to(root):
+                with suppress(OSError, ValueError):
+                    yield int((place / name).read_text(encoding="ascii"))
 
 
 def memory_cap(settings: Experiment) -> int:
@@ -40,7 +58,9 @@ def memory_cap(settings: Experiment) -> int:
     >>> memory_cap(Experiment(memory="4GB"))
     4000000000
     """
-    return int(settings.memory) if settings.memory is not None else machine_memory() // 2
+    if settings.memory is not None:
+        return int(settings.memory)
+    return machine_memory() // 2 // int(os.environ.get(SHARE, 1))
 
 
 def fits(truth: xr.Dataset, itemsize: int, cap: int) -> tuple[bool, bool]:
@@ -70,7 +90,7 @@ def fits(truth: xr.Dataset, itemsize: int, cap: int) -> tuple[bool, bool]:
     return load, of_score + (read if load else 0) <= cap // 2
 
 
-def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept: int, cap: int) -> None:
+def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept: int, cap: int, shards_only: bool = False) -> None:
     """Refuse an experiment whose covariance, states or features cannot fit into the memory that was given.
 
     Parameters
@@ -83,6 +103,8 @@ def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept:
         Numbers of turn times, and of samples whose end points are kept.
     cap : int
         From :func:`memory_cap`.
+    shards_only : bool
+        Whether only shards are to be run.
 
     Raises
     ------
@@ -116,7 +138,7 @@ def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept:
         ),
     ]
     compared = {"quality", "starts", "balance"} & set(settings.observed)
-    if compared and settings.features.kind in ("pixels", "pca"):
+    if compared and not shards_only and settings.features.kind in ("pixels", "pca"):
         columns = features if settings.features.kind == "pixels" else min(settings.features.components, modes)
         needs.append((f"{columns} features of {count} samples", 16 * columns * count, "use fewer, fewer observables or more"))
     for what, takes, remedy in needs:

@@ -18,6 +18,7 @@ from gaussian_test import archive
 from gaussian_test.errors import UserError
 
 MANIFEST = "manifest.json"
+STOP = "stop"  # there while a run that was told to stop waits for its workers
 
 
 def parts_folder(output: Path) -> Path:
@@ -107,7 +108,7 @@ class Parts:
             else:
                 self._check_owner()
         self.folder.mkdir(exist_ok=True)
-        for left in self.folder.glob(".*.tmp"):  # by writers that were killed
+        for left in (*self.folder.glob(".*.tmp"), self.folder / STOP):  # by runs that were killed
             left.unlink(missing_ok=True)
         text = json.dumps({"sha256": self.digest, "shards": self._shards, "identity": self.identity}, indent=1)
         archive.write_text(self.folder / MANIFEST, text)
@@ -148,6 +149,18 @@ class Parts:
         if table.attrs.pop("run", None) != self.digest or table.attrs.pop("shard", None) != shard:
             return None
         return table
+
+    def are_there(self) -> bool:
+        """Return whether there are parts of this run."""
+        return read_identity(self.folder) == self.identity and self.count() > 0
+
+    def stop(self) -> None:
+        """Tell the workers to begin nothing more."""
+        (self.folder / STOP).touch()
+
+    def told_to_stop(self) -> bool:
+        """Return whether nothing more is to be begun."""
+        return (self.folder / STOP).exists()
 
     def count(self) -> int:
         """Return how many shards are finished, by their names."""

@@ -206,7 +206,8 @@ def prepare(
             check_streamed(settings, classifier is not None, cap)
         samples = draw_samples(settings, truth.sizes["sample"])
         if settings.memory is not None or not resident:
-            check_memory(settings, truth, len(plan.levels), min(len(samples), settings.end_points) if _keeps(settings) else 0, cap)
+            kept = min(len(samples), settings.end_points) if _keeps(settings) and not shards_only else 0
+            check_memory(settings, truth, len(plan.levels), kept, cap, shards_only)
         dtype = torch.float64 if settings.dtype == "float64" else torch.float32
         labels = np.asarray(truth["label"].values, dtype=np.int64) if "label" in truth else None
         digest = data_digest(truth)

@@ -114,12 +114,13 @@ def status(folder: str | Path) -> list[RunStatus]:
     'waiting'
     """
     place = Path(folder)
-    if place.name.endswith(".nc") and (place.is_file() or parts_folder(place).is_dir()):
+    if not place.is_dir() and (archive.is_sealed(place) or parts_folder(place).is_dir() or is_locked(place)):
         return [_of_run(place.name.removesuffix(".nc"), place)]
     if not place.is_dir():
         raise UserError(f"{place} is neither a folder nor the archive of a run: give the folder of a sweep")
     names = dict.fromkeys(read_runs(place))
-    names |= dict.fromkeys(sorted(path.name.removesuffix(".nc") for path in place.glob("*.nc") if path.is_file()))
+    # other NetCDF files, such as the ground truth, may lie beside them
+    names |= dict.fromkeys(sorted(path.name.removesuffix(".nc") for path in place.glob("*.nc") if archive.is_sealed(path)))
     names |= dict.fromkeys(sorted(path.name.removesuffix(".nc.parts") for path in place.glob("*.nc.parts") if path.is_dir()))
     return [_of_run(name, place / f"{name}.nc") for name in names]
 
@@ -129,12 +130,16 @@ def _of_run(name: str, output: Path) -> RunStatus:
     done, of = count_parts(parts) if parts.is_dir() else (None, None)
     if is_locked(output):
         return RunStatus(name, "running", done, of, _remaining(parts))
-    if error_path(output).exists():
+    if error_path(output).exists() and not _is_newer(output, error_path(output)):
         reason = error_path(output).read_text(encoding="utf-8", errors="replace").strip()
         return RunStatus(name, "failed", done, of, reason=reason)
     if done is not None:
         return RunStatus(name, "interrupted", done, of)
     return RunStatus(name, "finished" if output.exists() else "waiting")
+
+
+def _is_newer(path: Path, other: Path) -> bool:
+    return path.exists() and path.stat().st_mtime_ns >= other.stat().st_mtime_ns
 
 
 def _remaining(parts: Path) -> float | None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import xarray as xr
 
-from gaussian_test import accessor, archive, cluster, sampler
+from gaussian_test import accessor, archive, cluster, sampler, worker
 from gaussian_test.assemble import assemble
 from gaussian_test.digest import is_recognisable
 from gaussian_test.engine import compute_here, computing, settle_micro_batches
@@ -24,7 +24,6 @@ from gaussian_test.experiment import Experiment
 from gaussian_test.identity import run_identity, shard_identity
 from gaussian_test.interruption import Interrupted, Interruption
 from gaussian_test.lock import locked
-from gaussian_test.memory import memory_cap
 from gaussian_test.parts import Parts, first_difference, parts_folder
 from gaussian_test.prepare import Prepared, prepare
 from gaussian_test.run_log import Progress, log, to_file
@@ -112,6 +111,8 @@ def run(
     with user_input():
         _check_output(path, resume, overwrite)
     with _torch_threads(threads), Interruption().listening() as interruption, locked(path):
+        with user_input():
+            _check_output(path, resume, overwrite)  # once more: another run may just have finished
         # of several machines the driver may be the one without the GPU that the workers have
         here = device if scheduler is None else "auto"
         folder = parts_folder(path) if resume else None
@@ -122,10 +123,7 @@ def run(
             # bits depend on threads: each of our workers has one, however many there are
             share = threads or (1 if workers else None)
             given_trust = {os.path.abspath(file): digest for file, digest in (trust or {}).items()}
-            sent = cluster.absolute(settings, Path.cwd())
-            if settings.memory is None and workers:
-                sent["memory"] = memory_cap(settings) // workers
-            order = cluster.Order(sent, device, given_trust, str(path.absolute()), share)
+            order = worker.Order(cluster.absolute(settings, Path.cwd()), device, given_trust, str(path.absolute()), share)
         return _to_archive(path, prepared, order, (workers, scheduler), (resume, overwrite), progress, interruption)
 
 
@@ -143,7 +141,7 @@ def _in_memory(prepared: Prepared, progress: bool | None, interruption: Interrup
 def _to_archive(
     path: Path,
     prepared: Prepared,
-    order: cluster.Order | None,
+    order: worker.Order | None,
     where: tuple[int | None, str | None],
     again: tuple[bool, bool],
     progress: bool | None,
@@ -156,9 +154,9 @@ def _to_archive(
     with _workers(order, where) as client:
         if order is not None:
             # which type of device the shards are for, the workers know
-            identity["device type"] = client.submit(cluster.device_type, order, pure=False).result()
+            identity["device type"] = cluster.ask(client, worker.device_type, order)
         parts = Parts(path, shard_identity(identity), len(shards))
-        finished = _already_there(path, identity) if resume and path.exists() else None
+        finished = _already_there(path, identity, parts) if resume and path.exists() else None
         if finished is not None:
             parts.remove()  # a run may have been killed between its last two steps
             archive.sweep(path)
@@ -172,7 +170,7 @@ def _to_archive(
                     result, groups = assemble(prepared, _joined(tables), identity)
                 _write(path, result, groups)
         finally:
-            if not path.exists() and not parts.count():
+            if not parts.count() and parts.folder.exists() and not (resume and path.exists()):
                 parts.remove()  # nothing is finished that could be lost
     parts.remove()
     archive.sweep(path)
@@ -182,7 +180,7 @@ def _to_archive(
 def _tables(
     prepared: Prepared,
     parts: Parts,
-    order: cluster.Order | None,
+    order: worker.Order | None,
     client: Any,
     progress: bool | None,
     interruption: Interruption,
@@ -201,7 +199,11 @@ def _tables(
             settled = settle_micro_batches(prepared, known)
         else:
             order = replace(order, identity=parts.identity, micro_batches=known)
-            settled = client.submit(cluster.settle, order, pure=False).result()
+            # a size that is open is measured where it is to be used
+            is_open = any(
+                isinstance(score, sampler.NetworkScore) and not score.asked_micro_batch for score in prepared.scores.values()
+            )
+            settled = cluster.ask(client, worker.settle, order) if is_open else settle_micro_batches(prepared, known)
             order = replace(order, micro_batches=settled)
         with user_input():
             archive.write_text(parts.folder / MICRO_BATCHES, json.dumps(settled))
@@ -209,7 +211,7 @@ def _tables(
             if order is None:
                 tables |= compute_here(prepared, parts, missing, counter, interruption)
             else:
-                failures = cluster.compute_on(client, order, missing, counter, interruption)
+                failures = cluster.compute_on(client, order, parts, missing, counter, interruption)
                 if failures:
                     raise UserError(_failed(failures, total))
                 tables |= {shard: table for shard in missing if (table := parts.read(shard)) is not None}
@@ -220,7 +222,7 @@ def _tables(
 
 
 @contextmanager
-def _workers(order: cluster.Order | None, where: tuple[int | None, str | None]) -> Iterator[Any]:
+def _workers(order: worker.Order | None, where: tuple[int | None, str | None]) -> Iterator[Any]:
     if order is None:
         yield None
         return
@@ -254,13 +256,11 @@ def _said(parts: Parts, total: int) -> Iterator[None]:
 def _known_micro_batches(parts: Parts, prepared: Prepared, finished: list[xr.Dataset]) -> dict[str, int]:
     """Return the micro-batches that the run began with, of networks that leave theirs open."""
     names = [name for name, score in prepared.scores.items() if isinstance(score, sampler.NetworkScore)]
-    if finished:
-        return {name: int(finished[-1]["micro_batch"].sel(score=name)[-1]) for name in names}
     try:
         known = json.loads((parts.folder / MICRO_BATCHES).read_text(encoding="utf-8"))
         return {name: int(known[name]) for name in names}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    except (OSError, ValueError, KeyError, TypeError):  # of some parts memory may have halved it
+        return {name: max(int(table["micro_batch"].sel(score=name).max()) for table in finished) for name in names if finished}
 
 
 def _write(path: Path, result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> None:
@@ -333,11 +333,17 @@ def _check_output(path: Path, resume: bool, overwrite: bool) -> None:
         raise UserError(f"{path} exists: add --overwrite to replace it or choose another output")
 
 
-def _already_there(path: Path, identity: dict[str, str]) -> xr.Dataset:
-    result = archive.open_archive(path)
-    differs = first_difference(identity, json.loads(result.attrs.get("identity", "{}")))
-    if differs is not None:
-        raise UserError(f"{path} is the archive of another run ({differs} differs): choose another output or --overwrite")
+def _already_there(path: Path, identity: dict[str, str], parts: Parts) -> xr.Dataset | None:
+    """Return the archive of this very run; None where an interrupted run is about to replace the one that is there."""
+    try:
+        result = archive.open_archive(path)
+        differs = first_difference(identity, json.loads(result.attrs.get("identity", "{}")))
+        if differs is not None:
+            raise UserError(f"{path} is the archive of another run ({differs} differs): choose another output or --overwrite")
+    except UserError:
+        if parts.are_there():
+            return None
+        raise
     return result
 
 

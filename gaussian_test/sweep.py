@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gaussian_test.errors import UserError
-from gaussian_test.experiment import Experiment, read_yaml, with_value
+from gaussian_test.errors import UserError, user_input
+from gaussian_test.experiment import Experiment, check_size, read_yaml, with_value
 
 MOST = 10_000  # runs
 LONGEST = 120  # characters of a name: it becomes that of a file
@@ -74,17 +74,23 @@ class Sweep:
         gaussian_test.errors.UserError: sweep is missing: give it keys and their values, such as 'sweep: {seed: [0, 1, 2]}'
         """
         values = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
+        changes = list(changes)
         axes = values.pop("sweep", None)
         if not isinstance(axes, dict) or not axes:
             said = "is missing" if axes is None else f"= {axes!r:.60} holds no keys"
             raise UserError(f"sweep {said}: give it keys and their values, such as 'sweep: {{seed: [0, 1, 2]}}'")
+        with user_input():
+            check_size("sweep", axes)
+        keys = [str(key) for key in axes] + [change.partition("=")[0].strip() for change in changes]
+        for one, other in itertools.combinations(keys, 2):
+            if f"{other}.".startswith(f"{one}.") or f"{one}.".startswith(f"{other}."):
+                raise UserError(f"sweep {one!r} and {other!r} set the same: leave one of them out")
         labelled = {str(key): _labelled(str(key), choices) for key, choices in axes.items()}
         count = 1
         for choices in labelled.values():
             count *= len(choices)
         if count > MOST:
             raise UserError(f"sweep has {count} combinations: give at most {MOST}")
-        changes = list(changes)
         runs, labels = {}, {}
         for combination in itertools.product(*(choices.items() for choices in labelled.values())):
             of_run = dict(zip(labelled, (label for label, _ in combination), strict=True))
@@ -119,8 +125,14 @@ def _label(value: Any) -> str:
     """Return what a value is called: itself, or of a structure what it holds by name, and its digest."""
     if isinstance(value, str | int | float | bool) or value is None:
         return _slug(json.dumps(value) if not isinstance(value, str) else value)
-    digest = hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:6]
+    digest = hashlib.sha256(json.dumps(_sorted(value), default=str).encode()).hexdigest()[:6]
     return "-".join(filter(None, [_slug(_called(value)), digest]))
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return sorted(([str(key), _sorted(item)] for key, item in value.items()), key=lambda pair: str(pair[0]))
+    return [_sorted(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _called(value: Any) -> str:
@@ -132,7 +144,8 @@ def _called(value: Any) -> str:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.")
+    slug = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).rstrip("-.").lstrip(".")
+    return slug if re.match(r"-\d", slug) else slug.lstrip("-.")  # of a number the sign is part of it
 
 
 def _name(labels: Mapping[str, str]) -> str:

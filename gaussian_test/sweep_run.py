@@ -10,7 +10,7 @@ from typing import Any
 
 from gaussian_test import archive, cluster
 from gaussian_test.errors import UserError, user_input
-from gaussian_test.lock import is_locked
+from gaussian_test.lock import LockedError
 from gaussian_test.parts import parts_folder
 from gaussian_test.run_log import log, to_file
 from gaussian_test.run_status import error_path, save_runs
@@ -86,10 +86,6 @@ def run_sweep(
         address = client.scheduler.address if client else scheduler
         share = threads or (1 if workers else None)
         for number, (name, settings) in enumerate(chosen.runs.items()):
-            if is_locked(outputs[name]):
-                log("skipped", run=name, reason="another process is at it")
-                continue
-            error_path(outputs[name]).unlink(missing_ok=True)
             log("run", run=name, number=number + 1, of=len(chosen.runs))
             try:
                 run(
@@ -103,6 +99,9 @@ def run_sweep(
                     trust=trust,
                     progress=progress,
                 )
+                error_path(outputs[name]).unlink(missing_ok=True)
+            except LockedError as error:
+                log("skipped", run=name, reason=error)
             except UserError as error:
                 failures[name] = str(error)
                 log("failed", logging.ERROR, run=name, reason=error)
@@ -114,4 +113,4 @@ def run_sweep(
             f"{len(failures)} of {len(outputs)} runs failed, {name} for one: {failures[name].rstrip('.')}; the others are done: "
             f"see gaussian-test status {place}, mend it and add --resume"
         )
-    return list(outputs.values())
+    return [path for path in outputs.values() if path.exists()]  # others may be at some of them

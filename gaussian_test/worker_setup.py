@@ -7,13 +7,14 @@ from typing import Any
 
 
 def dask_setup(worker: Any) -> None:
-    """Leave Ctrl-C to the driver: the terminal sends it to the workers as well, which are to finish what they are at.
+    """Leave signals to the driver: terminals and queues send them to all of a job, and workers are to finish what they are at.
 
     Examples
     --------
-    >>> before = signal.getsignal(signal.SIGINT)
+    >>> before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     >>> dask_setup(None)
-    >>> signal.signal(signal.SIGINT, before)
-    <Handlers.SIG_IGN: 1>
+    >>> [signal.signal(*pair).name for pair in zip((signal.SIGINT, signal.SIGTERM), before, strict=True)]
+    ['SIG_IGN', 'SIG_IGN']
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,5 +1,6 @@
 """Workers that die, shards that cannot be computed, a scheduler that is lost: the same archive in the end, and no shard lost."""
 
+import dataclasses
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ import pytest
 from fault_rooms import ENVIRONMENT, LONG, SHORT, assert_same, finished, hashes, left, room
 
 import gaussian_test as gt
-from gaussian_test import UserError, cluster, engine
+from gaussian_test import UserError, cluster, engine, worker
 from gaussian_test.parts import parts_folder
 
 MODULE = '''
@@ -271,9 +272,9 @@ def test_a_worker_with_other_samples_computes_nothing(tmp_path):
     """Its receipt names the difference; nothing is written."""
     settings = gt.Experiment.load(SHORT)
     identity = {"seed": "0", "data": "another"}
-    order = cluster.Order(cluster.absolute(settings, tmp_path), "cpu", {}, str(tmp_path / "run.nc"), None, identity=identity)
-    receipt = cluster.compute(order, 0)
+    order = worker.Order(cluster.absolute(settings, tmp_path), "cpu", {}, str(tmp_path / "run.nc"), None, identity=identity)
+    receipt = worker.compute(order, 0)
     assert "has another data than the driver" in receipt.problem
     assert left(tmp_path) == []
-    older = cluster.compute(cluster.replace(order, version="0.0.1"), 0)
+    older = worker.compute(dataclasses.replace(order, version="0.0.1"), 0)
     assert "install the same on both" in older.problem

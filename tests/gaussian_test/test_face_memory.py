@@ -86,14 +86,35 @@ def test_without_a_cap_half_of_the_machine_is_taken(monkeypatch, source):
         prepare(Experiment.load({**SETTINGS, "samples": 1000, "observables": ["affinity"], "data": source}))
 
 
-@pytest.mark.parametrize(("written", "expected"), [("max\n", None), ("1048576\n", 1048576), (None, None)])
-def test_a_container_counts_as_the_machine(written, expected, tmp_path, monkeypatch):
-    if written is not None:
-        (tmp_path / "memory.max").write_text(written)
-    monkeypatch.setattr(memory, "CGROUP", tmp_path / "memory.max")
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/job/step\n", {"job/memory.max": "1048576", "job/step/memory.max": "max"}, 1048576),
+        ("0::/\n", {"memory.max": "2097152\n"}, 2097152),
+        ("5:cpu:/a\n4:memory:/a/b\n", {"memory/a/b/memory.limit_in_bytes": "4194304\n", "memory.max": "1"}, 4194304),
+        ("0::/job\n", {"job/memory.max": "max"}, None),
+        ("0::/gone\n", {}, None),
+        (None, {"memory.max": "1"}, None),
+    ],
+)
+def test_a_container_or_a_job_counts_as_the_machine(own, files, expected, tmp_path, monkeypatch):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    if own is not None:
+        (tmp_path / "own").write_text(own)
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "OWN_CGROUP", tmp_path / "own")
     physical = memory.machine_memory()
     assert physical == (expected or physical)
     assert (physical > 2**28) == (expected is None)
+
+
+def test_workers_share_the_machine(monkeypatch):
+    whole = memory.memory_cap(Experiment())
+    monkeypatch.setenv(memory.SHARE, "4")
+    assert memory.memory_cap(Experiment()) == whole // 4
+    assert memory.memory_cap(Experiment(memory="1GB")) == 10**9
 
 
 PEAK = """
