@@ -200,7 +200,7 @@ def compute_on(
 
     def submit(shard: int) -> bool:
         """Hand a shard to the workers that are fit, if there are any."""
-        fit = set(client.scheduler_info(n_workers=-1)["workers"]) - misfits if misfits else None
+        fit = set(client.nthreads()) - misfits if misfits else None
         if fit is not None and not fit:
             return False
         key = f"shard-{shard}-{Path(order.output).name}-{time.time_ns()}"

@@ -161,6 +161,39 @@ def test_a_signal_while_the_archive_is_put_together_keeps_all_shards(tmp_path, m
     assert len(finished(tmp_path)) == 3
 
 
+@pytest.mark.parametrize("same", [False, True], ids=["another run's", "this run's"])
+def test_an_interrupted_run_that_replaces_an_archive_goes_on(same, tmp_path, monkeypatch):
+    """The old archive stays until the new one is whole, and does not stand in the way of its parts."""
+    gt.run(SHORT if same else {**SHORT, "seed": 5}, tmp_path / "run.nc", progress=False)
+    before = (tmp_path / "run.nc").read_bytes()
+    genuine, computed = engine.run_shard, []
+
+    def stops_at_the_third(prepared, shard):
+        computed.append(shard)
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        return genuine(prepared, shard)
+
+    monkeypatch.setattr(engine, "run_shard", stops_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        gt.run(SHORT, tmp_path / "run.nc", overwrite=True, progress=False)
+    assert (tmp_path / "run.nc").read_bytes() == before
+    assert len(finished(tmp_path)) == 2
+    with pytest.raises(UserError, match="seed differs"):
+        gt.run({**SHORT, "seed": 7}, tmp_path / "run.nc", resume=True, progress=False)
+    resumed = gt.run(SHORT, tmp_path / "run.nc", resume=True, progress=False)
+    assert len(computed) == (3 if same else 4)
+    assert undated(resumed).identical(undated(gt.run(SHORT, progress=False)))
+    assert left(tmp_path) == ["run.nc"]
+
+
+def test_a_log_that_cannot_be_written_ends_no_run(tmp_path):
+    (tmp_path / "run.nc.parts").mkdir()
+    (tmp_path / "run.nc.parts" / "log").symlink_to("/dev/full")
+    gt.run(SHORT, tmp_path / "run.nc", resume=True, progress=False)
+    assert left(tmp_path) == ["run.nc"]
+
+
 # -- two writers, and other things that change meanwhile -----------------------------------------------------------------------
 
 

@@ -8,8 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+from importlib import import_module
 
+import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from fault_rooms import ENVIRONMENT, LONG, SHORT, assert_same, finished, hashes, left, room
 
 import gaussian_test as gt
@@ -147,7 +151,7 @@ def test_workers_killed_at_random_moments(long, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_driver_that_goes_takes_no_finished_shard_with_it(number, tmp_path, start, undisturbed):
-    """A terminal sends Ctrl-C to the workers as well: they finish what they are at."""
+    """Terminals and queues send their signals to the workers as well: they finish what they are at."""
     folder = room(tmp_path, LONG)
     command = [sys.executable, "-m", "gaussian_test", "run", "e.yaml", "-o", "run.nc", "--workers", "2"]
     process = subprocess.Popen(
@@ -157,10 +161,10 @@ def test_a_driver_that_goes_takes_no_finished_shard_with_it(number, tmp_path, st
     while len(finished(folder)) < 4 and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.005)
-    if number == signal.SIGINT:
-        os.killpg(process.pid, number)
-    else:
+    if number == signal.SIGKILL:
         process.send_signal(number)
+    else:
+        os.killpg(process.pid, number)
     output, error = process.communicate(timeout=60)
     done = set(finished(folder))
     assert len(done) >= 4
@@ -175,6 +179,33 @@ def test_a_driver_that_goes_takes_no_finished_shard_with_it(number, tmp_path, st
     gt.run(LONG, folder / "run.nc", resume=True, progress=False)
     assert_same(folder / "run.nc", undisturbed["long"][0])
     assert left(folder) == ["e.yaml", "run.nc"]
+
+
+LINEAR = """
+import torch
+
+
+class Linear(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x, t, label=None):
+        return self.gain * x / (1 + torch.as_tensor(t).reshape(-1, 1, 1, 1).to(x) ** 2)
+
+
+def make():
+    return Linear()
+"""
+DEADLY = """
+
+def die():
+    import os
+
+    if "GAUSSIAN_TEST_WORKERS" in os.environ:
+        os._exit(9)
+    return Linear()
+"""
 
 
 @pytest.fixture
@@ -206,6 +237,56 @@ def test_a_shard_that_cannot_be_computed_is_reported_and_the_rest_goes_on(factor
     # mended, the run is another one, and says so
     with pytest.raises(UserError, match="belongs to another run"):
         gt.run(SHORT, tmp_path / "run.nc", resume=True, progress=False)
+
+
+def test_paths_may_be_relative(poisoned, tmp_path):
+    """Weights beside the experiment: the same run here and on workers, and from another folder."""
+    (tmp_path / "linear.py").write_text(LINEAR)
+    safetensors.torch.save_file({"gain": torch.tensor(0.5)}, tmp_path / "gain.safetensors")
+    score = {"kind": "callable", "factory": "linear:make", "weights": "gain.safetensors", "micro_batch": 8, "name": "own"}
+    settings = {**SHORT, "scores": [score]}
+    here = gt.run(settings, progress=False, threads=1)
+    there = gt.run(settings, "run.nc", workers=1, progress=False)
+    np.testing.assert_array_equal(there["sample_autocorrelation"], here["sample_autocorrelation"])
+
+
+def test_workers_of_a_running_cluster_read_changed_files_again(workers, tmp_path):
+    random = np.random.default_rng(0)
+    settings = {**SHORT, "data": {"source": "file", "path": str(tmp_path / "x.npy")}}
+    for _ in range(2):
+        np.save(tmp_path / "x.npy", random.normal(size=(30, 4)))
+        there = run_there(settings, tmp_path / "run.nc", workers, overwrite=True)
+        here = gt.run(settings, progress=False, threads=1)
+        np.testing.assert_array_equal(there["sample_autocorrelation"], here["sample_autocorrelation"])
+
+
+def test_threads_of_one_run_do_not_stick_to_the_workers_of_another(workers, tmp_path):
+    def threads(shard_threads):
+        order = worker.Order(settings, "cpu", {}, str(tmp_path / "run.nc"), shard_threads)
+        return workers.submit(lambda order: (worker.settle(order) and None) or torch.get_num_threads(), order, pure=False).result()
+
+    settings = cluster.absolute(gt.Experiment.load(SHORT), tmp_path)
+    assert [threads(1), threads(2), threads(None)] == [1, 2, 1]
+
+
+def test_a_worker_that_is_not_fit_leaves_the_shards_to_others(tmp_path, undisturbed):
+    folder = room(tmp_path, LONG)
+    with cluster.connected(2, None, 1) as client:
+        one = min(client.nthreads())
+        client.run(lambda: setattr(import_module("gaussian_test.worker"), "__version__", "0.0.1"), workers=[one])
+        run_there(LONG, folder / "run.nc", client)
+    assert_same(folder / "run.nc", undisturbed["long"][0])
+
+
+def test_a_score_that_kills_whoever_loads_it_is_one_sentence(poisoned, tmp_path, monkeypatch):
+    (tmp_path / "linear.py").write_text(LINEAR + DEADLY)
+    score = {"kind": "callable", "factory": "linear:die", "micro_batch": 8, "name": "own"}
+    with pytest.raises(UserError, match=r"3 of 3 shards failed, shard 0 for one: it has killed 4 workers"):
+        gt.run({**SHORT, "scores": [score]}, tmp_path / "run.nc", workers=1, progress=False)
+    score["micro_batch"] = "auto"
+    with pytest.raises(UserError, match=r"no worker can load the run: it has killed 4 workers"):
+        gt.run({**SHORT, "scores": [score]}, tmp_path / "run.nc", workers=1, progress=False)
+    assert not (tmp_path / "run.nc.parts").exists()
 
 
 def test_a_scheduler_that_is_lost_costs_no_finished_shard(tmp_path, undisturbed):

@@ -22,6 +22,8 @@ SMALL = {
     "observables": "none",
     "statistics": {"bootstrap": 100},
 }
+LOOP: list = []
+LOOP.append(LOOP)
 AXES = {"reverse.kind": ["auto", "heun"], "scores": {"exact": [{"kind": "empirical"}], "affine": [{"kind": "gaussian"}]}}
 
 
@@ -73,12 +75,34 @@ def test_long_names_become_files_too():
         ({"reverse.kind": ["sde", "hoin"]}, r"run reverse.kind=hoin: .*hoin"),
         ({"seed": list(range(101)), "samples": list(range(4, 105))}, "10201 combinations"),
         ({"scores.7.kind": ["empirical"]}, "none of its places"),
+        ({"reverse.kind": ["heun"], "reverse": [{"kind": "sde"}]}, "set the same"),
     ],
 )
 def test_what_is_no_sweep_is_refused(sweep, said):
     with pytest.raises(UserError, match=said) as error:
         Sweep.load({**SMALL, **({} if sweep is None else {"sweep": sweep})})
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_swept_key_is_not_set_otherwise():
+    for change in ("seed=5", "seed.x=1"):
+        with pytest.raises(UserError, match="set the same"):
+            Sweep.load({"sweep": {"seed": [0, 1]}, **SMALL}, [change])
+
+
+@pytest.mark.parametrize("axes", [{"data": [{1: 2, "a": 3}]}, {"seed": LOOP}], ids=["mixed keys", "a list that holds itself"])
+def test_structures_that_yaml_can_hold_are_refused_in_a_sentence(axes):
+    with pytest.raises(UserError) as error:
+        Sweep.load({"sweep": axes, **SMALL})
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_sign_is_part_of_a_label():
+    sweep = {"statistics.tolerance": [0.5], "data.value_range": [[-1, 1], [1, 2]]}
+    names = list(Sweep.load({"sweep": sweep, **SMALL}).runs)
+    assert ["-1+1" in name for name in names] == [True, False]
+    with pytest.raises(UserError, match=r"run seed=-1: "):
+        Sweep.load({"sweep": {"seed": [-1, 1]}, **SMALL})
 
 
 # -- runs ----------------------------------------------------------------------------------------------------------------------
@@ -154,6 +178,17 @@ def test_the_states_of_runs(tmp_path, monkeypatch):
     refused = CliRunner().invoke(main, ["status", str(tmp_path / "none")])
     assert refused.exit_code == 2
     assert "neither a folder nor the archive" in refused.stderr
+
+
+def test_an_error_of_old_does_not_hide_an_archive(tmp_path):
+    (tmp_path / "a.nc.error").write_text("once")
+    (tmp_path / "truth.nc").write_bytes(b"of somebody else's")
+    assert gt.status(tmp_path) == []
+    gt.run(SMALL, tmp_path / "a.nc", progress=False)
+    assert [(run.name, run.state) for run in gt.status(tmp_path)] == [("a", "finished")]
+    assert gt.open_sweep(tmp_path)["run"].values.tolist() == ["a"]
+    gt.run(SMALL, tmp_path / "plain", progress=False)
+    assert gt.status(tmp_path / "plain")[0].state == "finished"
 
 
 def test_the_command_line_runs_a_sweep(tmp_path, folder, monkeypatch):
