@@ -6,7 +6,7 @@ READY := .venv/ready
 # one process a core, of one thread each, but no more than memory has room for
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test coverage lint bench calibration clean
+.PHONY: demo test test-long coverage lint bench calibration clean
 
 demo: $(READY)  ## the Gaussian Test of the embedded digits and of the network trained on them: archive and figures in results/
 	@mkdir -p results
@@ -15,6 +15,9 @@ demo: $(READY)  ## the Gaussian Test of the embedded digits and of the network t
 
 test: $(READY)  ## all tests and doctests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL)
+
+test-long: $(READY)  ## the long versions of the tests of faults and fuzz: more kills, more cases (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --long tests/faults tests/fuzz
 
 coverage: $(READY)  ## all tests, and which lines they reach (slower)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL) --cov

@@ -25,6 +25,7 @@ from gaussian_test.run_log import Progress, log
 from gaussian_test.worker import Order, Receipt, compute
 
 RETRIES = 2  # of a shard whose task raised; one that kills its worker is tried as often as the scheduler allows
+CONNECT = 15  # seconds for a scheduler to answer
 POLL = 0.5  # seconds between two looks for signals and lost connections
 PATIENCE = 60.0  # seconds without workers before that is said
 LOST = "the connection to the scheduler was lost; finished shards are kept: start it again and add --resume"
@@ -81,7 +82,7 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
     if scheduler is not None:
         try:
             with_file = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
-            client = distributed.Client(**with_file, timeout=15, set_as_default=False)
+            client = distributed.Client(**with_file, timeout=CONNECT, set_as_default=False)
         except (OSError, ValueError, TimeoutError, KeyError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"no scheduler answers at {scheduler} ({reason[:160]}): give the address that it shows") from None

@@ -93,6 +93,9 @@ def run(
     UserError
         If something the user gave cannot be done. Nothing is left behind then, but for the finished shards of a run that failed
         after it had begun (a score that returns NaN, a full disk).
+    Interrupted
+        A KeyboardInterrupt, after Ctrl-C or SIGTERM: with an output the shards in work are finished first, and a second signal
+        ends the run at once.
 
     Examples
     --------
@@ -110,7 +113,9 @@ def run(
             return _in_memory(prepared, progress, interruption)
     with user_input():
         _check_output(path, resume, overwrite)
-    with _torch_threads(threads), Interruption().listening() as interruption, locked(path):
+    # bits depend on threads: each of our workers has one, however many there are, and what is put together here has as many
+    share = threads or (1 if workers else None)
+    with _torch_threads(share), Interruption().listening() as interruption, locked(path):
         with user_input():
             _check_output(path, resume, overwrite)  # once more: another run may just have finished
         # of several machines the driver may be the one without the GPU that the workers have
@@ -120,8 +125,6 @@ def run(
         _check_recognisable(prepared, resume)
         order = None
         if workers is not None or scheduler is not None:
-            # bits depend on threads: each of our workers has one, however many there are
-            share = threads or (1 if workers else None)
             given_trust = {os.path.abspath(file): digest for file, digest in (trust or {}).items()}
             order = worker.Order(cluster.absolute(settings, Path.cwd()), device, given_trust, str(path.absolute()), share)
         return _to_archive(path, prepared, order, (workers, scheduler), (resume, overwrite), progress, interruption)
@@ -170,7 +173,7 @@ def _to_archive(
                     result, groups = assemble(prepared, _joined(tables), identity)
                 _write(path, result, groups)
         finally:
-            if not parts.count() and parts.folder.exists() and not (resume and path.exists()):
+            if not parts.count():
                 parts.remove()  # nothing is finished that could be lost
     parts.remove()
     archive.sweep(path)
