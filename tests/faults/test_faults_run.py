@@ -51,11 +51,12 @@ def test_killed_at_random_moments_and_resumed_it_is_the_same_archive(settings, k
         assert finish(start(room(tmp_path / "alone", settings))) == 0
         expected, took = tmp_path / "alone" / "run.nc", time.monotonic() - began
     rng, rooms, folder, done = random.Random(20), 0, None, []
-    for kill in range(kills[long]):
+    killed = 0
+    while killed < kills[long]:
         if folder is None:
             rooms, folder, done = rooms + 1, room(tmp_path / str(rooms), settings), []
         process = start(folder, "--resume")
-        deadline = time.monotonic() + (60 if kill % 2 == 0 else rng.uniform(0, took))
+        deadline = time.monotonic() + (60 if killed % 2 == 0 else rng.uniform(0, took))
         while len(finished(folder)) <= len(done) and time.monotonic() < deadline and process.exitcode is None:
             time.sleep(0.002)
         time.sleep(rng.uniform(0, took / 20))
@@ -64,6 +65,7 @@ def test_killed_at_random_moments_and_resumed_it_is_the_same_archive(settings, k
             assert hashes(folder / "run.nc") == hashes(expected)
             folder = None
             continue
+        killed += 1
         if not (folder / "run.nc").exists():  # not killed between its last two steps
             assert set(done) <= set(finished(folder))  # nothing that was finished is lost
             done = finished(folder)
