@@ -30,11 +30,12 @@ from gaussian_test.sampler.reverse import (
     bridge,
 )
 from gaussian_test.sampler.score import ModalForm, Score
-from gaussian_test.sampler.store import ResidentSamples, StreamedSamples
+from gaussian_test.sampler.store import ByteSamples, ResidentSamples, StreamedSamples
 from gaussian_test.sampler.uturn import State, UTurnPlan
 
 __all__ = [
     "Ancestral",
+    "ByteSamples",
     "Cosine",
     "DiscreteVP",
     "EDMStochastic",

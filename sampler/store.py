@@ -1,7 +1,7 @@
-"""Where the samples of an exact score are: in the memory of its device, or where they were, to be read tile by tile.
+"""Where the samples of an exact score are: in the memory of its device, as bytes or not, or in their file, to be read by tiles.
 
-Both forms hand out the same numbers, bit for bit: a pass over the samples costs reading them once in one form and their memory in
-the other, and nothing else depends on it.
+All forms hand out the same numbers, bit for bit: a pass over the samples costs their memory, converting them once, or reading
+them once, and nothing else depends on it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 READ_ELEMENTS = 2**20  # numbers read or summed at once: 8 MB in float64
+CONVERTED_ELEMENTS = 2**17  # bytes converted at once on the CPU: with their doubles about 1 MB, which a core's cache holds
+Scaling = tuple[float, float]
 
 
 class ResidentSamples:
@@ -51,6 +53,79 @@ class ResidentSamples:
     def take(self, index: Tensor) -> Tensor:
         """Return samples in any order and number, shape (``*index.shape``, features)."""
         return self.samples[index]
+
+
+@dataclass(frozen=True)
+class ByteSamples:
+    r"""Samples held in memory as bytes v, a quarter of float32: :math:`x = \mathrm{scale}\cdot v + \mathrm{offset}`.
+
+    Parameters
+    ----------
+    values : Tensor
+        uint8, shape (N, ``*event``), on the device of the score; not copied, and not to change while in use.
+    dtype : torch.dtype
+        float32 or float64: what they are handed out as.
+    scaling : tuple of float
+        (scale, offset), applied in double precision, so that each x is the nearest to the exact value.
+    center : Tensor, optional
+        What is subtracted, in this type and on this device, shape (features,). Default: nothing.
+
+    Examples
+    --------
+    >>> store = ByteSamples(torch.tensor([[0], [51], [255]], dtype=torch.uint8), scaling=(2 / 255, -1.0))
+    >>> store.tile(slice(0, 3)).tolist()
+    [[-1.0], [-0.6000000238418579], [1.0]]
+    """
+
+    values: Tensor
+    dtype: torch.dtype = torch.float32
+    scaling: Scaling = (1.0, 0.0)
+    center: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the samples: (N, ``*event``)."""
+        return tuple(self.values.shape)
+
+    def centered(self, center: Tensor) -> ByteSamples:
+        """Return the same samples relative to a center, shape (features,)."""
+        return replace(self, center=center)
+
+    def tile(self, rows: slice) -> Tensor:
+        """Return consecutive samples, shape (rows, features)."""
+        return next(self.tiles([rows]))
+
+    def tiles(self, parts: Iterable[slice]) -> Iterator[Tensor]:
+        """Yield consecutive samples, one part after the other; each is good until the next is asked for."""
+        memory = self._memory(0)
+        for rows in parts:
+            values = self.values[rows].flatten(1)
+            if len(memory) < len(values):
+                memory = self._memory(len(values))
+            yield self._converted(values, memory[: len(values)])
+
+    def take(self, index: Tensor) -> Tensor:
+        """Return samples in any order and number, shape (``*index.shape``, features)."""
+        values = self.values.flatten(1)[index.reshape(-1)]
+        return self._converted(values, self._memory(len(values))).reshape(*index.shape, -1)
+
+    def _memory(self, count: int) -> Tensor:
+        return torch.empty(count, math.prod(self.shape[1:]), dtype=self.dtype, device=self.values.device)
+
+    def _converted(self, values: Tensor, out: Tensor) -> Tensor:
+        """Convert bytes (n, features), on the CPU as many at a time as caches hold from the first step to the last."""
+        scale, offset = self.scaling
+        step = max(1, CONVERTED_ELEMENTS // out.shape[1]) if out.device.type == "cpu" else max(1, len(out))
+        exact = None if self.scaling == (1.0, 0.0) else torch.empty_like(out[:step], dtype=torch.float64)
+        for start in range(0, len(out), step):
+            part, some = out[start : start + step], values[start : start + step]
+            part.copy_(some if exact is None else exact[: len(part)].copy_(some).mul_(scale).add_(offset))
+            if self.center is not None:
+                part -= self.center
+        return out
 
 
 @dataclass(frozen=True)
@@ -139,11 +214,11 @@ class StreamedSamples:
         return out.to(self.device, self.given_as)
 
 
-Store = ResidentSamples | StreamedSamples
+Store = ResidentSamples | ByteSamples | StreamedSamples
 
 
 def row_slices(count: int, features: int) -> Iterator[slice]:
-    """Yield slices of so many samples as are read or summed at once, the same for either form.
+    """Yield slices of so many samples as are read or summed at once, the same for every form.
 
     Parameters
     ----------
@@ -170,7 +245,7 @@ def mean_of(store: Store, features: int) -> Tensor:
 
     Parameters
     ----------
-    store : ResidentSamples or StreamedSamples
+    store : ResidentSamples, ByteSamples or StreamedSamples
         At least one sample.
     features : int
         Numbers in each.
@@ -197,7 +272,7 @@ def half_square_norm(store: Store, features: int) -> Tensor:
 
     Parameters
     ----------
-    store : ResidentSamples or StreamedSamples
+    store : ResidentSamples, ByteSamples or StreamedSamples
         At least one sample.
     features : int
         Numbers in each.

@@ -1,4 +1,4 @@
-"""A score whose samples stay where they are gives what the resident one gives, bit for bit, and reads no more than it must."""
+"""A score whose samples stay where they are, or stay bytes, gives what the resident one gives, bit for bit."""
 
 import copy
 import pickle
@@ -11,6 +11,7 @@ from sampler_zoo import noise_like, normal
 
 import gaussian_test as gt
 from gaussian_test.analysis import nearest_accuracy, typical_nearest_distance
+from gaussian_test.data.scaling import Scaling
 from gaussian_test.sampler import EmpiricalScore, ResidentSamples, StreamedSamples, empirical, store
 
 COUNT, EVENT = 1500, (1, 5, 7)
@@ -137,7 +138,8 @@ def test_tiles_are_all_samples_in_order_whatever_the_form(pixels):
     assert [len(tile) for tile in tiles] == [111] * 13 + [57]
     for one, other in zip(streamed.tiles(), tiles, strict=True):
         same(one, other)
-    same(torch.cat(tiles), resident.samples)
+    assert resident.samples.dtype == torch.uint8
+    same(torch.cat(tiles), EmpiricalScore(torch.from_numpy(pixels).float()).samples)
     same((torch.cat(tiles) + resident.center).reshape(COUNT, *EVENT).round(), torch.from_numpy(pixels).float())
 
 
@@ -166,14 +168,51 @@ def test_a_pickle_of_a_loaded_source_is_its_path(pixels, tmp_path):
 
 @pytest.mark.parametrize(("fitted", "moved"), [(torch.float32, torch.float64), (torch.float64, torch.float32)])
 def test_a_change_of_type_is_the_resident_ones(source, fitted, moved):
-    resident, streamed = (EmpiricalScore.fit(source, LABELS, dtype=fitted, resident=kept).to(moved) for kept in (True, False))
+    floats = torch.from_numpy(np.array(source, dtype=np.float64)).to(fitted)
+    resident = EmpiricalScore(floats, torch.from_numpy(LABELS)).to(moved)
+    streamed = EmpiricalScore.fit(source, LABELS, dtype=fitted, resident=False).to(moved)
     assert next(streamed.tiles()).dtype == moved
     check_everything(resident, streamed, 4)
 
 
+@pytest.mark.parametrize("batch", [1, 700])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scaling", [Scaling(), Scaling(2 / 255, -1.0), Scaling(0.37, 11.0)], ids=["plain", "data", "any"])
+def test_bytes_are_floats_bit_for_bit(pixels, scaling, dtype, batch, monkeypatch):
+    monkeypatch.setattr(store, "CONVERTED_ELEMENTS", 50 * 35)
+    exact = pixels * np.float64(scaling.scale) + scaling.offset
+    floats = EmpiricalScore.fit(exact, LABELS, dtype=dtype)
+    kept = EmpiricalScore.fit(pixels, LABELS, dtype=dtype, scaling=(scaling.scale, scaling.offset))
+    assert kept.samples.dtype == torch.uint8
+    assert kept.samples.data_ptr() == torch.from_numpy(pixels).data_ptr()  # and they are not copied
+    check_everything(floats, kept, batch)
+
+
+def test_bytes_are_scaled_as_data_are_loaded(pixels, tmp_path):
+    x = loaded(tmp_path, pixels)
+    kept = EmpiricalScore.fit(pixels, scaling=(x.attrs["scale"], x.attrs["offset"]))
+    check_everything(EmpiricalScore.fit(x.values), kept, 4)
+
+
+def test_bytes_that_change_type_are_exact_in_the_new_one(pixels):
+    fitted = EmpiricalScore.fit(pixels, LABELS).to(torch.float64)
+    expected = EmpiricalScore.fit(pixels, LABELS, dtype=torch.float64)
+    whole = torch.cat(list(fitted.tiles())) + fitted.center
+    np.testing.assert_allclose(whole.numpy(), pixels.reshape(COUNT, -1), rtol=0, atol=1e-12)
+    x, _ = states_near(expected, 4)
+    np.testing.assert_allclose(fitted.denoise(x, 30.0), expected.denoise(x, 30.0), rtol=0, atol=1e-3)
+
+
+def test_only_bytes_in_memory_are_scaled(pixels):
+    for samples, resident in ((pixels / 255, True), (pixels, False)):
+        with pytest.raises(ValueError, match=r"scaling = .* is for samples of type uint8 in memory"):
+            EmpiricalScore.fit(samples, resident=resident, scaling=(2.0, 0.0))
+
+
 def test_buffers_are_what_they_were(pixels):
     """Others know scores by their state: the resident one's has all samples, the streamed one's all but them."""
-    resident, streamed = (EmpiricalScore.fit(pixels, LABELS, resident=kept) for kept in (True, False))
+    resident = EmpiricalScore(torch.from_numpy(pixels).float(), torch.from_numpy(LABELS))
+    streamed = EmpiricalScore.fit(pixels, LABELS, resident=False)
     assert list(resident.state_dict()) == ["samples", "center", "half_square_norm", "labels"]
     assert list(streamed.state_dict()) == ["center", "half_square_norm", "labels"]
     assert resident.samples.shape == (COUNT, 35)
