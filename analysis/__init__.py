@@ -47,11 +47,10 @@ from gaussian_test.analysis.information import divergence, information_integral,
 from gaussian_test.analysis.lilliefors import KSTest, ks_distance, ks_null, ks_pvalue, ks_test
 from gaussian_test.analysis.moments import (
     Moments,
-    RunningMoments,
     evenly,
     event_dims,
     fit_moments,
-    third_cumulant_norm,
+    spectrum,
     whole_spectrum,
 )
 from gaussian_test.analysis.normality import kolmogorov_smirnov, ks_dataset
@@ -64,11 +63,13 @@ from gaussian_test.analysis.predictions import (
     predicted_speciation_within_class,
 )
 from gaussian_test.analysis.quality import principal_features, sample_quality, start_sensitivity
+from gaussian_test.analysis.running_moments import RunningMoments
 from gaussian_test.analysis.sample_table import Reference, SampleTable, path_table, picture_table
 from gaussian_test.analysis.sample_times import class_times, path_time, sample_time, sample_times, self_averaging
 from gaussian_test.analysis.sampler_law import sampler_law, sampler_study
 from gaussian_test.analysis.score_norm import score_norm_gaussian, score_norms, score_square_gaussian
 from gaussian_test.analysis.starts import typical_nearest_distance, undefine
+from gaussian_test.analysis.third_cumulant import third_cumulant_norm
 from gaussian_test.analysis.times import (
     Crossing,
     affine_time,
@@ -182,6 +183,7 @@ __all__ = [
     "score_square_gaussian",
     "self_averaging",
     "share_time",
+    "spectrum",
     "stack_components",
     "start_sensitivity",
     "susceptibility",

@@ -9,7 +9,8 @@ import scipy.linalg
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
-from gaussian_test.analysis.moments import Moments, RunningMoments, Shrinkage, shrink
+from gaussian_test.analysis.moments import DRIVER, Moments, Shrinkage, shrink
+from gaussian_test.analysis.running_moments import RunningMoments
 
 
 class StreamingCovariance(BaseEstimator):  # type: ignore[misc] # scikit-learn has no types
@@ -104,7 +105,7 @@ class StreamingCovariance(BaseEstimator):  # type: ignore[misc] # scikit-learn h
         >>> StreamingCovariance().fit([[0.0], [2.0]]).moments().eigenvalues.tolist()
         [1.0]
         """
-        values, vectors = scipy.linalg.eigh(self.covariance_, driver="evd")
+        values, vectors = scipy.linalg.eigh(self.covariance_, driver=DRIVER)
         return Moments(
             self.n_samples_seen_,
             self.location_,

@@ -1,4 +1,4 @@
-r"""Mean, covariance and spectrum of ground-truth samples: one streaming pass, float64, any number of samples.
+r"""Mean, covariance and spectrum of ground-truth samples, any number of them, summed in float64.
 
 .. math:: \mu = \frac1N\sum_n x_0^{(n)},\qquad \Sigma = \frac1N\sum_n (x_0^{(n)}-\mu)(x_0^{(n)}-\mu)^\top = U\Lambda U^\top
 
@@ -7,25 +7,21 @@ The division is by N: the ground-truth set *is* the population.
 
 from __future__ import annotations
 
-import copy
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
 import scipy.linalg
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf_shrinkage, oas, shrunk_covariance
+
+from gaussian_test.analysis.running_moments import CHUNK_ELEMENTS, chunks, moments_of
 
 Shrinkage = Literal["ledoit_wolf", "oas"] | float | None
 Array = NDArray[np.float64]
 
-CHUNK_ELEMENTS = 2**22  # elements read at once: 32 MB in float64
-SUBSET_ELEMENTS = 2**25  # elements of samples that are compared pair by pair
-SCATTER_ELEMENTS, MOST_LANES = 2**25, 16  # of the sums that a dask array is reduced to at a time
+DRIVER: Literal["evd"] = "evd"  # divide and conquer: the fastest of LAPACK's for many modes, with vectors and without
 
 
 @dataclass(frozen=True)
@@ -177,105 +173,6 @@ def event_dims(count: int) -> tuple[str, ...]:
     return named.get(count, tuple(f"axis_{axis}" for axis in range(count)))
 
 
-class RunningMoments:
-    """Streaming, mergeable sums for mean and covariance.
-
-    Chunks are centred on their own mean and combined pairwise (Chan, Golub & LeVeque 1979), so nothing cancels.
-
-    Parameters
-    ----------
-    features : int
-        Number of features.
-
-    Examples
-    --------
-    >>> running = RunningMoments(1)
-    >>> running.update(np.array([[0.0], [2.0]])); running.update(np.array([[4.0]]))
-    >>> running.mean.tolist(), running.count
-    ([2.0], 3)
-    """
-
-    def __init__(self, features: int) -> None:
-        self.count = 0
-        self.mean: Array = np.zeros(features)
-        self.scatter: Array = np.zeros((features, features))
-
-    def update(self, chunk: ArrayLike) -> None:
-        """Add samples, shape (n, features).
-
-        Examples
-        --------
-        >>> running = RunningMoments(2); running.update(np.eye(2)); running.count
-        2
-        """
-        block = np.array(chunk, dtype=np.float64)
-        if block.ndim != 2 or block.shape[1] != len(self.mean):
-            raise ValueError(f"a chunk of shape {block.shape} does not fit {len(self.mean)} features: give (samples, features)")
-        if not len(block):
-            return
-        mean = block.mean(0)
-        block -= mean
-        # numpy sees the product of a matrix with its own transpose and computes one triangle only
-        self._combine(len(block), mean, block.T @ block)
-
-    def merge(self, other: RunningMoments) -> None:
-        """Add what another pass has summed.
-
-        Examples
-        --------
-        >>> left, right = RunningMoments(1), RunningMoments(1)
-        >>> left.update([[1.0]]); right.update([[3.0]]); left.merge(right)
-        >>> left.covariance().tolist()
-        [[1.0]]
-        """
-        if len(other.mean) != len(self.mean):
-            raise ValueError(f"moments of {len(other.mean)} and {len(self.mean)} features cannot be merged: use the same features")
-        self._combine(other.count, other.mean, other.scatter.copy())
-
-    def _combine(self, count: int, mean: Array, scatter: Array) -> None:
-        if not count:
-            return
-        total = self.count + count
-        shift = mean - self.mean
-        scatter += self.scatter
-        if self.count:
-            scatter += np.outer(shift, shift * (self.count * count / total))
-        self.scatter = scatter
-        self.mean = self.mean + shift * (count / total)
-        self.count = total
-
-    def covariance(self) -> Array:
-        r"""Return :math:`\Sigma`, divided by the count.
-
-        Raises
-        ------
-        ValueError
-            If no sample has been added.
-
-        Examples
-        --------
-        >>> running = RunningMoments(1); running.update([[0.0], [2.0]]); running.covariance().tolist()
-        [[1.0]]
-        """
-        if not self.count:
-            raise ValueError("no sample has been added: update with samples first")
-        return self.scatter / self.count
-
-
-def chunks(x: Any) -> Iterator[NDArray[Any]]:
-    """Yield samples (n, features) from any array, lazily read sources chunk by chunk.
-
-    Examples
-    --------
-    >>> [chunk.shape for chunk in chunks(np.zeros((3, 1, 2, 2)))]
-    [(3, 4)]
-    """
-    features = int(np.prod(x.shape[1:]))
-    step = max(1, CHUNK_ELEMENTS // max(features, 1))
-    for start in range(0, x.shape[0], step):
-        yield np.asarray(x[start : start + step]).reshape(-1, features)
-
-
 def fit_moments(x: Any, shrinkage: Shrinkage = None) -> Moments:
     r"""Return mean and spectrum of samples.
 
@@ -303,22 +200,71 @@ def fit_moments(x: Any, shrinkage: Shrinkage = None) -> Moments:
     >>> fit_moments(np.array([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).eigenvalues.tolist()
     [4.5, 0.5]
     """
-    count, features = x.shape[0], int(np.prod(x.shape[1:]))
+    count, features = _check_samples(x)
+    if count <= features and shrinkage is None:
+        mean, centered, values, left = _gram(x)
+        vectors = _modes_of_gram(centered, values, left)
+    else:
+        mean, covariance = _covariance(x, features, shrinkage)
+        values, vectors = scipy.linalg.eigh(covariance, driver=DRIVER, overwrite_a=True, check_finite=False)
+        values, vectors = values[::-1].clip(0), np.ascontiguousarray(vectors[:, ::-1])
+    _check_varied(values)
+    return Moments(count, mean.reshape(x.shape[1:]), values, vectors)
+
+
+def spectrum(x: Any, shrinkage: Shrinkage = None) -> Array:
+    """Return the eigenvalues of the covariance of samples alone, all that the Gaussian's closed forms need.
+
+    A third of the work of :func:`fit_moments` or less, where there are many features.
+
+    Parameters
+    ----------
+    x, shrinkage
+        As in :func:`fit_moments`.
+
+    Returns
+    -------
+    ndarray
+        As :attr:`Moments.eigenvalues`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`fit_moments` does.
+
+    Examples
+    --------
+    >>> spectrum(np.array([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).tolist()
+    [4.5, 0.5]
+    """
+    count, features = _check_samples(x)
+    if count <= features and shrinkage is None:
+        values = _gram(x, vectors=False)[2]
+    else:
+        covariance = _covariance(x, features, shrinkage)[1]
+        values = scipy.linalg.eigvalsh(covariance, driver=DRIVER, overwrite_a=True, check_finite=False)[::-1].clip(0)
+    _check_varied(values)
+    return values
+
+
+def _check_samples(x: Any) -> tuple[int, int]:
+    """Return the numbers of samples and of features."""
+    count, features = int(x.shape[0]), int(np.prod(x.shape[1:]))
     if len(x.shape) < 2 or count < 2:
         raise ValueError(f"samples of shape {tuple(x.shape)} have no covariance: give (N, *event) with N >= 2")
-    if count <= features and shrinkage is None:
-        mean, values, vectors = _gram_route(x, count, features)
-    else:
-        running = _dask_moments(x, features) if _is_dask(x) else _with_samples(RunningMoments(features), x)
-        mean = running.mean
-        covariance = shrink(running.covariance(), shrinkage, x)
-        _check_finite(mean, covariance)
-        values, vectors = scipy.linalg.eigh(covariance, driver="evd", overwrite_a=True, check_finite=False)
-        order = np.argsort(values)[::-1]
-        values, vectors = np.clip(values[order], 0, None), np.ascontiguousarray(vectors[:, order])
+    return count, features
+
+
+def _check_varied(values: Array) -> None:
     if not values.sum() > 0:
         raise ValueError("the samples are all the same: the covariance is zero; give samples that vary")
-    return Moments(count, mean.reshape(x.shape[1:]), values, vectors)
+
+
+def _covariance(x: Any, features: int, shrinkage: Shrinkage) -> tuple[Array, Array]:
+    running = moments_of(x, features)
+    covariance = shrink(running.covariance(), shrinkage, x)
+    _check_finite(running.mean, covariance)
+    return running.mean, covariance
 
 
 def _check_finite(mean: Array, covariance: Array) -> None:
@@ -326,11 +272,9 @@ def _check_finite(mean: Array, covariance: Array) -> None:
         raise ValueError("the samples hold NaN or infinite values: remove or repair them")
 
 
-def _gram_route(x: Any, count: int, features: int) -> tuple[Array, Array, Array]:
-    """Return mean and the N - 1 modes that N samples span, largest first, from the N x N matrix of their inner products.
-
-    The modes are as many numbers as the samples, and take their place: nothing else of that size is held.
-    """
+def _gram(x: Any, vectors: bool = True) -> tuple[Array, Array, Array, Array]:
+    """Return mean, centred samples, and the eigenvalues of their covariance with vectors of the N x N matrix of inner products."""
+    count, features = _check_samples(x)
     centered, start = np.empty((count, features)), 0
     for chunk in chunks(x):
         centered[start : start + len(chunk)] = chunk
@@ -339,55 +283,23 @@ def _gram_route(x: Any, count: int, features: int) -> tuple[Array, Array, Array]
     centered -= mean
     gram = centered @ centered.T / count
     _check_finite(mean, gram)
-    values, left = scipy.linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
+    if vectors:
+        values, left = scipy.linalg.eigh(gram, driver=DRIVER, overwrite_a=True, check_finite=False)
+    else:
+        values, left = scipy.linalg.eigvalsh(gram, driver=DRIVER, overwrite_a=True, check_finite=False), np.empty((0, count))
     # centring takes one direction away, and duplicates more: their eigenvectors would be rounding noise
     kept = np.flatnonzero(values > values[-1] * count * np.finfo(np.float64).eps)[::-1]
-    values, left = values[kept], left[:, kept] / np.sqrt(values[kept] * count)
+    return mean, centered, values[kept], left[:, kept]
+
+
+def _modes_of_gram(centered: Array, values: Array, left: Array) -> Array:
+    """Return the modes that samples span, largest first, in the place of the samples: nothing else of that size is held."""
+    count, features = centered.shape
+    left = left / np.sqrt(values * count)
     step = max(1, CHUNK_ELEMENTS // count)
     for first in range(0, features, step):
         centered[: len(values), first : first + step] = left.T @ centered[:, first : first + step]
-    return mean, values, centered[: len(values)].T
-
-
-def _is_dask(x: Any) -> bool:
-    dask = sys.modules.get("dask")  # who has a dask array has imported it
-    return dask is not None and bool(dask.is_dask_collection(x))
-
-
-def _dask_moments(x: Any, features: int) -> RunningMoments:
-    """Sum the blocks of a dask array, in an order that depends on its blocks and on no scheduler.
-
-    Consecutive blocks are added one after the other, in as many lanes as there may be scatter matrices at a time.
-    """
-    from dask.delayed import delayed
-
-    array = x.data if isinstance(x, xr.DataArray) else x
-    blocks, start = [], 0
-    for size in array.chunks[0]:
-        blocks.append(array[start : start + size])
-        start += size
-    count = min(len(blocks), int(np.clip(SCATTER_ELEMENTS // features**2, 1, MOST_LANES)))
-    lanes = []
-    for numbers in np.array_split(np.arange(len(blocks)), count):
-        lane = delayed(RunningMoments)(features)
-        for number in numbers:
-            lane = delayed(_with_samples)(lane, blocks[number])
-        lanes.append(lane)
-    total: RunningMoments = reduce(delayed(_merged), lanes).compute()
-    return total
-
-
-def _with_samples(before: RunningMoments, x: Any) -> RunningMoments:
-    running = copy.copy(before)  # whose arrays are replaced and never written to: dask may hand `before` out again
-    for chunk in chunks(x):
-        running.update(chunk)
-    return running
-
-
-def _merged(left: RunningMoments, right: RunningMoments) -> RunningMoments:
-    running = copy.copy(left)
-    running.merge(right)
-    return running
+    return centered[: len(values)].T
 
 
 def shrink(covariance: Array, shrinkage: Shrinkage, x: Any) -> Array:
@@ -430,54 +342,3 @@ def shrink(covariance: Array, shrinkage: Shrinkage, x: Any) -> Array:
             raise ValueError(f"shrinkage {weight:g} is not a weight: give a number in [0, 1]")
     shrunk: Array = shrunk_covariance(covariance, shrinkage=weight)
     return shrunk
-
-
-def third_cumulant_norm(x: Any, mean: ArrayLike, limit: int = 4096, seed: int = 0) -> float:
-    r"""Return the squared norm of the third cumulant: :math:`\|\kappa_3\|^2 = \frac{1}{N^2}\sum_{nm}(\tilde x_n\cdot\tilde x_m)^3`.
-
-    It governs where a score becomes affine: to leading order at large noise
-    :math:`\mathrm{lmmse} - \mathrm{mmse} = \|\kappa_3\|^2/2\nu^4`.
-
-    Parameters
-    ----------
-    x : array
-        Samples, shape (N, ``*event``).
-    mean : array
-        Their mean, shape ``event``.
-    limit : int
-        Above this number of samples the pairs are taken among a random subset, the diagonal among all. Where even these are more
-        than 2**25 numbers (above 8192 features), they are the pairs within random groups of as many as that.
-    seed : int
-        Seed of the subset.
-
-    Returns
-    -------
-    float
-        In units of the data to the sixth power.
-
-    References
-    ----------
-    Guo, Shamai & Verdú, IEEE Trans. Inf. Theory 51(4) (2005), on the expansion of the mmse at small signal-to-noise ratio.
-
-    Examples
-    --------
-    >>> round(third_cumulant_norm(np.array([[2.0], [-1.0], [-1.0]]), [0.0]), 12)
-    4.0
-    """
-    count = x.shape[0]
-    center = np.asarray(mean, dtype=np.float64).reshape(-1)
-    diagonal = sum(float((((chunk - center) ** 2).sum(1) ** 3).sum()) for chunk in chunks(x))
-    random = np.random.default_rng(seed)
-    chosen = np.arange(count) if count <= limit else random.choice(count, limit, replace=False)
-    groups = -(-len(chosen) // max(2, SUBSET_ELEMENTS // len(center)))
-    if groups > 1:
-        random.shuffle(chosen)
-    pairs, number = 0.0, 0
-    for group in np.array_split(chosen, groups):
-        some = np.asarray(x[np.sort(group)]).reshape(len(group), -1) - center
-        for start in range(0, len(some), 512):
-            pairs += float(((some[start : start + 512] @ some.T) ** 3).sum())
-        pairs -= float(((some**2).sum(1) ** 3).sum())
-        number += len(group) * (len(group) - 1)
-    # of a subset, the estimate of a small norm can come out negative
-    return max(float(diagonal / count**2 + pairs / number * (1 - 1 / count)), 0.0)

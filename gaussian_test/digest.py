@@ -22,7 +22,7 @@ def data_digest(truth: xr.Dataset) -> str:
     64
     """
     digest = hashlib.sha256(repr(truth["x"].shape).encode())
-    for chunk in analysis.moments.chunks(truth["x"]):
+    for chunk in analysis.running_moments.chunks(truth["x"]):
         digest.update(np.ascontiguousarray(chunk, dtype=np.float32).tobytes())
     if "label" in truth:
         digest.update(np.ascontiguousarray(truth["label"].values, dtype=np.int64).tobytes())

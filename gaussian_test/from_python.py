@@ -29,7 +29,7 @@ def checked_truth(truth: xr.Dataset) -> xr.Dataset:
         raise UserError(f"truth.x is of type {x.dtype}: give real numbers in float32 or float64, as gaussian_test.data.load does")
     if not x.dtype.isnative:  # torch takes the machine's own order of bytes alone
         truth = truth.assign(x=x.astype(x.dtype.newbyteorder("=")))
-    if not all(bool(np.isfinite(chunk).all()) for chunk in analysis.moments.chunks(truth["x"])):
+    if not all(bool(np.isfinite(chunk).all()) for chunk in analysis.running_moments.chunks(truth["x"])):
         raise UserError("truth.x holds NaN or infinite values: remove or repair them")
     if "label" in truth:
         label = truth["label"]

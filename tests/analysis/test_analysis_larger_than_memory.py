@@ -20,7 +20,8 @@ from gaussian_test.analysis import (
     ks_test,
     lilliefors,
     make_classifier,
-    moments,
+    running_moments,
+    third_cumulant,
     third_cumulant_norm,
 )
 
@@ -49,7 +50,7 @@ def same(one, other):
 @pytest.mark.parametrize("chunk", [1, 300, 2**22])
 def test_modes_of_few_samples_are_those_of_the_whole_matrix(shape, chunk, monkeypatch):
     """The Gram route in chunks of any size: the covariance, orthonormal modes, largest first, and samples left as they were."""
-    monkeypatch.setattr(moments, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(running_moments, "CHUNK_ELEMENTS", chunk)
     x = data(shape[0], int(np.prod(shape[1:]))).reshape(shape)
     before, flat = x.copy(), x.reshape(shape[0], -1)
     fitted = fit_moments(x)
@@ -69,7 +70,7 @@ def test_class_moments_are_those_of_the_members_read_at_once(labels, monkeypatch
     """Bit for bit, in chunks of any size, of arrays and of files, also with fewer members than features and shrunk ones."""
     x = np.clip(data(90, 12) / 10, -1, 1).astype(np.float32)
     for chunk in (17, 2**22):
-        monkeypatch.setattr(moments, "CHUNK_ELEMENTS", 12 * chunk)
+        monkeypatch.setattr(running_moments, "CHUNK_ELEMENTS", 12 * chunk)
         for shrinkage in (None, "oas", 0.2):
             expected = [(label, fit_moments(x[labels == label], shrinkage)) for label in np.unique(labels)]
             for source in (x, lazily(tmp_path, x)):
@@ -126,18 +127,18 @@ def test_a_chunked_netcdf_file_is_summed_without_being_loaded(tmp_path, dask):
 
 def test_few_sums_exist_at_a_time(monkeypatch, dask):
     """Of many blocks: as many lanes as scatter matrices are allowed, and the blocks of a lane one after the other."""
-    lanes, add = [], moments._with_samples
+    lanes, add = [], running_moments._with_samples
 
     def watched(before, x):
         lanes.extend([1] * (before.count == 0))
         return add(before, x)
 
-    monkeypatch.setattr(moments, "_with_samples", watched)
+    monkeypatch.setattr(running_moments, "_with_samples", watched)
     x = data(640, 3)
     expected = fit_moments(x)
     lanes.clear()
-    for allowed, number in ((9 * 4, 4), (9 * 1000, moments.MOST_LANES), (1, 1)):
-        monkeypatch.setattr(moments, "SCATTER_ELEMENTS", allowed)
+    for allowed, number in ((9 * 4, 4), (9 * 1000, running_moments.MOST_LANES), (1, 1)):
+        monkeypatch.setattr(running_moments, "SCATTER_ELEMENTS", allowed)
         found = fit_moments(dask.array.from_array(x, chunks=(10, 3)))
         assert len(lanes) == number
         lanes.clear()
@@ -146,13 +147,13 @@ def test_few_sums_exist_at_a_time(monkeypatch, dask):
 
 def test_sums_that_dask_may_hand_out_again_are_not_written_to():
     x = data(30, 2)
-    first = moments._with_samples(moments.RunningMoments(2), x[:10])
-    mean, scatter = first.mean.copy(), first.scatter.copy()
-    second = moments._with_samples(first, x[10:])
-    merged = moments._merged(first, second)
+    first = running_moments._with_samples(running_moments.RunningMoments(2), x[:10])
+    mean, scatter = first.mean.copy(), first.covariance()
+    second = running_moments._with_samples(first, x[10:])
+    merged = running_moments._merged(first, second)
     assert (first.count, second.count, merged.count) == (10, 30, 40)
     np.testing.assert_array_equal(first.mean, mean)
-    np.testing.assert_array_equal(first.scatter, scatter)
+    np.testing.assert_array_equal(first.covariance(), scatter)
     np.testing.assert_allclose(second.covariance(), np.cov(x.T, bias=True), rtol=1e-12)
 
 
@@ -171,7 +172,7 @@ def test_third_cumulants_of_groups_estimate_that_of_all(monkeypatch):
     """Pairs within random groups, also of samples in the order of their classes, have the mean of all pairs (4 standard errors)."""
     x = np.sort(np.random.default_rng(3).exponential(size=(600, 4)), axis=0)
     whole = third_cumulant_norm(x, x.mean(0))
-    monkeypatch.setattr(moments, "SUBSET_ELEMENTS", 4 * 50)
+    monkeypatch.setattr(third_cumulant, "SUBSET_ELEMENTS", 4 * 50)
     some = [third_cumulant_norm(x, x.mean(0), seed=seed) for seed in range(60)]
     assert np.std(some) > 0
     assert abs(np.mean(some) - whole) < 4 * np.std(some) / np.sqrt(60)

@@ -17,9 +17,10 @@ from gaussian_test.analysis import (
     StreamingCovariance,
     class_moments,
     fit_moments,
+    spectrum,
     third_cumulant_norm,
 )
-from gaussian_test.analysis import moments as module
+from gaussian_test.analysis import running_moments as module
 
 
 def _data(n, d, seed=0):
@@ -93,6 +94,67 @@ def test_merging_is_associative_and_complete(x, data):
     assert pieces[0].count == len(x)
     np.testing.assert_allclose(pieces[0].mean, x.mean(0), atol=1e-11 * scale)
     np.testing.assert_allclose(pieces[0].covariance(), np.cov(x.T, bias=True), atol=1e-11 * scale)
+
+
+def _bytes(kind, n, d):
+    """Bytes of any kind of picture, and whether blocks of all rows would overflow 24 bits."""
+    rng = np.random.default_rng(3)
+    return {
+        "dim": rng.integers(100, 104, (n, d), dtype=np.uint8),
+        "wide": rng.choice(np.array([0, 255], dtype=np.uint8), (n, d)),
+        "rising": (np.arange(n)[:, None] // (n // 256 + 1) + np.zeros((1, d))).astype(np.uint8),  # far from the mean at both ends
+        "signed": rng.integers(-128, 128, (n, d)).astype(np.int8),
+        "constant": np.hstack([rng.integers(0, 256, (n, d - 1), dtype=np.uint8), np.full((n, 1), 255, dtype=np.uint8)]),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["dim", "wide", "rising", "signed", "constant"])
+@pytest.mark.parametrize("form", ["at once", "chunks", "torch"])
+def test_moments_of_bytes_are_exact(kind, form, monkeypatch):
+    """Against whole numbers of 64 bits: S of one chunk is within two roundings of the exact rational, whatever the bytes."""
+    n, d = 3001, 5
+    x = _bytes(kind, n, d)
+    monkeypatch.setattr(module, "PANEL", 2)
+    if form == "chunks":
+        monkeypatch.setattr(module, "CHUNK_BYTES", 700 * d)
+    running = module.moments_of(torch.from_numpy(x) if form == "torch" else x, d)
+    whole = x.astype(np.int64)
+    sums = whole.sum(0)
+    scatter = (n * (whole.T @ whole) - np.outer(sums, sums)) / n**2  # a whole number below 2^53 before the division
+    np.testing.assert_allclose(running.mean, sums / n, rtol=1e-15)
+    tolerance = 1e-15 if form != "chunks" else 1e-14
+    np.testing.assert_allclose(running.covariance(), scatter, rtol=0, atol=tolerance * max(1.0, np.abs(scatter).max()) * 4)
+    assert running.count == n
+
+
+def test_products_of_bytes_that_float32_cannot_hold_are_cut(monkeypatch):
+    """4096 differences of 127 have squares that sum to 6.6e7, above 2^24: in one block digits would be lost."""
+    x = np.zeros((8192, 2), dtype=np.uint8)
+    x[::2] = 255
+    x[1, 1] = 3
+    lengths, product = [], module.ssyrk
+    monkeypatch.setattr(module, "ssyrk", lambda a, block, **more: lengths.append(block.shape[1]) or product(a, block, **more))
+    fit_moments(x)
+    assert max(lengths) == module.MOST_ROWS
+    assert lengths[-1] * 128**2 < module.EXACT
+    monkeypatch.setattr(module, "EXACT", 2**62)  # not cut
+    wrong = fit_moments(x).covariance()
+    assert wrong[1, 0] != fit_moments(x.astype(np.float64)).covariance()[1, 0]
+
+
+@pytest.mark.parametrize("shape", [(50, 7), (6, 40), (300, 4)])
+@pytest.mark.parametrize("shrinkage", [None, 0.3, "oas"])
+def test_a_spectrum_is_that_of_the_moments(shape, shrinkage):
+    x = _data(*shape)
+    moments = fit_moments(x, shrinkage)
+    np.testing.assert_allclose(spectrum(x, shrinkage), moments.eigenvalues, rtol=0, atol=1e-13 * moments.eigenvalues[0])
+    for refuse in (spectrum, fit_moments):
+        with pytest.raises(ValueError, match="all the same"):
+            refuse(np.ones(shape))
+        with pytest.raises(ValueError, match="no covariance"):
+            refuse(x[:1])
+        with pytest.raises(ValueError, match="NaN"):
+            refuse(np.where(x == x[0, 0], np.nan, x), shrinkage if shrinkage != "oas" else None)
 
 
 def test_small_eigenvalues_survive_a_large_mean_and_a_large_mode():

@@ -1,0 +1,253 @@
+r"""Streaming sums for mean and covariance: chunk by chunk, mergeable, in float64, exact for bytes.
+
+.. math:: \mu = \frac1N\sum_n x_n,\qquad S = \sum_n (x_n-\mu)(x_n-\mu)^\top
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Iterator
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg.blas import dsyr, dsyrk, ssyrk
+
+Array = NDArray[np.float64]
+
+CHUNK_ELEMENTS = 2**22  # elements read at once: 32 MB in float64
+CHUNK_BYTES = 2**25  # of samples that are bytes
+SCATTER_ELEMENTS, MOST_LANES = 2**25, 16  # of the sums that a dask array is reduced to at a time
+EXACT = 2**24  # whole numbers below it, and sums of them below it, are exact in float32
+SAFE_ROWS = EXACT // 255**2  # of differences of bytes, whose squares stay below that whatever they are
+MOST_ROWS = 2**12  # of bytes multiplied at once
+PANEL = 256  # columns of a triangle added at once
+
+
+class RunningMoments:
+    r"""Streaming, mergeable sums for mean and covariance.
+
+    Chunks are centred on their own mean and combined pairwise (Chan, Golub & LeVeque 1979), so nothing cancels; only one
+    triangle is computed. Samples of type uint8 or int8 are multiplied in float32, at twice the rate, in blocks so short that every
+    sum is a whole number below :math:`2^{24}` and so exact.
+
+    Parameters
+    ----------
+    features : int
+        Number of features.
+
+    Examples
+    --------
+    >>> running = RunningMoments(1)
+    >>> running.update(np.array([[0.0], [2.0]])); running.update(np.array([[4.0]]))
+    >>> running.mean.tolist(), running.count
+    ([2.0], 3)
+    """
+
+    def __init__(self, features: int) -> None:
+        self.count = 0
+        self.mean: Array = np.zeros(features)
+        self._lower: Array = np.zeros((features, features), order="F")  # the lower triangle of S; nothing is said of the upper
+
+    def update(self, chunk: ArrayLike) -> None:
+        """Add samples, shape (n, features).
+
+        Examples
+        --------
+        >>> running = RunningMoments(2); running.update(np.eye(2)); running.count
+        2
+        """
+        values = np.asarray(chunk)
+        if values.ndim != 2 or values.shape[1] != len(self.mean):
+            raise ValueError(f"a chunk of shape {values.shape} does not fit {len(self.mean)} features: give (samples, features)")
+        if _are_bytes(values):
+            self._add_bytes(values)
+            return
+        step = max(1, CHUNK_ELEMENTS // max(values.shape[1], 1))
+        for start in range(0, len(values), step):
+            block = np.array(values[start : start + step], dtype=np.float64, order="C")
+            mean = block.mean(0)
+            block -= mean
+            self._lower = dsyrk(1.0, block.T, beta=1.0, c=self._lower, lower=1, overwrite_c=1)
+            self._combine(len(block), mean)
+
+    def _add_bytes(self, values: NDArray[np.uint8] | NDArray[np.int8]) -> None:
+        count, features = values.shape
+        if not count:
+            return
+        # any whole number is right; one near the mean keeps sums of squares small and so blocks long
+        origin = np.rint(values[:: -(-count // SAFE_ROWS)].mean(0)).astype(np.float32)
+        product, sums = np.empty((features, features), dtype=np.float32, order="F"), np.zeros(features)
+        start, rows = 0, MOST_ROWS
+        while start < count:
+            block = values[start : start + rows].astype(np.float32)
+            block -= origin
+            product = ssyrk(1.0, block.T, beta=0.0, c=product, lower=1, overwrite_c=1)
+            # no sum of products is larger than the largest sum of squares (Cauchy-Schwarz), and that one, once it has reached
+            # 2^24, is rounded but never falls below it
+            if product.diagonal().max() >= EXACT and len(block) > SAFE_ROWS:
+                rows = max(SAFE_ROWS, len(block) // 2)
+                continue
+            for left in range(0, features, PANEL):
+                self._lower[left:, left : left + PANEL] += product[left:, left : left + PANEL]
+            sums += block.sum(0)  # below 2^24 as well
+            start += len(block)
+        self._add_square(-1 / count, sums)
+        self._combine(count, origin + sums / count)
+
+    def merge(self, other: RunningMoments) -> None:
+        """Add what another pass has summed.
+
+        Examples
+        --------
+        >>> left, right = RunningMoments(1), RunningMoments(1)
+        >>> left.update([[1.0]]); right.update([[3.0]]); left.merge(right)
+        >>> left.covariance().tolist()
+        [[1.0]]
+        """
+        if len(other.mean) != len(self.mean):
+            raise ValueError(f"moments of {len(other.mean)} and {len(self.mean)} features cannot be merged: use the same features")
+        if other.count:
+            self._lower += other._lower
+            self._combine(other.count, other.mean)
+
+    def _combine(self, count: int, mean: Array) -> None:
+        """Count samples whose scatter about their own mean has been added."""
+        total = self.count + count
+        shift = mean - self.mean
+        if self.count:
+            self._add_square(self.count * count / total, shift)
+        self.mean = self.mean + shift * (count / total)
+        self.count = total
+
+    def _add_square(self, weight: float, vector: Array) -> None:
+        self._lower = dsyr(weight, vector, lower=1, a=self._lower, overwrite_a=1)
+
+    def copy(self) -> RunningMoments:
+        """Return sums that can be added to without changing these.
+
+        Examples
+        --------
+        >>> running = RunningMoments(1); running.copy().update([[1.0]]); running.count
+        0
+        """
+        other = copy.copy(self)
+        other._lower = self._lower.copy(order="F")  # the mean is replaced and never written to
+        return other
+
+    def covariance(self) -> Array:
+        r"""Return :math:`\Sigma`, divided by the count.
+
+        Raises
+        ------
+        ValueError
+            If no sample has been added.
+
+        Examples
+        --------
+        >>> running = RunningMoments(1); running.update([[0.0], [2.0]]); running.covariance().tolist()
+        [[1.0]]
+        """
+        if not self.count:
+            raise ValueError("no sample has been added: update with samples first")
+        whole = self._lower / self.count
+        for left in range(0, len(whole), PANEL):
+            right = left + PANEL
+            square = whole[left:right, left:right]
+            square[:] = np.tril(square) + np.tril(square, -1).T
+            whole[left:right, right:] = whole[right:, left:right].T
+        return whole
+
+
+def _are_bytes(x: Any) -> bool:
+    return str(getattr(x, "dtype", "")).removeprefix("torch.") in ("uint8", "int8")
+
+
+def chunks(x: Any, elements: int | None = None) -> Iterator[NDArray[Any]]:
+    """Yield samples (n, features) from any array, lazily read sources chunk by chunk.
+
+    Parameters
+    ----------
+    x : array
+        Shape (N, ``*event``).
+    elements : int, optional
+        Numbers in a chunk.
+
+    Yields
+    ------
+    ndarray
+        Shape (n, features).
+
+    Examples
+    --------
+    >>> [chunk.shape for chunk in chunks(np.zeros((3, 1, 2, 2)))]
+    [(3, 4)]
+    """
+    features = int(np.prod(x.shape[1:]))
+    step = max(1, (elements or CHUNK_ELEMENTS) // max(features, 1))
+    for start in range(0, x.shape[0], step):
+        yield np.asarray(x[start : start + step]).reshape(-1, features)
+
+
+def moments_of(x: Any, features: int) -> RunningMoments:
+    """Sum all samples of an array, wherever dask computes if it is one of dask's.
+
+    Parameters
+    ----------
+    x : array
+        Shape (N, ``*event``).
+    features : int
+        Numbers in a sample.
+
+    Returns
+    -------
+    RunningMoments
+
+    Examples
+    --------
+    >>> moments_of(np.eye(2), 2).mean.tolist()
+    [0.5, 0.5]
+    """
+    dask = sys.modules.get("dask")  # who has a dask array has imported it
+    if dask is not None and dask.is_dask_collection(x):
+        return _dask_moments(x, features)
+    return _with_samples(RunningMoments(features), x)
+
+
+def _dask_moments(x: Any, features: int) -> RunningMoments:
+    """Sum the blocks of a dask array, in an order that depends on its blocks and on no scheduler.
+
+    Consecutive blocks are added one after the other, in as many lanes as there may be scatter matrices at a time.
+    """
+    from dask.delayed import delayed
+
+    array = x.data if isinstance(x, xr.DataArray) else x
+    blocks, start = [], 0
+    for size in array.chunks[0]:
+        blocks.append(array[start : start + size])
+        start += size
+    count = min(len(blocks), int(np.clip(SCATTER_ELEMENTS // features**2, 1, MOST_LANES)))
+    lanes = []
+    for numbers in np.array_split(np.arange(len(blocks)), count):
+        lane = delayed(RunningMoments)(features)
+        for number in numbers:
+            lane = delayed(_with_samples)(lane, blocks[number])
+        lanes.append(lane)
+    total: RunningMoments = reduce(delayed(_merged), lanes).compute()
+    return total
+
+
+def _with_samples(before: RunningMoments, x: Any) -> RunningMoments:
+    running = before.copy()  # dask may hand `before` out again
+    for chunk in chunks(x, CHUNK_BYTES if _are_bytes(x) else CHUNK_ELEMENTS):
+        running.update(chunk)
+    return running
+
+
+def _merged(left: RunningMoments, right: RunningMoments) -> RunningMoments:
+    running = left.copy()
+    running.merge(right)
+    return running
