@@ -283,10 +283,11 @@ def _gram(x: Any, vectors: bool = True) -> tuple[Array, Array, Array, Array]:
     centered -= mean
     gram = centered @ centered.T / count
     _check_finite(mean, gram)
+    left = np.empty((0, count))
     if vectors:
         values, left = scipy.linalg.eigh(gram, driver=DRIVER, overwrite_a=True, check_finite=False)
     else:
-        values, left = scipy.linalg.eigvalsh(gram, driver=DRIVER, overwrite_a=True, check_finite=False), np.empty((0, count))
+        values = np.asarray(scipy.linalg.eigvalsh(gram, driver=DRIVER, overwrite_a=True, check_finite=False), dtype=np.float64)
     # centring takes one direction away, and duplicates more: their eigenvectors would be rounding noise
     kept = np.flatnonzero(values > values[-1] * count * np.finfo(np.float64).eps)[::-1]
     return mean, centered, values[kept], left[:, kept]

@@ -78,6 +78,9 @@ class UTurnPlan:
         (in :math:`\log\nu`).
     stream : int
         Which of the independent streams of noise of the same keys.
+    shared_noise : bool
+        Whether all scores see the same noise. Otherwise a score that acts mode by mode takes it as coordinates along its modes: the
+        law is the same, and no step costs a rotation, but its trajectories are no longer paired with those of other scores.
 
     Raises
     ------
@@ -104,6 +107,7 @@ class UTurnPlan:
     rho: float = RHO
     grid_of: Literal["turn_times", "process"] = "turn_times"
     stream: int = 0
+    shared_noise: bool = True
     levels: tuple[float, ...] = field(init=False)
     grid: NDArray[np.float64] = field(init=False)
 
@@ -221,7 +225,7 @@ class UTurnPlan:
         }
         if not runs:
             return
-        first = len(self.levels)
+        first, step_noise = len(self.levels), None
         for t, s in pairwise(self.grid.tolist()):
             if first and math.isclose(self.levels[first - 1], t, rel_tol=1e-12):
                 first -= 1
@@ -232,9 +236,10 @@ class UTurnPlan:
                     if t in kept:
                         yield State("path", name, (t,), here, turned)
             active = slice(first, len(self.levels))
-            step_noise = noise.draw() if any(run.uses_noise for run in runs.values()) else NO_NOISE
+            if any(run.uses_noise for run in runs.values()):
+                step_noise = noise.draw(step_noise)
             for name, run in runs.items():
-                run.advance(active, t, s, step_noise)
+                run.advance(active, t, s, step_noise or NO_NOISE)
                 reached = (s,) * (active.stop - active.start)
                 if s == 0 and run.ends is None:
                     yield State("end", name, reached, active, run.states(active))
@@ -306,7 +311,7 @@ class _Run:
             return
         if not self.kernel.uses_noise:
             noise = NO_NOISE
-        elif self.modal:
+        elif self.modal and self.plan.shared_noise:
             noise = noise._replace(normal=self.modal.rotate(noise.normal))
         rows_total = self.x.shape[1]
         for rows in _chunks(0, rows_total, self.plan.micro_batch):

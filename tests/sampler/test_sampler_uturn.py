@@ -16,6 +16,7 @@ from gaussian_test.sampler import (
     ExactReversal,
     KeyedNoise,
     ProbabilityFlow,
+    ReverseKernel,
     ReverseSDE,
     Score,
     UTurnPlan,
@@ -346,15 +347,51 @@ def test_running_in_modes_is_running_in_features(kernel, dtype, process):
     assert score.modal() is not None
     turns = [process.turn_time_from_noise_to_signal(nu) for nu in (0.4, 3.0)]
     plan = UTurnPlan(process, turns, steps=7, seed=3)
-    states = [
-        collect(plan, kernel, s, x[:4].to(dtype), range(4), True)
-        for s in (score, Featurewise(score.components, score.event_shape, process))
-    ]
+    states = [collect(plan, kernel, s, x[:4].to(dtype), range(4), True) for s in (score, featurewise(score))]
     tolerance = 1e-5 if dtype == torch.float32 else 1e-10
     for one, other in zip(*states, strict=True):
         assert (one.phase, one.times, one.turns) == (other.phase, other.times, other.turns)
         assert one.x.dtype == dtype
         torch.testing.assert_close(one.x, other.x, rtol=tolerance, atol=tolerance * 4)
+
+
+@pytest.mark.parametrize("kernel", ["sde", "ancestral", "flow"])
+@pytest.mark.parametrize("process", ["variance_exploding", "cosine"])
+def test_noise_of_its_own_is_noise_along_the_modes(kernel, process):
+    """A run in features with the noise rotated back is the run with noise of its own: only their basis differs."""
+    process, kernel = PROCESSES[process](), KERNELS[kernel]()
+    score = GaussianScore.fit((normal(40, 2, 3, seed=6) + 0.5).numpy(), process=process, dtype=torch.float64)
+    turns = [process.turn_time_from_noise_to_signal(nu) for nu in (0.4, 3.0)]
+    x0 = normal(4, 2, 3, seed=8)
+    own = collect(UTurnPlan(process, turns, steps=7, shared_noise=False), kernel, score, x0, range(4), True)
+    shared = collect(UTurnPlan(process, turns, steps=7), kernel, score, x0, range(4), True)
+    rotated = collect(
+        UTurnPlan(process, turns, steps=7), RotatedNoise(kernel, score.modal().rotate_back), featurewise(score), x0, range(4), True
+    )
+    for one, expected in zip(own, rotated, strict=True):
+        torch.testing.assert_close(one.x, expected.x, rtol=1e-10, atol=1e-10)
+    same = [torch.equal(one.x, other.x) for one, other in zip(own, shared, strict=True) if one.phase == "end"]
+    assert same == [not kernel.uses_noise]
+
+
+def featurewise(score):
+    return Featurewise(score.components, score.event_shape, score.process)
+
+
+class RotatedNoise(ReverseKernel):
+    """A kernel that sees its noise in another basis."""
+
+    def __init__(self, kernel, rotate):
+        self.kernel, self.rotate = kernel, rotate
+
+    @property
+    def uses_noise(self):
+        return self.kernel.uses_noise
+
+    def step(self, score, x, t, s, noise, label=None):
+        if self.uses_noise:
+            noise = noise._replace(normal=self.rotate(noise.normal))
+        return self.kernel.step(score, x, t, s, noise, label)
 
 
 @pytest.mark.parametrize(
