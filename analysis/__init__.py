@@ -54,6 +54,7 @@ from gaussian_test.analysis.moments import (
     whole_spectrum,
 )
 from gaussian_test.analysis.normality import kolmogorov_smirnov, ks_dataset
+from gaussian_test.analysis.path_statistics import path_statistics
 from gaussian_test.analysis.predictions import (
     ClassStructure,
     class_structure,
@@ -161,6 +162,7 @@ __all__ = [
     "null_distance",
     "path_autocorrelation",
     "path_autocorrelation_discrete",
+    "path_statistics",
     "path_table",
     "path_time",
     "picture_table",

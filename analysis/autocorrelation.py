@@ -77,20 +77,19 @@ def autocorrelation(
             f"give (sample, {', '.join(dims)}) and (..., sample, {', '.join(dims)})"
         )
     lead = state.dims[: -1 - len(dims)]
-    a = _flat(reference, len(dims))
-    b = _flat(state, len(dims))
-    if centred:
-        mean = moments.mean.reshape(-1)
-        factor = amplitude.transpose(*lead).values if isinstance(amplitude, xr.DataArray) else np.asarray(amplitude)
-        a = a - mean
-        b = b - factor.reshape(*factor.shape, *(1,) * (b.ndim - factor.ndim)) * mean
+    a, b = _flat(reference, len(dims)).astype(np.float64), _flat(state, len(dims))
+    mean = moments.mean.reshape(-1) if centred else np.zeros(a.shape[-1])
+    factor = amplitude.transpose(*lead).values if isinstance(amplitude, xr.DataArray) else np.asarray(amplitude)
+    factor = factor.reshape(*factor.shape, *(1,) * (b.ndim - 1 - factor.ndim))
+    a = a - mean
     coords = {name: state.coords[name] for name in lead if name in state.coords}
     if per == "mode":
         if not centred:
             raise ValueError("per='mode' needs centred=True: the modes are those of the centred data")
-        values = mode_products(a, b, moments)
+        values = mode_products(a, b - factor[..., None] * mean, moments)
         return xr.DataArray(values, dims=(*lead, "mode"), coords=coords, attrs=_attributes(centred))
-    products = sample_products(a, b)
+    # the states are many: their mean is taken off the products and not off them
+    products = sample_products(a, b) - factor * (a @ mean)
     scale = moments.trace if centred else float((a**2).sum()) / len(a)
     if per == "sample":
         coords |= {"sample": reference.coords["sample"]} if "sample" in reference.coords else {}
@@ -127,24 +126,35 @@ def two_time(path: xr.DataArray, moments: Moments, *, amplitude: float | xr.Data
     >>> two_time(path, fit_moments(x)).values.tolist()
     [[1.0, 2.0], [2.0, 4.0]]
     """
-    values = _flat(path.transpose(time, "sample", ...), len(moments.event_shape))
+    values = _flat(path.transpose(time, "sample", ...), len(moments.event_shape)).astype(np.float64)
     factor = amplitude.values if isinstance(amplitude, xr.DataArray) else np.full(len(values), float(amplitude))
     centered = (values - factor[:, None, None] * moments.mean.reshape(-1)).reshape(len(values), -1)
     matrix = centered @ centered.T / (values.shape[1] * moments.trace)
     return xr.DataArray(matrix, dims=(time, f"{time}_other"), attrs=_attributes(True))
 
 
-def sample_products(a: Array, b: Array) -> Array:
+def sample_products(a: Array, b: NDArray[np.floating]) -> Array:
     r"""Return :math:`a_n\\cdot b_n` for arrays (sample, feature) and (..., sample, feature): shape (..., sample).
+
+    The states b are read once, in their own precision, and never copied.
 
     Examples
     --------
     >>> sample_products(np.ones((2, 3)), np.ones((5, 2, 3))).shape
     (5, 2)
     """
-    # a stack of row-times-column products: no temporary of the size of the states
-    product: Array = (b[..., None, :] @ a[:, :, None])[..., 0, 0]
-    return product
+    return np.asarray(np.vecdot(b, a.astype(b.dtype, copy=False)), dtype=np.float64)
+
+
+def sample_norms(x: NDArray[np.floating]) -> Array:
+    r"""Return :math:`|x_n|` for states or scores (..., sample, feature): shape (..., sample), in their unit.
+
+    Examples
+    --------
+    >>> sample_norms(np.array([[3.0, 4.0]])).tolist()
+    [5.0]
+    """
+    return np.sqrt(np.asarray(np.vecdot(x, x), dtype=np.float64))
 
 
 def mode_products(a: Array, b: Array, moments: Moments) -> Array:
@@ -165,8 +175,8 @@ def mode_products(a: Array, b: Array, moments: Moments) -> Array:
     return result
 
 
-def _flat(x: xr.DataArray, event_ndim: int) -> Array:
-    values = np.asarray(x.values, dtype=np.float64)
+def _flat(x: xr.DataArray, event_ndim: int) -> NDArray[np.floating]:
+    values = x.values if x.dtype in (np.float32, np.float64) else x.values.astype(np.float64)
     return values.reshape(*values.shape[: values.ndim - event_ndim], -1)
 
 
