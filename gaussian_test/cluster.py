@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,7 @@ RETRIES = 2  # of a shard whose task raised; one that kills its worker is tried 
 CONNECT = 15  # seconds for a scheduler to answer
 POLL = 0.5  # seconds between two looks for signals and lost connections
 PATIENCE = 60.0  # seconds without workers before that is said
+SETTLING = 5.0  # seconds that Dask has to put away a worker that it has given up, before another one takes its name
 LOST = "the connection to the scheduler was lost; finished shards are kept: start it again and add --resume"
 
 
@@ -108,7 +110,44 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
                 "if __name__ == '__main__':, as each worker imports the script"
             ) from error
         stack.enter_context(cluster)
+        stack.enter_context(_replaced(cluster))
         yield stack.enter_context(distributed.Client(cluster, timeout=60, set_as_default=False))
+
+
+@contextmanager
+def _replaced(cluster: Any) -> Iterator[None]:
+    """Start anew the workers that Dask gives up: those that are killed, once more, while they start again after a kill.
+
+    Dask drops such a worker without a word, or keeps it although it is closed, and its specification stays: with all of them gone
+    a run would wait for ever.
+    """
+    asked, ended = len(cluster.worker_spec), threading.Event()
+
+    def look() -> None:
+        missing_since = None
+        while not ended.wait(POLL):
+            workers = cluster.workers.copy()
+            closed = [name for name, nanny in workers.items() if nanny.status.name in ("closed", "failed")]
+            missing = asked - len(workers) + len(closed)
+            if missing <= 0:
+                missing_since = None
+                continue
+            now = time.monotonic()
+            missing_since = missing_since or now
+            if now - missing_since > SETTLING:
+                log("replaced", logging.WARNING, workers=missing, reason="Dask has given them up")
+                for name in closed:
+                    cluster.workers.pop(name, None)
+                cluster.scale(asked)
+                missing_since = None
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        looking.join()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Workers that die, shards that cannot be computed, a scheduler that is lost: the same archive in the end, and no shard lost."""
 
 import dataclasses
+import multiprocessing
 import os
 import random
 import signal
@@ -10,6 +11,8 @@ import threading
 import time
 from importlib import import_module
 
+import dask
+import distributed  # noqa: F401 - whose settings are there from then on
 import numpy as np
 import pytest
 import safetensors.torch
@@ -153,6 +156,35 @@ def test_workers_killed_at_random_moments(long, tmp_path):
     assert len(killed) == kills
     assert hashes(tmp_path / "run.nc") == hashes(tmp_path / "alone.nc")
     assert left(tmp_path) == ["alone.nc", "run.nc"]
+
+
+@pytest.mark.parametrize("starts", [0, 1])
+def test_workers_that_dask_has_given_up_are_started_anew(starts, tmp_path, monkeypatch):
+    """Dask gives up whoever takes too long to come back from a kill, as it is killed again, and when it starts anew, too."""
+    monkeypatch.setattr(cluster, "SETTLING", 1.0)
+    others = {process.pid for process in multiprocessing.active_children()}
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "200ms"}), cluster.connected(2, None, 1) as client:
+
+        def kill():
+            for process in multiprocessing.active_children():
+                if process.pid not in others and process.name.startswith("Dask Worker"):
+                    os.kill(process.pid, signal.SIGKILL)
+
+        def wait(condition, what):
+            deadline = time.monotonic() + 60
+            while not condition():
+                assert time.monotonic() < deadline, what
+                time.sleep(0.02)
+
+        kill()
+        wait(lambda: not client.cluster.workers, "Dask keeps workers that are gone")
+        for _ in range(starts):
+            kill_until = time.monotonic() + 5
+            while time.monotonic() < kill_until:
+                kill()
+                time.sleep(0.1)
+        wait(lambda: len(client.nthreads()) == 2, "no workers come back")
+        run_there(SHORT, tmp_path / "run.nc", client)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
