@@ -25,7 +25,7 @@ from gaussian_test.parts import Parts
 from gaussian_test.run_log import Progress, log
 from gaussian_test.worker import Order, Receipt, compute
 
-RETRIES = 2  # of a shard whose task raised; one that kills its worker is tried as often as the scheduler allows
+RETRIES = 2  # of a shard whose task raised; one that kills its worker is tried as often as the scheduler allows, and so once more
 CONNECT = 15  # seconds for a scheduler to answer
 POLL = 0.5  # seconds between two looks for signals and lost connections
 PATIENCE = 60.0  # seconds without workers before that is said
@@ -237,6 +237,8 @@ def compute_on(
     pending: dict[str, tuple[int, Any]] = {}
     failures: dict[int, str] = {}
     misfits: set[str] = set()
+    suspects: dict[int, str] = {}  # shards whose workers were killed, perhaps by others: tried once more, alone
+    alone: set[int] = set()
 
     def submit(shard: int) -> bool:
         """Hand a shard to the workers that are fit, if there are any."""
@@ -257,7 +259,13 @@ def compute_on(
         for shard in missing:
             submit(shard)
         stopping, idle_since = False, time.monotonic()
-        while pending:
+        while pending or (suspects and not stopping):
+            if not pending:
+                shard, why = suspects.popitem()
+                alone.add(shard)
+                if not submit(shard):
+                    failed(shard, why)
+                continue
             if interruption.asked is not None and not stopping:
                 stopping = True
                 parts.stop()  # what a worker has not begun it does not begin
@@ -273,7 +281,10 @@ def compute_on(
                 if not stopping:
                     submit(shard)
             elif isinstance(outcome, _Failed):
-                failed(shard, outcome.why)
+                if outcome.killed and shard not in alone:
+                    suspects[shard] = outcome.why
+                else:
+                    failed(shard, outcome.why)
             else:
                 receipt: Receipt = outcome.value
                 if receipt.state == "failed":
@@ -299,6 +310,7 @@ class _Answer:
 @dataclass(frozen=True)
 class _Failed:
     why: str
+    killed: bool = False
 
 
 def _outcome(future: Any) -> _Answer | _Failed | None:
@@ -314,7 +326,7 @@ def _outcome(future: Any) -> _Answer | _Failed | None:
     if isinstance(error, UserError):
         return _Failed(str(error))
     if type(error).__name__ == "KilledWorker":
-        return _Failed(f"it has killed {error.allowed_failures + 1} workers, perhaps for want of memory")
+        return _Failed(f"it has killed {error.allowed_failures + 1} workers, perhaps for want of memory", killed=True)
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
     return _Failed(f"{type(error).__name__}: {reason}")
 
