@@ -14,7 +14,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from gaussian_test import archive
+from gaussian_test import archive, whole_files
 from gaussian_test.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -111,7 +111,7 @@ class Parts:
         for left in (*self.folder.glob(".*.tmp"), self.folder / STOP):  # by runs that were killed
             left.unlink(missing_ok=True)
         text = json.dumps({"sha256": self.digest, "shards": self._shards, "identity": self.identity}, indent=1)
-        archive.write_text(self.folder / MANIFEST, text)
+        whole_files.write_text(self.folder / MANIFEST, text)
 
     def _check_owner(self) -> None:
         """Refuse the parts of another run, by what differs; where the manifest is damaged or lost the parts know it."""

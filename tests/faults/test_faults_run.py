@@ -28,7 +28,7 @@ from fault_rooms import (
 )
 
 import gaussian_test as gt
-from gaussian_test import UserError, archive, engine, runner
+from gaussian_test import UserError, archive, checksum, engine, runner
 
 # -- killed --------------------------------------------------------------------------------------------------------------------
 
@@ -467,7 +467,7 @@ def test_a_flipped_bit_anywhere_is_found_out_and_never_another_value(undisturbed
     opened = gt.open_archive(bad)  # its groups are read after the damage
     rng = random.Random(1)
     places = rng.sample(range(len(content)), 20_000 if long else 500)
-    places += [*range(64), *range(len(content) - archive.TRAILER, len(content))]  # the superblock, the checksum
+    places += [*range(64), *range(len(content) - checksum.TRAILER, len(content))]  # the superblock, the checksum
     said = set()
     for place in places:
         damaged = bytearray(content)

@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 import gaussian_test as gt
-from gaussian_test import archive
+from gaussian_test import archive, checksum
 from gaussian_test.command_line import main
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
@@ -248,9 +248,9 @@ def room(disk, tmp_path, monkeypatch):
     with netCDF4.Dataset("newer.nc", "a") as file:
         file.schema_version = archive.SCHEMA_VERSION + 1
     content = Path("newer.nc").read_bytes()
-    seal = content.find(archive.SEAL)
-    Path("newer.nc").write_bytes(content if seal < 0 else content[:seal] + content[seal + archive.TRAILER :])
-    archive.seal(Path("newer.nc"))
+    seal = content.find(checksum.SEAL)
+    Path("newer.nc").write_bytes(content if seal < 0 else content[:seal] + content[seal + checksum.TRAILER :])
+    checksum.seal(Path("newer.nc"))
     Path("half.nc").write_bytes(disk.read_bytes()[:9000])
     content = bytearray(disk.read_bytes())
     pictures = archive.read(disk, "pictures")["end"].values.tobytes()
