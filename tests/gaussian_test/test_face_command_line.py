@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 import gaussian_test as gt
-from gaussian_test import archive, checksum
+from gaussian_test import archive, checksum, runner, sweep_run
 from gaussian_test.command_line import main
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
@@ -219,6 +219,24 @@ def test_overwrite_and_resume_do_what_they_say(tmp_path):
     assert invoke("run", "-o", path, *SMALL, "--overwrite", "--set", "seed=9").exit_code == 0
     assert gt.open_archive(path).attrs["seed"] == 9
     assert os.listdir(tmp_path) == ["a.nc"]
+
+
+@pytest.mark.parametrize(("command", "module", "function"), [("run", runner, "run"), ("sweep", sweep_run, "run_sweep")])
+def test_a_run_and_a_sweep_hand_on_the_same_options(command, module, function, tmp_path, monkeypatch):
+    seen = []
+
+    def record(chosen, output, **options):
+        seen.append((output, options))
+        raise gt.UserError("seen")
+
+    monkeypatch.setattr(module, function, record)
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump({"sweep": {"seed": [1]}} if command == "sweep" else {}))
+    given = ["--device", "cpu", "--trust", "a.pkl", "12", "--trust", "b.pkl", "34", "--workers", "2", "--scheduler", "here"]
+    given += ["--threads", "3", "--resume", "--overwrite", "--set", "samples=8"]
+    outcome = CliRunner().invoke(main, [command, str(tmp_path / "e.yaml"), "-o", str(tmp_path / "out"), *given])
+    assert (outcome.exit_code, outcome.stderr) == (2, "gaussian-test: seen\n")
+    wanted = {"device": "cpu", "trust": {"a.pkl": "12", "b.pkl": "34"}, "workers": 2, "scheduler": "here", "threads": 3}
+    assert seen == [(tmp_path / "out", wanted | {"resume": True, "overwrite": True})]
 
 
 def test_run_draws_where_asked(tmp_path):
