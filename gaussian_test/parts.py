@@ -167,9 +167,8 @@ class Parts:
         return count_parts(self.folder)[0]
 
     def remove(self) -> None:
-        """Remove the parts, once the archive is there."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        """Remove the parts, once the archive is there; where the folder has become read-only they stay."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def read_identity(folder: Path) -> dict[str, str] | None:

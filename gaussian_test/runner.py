@@ -271,7 +271,9 @@ def _write(path: Path, result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> 
     try:
         archive.write(path, result, groups)
     except OSError as error:
-        raise UserError(f"{path} could not be written ({error.strerror or error}): free the disk and add --resume") from error
+        raise UserError(
+            f"{path} could not be written ({error.strerror or error}): make room or give permission to write, and add --resume"
+        ) from error
     log("archive", bytes=path.stat().st_size, seconds=time.monotonic() - began)
 
 

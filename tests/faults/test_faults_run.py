@@ -1,8 +1,10 @@
 """Kill it, cut it short, flip its bits, fill its disk: the archive is whole and right in the end, or it is not there."""
 
+import functools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from fault_rooms import (
     ENVIRONMENT,
     LONG,
@@ -29,6 +32,7 @@ from fault_rooms import (
 
 import gaussian_test as gt
 from gaussian_test import UserError, archive, checksum, engine, runner
+from gaussian_test.command_line import main
 
 # -- killed --------------------------------------------------------------------------------------------------------------------
 
@@ -444,16 +448,44 @@ def test_a_full_disk_leaves_the_archive_that_is_to_be_replaced(tmp_path, start, 
     assert (folder / "run.nc").read_bytes() == expected.read_bytes()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere: run as another user to see this")
-def test_a_read_only_folder_is_one_sentence(tmp_path, start):
+@pytest.mark.parametrize("shards", [None, 0, 1, SHARDS], ids=["before", "meanwhile, none", "meanwhile, one", "meanwhile, all"])
+def test_a_read_only_folder_is_one_sentence(shards, tmp_path, undisturbed, without_privileges, monkeypatch):
+    """From the start, or from when so many shards are finished: the lock, the parts and the archive are in it."""
     folder = room(tmp_path / "closed", SHORT)
-    folder.chmod(0o555)
+    places = [folder, folder / "run.nc.parts"]
+
+    def close():
+        for place in places:
+            if place.exists():
+                place.chmod(0o555)
+
+    def closing(*arguments, genuine):
+        if len(finished(folder)) == shards:
+            close()
+        return genuine(*arguments)
+
+    for name in ("run_shard", "write"):
+        module = engine if name == "run_shard" else archive
+        monkeypatch.setattr(module, name, functools.partial(closing, genuine=getattr(module, name)))
+    if shards is None:
+        close()
     try:
-        assert finish(start(folder)) == 2
-        assert len(start.log.read_text().splitlines()) == 1
-        assert left(folder) == ["e.yaml"]
+        outcome = CliRunner().invoke(main, ["run", str(folder / "e.yaml"), "-o", str(folder / "run.nc")])
     finally:
-        folder.chmod(0o755)
+        for place in places:
+            if place.exists():
+                place.chmod(0o755)
+    said = [line for line in outcome.stderr.splitlines() if not line.startswith("time=")]
+    assert (outcome.exit_code, len(said)) == (2, 1), outcome.exception
+    assert re.match(r"gaussian-test: .*Permission denied", said[0])
+    assert len(finished(folder)) == (shards or 0)
+    if shards is None:
+        assert left(folder) == ["e.yaml"]
+    assert not (folder / "run.nc").exists()
+    monkeypatch.undo()
+    gt.run(SHORT, folder / "run.nc", resume=True, progress=False)
+    assert_same(folder / "run.nc", undisturbed["short"][0])
+    assert left(folder) == ["e.yaml", "run.nc"]
 
 
 # -- flipped bits in an archive ------------------------------------------------------------------------------------------------

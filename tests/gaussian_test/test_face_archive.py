@@ -385,8 +385,7 @@ def test_a_name_too_long_for_the_disk_is_refused():
         gt.open_archive("y" * 300)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_an_unreadable_archive_is_refused(disk, tmp_path):
+def test_an_unreadable_archive_is_refused(disk, tmp_path, without_privileges):
     copy = Path(shutil.copy(disk, tmp_path / "a.nc"))
     copy.chmod(0)
     with pytest.raises(UserError, match="permissions"):
