@@ -305,6 +305,13 @@ def swap(a, b):
     spare.rename(b)
 
 
+def of_another_run(path):
+    """Put a part in place that is whole, of this shard and these samples, with other results, of another run."""
+    table = archive.read(path)
+    table["sample_autocorrelation"] = table["sample_autocorrelation"] + 1
+    archive.write(path, table.assign_attrs(run=table.attrs["run"][::-1]))
+
+
 DAMAGE = {
     "none": (lambda p: None, 0),
     "truncated part": (lambda p: os.truncate(p / "shard-000001.nc", 3000), 1),
@@ -315,6 +322,7 @@ DAMAGE = {
     "flipped last bit": (lambda p: flip(p / "shard-000002.nc", -1), 1),
     "lost part": (lambda p: (p / "shard-000001.nc").unlink(), 1),
     "swapped parts": (lambda p: swap(p / "shard-000000.nc", p / "shard-000001.nc"), 2),
+    "part of another run": (lambda p: of_another_run(p / "shard-000001.nc"), 1),
     "lost manifest": (lambda p: (p / "manifest.json").unlink(), 0),
     "empty manifest": (lambda p: os.truncate(p / "manifest.json", 0), 0),
     "half a manifest": (lambda p: os.truncate(p / "manifest.json", 200), 0),
