@@ -39,11 +39,12 @@ from gaussian_test.analysis.closed_form import (
     path_autocorrelation_discrete,
 )
 from gaussian_test.analysis.curves import GroundTruth, Statistics, gaussian_test, no_speciation
-from gaussian_test.analysis.distances import Distance, Population, frechet, frechet_between, kid, kid_between, null_distance
+from gaussian_test.analysis.distances import Distance, Population, frechet, frechet_between, null_distance
 from gaussian_test.analysis.estimator import StreamingCovariance
 from gaussian_test.analysis.exchange import Symmetry, antisymmetric, class_symmetry, energy_symmetry, exchange_tests
 from gaussian_test.analysis.gaussian_score import GaussianScore, class_moments, stack_components
 from gaussian_test.analysis.information import divergence, information_integral, kl_from_gaussian
+from gaussian_test.analysis.kernel_distance import kid, kid_between
 from gaussian_test.analysis.lilliefors import KSTest, ks_distance, ks_null, ks_pvalue, ks_test
 from gaussian_test.analysis.moments import (
     Moments,

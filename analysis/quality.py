@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
 from gaussian_test.analysis.bootstrap import ClusterBootstrap
-from gaussian_test.analysis.distances import Distance, Population, frechet, frechet_between, kid, kid_between
+from gaussian_test.analysis.distances import Distance, Population, frechet, frechet_between
+from gaussian_test.analysis.kernel_distance import kid, kid_between
 from gaussian_test.analysis.moments import Moments
 
 Array = NDArray[np.float64]

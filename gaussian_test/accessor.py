@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from gaussian_test import archive
+from gaussian_test import archive, checksum
 from gaussian_test.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ class GaussianTestAccessor:
         if not source or not Path(source).exists():
             return None
         try:
-            self._dataset.encoding["checked"] = archive.check(Path(source), self._dataset.encoding.get("checked"))
+            self._dataset.encoding["checked"] = checksum.check(Path(source), self._dataset.encoding.get("checked"))
             return archive.read_unchecked(Path(source), name)
         except archive.DAMAGE as error:
-            if "group not found" in str(error) and not isinstance(error, archive.ChecksumError):
+            if "group not found" in str(error) and not isinstance(error, checksum.ChecksumError):
                 return None
             raise archive.refusal(source, error) from None
 

@@ -1,38 +1,26 @@
 """The archive: NetCDF4, schema 1, whole or not there at all, self-describing, the same on disk as in memory.
 
-The last :data:`TRAILER` bytes of the file are the sha256 of everything before them, in a line of text: attributes and the
-book-keeping of the library have no checksum in NetCDF4, and a flipped bit there can change a value, or hang or crash the
-library. So the file is checked in plain python before the library is given it. Whatever reads NetCDF4 ignores bytes behind
-the end that is recorded in the file, and whatever opens it to change it drops them.
+Attributes and the book-keeping of the NetCDF library have no checksum in NetCDF4, and a flipped bit there can change a value, or
+hang or crash the library. So every file ends with one of its own (:mod:`gaussian_test.checksum`), which is compared in plain
+python before the library is given the file.
 """
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from gaussian_test.checksum import ChecksumError, State, check, seal
 from gaussian_test.errors import UserError
+from gaussian_test.whole_files import appearing, sync
 
 SCHEMA_VERSION = 1
 DAMAGE = (OSError, RuntimeError, ValueError, AttributeError)  # what the NetCDF library raises on damaged files
 MAGIC = (b"\x89HDF", b"CDF")
-SEAL = b"\nsha256 of all before, by gaussian_test: "  # behind it 64 hexadecimal digits and a line feed
-TRAILER = len(SEAL) + 64 + 1
-CHUNK = 2**20  # bytes hashed at a time
-State = tuple[int, ...]
-
-
-class ChecksumError(OSError):
-    """A file whose checksum is missing or does not fit; the message is the whole sentence for the user."""
 
 
 def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> None:
@@ -64,153 +52,17 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
     [1.0, 2.0]
     """
     contents: list[tuple[str | None, xr.Dataset]] = [(None, root), *(groups or {}).items()]
-    with _appearing(path) as temporary:
+    with appearing(path) as temporary:
         try:
             for group, dataset in contents:
                 dataset.to_netcdf(temporary, mode="a" if group else "w", group=group, engine="netcdf4", encoding=_encoding(dataset))
-            _sync(temporary)
+            sync(temporary)
             whole = all(read_unchecked(temporary, group).identical(dataset) for group, dataset in contents)
         except RuntimeError as error:  # how the NetCDF library says that the disk is full or fails
             raise OSError(" ".join(str(error).split())) from error
         if not whole:
             raise OSError(f"{path} did not read back as it was written: check the disk and run again")
         seal(temporary)
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """Give a private name in the folder of a file; what was written and synced there gets the final name, or is removed.
-
-    The name is chosen before anything is created, so that there is no moment at which an interruption leaves a file behind.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sweep(path: Path) -> None:
-    """Remove the temporary files that killed writers of this file left in its folder.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = (Path(folder) / ".a.nc.x.tmp").write_text("half")
-    ...     sweep(Path(folder) / "a.nc")
-    ...     list(Path(folder).iterdir())
-    []
-    """
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        left.unlink(missing_ok=True)
-
-
-def seal(path: Path) -> None:
-    """Append the checksum of a file to it, and sync; for a NetCDF file that you have changed and stand for yourself.
-
-    Parameters
-    ----------
-    path : Path
-        A file without a checksum at its end.
-
-    Raises
-    ------
-    OSError
-        If the disk refuses.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder) / "a.nc"
-    ...     xr.Dataset(attrs={"seed": 1}).to_netcdf(path, engine="netcdf4")
-    ...     seal(path)
-    ...     path.read_bytes().find(SEAL) == path.stat().st_size - TRAILER, read(path).attrs["seed"]
-    (True, 1)
-    """
-    with path.open("r+b") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()  # leaves the file at its end
-        file.write(SEAL + digest.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def is_sealed(path: Path) -> bool:
-    """Return whether a file ends as those of :func:`write` do, whatever is in it.
-
-    Examples
-    --------
-    >>> is_sealed(Path("nowhere.nc"))
-    False
-    """
-    try:
-        with path.open("rb") as file:
-            file.seek(-TRAILER, os.SEEK_END)
-            return file.read(len(SEAL)) == SEAL
-    except OSError:
-        return False
-
-
-def check(path: Path, known: State | None = None) -> State:
-    """Compare a file with the checksum at its end, without the NetCDF library.
-
-    Parameters
-    ----------
-    path : Path
-        A file written by :func:`write`.
-    known : tuple of int, optional
-        What an earlier check of the file returned: it is not read again as long as it is the same file, of the same size and
-        time of change.
-
-    Returns
-    -------
-    tuple of int
-        Device, inode, size and time of change of the file that was found right.
-
-    Raises
-    ------
-    ChecksumError
-        If there is no checksum or another one.
-    OSError
-        If the file cannot be read.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder) / "a.nc"
-    ...     write(path, xr.Dataset(attrs={"seed": 1}))
-    ...     assert check(path) == check(path, check(path))
-    ...     _ = path.write_bytes(path.read_bytes().replace(b"seed", b"sead"))
-    ...     check(path)  # doctest: +IGNORE_EXCEPTION_DETAIL
-    Traceback (most recent call last):
-    ...
-    gaussian_test.archive.ChecksumError: a.nc is damaged (its checksum does not fit): restore it or run again
-    """
-    with open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        if state == known:
-            return state
-        left = max(status.st_size - TRAILER, 0)
-        file.seek(left)
-        trailer = file.read(TRAILER)
-        if len(trailer) < TRAILER or not trailer.startswith(SEAL):
-            raise ChecksumError(
-                f"{path} has no checksum at its end: it was cut short, or changed after it was written, or is no archive: "
-                "restore it or run again; xarray.open_dataset opens it as it is"
-            )
-        file.seek(0)
-        digest = hashlib.sha256()
-        while left and (chunk := file.read(min(CHUNK, left))):
-            digest.update(chunk)
-            left -= len(chunk)
-    if left or trailer != SEAL + digest.hexdigest().encode() + b"\n":
-        raise ChecksumError(f"{path} is damaged (its checksum does not fit): restore it or run again")
-    return state
 
 
 def read(path: Path, group: str | None = None, known: State | None = None) -> xr.Dataset:
@@ -223,7 +75,7 @@ def read(path: Path, group: str | None = None, known: State | None = None) -> xr
     group : str, optional
         The group; default: the root.
     known : tuple of int, optional
-        See :func:`check`: a file is not hashed once for every group.
+        See :func:`gaussian_test.checksum.check`: a file is not hashed once for every group.
 
     Returns
     -------
@@ -232,7 +84,8 @@ def read(path: Path, group: str | None = None, known: State | None = None) -> xr
     Raises
     ------
     OSError, RuntimeError, ValueError, AttributeError
-        :data:`DAMAGE`: a :class:`ChecksumError` where the checksum does not fit, else what the NetCDF library says.
+        :data:`DAMAGE`: a :class:`~gaussian_test.checksum.ChecksumError` where the checksum does not fit, else what the NetCDF
+        library says.
 
     Examples
     --------
@@ -386,57 +239,3 @@ def plain(dataset: xr.Dataset) -> xr.Dataset:
             for key, value in holder.attrs.items()
         }
     return dataset
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file, whole or not at all.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_text(Path(folder) / "a.txt", "done")
-    ...     (Path(folder) / "a.txt").read_text()
-    'done'
-    """
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_bytes(Path(folder) / "a", b"done")
-    ...     (Path(folder) / "a").read_bytes()
-    b'done'
-    """
-    with _appearing(path) as temporary, temporary.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_text(Path(folder) / "a.txt", "")
-    ...     file_digest(Path(folder) / "a.txt")[:8]
-    'e3b0c442'
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from gaussian_test import sampler, score_settings
+from gaussian_test.checksum import file_digest
 from gaussian_test.errors import UserError
 from gaussian_test.process_settings import make_process
 
@@ -377,8 +378,7 @@ def _folder_digest(folder: Path) -> str:
     """Return the sha256 over the digests of all safetensors files in a folder, in the order of their names."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{path.relative_to(folder)} {file_digest(path)}\n".encode())
     return digest.hexdigest()
 
 

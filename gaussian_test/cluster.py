@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,10 +25,11 @@ from gaussian_test.parts import Parts
 from gaussian_test.run_log import Progress, log
 from gaussian_test.worker import Order, Receipt, compute
 
-RETRIES = 2  # of a shard whose task raised; one that kills its worker is tried as often as the scheduler allows
+RETRIES = 2  # of a shard whose task raised; one that kills its worker is tried as often as the scheduler allows, and so once more
 CONNECT = 15  # seconds for a scheduler to answer
 POLL = 0.5  # seconds between two looks for signals and lost connections
 PATIENCE = 60.0  # seconds without workers before that is said
+SETTLING = 5.0  # seconds that Dask has to put away a worker that it has given up, before another one takes its name
 LOST = "the connection to the scheduler was lost; finished shards are kept: start it again and add --resume"
 
 
@@ -108,7 +110,44 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
                 "if __name__ == '__main__':, as each worker imports the script"
             ) from error
         stack.enter_context(cluster)
+        stack.enter_context(_replaced(cluster))
         yield stack.enter_context(distributed.Client(cluster, timeout=60, set_as_default=False))
+
+
+@contextmanager
+def _replaced(cluster: Any) -> Iterator[None]:
+    """Start anew the workers that Dask gives up: those that are killed, once more, while they start again after a kill.
+
+    Dask drops such a worker without a word, or keeps it although it is closed, and its specification stays: with all of them gone
+    a run would wait for ever.
+    """
+    asked, ended = len(cluster.worker_spec), threading.Event()
+
+    def look() -> None:
+        missing_since = None
+        while not ended.wait(POLL):
+            workers = cluster.workers.copy()
+            closed = [name for name, nanny in workers.items() if nanny.status.name in ("closed", "failed")]
+            missing = asked - len(workers) + len(closed)
+            if missing <= 0:
+                missing_since = None
+                continue
+            now = time.monotonic()
+            missing_since = missing_since or now
+            if now - missing_since > SETTLING:
+                log("replaced", logging.WARNING, workers=missing, reason="Dask has given them up")
+                for name in closed:
+                    cluster.workers.pop(name, None)
+                cluster.scale(asked)
+                missing_since = None
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        looking.join()
 
 
 @contextmanager
@@ -198,6 +237,8 @@ def compute_on(
     pending: dict[str, tuple[int, Any]] = {}
     failures: dict[int, str] = {}
     misfits: set[str] = set()
+    suspects: dict[int, str] = {}  # shards whose workers were killed, perhaps by others: tried once more, alone
+    alone: set[int] = set()
 
     def submit(shard: int) -> bool:
         """Hand a shard to the workers that are fit, if there are any."""
@@ -218,7 +259,13 @@ def compute_on(
         for shard in missing:
             submit(shard)
         stopping, idle_since = False, time.monotonic()
-        while pending:
+        while pending or (suspects and not stopping):
+            if not pending:
+                shard, why = suspects.popitem()
+                alone.add(shard)
+                if not submit(shard):
+                    failed(shard, why)
+                continue
             if interruption.asked is not None and not stopping:
                 stopping = True
                 parts.stop()  # what a worker has not begun it does not begin
@@ -234,7 +281,10 @@ def compute_on(
                 if not stopping:
                     submit(shard)
             elif isinstance(outcome, _Failed):
-                failed(shard, outcome.why)
+                if outcome.killed and shard not in alone:
+                    suspects[shard] = outcome.why
+                else:
+                    failed(shard, outcome.why)
             else:
                 receipt: Receipt = outcome.value
                 if receipt.state == "failed":
@@ -260,6 +310,7 @@ class _Answer:
 @dataclass(frozen=True)
 class _Failed:
     why: str
+    killed: bool = False
 
 
 def _outcome(future: Any) -> _Answer | _Failed | None:
@@ -275,7 +326,7 @@ def _outcome(future: Any) -> _Answer | _Failed | None:
     if isinstance(error, UserError):
         return _Failed(str(error))
     if type(error).__name__ == "KilledWorker":
-        return _Failed(f"it has killed {error.allowed_failures + 1} workers, perhaps for want of memory")
+        return _Failed(f"it has killed {error.allowed_failures + 1} workers, perhaps for want of memory", killed=True)
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
     return _Failed(f"{type(error).__name__}: {reason}")
 

@@ -38,12 +38,30 @@ def main() -> None:
     """Is the score affine, when is a sample forgotten, when does its class change: the Gaussian Test by U-Turn diffusion."""
 
 
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say who computes the shards."""
-    for option in (
-        click.option("--threads", type=click.IntRange(min=1), help="Threads of torch in each process."),
-        click.option("--scheduler", metavar="ADDRESS", help="Compute on a running Dask cluster: its address or scheduler file."),
-        click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Compute in N processes of this machine."),
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that a run and a sweep have in common: what is changed, trusted and replaced, and who computes the shards."""
+    for option in reversed(
+        (
+            click.option(
+                "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the experiment (repeatable)."
+            ),
+            click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to compute."),
+            click.option(
+                "--trust",
+                nargs=2,
+                multiple=True,
+                metavar="FILE SHA256",
+                callback=lambda _context, _option, pairs: dict(pairs),
+                help="Open a file that runs code (a pickle, TorchScript) if it has this sha256 (repeatable).",
+            ),
+            click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Compute in N processes of this machine."),
+            click.option(
+                "--scheduler", metavar="ADDRESS", help="Compute on a running Dask cluster: its address or scheduler file."
+            ),
+            click.option("--threads", type=click.IntRange(min=1), help="Threads of torch in each process."),
+            click.option("--resume", is_flag=True, help="Go on with what was interrupted: what is finished is kept."),
+            click.option("--overwrite", is_flag=True, help="Run again, and replace what is there."),
+        )
     ):
         command = option(command)
     return command
@@ -54,32 +72,9 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("run.nc"), show_default=True, help="Archive to write."
 )
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the experiment (repeatable).")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to compute.")
-@click.option(
-    "--trust",
-    nargs=2,
-    multiple=True,
-    metavar="FILE SHA256",
-    help="Open a file that runs code (a pickle, TorchScript) if it has this sha256 (repeatable).",
-)
-@engine_options
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing archive.")
+@run_options
 @click.option("--plot", "folder", type=click.Path(path_type=Path), help="Also draw the figures into this folder.")
-def run(
-    experiment: Path | None,
-    output: Path,
-    changes: tuple[str, ...],
-    device: str,
-    trust: tuple[tuple[str, str], ...],
-    workers: int | None,
-    scheduler: str | None,
-    threads: int | None,
-    resume: bool,
-    overwrite: bool,
-    folder: Path | None,
-) -> None:
+def run(experiment: Path | None, output: Path, changes: tuple[str, ...], folder: Path | None, **options: Any) -> None:
     """Run an EXPERIMENT (a YAML file; default: the Gaussian Test of the embedded digits) and write its archive."""
     from gaussian_test.experiment import Experiment
 
@@ -88,19 +83,9 @@ def run(
     from gaussian_test.runner import run as run_experiment
 
     with to_stderr():
-        result = run_experiment(
-            settings,
-            output,
-            device=device,
-            workers=workers,
-            scheduler=scheduler,
-            threads=threads,
-            resume=resume,
-            overwrite=overwrite,
-            trust=dict(trust),
-        )
+        result = run_experiment(settings, output, **options)
     click.echo(f"{result.gaussian_test.show()}\n\narchive: {output}")
-    if device == "auto":
+    if options["device"] == "auto":
         taken = result.attrs["device"]
         click.echo(f"device: {taken}, taken by --device auto" + (": no CUDA device was found" if taken == "cpu" else ""))
     if folder is not None:
@@ -110,24 +95,8 @@ def run(
 @main.command(epilog="Example: gaussian-test sweep sweep.yaml -o results --workers 4")
 @click.argument("sweep", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "folder", type=click.Path(path_type=Path), required=True, help="Folder for the archives.")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of all experiments (repeatable).")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to compute.")
-@click.option("--trust", nargs=2, multiple=True, metavar="FILE SHA256", help="As for 'run'.")
-@engine_options
-@click.option("--resume", is_flag=True, help="Go on with a sweep: what is finished is kept.")
-@click.option("--overwrite", is_flag=True, help="Run everything again.")
-def sweep(
-    sweep: Path,
-    folder: Path,
-    changes: tuple[str, ...],
-    device: str,
-    trust: tuple[tuple[str, str], ...],
-    workers: int | None,
-    scheduler: str | None,
-    threads: int | None,
-    resume: bool,
-    overwrite: bool,
-) -> None:
+@run_options
+def sweep(sweep: Path, folder: Path, changes: tuple[str, ...], **options: Any) -> None:
     """Run every experiment of a SWEEP, a YAML file in which the key 'sweep' maps keys to lists of values."""
     from gaussian_test.sweep import Sweep
 
@@ -137,17 +106,7 @@ def sweep(
     from gaussian_test.sweep_run import run_sweep
 
     with to_stderr():
-        run_sweep(
-            chosen,
-            folder,
-            device=device,
-            workers=workers,
-            scheduler=scheduler,
-            threads=threads,
-            resume=resume,
-            overwrite=overwrite,
-            trust=dict(trust),
-        )
+        run_sweep(chosen, folder, **options)
     click.echo(status_text(status(folder)))
 
 

@@ -62,7 +62,9 @@ def compute_here(
                     parts.write(shard, tables[shard])
                 except OSError as error:
                     reason = error.strerror or error
-                    raise UserError(f"shard {shard} could not be written ({reason}): free the disk and add --resume") from error
+                    raise UserError(
+                        f"shard {shard} could not be written ({reason}): make room or give permission to write, and add --resume"
+                    ) from error
             progress.finished(shard, time.monotonic() - began)
     if interruption.asked is not None:
         raise Interrupted(interruption.asked)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import ByteSize, Field, PositiveFloat, ValidationError, field_validator, model_validator
@@ -14,11 +13,10 @@ from pydantic import ByteSize, Field, PositiveFloat, ValidationError, field_vali
 from gaussian_test.errors import UserError
 from gaussian_test.observable_settings import CHEAP, OBSERVABLES, Chains, Classifier, Features, Observable
 from gaussian_test.process_settings import Process, Settings, VarianceExploding, shown
+from gaussian_test.refusals import sentence
 from gaussian_test.score_settings import Count, Empirical, Gaussian, ScoreSettings
+from gaussian_test.yaml_file import NOT_YAML, check_size, read_yaml
 
-# a date that is none; brackets without end; tags such as !!float '' and !!timestamp now
-NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError, ArithmeticError)
-DEEPEST, LARGEST = 40, 100_000  # nesting and number of the values of an experiment
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Confidence = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]  # 1 less it is neither 1 nor 0
 Level = Annotated[float, Field(ge=0)]
@@ -277,7 +275,7 @@ class Experiment(Settings):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise UserError(_sentence(error)) from None
+            raise UserError(sentence(error)) from None
 
     def to_yaml(self) -> str:
         """Return the whole configuration as YAML, defaults included.
@@ -288,93 +286,6 @@ class Experiment(Settings):
         True
         """
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-def check_size(key: Any, values: Any) -> None:
-    """Refuse what has no end (a few lines of YAML whose parts stand for each other), and text that cannot be written.
-
-    Parameters
-    ----------
-    key : object
-        Under which it stands.
-    values : object
-        From YAML.
-
-    Raises
-    ------
-    ValueError
-        If it has no end.
-
-    Examples
-    --------
-    >>> check_size("seed", [0, 1, 2])
-    """
-    waiting, seen = [(key, 0), (values, 0)], 0
-    while waiting:
-        value, depth = waiting.pop()
-        seen += 1
-        if depth > DEEPEST or seen > LARGEST:
-            raise ValueError(
-                f"{shown(key)} holds itself, is nested more than {DEEPEST} deep, or has more than {LARGEST} values: "
-                "write out what is meant"
-            )
-        if isinstance(value, str) and not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise ValueError(f"{shown(value)} is text that UTF-8 does not have: leave out half characters") from None
-        elif isinstance(value, dict):
-            waiting += [(item, depth + 1) for pair in value.items() for item in pair]
-        elif isinstance(value, list | tuple | set | frozenset):
-            waiting += [(item, depth + 1) for item in value]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the keys of a YAML file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    UserError
-        If it cannot be read or holds something else.
-
-    Examples
-    --------
-    >>> read_yaml(Path("nowhere.yaml"))
-    Traceback (most recent call last):
-    ...
-    gaussian_test.errors.UserError: nowhere.yaml does not exist: give the path of an experiment file
-    """
-    name = " ".join(str(path).encode(errors="replace").decode().split())
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{name} does not exist: give the path of an experiment file") from None
-    except OSError as error:
-        raise UserError(f"{name} cannot be read ({error.strerror}): give the path of an experiment file") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{name} is not text in UTF-8: save it as UTF-8") from None
-    except ValueError as error:  # a zero byte, half a character
-        raise UserError(f"{name} cannot be a file ({error}): give the path of an experiment file") from None
-    try:
-        values = yaml.safe_load(text)
-    except NOT_YAML as error:
-        where = getattr(error, "problem_mark", None)
-        place = f" near line {where.line + 1}" if where else ""
-        raise UserError(f"{name} is not valid YAML{place}: correct it") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UserError(f"{name} holds {type(values).__name__}, not an experiment: give keys such as 'samples: 512'")
-    return values
 
 
 def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
@@ -438,43 +349,3 @@ def with_value(values: dict[str, Any], key: str, value: Any, where: str) -> dict
             place.pop({"noise_to_signal": "time", "time": "noise_to_signal"}.get(last, ""), None)
     place[int(last) if isinstance(place, list) else last] = value
     return changed
-
-
-def _sentence(error: ValidationError) -> str:
-    """Return the first problem as one sentence: where, the value, what was expected."""
-    problems = error.errors(include_url=False)
-    # what an error inside does to the whole is no news; of a union's alternatives, the one that went deepest was meant
-    places = [p["loc"] for p in problems]
-    problems = [p for p in problems if not any(len(q) > len(p["loc"]) and q[: len(p["loc"])] == p["loc"] for q in places)]
-    problem = max(problems, key=lambda p: (p["type"] == "value_error", p["type"] != "literal_error", len(p["loc"])))
-    place = _place(problem["loc"])
-    if problem["type"] == "value_error":
-        return f"{place or 'experiment'}: {problem['ctx']['error']}"
-    if problem["type"].startswith("union_tag"):
-        known = _kinds(Process if place.endswith(("process", "trained")) else ScoreSettings)
-        given = problem["ctx"].get("tag")
-        near = difflib.get_close_matches(str(given), known, n=1) if given else []
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        said = f"{place}.kind = {shown(given)} is not known" if given else f"{place}.kind is missing"
-        return f"{said}: {hint}choose one of {', '.join(known)}"
-    if problem["type"] == "missing":
-        return f"{place} is missing: give it"
-    message = " ".join(problem["msg"].split())
-    said = f"{place or 'experiment'} = {shown(problem['input'])} is not valid"
-    return f"{said}: {message[0].lower()}{message[1:]}; correct it and run again"
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    """Return a dotted key from pydantic's location, without the names of a union's alternatives."""
-    alternatives = {
-        "Spacing",
-        "constrained-int",
-        "bool",
-        "float",
-        *(kind for union in (Process, ScoreSettings) for kind in _kinds(union)),
-    }
-    return ".".join(str(part) for part in location if isinstance(part, int) or not (part in alternatives or "[" in part))
-
-
-def _kinds(union: Any) -> list[str]:
-    return [get_args(settings.model_fields["kind"].annotation)[0] for settings in get_args(get_args(union)[0])]

@@ -16,7 +16,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from gaussian_test import analysis, archive
+from gaussian_test import analysis, checksum, whole_files
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -77,7 +77,7 @@ class Fits:
         self._folder = folder
         for what, arrays in self._known.items():
             content = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
-            archive.write_bytes(folder / f"{self._name(what)}-{hashlib.sha256(content).hexdigest()}.safetensors", content)
+            whole_files.write_bytes(folder / f"{self._name(what)}-{hashlib.sha256(content).hexdigest()}.safetensors", content)
         self._known.clear()
 
     def _name(self, what: str) -> str:
@@ -87,7 +87,7 @@ class Fits:
         """Return what is in a file whose name fits its content."""
         for path in sorted(self._folder.glob(f"{self._name(what)}-*.safetensors")) if self._folder else ():
             try:
-                if archive.file_digest(path) == path.stem.rpartition("-")[2]:
+                if checksum.file_digest(path) == path.stem.rpartition("-")[2]:
                     return dict(safetensors.numpy.load_file(path))
             except (OSError, SafetensorError):
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -71,8 +71,10 @@ def locked(output: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # while it is held: who opens the file now and gets its lock later sees that the name is gone, and makes a new one
-        path.unlink(missing_ok=True)
+        # while it is held: who opens the file now and gets its lock later sees that the name is gone, and makes a new one;
+        # a folder that has become read-only keeps the file, which locks nothing
+        with suppress(OSError):
+            path.unlink()
         lock.release()
 
 

@@ -20,16 +20,22 @@ CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
 
-def machine_memory() -> int:
-    """Return the memory of this machine, or the part of it that a container or a queue leaves to this job, in bytes.
+def machine_memory() -> tuple[int, str]:
+    """Return the memory of this machine, or the part of it that a container or a queue leaves to this job, and whose it is.
+
+    Returns
+    -------
+    tuple of int and str
+        Bytes, and ``machine`` or ``control group``.
 
     Examples
     --------
-    >>> machine_memory() > 2**28
+    >>> machine_memory()[0] > 2**28
     True
     """
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([physical, *_limits()])
+    limit = min(_limits(), default=physical)
+    return (limit, "control group") if limit < physical else (physical, "machine")
 
 
 def _limits() -> Iterator[int]:
@@ -60,7 +66,36 @@ def memory_cap(settings: Experiment) -> int:
     """
     if settings.memory is not None:
         return int(settings.memory)
-    return machine_memory() // 2 // int(os.environ.get(SHARE, 1))
+    return machine_memory()[0] // 2 // _workers()
+
+
+def named_cap(settings: Experiment, cap: int) -> str:
+    """Return how a message names the cap, so that whoever reads it knows which figure to change.
+
+    Parameters
+    ----------
+    settings : Experiment
+        The experiment.
+    cap : int
+        From :func:`memory_cap`.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> named_cap(Experiment(memory="4GB"), 4 * 10**9)
+    'memory = 4.0GB'
+    """
+    if settings.memory is not None:
+        return f"memory = {_bytes(cap)}"
+    share = f"a worker's share, 1 of {_workers()}, of " if _workers() > 1 else ""
+    return f"{share}half of the {machine_memory()[1]}'s memory ({_bytes(cap)})"
+
+
+def _workers() -> int:
+    return int(os.environ.get(SHARE, 1))
 
 
 def fits(truth: xr.Dataset, itemsize: int, cap: int) -> tuple[bool, bool]:
@@ -143,8 +178,7 @@ def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept:
         needs.append((f"{columns} features of {count} samples", 16 * columns * count, "use fewer, fewer observables or more"))
     for what, takes, remedy in needs:
         if takes > cap:
-            given = f"memory = {_bytes(cap)}" if settings.memory is not None else f"half of the machine's memory ({_bytes(cap)})"
-            raise UserError(f"{given} is too little for {what}, which takes {_bytes(takes)}: {remedy}")
+            raise UserError(f"{named_cap(settings, cap)} is too little for {what}, which takes {_bytes(takes)}: {remedy}")
 
 
 def check_streamed(settings: Experiment, given_classifier: bool, cap: int) -> None:
@@ -169,7 +203,7 @@ def check_streamed(settings: Experiment, given_classifier: bool, cap: int) -> No
     >>> check_streamed(Experiment(classifier={"kind": "svc"}), False, 2**20)
     Traceback (most recent call last):
     ...
-    gaussian_test.errors.UserError: classifier svc needs all samples in memory, and they do not fit into 1.0MB: ...
+    gaussian_test.errors.UserError: classifier svc needs all samples in memory, and half of ... is too little for them: ...
     """
     needing = []
     if given_classifier or settings.classifier.kind != "nearest":
@@ -181,7 +215,8 @@ def check_streamed(settings: Experiment, given_classifier: bool, cap: int) -> No
             needing.append(f"a mixture of {score.components} fitted components")
     if needing:
         raise UserError(
-            f"{needing[0]} needs all samples in memory, and they do not fit into {_bytes(cap)}: leave it out or give more memory"
+            f"{needing[0]} needs all samples in memory, and {named_cap(settings, cap)} is too little for them: "
+            "leave it out or give more memory"
         )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from gaussian_test import archive
+from gaussian_test import archive, whole_files
 from gaussian_test.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -111,7 +111,7 @@ class Parts:
         for left in (*self.folder.glob(".*.tmp"), self.folder / STOP):  # by runs that were killed
             left.unlink(missing_ok=True)
         text = json.dumps({"sha256": self.digest, "shards": self._shards, "identity": self.identity}, indent=1)
-        archive.write_text(self.folder / MANIFEST, text)
+        whole_files.write_text(self.folder / MANIFEST, text)
 
     def _check_owner(self) -> None:
         """Refuse the parts of another run, by what differs; where the manifest is damaged or lost the parts know it."""
@@ -167,9 +167,8 @@ class Parts:
         return count_parts(self.folder)[0]
 
     def remove(self) -> None:
-        """Remove the parts, once the archive is there."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        """Remove the parts, once the archive is there; where the folder has become read-only they stay."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def read_identity(folder: Path) -> dict[str, str] | None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from gaussian_test import archive
+from gaussian_test import checksum, whole_files
 from gaussian_test.errors import UserError
 from gaussian_test.lock import is_locked
 from gaussian_test.parts import count_parts, parts_folder
@@ -58,7 +58,7 @@ def save_runs(folder: Path, sweep: Sweep) -> None:
     ...     read_runs(Path(folder))
     {'seed=0': {'seed': '0'}}
     """
-    archive.write_text(folder / RUNS, json.dumps(read_runs(folder) | sweep.labels, indent=1) + "\n")
+    whole_files.write_text(folder / RUNS, json.dumps(read_runs(folder) | sweep.labels, indent=1) + "\n")
 
 
 def read_runs(folder: Path) -> dict[str, dict[str, str]]:
@@ -114,13 +114,13 @@ def status(folder: str | Path) -> list[RunStatus]:
     'waiting'
     """
     place = Path(folder)
-    if not place.is_dir() and (archive.is_sealed(place) or parts_folder(place).is_dir() or is_locked(place)):
+    if not place.is_dir() and (checksum.is_sealed(place) or parts_folder(place).is_dir() or is_locked(place)):
         return [_of_run(place.name.removesuffix(".nc"), place)]
     if not place.is_dir():
         raise UserError(f"{place} is neither a folder nor the archive of a run: give the folder of a sweep")
     names = dict.fromkeys(read_runs(place))
     # other NetCDF files, such as the ground truth, may lie beside them
-    names |= dict.fromkeys(sorted(path.name.removesuffix(".nc") for path in place.glob("*.nc") if archive.is_sealed(path)))
+    names |= dict.fromkeys(sorted(path.name.removesuffix(".nc") for path in place.glob("*.nc") if checksum.is_sealed(path)))
     names |= dict.fromkeys(sorted(path.name.removesuffix(".nc.parts") for path in place.glob("*.nc.parts") if path.is_dir()))
     return [_of_run(name, place / f"{name}.nc") for name in names]
 

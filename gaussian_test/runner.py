@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import xarray as xr
 
-from gaussian_test import accessor, archive, cluster, sampler, worker
+from gaussian_test import accessor, archive, cluster, sampler, whole_files, worker
 from gaussian_test.assemble import assemble
 from gaussian_test.digest import is_recognisable
 from gaussian_test.engine import compute_here, computing, settle_micro_batches
@@ -162,7 +162,7 @@ def _to_archive(
         finished = _already_there(path, identity, parts) if resume and path.exists() else None
         if finished is not None:
             parts.remove()  # a run may have been killed between its last two steps
-            archive.sweep(path)
+            whole_files.sweep(path)
             return finished
         with user_input():
             parts.open(resume, overwrite)
@@ -176,7 +176,7 @@ def _to_archive(
             if not parts.count():
                 parts.remove()  # nothing is finished that could be lost
     parts.remove()
-    archive.sweep(path)
+    whole_files.sweep(path)
     return archive.open_archive(path)
 
 
@@ -209,7 +209,7 @@ def _tables(
             settled = cluster.ask(client, worker.settle, order) if is_open else settle_micro_batches(prepared, known)
             order = replace(order, micro_batches=settled)
         with user_input():
-            archive.write_text(parts.folder / MICRO_BATCHES, json.dumps(settled))
+            whole_files.write_text(parts.folder / MICRO_BATCHES, json.dumps(settled))
         with Progress(total, len(tables), where, progress) as counter:
             if order is None:
                 tables |= compute_here(prepared, parts, missing, counter, interruption)
@@ -271,7 +271,9 @@ def _write(path: Path, result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> 
     try:
         archive.write(path, result, groups)
     except OSError as error:
-        raise UserError(f"{path} could not be written ({error.strerror or error}): free the disk and add --resume") from error
+        raise UserError(
+            f"{path} could not be written ({error.strerror or error}): make room or give permission to write, and add --resume"
+        ) from error
     log("archive", bytes=path.stat().st_size, seconds=time.monotonic() - began)
 
 

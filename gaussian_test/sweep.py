@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gaussian_test.errors import UserError, user_input
-from gaussian_test.experiment import Experiment, check_size, read_yaml, with_value
+from gaussian_test.experiment import Experiment, with_value
+from gaussian_test.yaml_file import check_size, read_yaml
 
 MOST = 10_000  # runs
 LONGEST = 120  # characters of a name: it becomes that of a file

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gaussian_test import archive
+from gaussian_test import archive, checksum
 from gaussian_test.data.netcdf import NETCDF_LOCK
 from gaussian_test.errors import UserError
 from gaussian_test.run_status import read_runs, status
@@ -74,7 +74,7 @@ def _opened(path: Path) -> xr.Dataset:
     except ImportError:
         raise UserError("open_sweep needs dask, which is not installed: pip install 'gaussian-test[cluster]'") from None
     try:
-        archive.check(path)
+        checksum.check(path)
     except archive.DAMAGE as error:
         raise archive.refusal(path, error) from None
     # the lock is taken for opening as for every reading: none of it is a business of two threads at once

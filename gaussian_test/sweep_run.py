@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from gaussian_test import archive, cluster
+from gaussian_test import cluster, whole_files
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.lock import LockedError
 from gaussian_test.parts import parts_folder
@@ -106,7 +106,7 @@ def run_sweep(
                 failures[name] = str(error)
                 log("failed", logging.ERROR, run=name, reason=error)
                 with user_input():
-                    archive.write_text(error_path(outputs[name]), f"{error}\n")
+                    whole_files.write_text(error_path(outputs[name]), f"{error}\n")
     if failures:
         name = next(iter(failures))
         raise UserError(

@@ -8,7 +8,8 @@ from scipy.stats import binomtest, norm
 from sklearn.decomposition import PCA
 
 from gaussian_test.analysis.bootstrap import ClusterBootstrap
-from gaussian_test.analysis.distances import Distance, Population, frechet, frechet_between, kid, kid_between, null_distance
+from gaussian_test.analysis.distances import Distance, Population, frechet, frechet_between, null_distance
+from gaussian_test.analysis.kernel_distance import kid, kid_between
 from gaussian_test.analysis.moments import fit_moments
 from gaussian_test.analysis.quality import principal_features, sample_quality, start_sensitivity
 
@@ -399,7 +400,8 @@ def test_how_much_is_held_at_once_changes_nothing(monkeypatch):
     rng = np.random.default_rng(39)
     truth, x, y = rng.normal(size=(50, 3)), *rng.normal(size=(2, 20, 2, 3))
     whole = [frechet(x, truth), kid(x, truth), frechet_between(x, y), kid_between(x, y)]
-    monkeypatch.setattr("gaussian_test.analysis.distances.BLOCK_ELEMENTS", 700)
+    for module in ("frechet_jackknife", "polynomial_kernel"):
+        monkeypatch.setattr(f"gaussian_test.analysis.{module}.BLOCK_ELEMENTS", 700)
     for before, after in zip(whole, [frechet(x, truth), kid(x, truth), frechet_between(x, y), kid_between(x, y)], strict=True):
         _assert_same(after, before)
 

@@ -281,8 +281,7 @@ def test_refused_in_one_sentence(case, tmp_path):
     assert isinstance(caught.value, FileNotFoundError) or type(caught.value).__name__ == "DataError"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_unreadable_file_is_refused(tmp_path):
+def test_unreadable_file_is_refused(tmp_path, without_privileges):
     path, _ = npy(GOOD)(tmp_path)
     path.chmod(0)
     with pytest.raises(ValueError, match=r"a\.npy cannot be read"):

@@ -1,8 +1,10 @@
 """Kill it, cut it short, flip its bits, fill its disk: the archive is whole and right in the end, or it is not there."""
 
+import functools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from fault_rooms import (
     ENVIRONMENT,
     LONG,
@@ -28,7 +31,8 @@ from fault_rooms import (
 )
 
 import gaussian_test as gt
-from gaussian_test import UserError, archive, engine, runner
+from gaussian_test import UserError, archive, checksum, engine, runner
+from gaussian_test.command_line import main
 
 # -- killed --------------------------------------------------------------------------------------------------------------------
 
@@ -301,6 +305,13 @@ def swap(a, b):
     spare.rename(b)
 
 
+def of_another_run(path):
+    """Put a part in place that is whole, of this shard and these samples, with other results, of another run."""
+    table = archive.read(path)
+    table["sample_autocorrelation"] = table["sample_autocorrelation"] + 1
+    archive.write(path, table.assign_attrs(run=table.attrs["run"][::-1]))
+
+
 DAMAGE = {
     "none": (lambda p: None, 0),
     "truncated part": (lambda p: os.truncate(p / "shard-000001.nc", 3000), 1),
@@ -311,6 +322,7 @@ DAMAGE = {
     "flipped last bit": (lambda p: flip(p / "shard-000002.nc", -1), 1),
     "lost part": (lambda p: (p / "shard-000001.nc").unlink(), 1),
     "swapped parts": (lambda p: swap(p / "shard-000000.nc", p / "shard-000001.nc"), 2),
+    "part of another run": (lambda p: of_another_run(p / "shard-000001.nc"), 1),
     "lost manifest": (lambda p: (p / "manifest.json").unlink(), 0),
     "empty manifest": (lambda p: os.truncate(p / "manifest.json", 0), 0),
     "half a manifest": (lambda p: os.truncate(p / "manifest.json", 200), 0),
@@ -444,16 +456,44 @@ def test_a_full_disk_leaves_the_archive_that_is_to_be_replaced(tmp_path, start, 
     assert (folder / "run.nc").read_bytes() == expected.read_bytes()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere: run as another user to see this")
-def test_a_read_only_folder_is_one_sentence(tmp_path, start):
+@pytest.mark.parametrize("shards", [None, 0, 1, SHARDS], ids=["before", "meanwhile, none", "meanwhile, one", "meanwhile, all"])
+def test_a_read_only_folder_is_one_sentence(shards, tmp_path, undisturbed, without_privileges, monkeypatch):
+    """From the start, or from when so many shards are finished: the lock, the parts and the archive are in it."""
     folder = room(tmp_path / "closed", SHORT)
-    folder.chmod(0o555)
+    places = [folder, folder / "run.nc.parts"]
+
+    def close():
+        for place in places:
+            if place.exists():
+                place.chmod(0o555)
+
+    def closing(*arguments, genuine):
+        if len(finished(folder)) == shards:
+            close()
+        return genuine(*arguments)
+
+    for name in ("run_shard", "write"):
+        module = engine if name == "run_shard" else archive
+        monkeypatch.setattr(module, name, functools.partial(closing, genuine=getattr(module, name)))
+    if shards is None:
+        close()
     try:
-        assert finish(start(folder)) == 2
-        assert len(start.log.read_text().splitlines()) == 1
-        assert left(folder) == ["e.yaml"]
+        outcome = CliRunner().invoke(main, ["run", str(folder / "e.yaml"), "-o", str(folder / "run.nc")])
     finally:
-        folder.chmod(0o755)
+        for place in places:
+            if place.exists():
+                place.chmod(0o755)
+    said = [line for line in outcome.stderr.splitlines() if not line.startswith("time=")]
+    assert (outcome.exit_code, len(said)) == (2, 1), outcome.exception
+    assert re.match(r"gaussian-test: .*Permission denied", said[0])
+    assert len(finished(folder)) == (shards or 0)
+    if shards is None:
+        assert left(folder) == ["e.yaml"]
+    assert not (folder / "run.nc").exists()
+    monkeypatch.undo()
+    gt.run(SHORT, folder / "run.nc", resume=True, progress=False)
+    assert_same(folder / "run.nc", undisturbed["short"][0])
+    assert left(folder) == ["e.yaml", "run.nc"]
 
 
 # -- flipped bits in an archive ------------------------------------------------------------------------------------------------
@@ -467,7 +507,7 @@ def test_a_flipped_bit_anywhere_is_found_out_and_never_another_value(undisturbed
     opened = gt.open_archive(bad)  # its groups are read after the damage
     rng = random.Random(1)
     places = rng.sample(range(len(content)), 20_000 if long else 500)
-    places += [*range(64), *range(len(content) - archive.TRAILER, len(content))]  # the superblock, the checksum
+    places += [*range(64), *range(len(content) - checksum.TRAILER, len(content))]  # the superblock, the checksum
     said = set()
     for place in places:
         damaged = bytearray(content)

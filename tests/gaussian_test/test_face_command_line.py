@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 import gaussian_test as gt
-from gaussian_test import archive
+from gaussian_test import archive, checksum, runner, sweep_run
 from gaussian_test.command_line import main
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
@@ -221,6 +221,24 @@ def test_overwrite_and_resume_do_what_they_say(tmp_path):
     assert os.listdir(tmp_path) == ["a.nc"]
 
 
+@pytest.mark.parametrize(("command", "module", "function"), [("run", runner, "run"), ("sweep", sweep_run, "run_sweep")])
+def test_a_run_and_a_sweep_hand_on_the_same_options(command, module, function, tmp_path, monkeypatch):
+    seen = []
+
+    def record(chosen, output, **options):
+        seen.append((output, options))
+        raise gt.UserError("seen")
+
+    monkeypatch.setattr(module, function, record)
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump({"sweep": {"seed": [1]}} if command == "sweep" else {}))
+    given = ["--device", "cpu", "--trust", "a.pkl", "12", "--trust", "b.pkl", "34", "--workers", "2", "--scheduler", "here"]
+    given += ["--threads", "3", "--resume", "--overwrite", "--set", "samples=8"]
+    outcome = CliRunner().invoke(main, [command, str(tmp_path / "e.yaml"), "-o", str(tmp_path / "out"), *given])
+    assert (outcome.exit_code, outcome.stderr) == (2, "gaussian-test: seen\n")
+    wanted = {"device": "cpu", "trust": {"a.pkl": "12", "b.pkl": "34"}, "workers": 2, "scheduler": "here", "threads": 3}
+    assert seen == [(tmp_path / "out", wanted | {"resume": True, "overwrite": True})]
+
+
 def test_run_draws_where_asked(tmp_path):
     done = invoke("run", "-o", tmp_path / "a.nc", *SMALL, "--set", "keep.pictures=0", "--plot", tmp_path / "figures")
     assert done.exit_code == 0
@@ -248,9 +266,9 @@ def room(disk, tmp_path, monkeypatch):
     with netCDF4.Dataset("newer.nc", "a") as file:
         file.schema_version = archive.SCHEMA_VERSION + 1
     content = Path("newer.nc").read_bytes()
-    seal = content.find(archive.SEAL)
-    Path("newer.nc").write_bytes(content if seal < 0 else content[:seal] + content[seal + archive.TRAILER :])
-    archive.seal(Path("newer.nc"))
+    seal = content.find(checksum.SEAL)
+    Path("newer.nc").write_bytes(content if seal < 0 else content[:seal] + content[seal + checksum.TRAILER :])
+    checksum.seal(Path("newer.nc"))
     Path("half.nc").write_bytes(disk.read_bytes()[:9000])
     content = bytearray(disk.read_bytes())
     pictures = archive.read(disk, "pictures")["end"].values.tobytes()

@@ -43,6 +43,28 @@ def test_fits_of_other_data_are_not_taken(tmp_path):
     assert Fits("others", tmp_path).arrays("answer", lambda: {"value": np.array([0.0])})["value"].tolist() == [0.0]
 
 
+def test_a_flipped_bit_or_a_missing_byte_is_fitted_again(tmp_path):
+    """Whatever bit it is, of values or of the file's own words: never another value."""
+
+    def arrays():
+        fits = Fits("these", tmp_path)
+        return fits.arrays("answer", lambda: {"value": np.array([0.0])})["value"].tolist()
+
+    fits = Fits("these")
+    fits.arrays("answer", lambda: {"value": np.array([42.0, 7.0])})
+    fits.save(tmp_path)
+    (path,) = tmp_path.iterdir()
+    content = path.read_bytes()
+    for place in range(len(content)):
+        for bit in range(8):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+            assert arrays() == [0.0], (place, bit)
+        path.write_bytes(content[:place])
+        assert arrays() == [0.0], place
+    path.write_bytes(content)
+    assert arrays() == [42.0, 7.0]
+
+
 def test_moments_survive_the_file_bit_for_bit(tmp_path):
     truth = gt.data.load("digits")
     fits = Fits("digits")

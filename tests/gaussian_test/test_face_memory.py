@@ -63,7 +63,10 @@ def test_a_run_may_be_resumed_with_another_cap(source):
         ({"memory": "300KB", "shard_size": 24, "repeats": 20}, r"states of a shard of 24 samples.*shard_size"),
         ({"memory": "900KB", "samples": 1000, "observables": ["affinity"]}, r"end points of 1000 samples.*end_points"),
         ({"memory": "900KB", "observables": ["quality"]}, r"64 features of 1797 samples"),
-        ({"memory": "900KB", "classifier": {"kind": "knn"}}, r"classifier knn needs all samples in memory"),
+        (
+            {"memory": "900KB", "classifier": {"kind": "knn"}},
+            r"classifier knn needs all samples in memory, and memory = 900.0KB is too little",
+        ),
         ({"memory": "900KB", "scores": [{"kind": "gaussian", "shrinkage": "oas"}]}, r"shrinkage oas needs all samples"),
         ({"memory": "900KB", "scores": [{"kind": "mixture", "components": 3}]}, r"a mixture of 3 fitted components needs"),
         ({"memory": "lots"}, r"memory"),
@@ -79,7 +82,7 @@ def test_what_cannot_fit_is_refused_before_any_work(changes, said, source, tmp_p
 
 
 def test_without_a_cap_half_of_the_machine_is_taken(monkeypatch, source):
-    monkeypatch.setattr(memory, "machine_memory", lambda: 1_600_000)
+    monkeypatch.setattr(memory, "machine_memory", lambda: (1_600_000, "machine"))
     prepared = prepare(Experiment.load({**SETTINGS, "observables": "none", "data": source}))
     assert prepared.scores["empirical"].samples is None
     with pytest.raises(UserError, match=r"half of the machine's memory \(800.0KB\) is too little for the end points"):
@@ -105,14 +108,18 @@ def test_a_container_or_a_job_counts_as_the_machine(own, files, expected, tmp_pa
         (tmp_path / "own").write_text(own)
     monkeypatch.setattr(memory, "CGROUPS", tmp_path)
     monkeypatch.setattr(memory, "OWN_CGROUP", tmp_path / "own")
-    physical = memory.machine_memory()
-    assert physical == (expected or physical)
-    assert (physical > 2**28) == (expected is None)
+    found, whose = memory.machine_memory()
+    assert found == (expected or found)
+    assert (found > 2**28) == (expected is None)
+    assert whose == ("control group" if expected else "machine")
+    assert memory.named_cap(Experiment(), 1000) == f"half of the {whose}'s memory (1.0KB)"
 
 
 def test_workers_share_the_machine(monkeypatch):
     whole = memory.memory_cap(Experiment())
     monkeypatch.setenv(memory.SHARE, "4")
+    assert memory.named_cap(Experiment(), 1000).startswith("a worker's share, 1 of 4, of half of the ")
+    assert memory.named_cap(Experiment(memory="1GB"), 10**9) == "memory = 1.0GB"
     assert memory.memory_cap(Experiment()) == whole // 4
     assert memory.memory_cap(Experiment(memory="1GB")) == 10**9
 

@@ -101,6 +101,30 @@ def test_tiles_and_blocks_change_no_result(monkeypatch, setting, value, per_row,
     assert torch.equal(changed[2], expected[2])
 
 
+@pytest.mark.parametrize(
+    ("most", "elements", "masses"),
+    [(4, empirical.SAMPLE_ELEMENTS, 4), (empirical.MOST_BLOCKS, empirical.SAMPLE_ELEMENTS, 32), (4, 128 * 4, 8)],
+    ids=["many samples", "few samples", "many samples of many features"],
+)
+def test_a_draw_holds_few_masses_of_blocks(monkeypatch, most, elements, masses):
+    """Blocks grow with the number of samples as long as one fits into a tile; what is drawn is the same."""
+    samples, x = normal(1024, 4), normal(23, 4, seed=1)
+    noise, seen, genuine = noise_like(x), [], empirical.pick
+
+    def pick(weights, uniform):
+        seen.append(weights.shape[1])
+        return genuine(weights, uniform)
+
+    monkeypatch.setattr(empirical, "pick", pick)
+    score = EmpiricalScore(samples)
+    expected = score.posterior_index(x, 1.0, noise)
+    assert seen == [32, 32]  # of blocks of 32, then within one
+    monkeypatch.setattr(empirical, "MOST_BLOCKS", most)
+    monkeypatch.setattr(empirical, "SAMPLE_ELEMENTS", elements)
+    assert torch.equal(score.posterior_index(x, 1.0, noise), expected)
+    assert seen[2:] == [masses, 1024 // masses]
+
+
 @pytest.mark.parametrize("what", ["denoise", "posterior_index", "nearest_index"])
 def test_memory_does_not_grow_with_the_samples(monkeypatch, what):
     tile, rows, features = 2**11, 8, 4

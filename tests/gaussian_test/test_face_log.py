@@ -1,0 +1,139 @@
+"""The log of a run: lines that a program can read, rates and remaining time of this run, and a logger that is as it was after."""
+
+import functools
+import logging
+import shlex
+import sys
+import time
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import gaussian_test as gt
+from gaussian_test import run_log
+from gaussian_test.lock import locked
+from gaussian_test.parts import parts_folder
+from gaussian_test.run_log import LOGGER, Progress, log, to_file, to_stderr
+from gaussian_test.run_status import status_text
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is set."""
+    now = [100.0]
+    monkeypatch.setattr(run_log.time, "monotonic", lambda: now[0])
+    return now
+
+
+def fields(line):
+    return dict(part.split("=", 1) for part in shlex.split(line))
+
+
+def lines(folder):
+    return [fields(line) for line in (folder / "log").read_text().splitlines()]
+
+
+def test_rates_and_remaining_time_are_of_the_shards_of_this_run(tmp_path, clock):
+    with to_file(tmp_path), Progress(10, 4, "cpu", bar=False) as progress:
+        for shard, now in ((7, 102.0), (4, 108.0)):
+            clock[0] = now
+            progress.finished(shard, 1.5, worker="here:1")
+    first, second = lines(tmp_path)
+    assert [first[key] for key in ("event", "shard", "done", "of", "seconds", "worker")] == [
+        "shard",
+        "7",
+        "5",
+        "10",
+        "1.5",
+        "here:1",
+    ]
+    assert [float(first[key]) for key in ("shards_per_second", "remaining_seconds")] == [0.5, 10.0]  # one in 2 s, five are left
+    assert second["done"] == "6"
+    assert [float(second[key]) for key in ("shards_per_second", "remaining_seconds")] == [0.25, 16.0]  # two in 8 s, four are left
+
+
+def test_a_shard_in_no_time_and_the_last_one_have_a_rate(tmp_path, clock):
+    with to_file(tmp_path), Progress(1, 0, "cpu", bar=False) as progress:
+        progress.finished(0, 0.0)
+    assert float(lines(tmp_path)[0]["remaining_seconds"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("word", "word"),
+        ("two words", '"two words"'),
+        ("", '""'),
+        ("lines\nand\ttabs", '"lines and tabs"'),
+        ('say "no" now', "\"say 'no' now\""),
+        (3, "3"),
+        (0.123456, "0.1235"),
+        (1180.2, "1180"),
+        (None, "None"),
+        (gt.UserError("x = 1 is wrong"), '"x = 1 is wrong"'),
+    ],
+)
+def test_a_value_is_one_word_or_quoted(value, written, tmp_path):
+    with to_file(tmp_path):
+        log("event", reason=value, last=1)
+    text = (tmp_path / "log").read_text()
+    assert text.endswith(f" level=info event=event reason={written} last=1\n")
+    assert list(fields(text)) == ["time", "level", "event", "reason", "last"]
+
+
+def test_a_line_has_its_moment_and_its_level(tmp_path, monkeypatch, request):
+    request.addfinalizer(time.tzset)
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "EST+5")
+        time.tzset()
+        with to_file(tmp_path):
+            log("failed", logging.ERROR, shard=3)
+    text = (tmp_path / "log").read_text()
+    moment = datetime.strptime(fields(text)["time"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    assert abs(datetime.now(UTC) - moment) < timedelta(minutes=1)
+    assert text.endswith(" level=error event=failed shard=3\n")
+
+
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.DEBUG, logging.ERROR])
+@pytest.mark.parametrize("fault", [None, KeyboardInterrupt])
+def test_the_logger_is_as_it_was_after_a_run(level, fault, tmp_path, capsys, request):
+    request.addfinalizer(functools.partial(LOGGER.setLevel, LOGGER.level))
+    LOGGER.setLevel(level)
+    handlers = list(LOGGER.handlers)
+    with pytest.raises(fault) if fault else nullcontext():  # noqa: SIM117 - the logger is looked at outside of both
+        with to_stderr(), to_file(tmp_path):
+            log("seen")
+            assert LOGGER.isEnabledFor(logging.DEBUG) == (level == logging.DEBUG)  # who wants more gets more
+            if fault:
+                raise fault
+    assert (LOGGER.level, LOGGER.handlers) == (level, handlers)
+    log("unseen", logging.CRITICAL)
+    for text in ((tmp_path / "log").read_text(), capsys.readouterr().err):
+        assert "event=seen" in text
+        assert "event=unseen" not in text
+
+
+def test_a_terminal_gets_no_lines_and_a_lost_folder_no_log(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with to_stderr(), to_file(tmp_path / "lost"):
+        log("start")
+    assert capsys.readouterr().err == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(8, "8 s"), (75, "1 min 15 s"), (3725, "1 h 2 min")])
+def test_status_says_how_long_a_running_one_still_takes(seconds, said, tmp_path, clock):
+    output = tmp_path / "a.nc"
+    parts_folder(output).mkdir()
+    with to_file(parts_folder(output)), Progress(3, 0, "cpu", bar=False) as progress:
+        clock[0] += 9999
+        progress.finished(0, 9999)  # what counts is the last line
+        clock[0] += 2 * seconds - 9999
+        progress.finished(1, 1.0)
+    with locked(output):
+        (run,) = gt.status(tmp_path)
+        assert (run.state, run.remaining) == ("running", seconds)
+        assert said in status_text([run])
+    (run,) = gt.status(tmp_path)
+    assert (run.state, run.remaining) == ("interrupted", None)
