@@ -123,7 +123,7 @@ def _unet(problem: Problem, small: bool) -> Iterator[Case]:
     )
     net = net.eval().requires_grad_(False).to(problem.device)
     scheduler = DDIMScheduler(num_train_timesteps=1000, clip_sample=False)
-    process = VarianceExploding(time_min=0.02, time_max=100.0)
+    process = VarianceExploding(sigma_min=0.02, sigma_max=100.0)
     x0 = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1)).to(problem.device)
 
     def score_of(channels_last: bool) -> NetworkScore:

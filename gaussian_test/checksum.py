@@ -64,6 +64,49 @@ def seal(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def sealed(content: bytes) -> bytes:
+    """Return the content of a file with its checksum behind it.
+
+    Examples
+    --------
+    >>> unsealed(sealed(b"abc"), Path("a"))
+    b'abc'
+    """
+    return content + SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n"
+
+
+def unsealed(content: bytes, path: Path) -> bytes:
+    """Return the content of a file without its checksum, once it has been compared.
+
+    Parameters
+    ----------
+    content : bytes
+        All of the file.
+    path : Path
+        Its name, for the message.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ChecksumError
+        If there is no checksum or another one.
+
+    Examples
+    --------
+    >>> unsealed(b"abc", Path("a"))  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    ...
+    gaussian_test.checksum.ChecksumError: a is damaged (its checksum does not fit): restore it or run again
+    """
+    whole = content[:-TRAILER]
+    if content != sealed(whole):
+        raise ChecksumError(f"{path} is damaged (its checksum does not fit): restore it or run again")
+    return whole
+
+
 def is_sealed(path: Path) -> bool:
     """Return whether a file ends as :func:`seal` leaves it, whatever is in it.
 

@@ -1,6 +1,6 @@
-"""The parts of a run in progress: one NetCDF file per finished shard, each with its own checksum and the digest of its run.
+"""The parts of a run in progress: one file per finished shard, each with its own checksum and the digest of its run.
 
-A part is written like an archive: whole under its name or not at all, by whoever computed it, any number of times. So it needs
+A part is written whole under its name or not at all, by whoever computed it, any number of times. So it needs
 no list that could be lost or lag behind: what is there, is whole and says that it belongs to this run, is finished.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from gaussian_test import archive, whole_files
+from gaussian_test import part_file, whole_files
 from gaussian_test.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -117,7 +117,7 @@ class Parts:
         """Refuse the parts of another run, by what differs; where the manifest is damaged or lost the parts know it."""
         theirs = read_identity(self.folder)
         differs = None if theirs is None else first_difference(self.identity, theirs)
-        if theirs is None and any(self._owner(path) not in (None, self.digest) for path in self.folder.glob("shard-*.nc")):
+        if theirs is None and any(self._owner(path) not in (None, self.digest) for path in self.folder.glob("shard-*.part")):
             differs = "its manifest is lost, and what is in its parts"
         if differs is not None:
             raise UserError(
@@ -128,23 +128,23 @@ class Parts:
     def _owner(self, path: Path) -> str | None:
         """Return the digest of the run that a part belongs to, or None where it is damaged."""
         try:
-            return str(archive.read(path).attrs.get("run"))
-        except archive.DAMAGE:
+            return str(part_file.read(path).attrs.get("run"))
+        except part_file.DAMAGE:
             return None
 
     def path(self, shard: int) -> Path:
         """Return the file of a shard."""
-        return self.folder / f"shard-{shard:06d}.nc"
+        return self.folder / f"shard-{shard:06d}.part"
 
     def write(self, shard: int, table: xr.Dataset) -> None:
         """Write a finished shard."""
-        archive.write(self.path(shard), table.assign_attrs(run=self.digest, shard=shard))
+        part_file.write(self.path(shard), table.assign_attrs(run=self.digest, shard=shard))
 
     def read(self, shard: int) -> xr.Dataset | None:
         """Return a finished shard, or None if it is missing, damaged, or not of this run."""
         try:
-            table = archive.read(self.path(shard))
-        except archive.DAMAGE:
+            table = part_file.read(self.path(shard))
+        except part_file.DAMAGE:
             return None
         if table.attrs.pop("run", None) != self.digest or table.attrs.pop("shard", None) != shard:
             return None
@@ -195,7 +195,7 @@ def count_parts(folder: Path) -> tuple[int, int | None]:
     >>> count_parts(Path("nowhere"))
     (0, None)
     """
-    done = len(list(folder.glob("shard-*.nc")))
+    done = len(list(folder.glob("shard-*.part")))
     try:
         return done, int(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["shards"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -80,7 +80,7 @@ def room(folder, settings):
 
 
 def finished(folder):
-    return list(folder.glob("run.nc.parts/shard-*.nc"))
+    return list(folder.glob("run.nc.parts/shard-*.part"))
 
 
 def left(folder):

@@ -31,7 +31,7 @@ from fault_rooms import (
 )
 
 import gaussian_test as gt
-from gaussian_test import UserError, archive, checksum, engine, runner
+from gaussian_test import UserError, archive, checksum, engine, part_file, runner
 from gaussian_test.command_line import main
 
 # -- killed --------------------------------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def parts(tmp_path_factory, start):
         temporary.unlink()
     fitted = [path.name for path in (folder / "run.nc.parts").glob("fit-*")]
     own = [*fitted, "log", "manifest.json", "micro_batches.json"]
-    assert left(folder / "run.nc.parts") == [*own, *(f"shard-{i:06d}.nc" for i in range(SHARDS))]
+    assert left(folder / "run.nc.parts") == [*own, *(f"shard-{i:06d}.part" for i in range(SHARDS))]
     assert len(fitted) == 1
     return folder
 
@@ -307,22 +307,22 @@ def swap(a, b):
 
 def of_another_run(path):
     """Put a part in place that is whole, of this shard and these samples, with other results, of another run."""
-    table = archive.read(path)
+    table = part_file.read(path)
     table["sample_autocorrelation"] = table["sample_autocorrelation"] + 1
-    archive.write(path, table.assign_attrs(run=table.attrs["run"][::-1]))
+    part_file.write(path, table.assign_attrs(run=table.attrs["run"][::-1]))
 
 
 DAMAGE = {
     "none": (lambda p: None, 0),
-    "truncated part": (lambda p: os.truncate(p / "shard-000001.nc", 3000), 1),
-    "empty part": (lambda p: os.truncate(p / "shard-000001.nc", 0), 1),
-    "part with a byte more": (lambda p: os.truncate(p / "shard-000001.nc", (p / "shard-000001.nc").stat().st_size + 1), 1),
-    "flipped bit in a part": (lambda p: flip(p / "shard-000000.nc"), 1),
-    "flipped first bit": (lambda p: flip(p / "shard-000002.nc", 0), 1),
-    "flipped last bit": (lambda p: flip(p / "shard-000002.nc", -1), 1),
-    "lost part": (lambda p: (p / "shard-000001.nc").unlink(), 1),
-    "swapped parts": (lambda p: swap(p / "shard-000000.nc", p / "shard-000001.nc"), 2),
-    "part of another run": (lambda p: of_another_run(p / "shard-000001.nc"), 1),
+    "truncated part": (lambda p: os.truncate(p / "shard-000001.part", 3000), 1),
+    "empty part": (lambda p: os.truncate(p / "shard-000001.part", 0), 1),
+    "part with a byte more": (lambda p: os.truncate(p / "shard-000001.part", (p / "shard-000001.part").stat().st_size + 1), 1),
+    "flipped bit in a part": (lambda p: flip(p / "shard-000000.part"), 1),
+    "flipped first bit": (lambda p: flip(p / "shard-000002.part", 0), 1),
+    "flipped last bit": (lambda p: flip(p / "shard-000002.part", -1), 1),
+    "lost part": (lambda p: (p / "shard-000001.part").unlink(), 1),
+    "swapped parts": (lambda p: swap(p / "shard-000000.part", p / "shard-000001.part"), 2),
+    "part of another run": (lambda p: of_another_run(p / "shard-000001.part"), 1),
     "lost manifest": (lambda p: (p / "manifest.json").unlink(), 0),
     "empty manifest": (lambda p: os.truncate(p / "manifest.json", 0), 0),
     "half a manifest": (lambda p: os.truncate(p / "manifest.json", 200), 0),
@@ -335,7 +335,7 @@ DAMAGE = {
     "lost fit": (lambda p: next(p.glob("fit-*")).unlink(), 0),
     "lost micro-batches": (lambda p: (p / "micro_batches.json").unlink(), 0),
     "lost log": (lambda p: (p / "log").unlink(), 0),
-    "forgotten temporary files": (lambda p: (p / ".shard-000000.nc.abc.tmp").write_bytes(b"half"), 0),
+    "forgotten temporary files": (lambda p: (p / ".shard-000000.part.abc.tmp").write_bytes(b"half"), 0),
 }
 
 
@@ -438,8 +438,8 @@ def test_a_full_disk_is_one_sentence_and_resumable(limit, tmp_path, start, undis
     assert "could not be written" in said[0] or "large" in said[0]
     assert not (folder / "run.nc").exists()
     assert not [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
-    for path in folder.glob("run.nc.parts/shard-*.nc"):
-        assert archive.read(path).sizes["sample"] == 3
+    for path in folder.glob("run.nc.parts/shard-*.part"):
+        assert part_file.read(path).sizes["sample"] == 3
     assert bool(finished(folder)) == (limit == 100_000)
     if finished(folder):
         assert json.loads((folder / "run.nc.parts" / "manifest.json").read_text())["identity"]["samples"] == "9"

@@ -155,7 +155,7 @@ def test_workers_killed_at_random_moments(long, tmp_path):
         def kill():
             seen = 0
             while len(killed) < kills:
-                done = len(list(parts_folder(tmp_path / "run.nc").glob("shard-*.nc")))
+                done = len(list(parts_folder(tmp_path / "run.nc").glob("shard-*.part")))
                 if done < seen + 3:
                     time.sleep(0.01)
                     continue

@@ -209,7 +209,7 @@ def test_nan_at_one_level_stops_the_run_with_that_level_and_keeps_the_finished_s
         execute({"net": network(Broken(), micro_batch=64)}, tmp_path / "run.nc", **settings)
     assert "kept" in str(error.value)
     assert not (tmp_path / "run.nc").exists()
-    assert len(list((tmp_path / "run.nc.parts").glob("shard-*.nc"))) >= 1
+    assert len(list((tmp_path / "run.nc.parts").glob("shard-*.part"))) >= 1
 
 
 # -- G-Turns -----------------------------------------------------------------------------------------------------------------------

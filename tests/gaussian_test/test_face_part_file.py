@@ -1,0 +1,82 @@
+"""Parts in files: what was written is what is read, to the type and the bit; any change of the bytes is seen."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from gaussian_test import checksum, part_file, runner
+
+
+def dataset(shard=0):
+    random = np.random.default_rng(shard)
+    result = xr.Dataset(
+        {
+            "a": (("score", "sample"), random.normal(size=(2, 3)), {"units": "1", "level": 0.5}),
+            "whole": ("sample", random.integers(0, 2**62, 3), {"count": np.int64(3)}),
+            "single": (("kept", "row"), random.normal(size=(1, 4)).astype(np.float32).T.reshape(1, 4)),
+            "flag": ("score", np.array([1, 0], dtype=np.int8)),
+            "nothing": ("none", np.empty(0)),
+            "bad": ("score", [np.nan, -np.inf]),
+            "scalar": ((), 2.5),
+        },
+        coords={"score": ["exact", "naïve"], "sample": np.arange(3) + 3 * shard, "second": ("sample", np.arange(3.0))},
+        attrs={"run": "abc", "shard": shard, "title": "ü\n"},
+    )
+    result["strided"] = ("score", np.arange(4.0)[::2])
+    return result
+
+
+def test_a_part_is_what_was_written(tmp_path):
+    part_file.write(tmp_path / "p", dataset())
+    found = part_file.read(tmp_path / "p")
+    assert found.identical(dataset())
+    assert list(found.coords) == list(dataset().coords)
+    for name, variable in dataset().variables.items():
+        assert found.variables[name].dtype == variable.dtype
+        assert found.variables[name].attrs == variable.attrs
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+def test_every_flipped_bit_and_every_cut_is_seen(tmp_path):
+    path = tmp_path / "p"
+    part_file.write(path, dataset().drop_vars(["whole", "bad", "single"]))
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        with pytest.raises(checksum.ChecksumError, match="is damaged"):
+            part_file.read(path)
+    for length in (0, 1, 100, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(checksum.ChecksumError, match="is damaged"):
+            part_file.read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x00" * 50, b"\x02\x00\x00\x00\x00\x00\x00\x00{}"])
+def test_what_is_sealed_and_no_part_is_damage(tmp_path, content):
+    (tmp_path / "p").write_bytes(checksum.sealed(content))
+    with pytest.raises(part_file.DAMAGE):
+        part_file.read(tmp_path / "p")
+
+
+def test_attributes_that_are_not_kept_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(TypeError, match="an attribute of type ndarray is not kept"):
+        part_file.write(tmp_path / "p", dataset().assign_attrs(bad=np.arange(3)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_joined_tables_are_those_of_xarray():
+    tables = [dataset(shard).drop_attrs() for shard in range(3)]
+    tables[1] = tables[1].drop_dims(["kept"])
+    found = runner.joined(tables)
+    options = {"data_vars": "minimal", "coords": "minimal", "join": "exact", "compat": "equals"}
+    along = xr.concat([table.drop_dims("kept", errors="ignore") for table in tables], "sample", **options)
+    kept = xr.concat([tables[0][["single"]], tables[2][["single"]]], "kept").drop_vars(
+        ["score", "sample", "second"], errors="ignore"
+    )
+    xr.testing.assert_identical(found[sorted(found.variables)], along.merge(kept)[sorted(found.variables)])
+
+
+@pytest.mark.parametrize("change", [{"scalar": 3.0}, {"flag": ("score", np.array([1, 1], dtype=np.int8))}])
+def test_tables_that_differ_in_what_they_share_are_refused(change):
+    with pytest.raises(ValueError, match="differs between the parts of a run"):
+        runner.joined([dataset(0), dataset(1).assign(change)])
