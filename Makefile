@@ -27,10 +27,11 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p gaussian_test
 
-bench: $(READY)  ## speed against named peers, as ratios
+bench: $(READY)  ## speed against named peers, as ratios, beside the limit of the machine: docs/benchmarks.md (an hour on two cores)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
-	$(BIN)/python benchmarks/run.py
-	$(BIN)/python benchmarks/network_uturns.py
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/run.py  # which would slow numpy's products
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/profile_run.py
 	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/memory.py
 

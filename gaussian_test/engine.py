@@ -82,8 +82,22 @@ def computing(prepared: Prepared) -> Iterator[None]:
     ...     torch.is_inference_mode_enabled()
     True
     """
-    with torch.inference_mode(), evaluating(prepared.scores.values()):
+    with torch.inference_mode(), evaluating(prepared.scores.values()), _precision(prepared.settings.tf32):
         yield
+
+
+@contextmanager
+def _precision(tf32: bool | None) -> Iterator[None]:
+    """Let products and convolutions of float32 be of TF32 or not, for the time of a computation."""
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined] # a class in place of the module
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches if tf32 is not None else ():
+            switch.fp32_precision = "tf32" if tf32 else "ieee"
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.fp32_precision = value
 
 
 def settle_micro_batches(prepared: Prepared, known: dict[str, int]) -> dict[str, int]:

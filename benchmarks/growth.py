@@ -1,0 +1,104 @@
+r"""How the cost of a Gaussian Test grows: exponents of time and memory in samples, features, turn times, steps and starts.
+
+One size is varied at a time, over more than a decade, and :math:`\log(\mathrm{cost})` is fitted by a line over the upper half of
+the range, where what is constant no longer counts. Memory is what a run takes beyond its samples and score. Run it with
+``make bench``; it writes docs/growth.png and the table of docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+import torch
+from matplotlib import pyplot as plt
+from measure import extra_memory, line, medians
+from problem import natural_images
+from run import PAGE, put
+
+from gaussian_test.analysis import GaussianScore, Reference, SampleTable, fit_moments
+from gaussian_test.sampler import EmpiricalScore, ExactReversal, ReverseSDE, UTurnPlan, VarianceExploding
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Size:
+    """A Gaussian Test: samples of 3 x side x side, turn times, reverse steps (0: exact reversal) and starts."""
+
+    samples: int = 4000
+    side: int = 16
+    turns: int = 8
+    steps: int = 0
+    starts: int = 64
+
+
+SWEEPS: dict[str, tuple[list[Size], Callable[[Size], int]]] = {
+    "samples N": ([Size(samples=n, turns=4) for n in (2000, 4000, 8000, 16000, 32000)], lambda size: size.samples),
+    "features d": ([Size(side=s) for s in (8, 12, 16, 24, 32)], lambda size: 3 * size.side**2),
+    "turn times": ([Size(turns=t) for t in (4, 8, 16, 32, 64)], lambda size: size.turns),
+    "reverse steps": ([Size(samples=1000, steps=s, turns=2) for s in (8, 16, 32, 64, 128)], lambda size: size.steps),
+    "starts": ([Size(starts=s) for s in (32, 64, 128, 256, 512)], lambda size: size.starts),
+}
+
+
+def gaussian_test(size: Size) -> Callable[[], Any]:
+    """Return what a run computes in its shards, the samples and the score made beforehand."""
+    x = natural_images(size.samples, (3, size.side, size.side)).astype(np.float32) / 127.5 - 1
+    score = EmpiricalScore.fit(x)
+    # the moments of few samples do: their cost is not that of the shards
+    moments = fit_moments(x[: min(len(x), 400)])
+    reference = Reference(moments, GaussianScore.from_moments(moments), score)
+    kernel = ReverseSDE() if size.steps else ExactReversal()
+    plan = UTurnPlan(VarianceExploding(), np.geomspace(0.1, 20, size.turns).tolist(), steps=size.steps or 64)
+
+    def run() -> None:
+        for shard in plan.shards(range(size.starts)):
+            start = torch.from_numpy(x[list(shard)])
+            table = SampleTable(plan, {"e": score}, reference, start, shard)
+            for state in plan.run(start, shard, {"e": score}, {"e": kernel}):
+                table.observe(state)
+            table.to_dataset()
+
+    return run
+
+
+def main() -> None:
+    """Measure, draw and write."""
+    torch.set_grad_enabled(False)
+    mpl.use("agg")
+    sns.set_theme(context="paper", style="ticks", palette="colorblind")
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+    rows = []
+    for name, (sizes, measure) in SWEEPS.items():
+        runs = [gaussian_test(size) for size in sizes]
+        taken = medians({str(index): run for index, run in enumerate(runs)}, 3, CPU)
+        seconds = np.array([taken[str(index)] for index in range(len(runs))])
+        memory = np.array([max(extra_memory(run, CPU), 1) for run in runs]) / 1e6
+        along = np.array([measure(size) for size in sizes], dtype=float)
+        exponents = [float(np.polyfit(np.log(along[2:]), np.log(values[2:]), 1)[0]) for values in (seconds, memory)]
+        cells = (name, f"{along[0]:,.0f} to {along[-1]:,.0f}", f"{seconds[0]:.2g} to {seconds[-1]:.2g} s", f"{exponents[0]:.2f}",
+                 f"{memory[0]:.0f} to {memory[-1]:.0f} MB", f"{exponents[1]:.2f}")  # fmt: skip
+        print(line(cells), flush=True)
+        rows.append(line(cells))
+        for axis, values, exponent in zip(axes, (seconds, memory), exponents, strict=True):
+            axis.plot(along / along[0], values, "o-", markersize=4, label=f"{name}: {exponent:.2f}")
+    for axis, label in zip(axes, ("time (s)", "memory beyond samples and score (MB)"), strict=True):
+        axis.set(xscale="log", yscale="log", xlabel="size, in units of the smallest", ylabel=label)
+        axis.legend(title="exponent in", frameon=False, fontsize="small")
+    low, high = axes[1].get_ylim()
+    axes[1].set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
+    sns.despine(figure)
+    figure.savefig(Path(PAGE).parent / "growth.png", dpi=150)
+    header = ("one size is varied", "from, to", "time", "exponent", "memory", "exponent")
+    put(PAGE, "growth", [line(header), line(("---",) * len(header)), *rows])
+
+
+if __name__ == "__main__":
+    main()
