@@ -82,9 +82,10 @@ class RunningMoments:
         origin = np.rint(values[:: -(-count // SAFE_ROWS)].mean(0)).astype(np.float32)
         product, sums = np.empty((features, features), dtype=np.float32, order="F"), np.zeros(features)
         start, rows = 0, MOST_ROWS
+        memory = np.empty((min(rows, count), features), dtype=np.float32)
         while start < count:
-            block = values[start : start + rows].astype(np.float32)
-            block -= origin
+            some = values[start : start + rows]
+            block = np.subtract(some, origin, out=memory[: len(some)])
             product = ssyrk(1.0, block.T, beta=0.0, c=product, lower=1, overwrite_c=1)
             # no sum of products is larger than the largest sum of squares (Cauchy-Schwarz), and that one, once it has reached
             # 2^24, is rounded but never falls below it
@@ -242,6 +243,9 @@ def _dask_moments(x: Any, features: int) -> RunningMoments:
 
 def _with_samples(before: RunningMoments, x: Any) -> RunningMoments:
     running = before.copy()  # dask may hand `before` out again
+    if _are_bytes(x) and isinstance(x, np.ndarray):
+        running.update(x.reshape(len(x), -1))  # which reads and converts block by block itself
+        return running
     for chunk in chunks(x, CHUNK_BYTES if _are_bytes(x) else CHUNK_ELEMENTS):
         running.update(chunk)
     return running

@@ -37,6 +37,7 @@ DRAWN_ELEMENTS = 2**20  # elements of a (rows, blocks) table of weights, in floa
 TILE_ELEMENTS = 2**22  # elements of a (rows, samples) tile of logits
 SAMPLE_ELEMENTS = 2**22  # elements of a tile of samples: 16 MB in float32
 MAX_ROWS = 1024
+LOG_2 = math.log(2)  # weights are powers of 2: torch's exp takes fifty times as long where the result underflows, exp2 does not
 CANDIDATES = 4  # nearest samples by matrix product, of which differences find the nearest one
 
 
@@ -208,7 +209,7 @@ class EmpiricalScore(Score):
     def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
         parts = [
-            self._mean(y[rows], _rows(variance, rows), None if label is None else label[rows])
+            self._mean(y[rows] - self.center, _rows(variance, rows), None if label is None else label[rows])
             for rows in _row_chunks(len(y), MAX_ROWS)
         ]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(x.shape)
@@ -297,13 +298,14 @@ class EmpiricalScore(Score):
         for rows in _row_chunks(len(y), MAX_ROWS):
             best = y.new_full((len(y[rows]), CANDIDATES), -torch.inf)
             index = torch.zeros_like(best, dtype=torch.long)
-            for numbers, _, logits in self._logits(store, y[rows], one, None):
+            offset = y[rows] - self.center
+            for numbers, _, logits in self._logits(store, offset, one, None):
                 values, columns = logits.topk(min(CANDIDATES, logits.shape[1]), dim=1)
                 best, order = torch.cat([best, values], 1).topk(CANDIDATES, dim=1)
                 index = torch.cat([index, columns + numbers.start], 1).gather(1, order)
             if prefer is not None:  # first, so that it is the first of equals
                 index = torch.cat([prefer[rows, None], index], 1)
-            offset = (y[rows] - self.center).unsqueeze(1)
+            offset = offset.unsqueeze(1)
             for few in _row_chunks(len(index), max(1, TILE_ELEMENTS // (index.shape[1] * y.shape[1]))):
                 square = (store.take(index[few]) - offset[few]).square_().sum(2)
                 if exclude is not None:
@@ -313,31 +315,39 @@ class EmpiricalScore(Score):
                 away[rows][few] = least.squeeze(1).sqrt_()
         return out, away
 
-    def _mean(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
+    def _mean(self, offset: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
         """Online softmax: weights relative to the running maximum, rescaled when it rises."""
-        mean = torch.zeros_like(y)
-        total = y.new_zeros(len(y), 1)
-        highest = y.new_full((len(y), 1), -torch.inf)
-        for _, tile, logits in self._logits(self._store(), y, variance, label):
+        variance = variance * LOG_2
+        scaled = offset.div_(variance)
+        mean, highest = torch.empty_like(scaled), scaled.new_full((len(scaled), 1), -torch.inf)
+        total: Tensor | None = None
+        for _, tile, logits in self._logits(self._store(), scaled, variance, label):
             new_highest = torch.maximum(highest, logits.amax(1, keepdim=True))
             reference = _finite(new_highest)
-            rescale = (highest - reference).exp_()
-            weights = logits.sub_(reference).exp_()
-            total.mul_(rescale).add_(weights.sum(1, keepdim=True))
-            mean.mul_(rescale).addmm_(weights, tile)
+            weights = logits.sub_(reference).exp2_()
+            summed = weights.sum(1, keepdim=True)
+            if total is None:
+                torch.mm(weights, tile, out=mean)
+                total = summed
+            else:
+                rescale = (highest - reference).exp2_()
+                mean.mul_(rescale).addmm_(weights, tile)
+                total = total.mul_(rescale).add_(summed)
             highest = new_highest
+        assert total is not None  # there is at least one tile
         return mean.div_(total).add_(self.center)
 
     def _index(self, y: Tensor, variance: Tensor, uniform: Tensor, label: Tensor | None) -> Tensor:
         """Draw in two stages, block and sample within it: the logits of all N samples are never held at once."""
-        store, size = self._store(), self._block(y.shape[1])
+        store, size, variance = self._store(), self._block(y.shape[1]), variance * LOG_2
         mass = y.new_empty(len(y), -(-self.count // size))
-        for numbers, _, logits in self._logits(store, y, variance, label):
+        offset = y - self.center
+        for numbers, _, logits in self._logits(store, offset / variance, variance, label):
             short = -logits.shape[1] % size
             padded = torch.nn.functional.pad(logits, (0, short), value=-torch.inf) if short else logits
             blocks = padded.view(len(y), -1, size)
             highest = _finite(blocks.amax(2))
-            summed = blocks.sub_(highest.unsqueeze(2)).exp_().sum(2).log_().add_(highest)
+            summed = blocks.sub_(highest.unsqueeze(2)).exp2_().sum(2).log2_().add_(highest)
             mass[:, numbers.start // size : numbers.start // size + blocks.shape[1]] = summed
         block, left = torch.empty_like(uniform, dtype=torch.long), torch.empty_like(uniform)
         for rows in _row_chunks(len(y), max(1, DRAWN_ELEMENTS // mass.shape[1])):
@@ -346,7 +356,6 @@ class EmpiricalScore(Score):
         outside = member >= self.count
         member = member.clamp(max=self.count - 1)
         logits = y.new_empty(len(y), size)
-        offset = y - self.center
         for rows in _row_chunks(len(y), max(1, TILE_ELEMENTS // (size * y.shape[1]))):
             logits[rows] = torch.bmm(store.take(member[rows]), offset[rows].unsqueeze(2)).squeeze(2)
         logits = (logits - self.half_square_norm[member]) / variance
@@ -363,24 +372,26 @@ class EmpiricalScore(Score):
             size *= 2
         return size
 
-    def _logits(self, store: Store, y: Tensor, variance: Tensor, label: Tensor | None) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    def _logits(
+        self, store: Store, scaled: Tensor, variance: Tensor, label: Tensor | None
+    ) -> Iterator[tuple[slice, Tensor, Tensor]]:
         r"""Yield tiles of samples and of :math:`(y\cdot x_n - |x_n|^2/2)/\nu^2`, the log-weights up to a constant per row.
 
-        Logits are good until the next are asked for.
+        Of states over :math:`\nu^2`, relative to the center; to base 2 where that variance is given times :math:`\log 2`. Logits
+        are good until the next are asked for.
         """
-        offset = (y - self.center).div_(variance)
-        size = self._block(y.shape[1])
-        width = max(size, min(TILE_ELEMENTS // max(len(y), 1), SAMPLE_ELEMENTS // y.shape[1]) // size * size)
+        size = self._block(scaled.shape[1])
+        width = max(size, min(TILE_ELEMENTS // max(len(scaled), 1), SAMPLE_ELEMENTS // scaled.shape[1]) // size * size)
         parts = list(_row_chunks(self.count, width))
         # one buffer for all tiles: large blocks given back and asked for again in turns leave holes in the heap
-        buffer = y.new_empty(len(y) * min(width, self.count))
+        buffer = scaled.new_empty(len(scaled) * min(width, self.count))
         for numbers, tile in zip(parts, store.tiles(parts), strict=True):
-            out = buffer[: len(y) * len(tile)].view(len(y), len(tile))
+            out = buffer[: len(scaled) * len(tile)].view(len(scaled), len(tile))
             half = self.half_square_norm[numbers]
             if variance.ndim == 0:
-                logits = torch.addmm(half / variance, offset, tile.T, beta=-1, out=out)
+                logits = torch.addmm(half / variance, scaled, tile.T, beta=-1, out=out)
             else:
-                logits = torch.mm(offset, tile.T, out=out).addr_(1 / variance.squeeze(1), half, alpha=-1)
+                logits = torch.mm(scaled, tile.T, out=out).addr_(1 / variance.squeeze(1), half, alpha=-1)
             if label is not None:
                 logits.masked_fill_(self._of_class(numbers) != label.unsqueeze(1), -torch.inf)
             yield numbers, tile, logits
@@ -414,6 +425,6 @@ def _finite(highest: Tensor) -> Tensor:
 
 
 def _weights(logits: Tensor) -> Tensor:
-    """Return weights in float64, relative to the largest of each row."""
+    """Return weights in float64, relative to the largest of each row, from logarithms to base 2."""
     logits = logits.double()
-    return (logits - logits.amax(1, keepdim=True)).exp_()
+    return (logits - logits.amax(1, keepdim=True)).exp2_()

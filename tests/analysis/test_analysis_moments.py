@@ -117,7 +117,8 @@ def test_moments_of_bytes_are_exact(kind, form, monkeypatch):
     monkeypatch.setattr(module, "PANEL", 2)
     if form == "chunks":
         monkeypatch.setattr(module, "CHUNK_BYTES", 700 * d)
-    running = module.moments_of(torch.from_numpy(x) if form == "torch" else x, d)
+    given = {"at once": x, "chunks": xr.DataArray(x), "torch": torch.from_numpy(x)}[form]
+    running = module.moments_of(given, d)
     whole = x.astype(np.int64)
     sums = whole.sum(0)
     scatter = (n * (whole.T @ whole) - np.outer(sums, sums)) / n**2  # a whole number below 2^53 before the division
