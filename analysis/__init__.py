@@ -1,5 +1,6 @@
 """Everything computed from samples: moments, the affine Gaussian score, auto-correlations, tests, times and figures."""
 
+from gaussian_test.analysis.affine_uturns import affine_uturns
 from gaussian_test.analysis.affinity import (
     affinity,
     best_affine_gap,
@@ -105,6 +106,7 @@ __all__ = [
     "TwoGaussians",
     "affine_features",
     "affine_time",
+    "affine_uturns",
     "affinity",
     "antisymmetric",
     "autocorrelation",

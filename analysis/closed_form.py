@@ -196,7 +196,7 @@ def path_autocorrelation_discrete(
     score = _modal_score(values, process, model)
     factors = [np.full(len(values), float(process.alpha(turn_time)))]
     for t, s in pairwise(times):
-        factors.append(_affine_step(kernel, score, t, s)[0] * factors[-1])
+        factors.append(affine_step(kernel, score, t, s)[0] * factors[-1])
     return times, np.array(factors) @ values / values.sum()
 
 
@@ -294,13 +294,13 @@ def discrete_law(
     steps = (
         {}
         if kernel.exact
-        else {k: _affine_step(kernel, score, times[k], times[k + 1]) for k in range(min(positions), len(times) - 1)}
+        else {k: affine_step(kernel, score, times[k], times[k + 1]) for k in range(min(positions), len(times) - 1)}
     )
     factors, variances = [], []
     for turn, position in zip(turn_times, positions, strict=True):
         factor = np.full(len(values), float(process.alpha(turn)))
         noise = np.full(len(values), float(process.sigma(turn)) ** 2)
-        path = [_affine_step(kernel, score, turn, 0.0)] if kernel.exact else [steps[k] for k in range(position, len(times) - 1)]
+        path = [affine_step(kernel, score, turn, 0.0)] if kernel.exact else [steps[k] for k in range(position, len(times) - 1)]
         for a, b in path:
             factor = a * factor
             noise = a**2 * noise + b**2
@@ -321,8 +321,30 @@ def _position(grid: Array, turn: float) -> int:
     return position
 
 
-def _affine_step(kernel: ReverseKernel, score: GaussianScore, t: float, s: float) -> tuple[Array, Array]:
-    """Return how a step multiplies state and noise, mode by mode, by taking it once for each of them alone."""
+def affine_step(kernel: ReverseKernel, score: GaussianScore, t: float, s: float) -> tuple[Array, Array]:
+    r"""Return how a step multiplies state and noise, mode by mode, by taking it once for each of them alone.
+
+    Parameters
+    ----------
+    kernel : ReverseKernel
+        The reverse kernel.
+    score : GaussianScore
+        Of mean 0, its features the modes.
+    t, s : float
+        From and to.
+
+    Returns
+    -------
+    tuple of ndarray
+        a and b in :math:`x_s = a\,x_t + b\,z`, both (modes,).
+
+    Examples
+    --------
+    >>> from gaussian_test.sampler import ExactReversal
+    >>> score = GaussianScore.from_moments([0.0], spectrum=[3.0], dtype=torch.float64)
+    >>> affine_step(ExactReversal(), score, 1.0, 0.0)[0].tolist()
+    [0.75]
+    """
     modes = score.components.means.shape[1]
     state = torch.zeros(2, modes, dtype=torch.float64)
     normal = torch.zeros_like(state)

@@ -80,7 +80,7 @@ class RunningMoments:
             return
         # any whole number is right; one near the mean keeps sums of squares small and so blocks long
         origin = np.rint(values[:: -(-count // SAFE_ROWS)].mean(0)).astype(np.float32)
-        product, sums = np.empty((features, features), dtype=np.float32, order="F"), np.zeros(features)
+        product, sums = np.zeros((features, features), dtype=np.float32, order="F"), np.zeros(features)
         start, rows = 0, MOST_ROWS
         memory = np.empty((min(rows, count), features), dtype=np.float32)
         while start < count:
