@@ -101,7 +101,10 @@ class ClusterBootstrap:
         random = np.random.default_rng(self.seed)
         counts = np.empty((self.resamples, self.clusters), dtype=np.uint16)
         for rows in self._blocks():
-            counts[rows] = random.multinomial(self.clusters, np.full(self.clusters, 1 / self.clusters), rows.stop - rows.start)
+            # draws counted: numpy's multinomial has the same law and takes ten times as long
+            drawn = random.integers(self.clusters, size=(rows.stop - rows.start, self.clusters))
+            drawn += np.arange(len(drawn))[:, None] * self.clusters
+            counts[rows] = np.bincount(drawn.reshape(-1), minlength=drawn.size).reshape(drawn.shape)
         return counts
 
     def _blocks(self) -> Iterator[slice]:

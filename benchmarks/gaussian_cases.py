@@ -63,7 +63,7 @@ def cases(problem: Problem) -> Iterator[Case]:
         composed,
         {"azula, GaussianDenoiser with FullCovariance": azula},
         agree=_same_law if problem.steps > 100 else None,
-        rounds=min(2, problem.rounds),
+        rounds=1,
     )
     yield Case(
         "Gaussian U-Turns, step by step, noise along the modes",
@@ -72,7 +72,7 @@ def cases(problem: Problem) -> Iterator[Case]:
         {"azula, GaussianDenoiser with FullCovariance": azula},
         {"normal variables of numpy, two threads' worth": lambda: _normals(problem)},
         _same_law if problem.steps > 100 else None,  # of few steps each sampler makes its own error
-        min(2, problem.rounds),
+        1,
         {"normal variables of numpy, two threads' worth": problem.steps / max(1, torch.get_num_threads())},
     )
     yield Case(
@@ -80,7 +80,7 @@ def cases(problem: Problem) -> Iterator[Case]:
         size,
         lambda: ours(True),
         {"azula, GaussianDenoiser with FullCovariance": azula, "torch.linalg.solve in every step": dense},
-        rounds=min(2, problem.rounds),
+        rounds=1,
         factor={"torch.linalg.solve in every step": problem.steps},
     )
     nu = np.geomspace(0.1, 20, POINTS)
@@ -90,7 +90,7 @@ def cases(problem: Problem) -> Iterator[Case]:
         lambda: autocorrelation_exact(values, nu),
         {"scipy.linalg.solve at every turn time": lambda: _by_solving(vectors.numpy(), values, nu[0])},
         agree=_same_curve,
-        rounds=min(2, problem.rounds),
+        rounds=1,
         factor={"scipy.linalg.solve at every turn time": POINTS},
     )
     plan = UTurnPlan(process, nu.tolist(), steps=problem.steps)
@@ -98,7 +98,7 @@ def cases(problem: Problem) -> Iterator[Case]:
         "closed form through the very steps",
         f"{POINTS} turn times, {problem.steps} steps, {features} modes",
         lambda: autocorrelation_discrete(values, process, Ancestral(), plan.grid, plan.levels),
-        rounds=min(2, problem.rounds),
+        rounds=1,
     )
 
 

@@ -78,9 +78,9 @@ def main() -> None:
     rows = []
     for name, (sizes, measure) in SWEEPS.items():
         runs = [gaussian_test(size) for size in sizes]
+        memory = np.array([max(extra_memory(run, CPU)[0], 1) for run in runs]) / 1e6
         taken = medians({str(index): run for index, run in enumerate(runs)}, 3, CPU)
         seconds = np.array([taken[str(index)] for index in range(len(runs))])
-        memory = np.array([max(extra_memory(run, CPU), 1) for run in runs]) / 1e6
         along = np.array([measure(size) for size in sizes], dtype=float)
         exponents = [float(np.polyfit(np.log(along[2:]), np.log(values[2:]), 1)[0]) for values in (seconds, memory)]
         cells = (name, f"{along[0]:,.0f} to {along[-1]:,.0f}", f"{seconds[0]:.2g} to {seconds[-1]:.2g} s", f"{exponents[0]:.2f}",

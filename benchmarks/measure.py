@@ -76,16 +76,15 @@ class Result:
 
 
 def medians(pieces: Mapping[str, Piece], rounds: int, device: torch.device) -> dict[str, float]:
-    """Return the median time of each piece in seconds, run in turn after one run that is not counted."""
+    """Return the median time of each piece in seconds, run in turn; each should have been run once before."""
     times: dict[str, list[float]] = {name: [] for name in pieces}
-    for number in range(rounds + 1):
+    for _ in range(rounds):
         for name, piece in pieces.items():
             time.sleep(REST)
             start = time.perf_counter()
             piece()
             synchronize(device)
-            if number:
-                times[name].append(time.perf_counter() - start)
+            times[name].append(time.perf_counter() - start)
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
@@ -95,21 +94,21 @@ def synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def extra_memory(piece: Piece, device: torch.device) -> int:
-    """Return by how many bytes memory rises while a piece runs, its result included: of the process, or of an accelerator."""
+def extra_memory(piece: Piece, device: torch.device) -> tuple[int, Any]:
+    """Return by how many bytes memory rises while a piece runs, of the process or of an accelerator, and its result."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        piece()
-        return torch.cuda.max_memory_allocated(device) - before
+        result = piece()
+        return torch.cuda.max_memory_allocated(device) - before, result
     if platform.system() != "Linux":
-        return 0
+        return 0, piece()
     ctypes.CDLL(None).malloc_trim(0)  # what is free already would hide what is taken
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = _status("VmRSS")
-    piece()
-    return max(0, _status("VmHWM") - before)
+    result = piece()
+    return max(0, _status("VmHWM") - before), result
 
 
 def _status(name: str) -> int:
@@ -119,22 +118,33 @@ def _status(name: str) -> int:
     raise RuntimeError(f"{name} is not in /proc/self/status")
 
 
-def run(cases: Iterable[Case], device: torch.device, memory: bool = True) -> Iterator[Result]:
+def run(cases: Iterable[Case], device: torch.device) -> Iterator[Result]:
     """Measure cases one after the other: a result for each peer."""
     for case in cases:
-        if case.agree is not None:
-            mine = case.ours()
-            for peer in case.peers.values():
-                case.agree(mine, peer())
-            del mine
         pieces = {"ours": case.ours, **case.peers, **case.limits}
+        memory, ours = extra_memory(case.ours, device)
+        theirs = {}
+        for name, peer in case.peers.items():
+            theirs[name], result = extra_memory(peer, device)
+            if case.agree is not None:
+                case.agree(ours, result)
+            del result
+        del ours
+        for limit in case.limits.values():
+            limit()
         taken = {name: seconds * case.factor.get(name, 1.0) for name, seconds in medians(pieces, case.rounds, device).items()}
-        limit = min((taken[name] for name in case.limits), default=float("nan"))
-        mine_takes = extra_memory(case.ours, device) if memory else 0
+        least = min((taken[name] for name in case.limits), default=float("nan"))
         for name in case.peers or {"": None}:
-            theirs = taken.get(name, float("nan"))
-            takes = extra_memory(case.peers[name], device) if memory and name else 0
-            yield Result(case.piece, case.size, name, taken["ours"], theirs, limit / taken["ours"], mine_takes, takes)
+            yield Result(
+                case.piece,
+                case.size,
+                name,
+                taken["ours"],
+                taken.get(name, float("nan")),
+                least / taken["ours"],
+                memory,
+                theirs.get(name, 0),
+            )
 
 
 HEADER = ("piece", "size", "ours", "peer", "theirs", "ratio", "of the limit", "memory", "their memory")

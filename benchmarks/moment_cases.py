@@ -68,7 +68,7 @@ def cases(problem: Problem) -> Iterator[Case]:
             "numpy.linalg.eigh": lambda: np.linalg.eigh(covariance),
             "torch.linalg.eigh": lambda: torch.linalg.eigh(torch.from_numpy(covariance)),
         },
-        rounds=min(2, problem.rounds),
+        rounds=1,
     )
     yield Case(
         "eigenvalues alone (spectrum), covariance included",
@@ -76,7 +76,7 @@ def cases(problem: Problem) -> Iterator[Case]:
         lambda: spectrum(floats),
         {"ours, with eigenvectors (fit_moments)": lambda: fit_moments(floats).eigenvalues},
         agree=_same_values,
-        rounds=min(2, problem.rounds),
+        rounds=1,
     )
     few = floats[: min(1000, features // 3)]
     yield Case(
@@ -85,7 +85,7 @@ def cases(problem: Problem) -> Iterator[Case]:
         lambda: fit_moments(few).eigenvalues,
         {"numpy.cov and eigh": lambda: np.linalg.eigh(np.cov(few.T, bias=True, dtype=np.float64))[0][::-1]},
         agree=_same_leading,
-        rounds=min(2, problem.rounds),
+        rounds=1,
     )
 
 

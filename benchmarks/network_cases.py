@@ -44,7 +44,7 @@ def _digits(problem: Problem, starts: int, levels: int) -> Case:
     score = score.to(problem.device)
     net = score.network.inner
     x0 = torch.from_numpy(data.load("digits")["x"].values[:starts]).to(problem.device)
-    plan = UTurnPlan(score.process, turns, steps=levels)
+    plan = UTurnPlan(score.process, turns, steps=levels, shard_size=starts)
     score.micro_batch = fastest_micro_batch(score, 1024, problem.device)
     few = UTurnPlan(score.process, turns[7:9], steps=levels)
     sizes = sorted({min(batch, starts) for batch in BATCHES})

@@ -102,7 +102,7 @@ def _nearest(problem: Problem) -> Iterator[Case]:
         lambda: score.nearest_index(ends),
         peers,
         agree=_same_neighbours,
-        rounds=min(2, problem.rounds),
+        rounds=1,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import scipy.stats
+import torch
 from measure import Case
 from problem import Problem
 
@@ -31,6 +32,14 @@ def cases(problem: Problem) -> Iterator[Case]:
     def loop_correlation() -> Any:
         return np.array([[float(np.dot(tensor[t, n], start[n])) for n in range(SAMPLES)] for t in range(times)])
 
+    states, starts = torch.from_numpy(tensor), torch.from_numpy(start)
+
+    def torch_correlation() -> Any:
+        return np.array([[float((states[t, n] * starts[n]).sum()) for n in range(SAMPLES)] for t in range(times)])
+
+    def torch_norm() -> Any:
+        return np.array([[float(states[t, n].norm()) for n in range(SAMPLES)] for t in range(times)])
+
     def loop_norm() -> Any:
         return np.array([[float(np.linalg.norm(tensor[t, n])) for n in range(SAMPLES)] for t in range(times)])
 
@@ -40,7 +49,7 @@ def cases(problem: Problem) -> Iterator[Case]:
         "correlations along a path",
         size,
         lambda: sample_products(start, tensor),
-        {"a python loop over times and samples": loop_correlation},
+        {"a python loop over times and samples, torch": torch_correlation, "the same, numpy.dot": loop_correlation},
         limits,
         _close,
         problem.rounds,
@@ -50,7 +59,7 @@ def cases(problem: Problem) -> Iterator[Case]:
         "norms along a path (SF norms)",
         size,
         lambda: sample_norms(tensor),
-        {"a python loop over times and samples": loop_norm},
+        {"a python loop over times and samples, torch": torch_norm, "the same, numpy.linalg.norm": loop_norm},
         limits,
         _close,
         problem.rounds,
