@@ -43,6 +43,7 @@ def one_thread():
 
 EVENT, CLASSES = (1, 2, 2), 2
 DATA = np.random.default_rng(1).normal(size=(24, *EVENT))
+BYTES = np.rint((DATA + 6) * 20).astype(np.uint8)
 CLASS = np.arange(24) % CLASSES
 CHOSEN, REPEATS, STEPS = (5, 0, 17, 8, 3), 2, 4
 ROWS = len(CHOSEN) * REPEATS
@@ -123,6 +124,7 @@ def _residual(process, dtype, **options):
 SCORES = {
     "empirical": Zoo(lambda process, dtype: EmpiricalScore.fit(DATA, None, process, dtype)),
     "empirical_class": Zoo(lambda process, dtype: EmpiricalScore.fit(DATA, CLASS, process, dtype), conditional=True),
+    "empirical_bytes": Zoo(lambda process, dtype: EmpiricalScore.fit(BYTES, None, process, dtype, scaling=(0.05, -6.0))),
     "mixture": Zoo(_mixture),
     "mixture_class": Zoo(_mixture, conditional=True),
     "gaussian": Zoo(lambda process, dtype: GaussianScore.fit(DATA, process=process, dtype=dtype)),

@@ -5,6 +5,7 @@ own arithmetic, memory and speed stay unproven, and so does the pinned memory th
 """
 
 from collections import Counter
+from contextlib import nullcontext
 from importlib import import_module
 
 import numpy as np
@@ -15,9 +16,11 @@ from device_laws import bits, differences, is_noise, is_times, leaving, loop_of,
 from device_zoo import (
     CASES,
     CLASSES,
+    DATA,
     DTYPES,
     EVENT,
     KERNELS,
+    LEVELS,
     PAIRS,
     PROCESSES,
     ROWS,
@@ -32,7 +35,8 @@ from device_zoo import (
 from fake_device import NAME, FakeDevice, MixedDevices, register, values
 
 import gaussian_test as gt
-from gaussian_test.sampler import NetworkError, Noise, VarianceExploding
+from gaussian_test.analysis import GaussianScore, affine_uturns, fit_moments
+from gaussian_test.sampler import Ancestral, NetworkError, Noise, UTurnPlan, VarianceExploding
 
 __all__ = ["one_thread"]  # a fixture of this module too
 if register() is not None:
@@ -297,3 +301,24 @@ def test_a_whole_run_is_the_cpus(kind, monkeypatch):
     xr.testing.assert_equal(result, expected)
     for group in ("moments", "pictures", "trajectory"):
         xr.testing.assert_equal(result.gaussian_test.group(group), expected.gaussian_test.group(group))
+
+
+@pytest.mark.parametrize("shared_noise", [True, False])
+def test_the_gaussian_stays_on_the_device_step_by_step_or_without_steps(shared_noise):
+    """Noise along the modes, and no steps at all: the CPU's numbers, and nothing is waited for."""
+    process = VarianceExploding()
+    moments = fit_moments(DATA)
+    plan = UTurnPlan(process, LEVELS, STEPS, seed=4, shared_noise=shared_noise)
+    x0, ends = torch.from_numpy(DATA[:3]).float(), []
+    for place in ("cpu", NAME):
+        device = FakeDevice()
+        with torch.inference_mode(), device if place == NAME else nullcontext():
+            score = GaussianScore.from_moments(moments, process=process).to(place)
+            start = x0.to(place)
+            device.forget()
+            states = list(plan.run(start, range(3), {"g": score}, {"g": Ancestral()}))
+            found = [states[-1].x, affine_uturns(moments, start, range(3), plan, Ancestral())]
+            assert not leaving(device.log)
+            ends.append([values(part) if place == NAME else part for part in found])
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(other, one, rtol=0, atol=0)
