@@ -7,10 +7,8 @@ the range, where what is constant no longer counts. Memory is what a run takes b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -54,7 +52,7 @@ def gaussian_test(size: Size) -> Callable[[], Any]:
     score = EmpiricalScore.fit(x)
     # the moments of few samples do: their cost is not that of the shards
     moments = fit_moments(x[: min(len(x), 400)])
-    reference = Reference(moments, GaussianScore.from_moments(moments), score)
+    reference = Reference(score, moments, GaussianScore.from_moments(moments), None)
     kernel = ReverseSDE() if size.steps else ExactReversal()
     plan = UTurnPlan(VarianceExploding(), np.geomspace(0.1, 20, size.turns).tolist(), steps=size.steps or 64)
 
@@ -74,7 +72,7 @@ def main() -> None:
     torch.set_grad_enabled(False)
     mpl.use("agg")
     sns.set_theme(context="paper", style="ticks", palette="colorblind")
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
     rows = []
     for name, (sizes, measure) in SWEEPS.items():
         runs = [gaussian_test(size) for size in sizes]
@@ -87,15 +85,17 @@ def main() -> None:
                  f"{memory[0]:.0f} to {memory[-1]:.0f} MB", f"{exponents[1]:.2f}")  # fmt: skip
         print(line(cells), flush=True)
         rows.append(line(cells))
-        for axis, values, exponent in zip(axes, (seconds, memory), exponents, strict=True):
-            axis.plot(along / along[0], values, "o-", markersize=4, label=f"{name}: {exponent:.2f}")
-    for axis, label in zip(axes, ("time (s)", "memory beyond samples and score (MB)"), strict=True):
+        for axis, values in zip(axes, (seconds, memory), strict=True):
+            axis.plot(along / along[0], values, "o-", markersize=4, label=name)
+    for axis, label in zip(axes, ("time (s)", "memory beyond the score (MB)"), strict=True):
         axis.set(xscale="log", yscale="log", xlabel="size, in units of the smallest", ylabel=label)
-        axis.legend(title="exponent in", frameon=False, fontsize="small")
-    low, high = axes[1].get_ylim()
-    axes[1].set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
+        axis.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"], minor=False)
+        axis.minorticks_off()
+    axes[0].set_ylim(0.01, 1)
+    axes[1].set_ylim(1, 1000)
+    axes[1].legend(title="one size is varied", frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1))
     sns.despine(figure)
-    figure.savefig(Path(PAGE).parent / "growth.png", dpi=150)
+    figure.savefig(PAGE.parent / "growth.png", dpi=150)
     header = ("one size is varied", "from, to", "time", "exponent", "memory", "exponent")
     put(PAGE, "growth", [line(header), line(("---",) * len(header)), *rows])
 
