@@ -54,6 +54,9 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     written = []
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         for name, figure in figures.items():
+            # a second layout would start from where the first one left things: what is drawn again is to be the same
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
             for kind in ("png", "pdf"):
                 path = folder / f"{name}.{kind}"
                 temporary = folder / f".{name}.{secrets.token_hex(8)}.{kind}"

@@ -207,7 +207,7 @@ def fit_moments(x: Any, shrinkage: Shrinkage = None) -> Moments:
     else:
         mean, covariance = _covariance(x, features, shrinkage)
         values, vectors = scipy.linalg.eigh(covariance, driver=DRIVER, overwrite_a=True, check_finite=False)
-        values, vectors = values[::-1].clip(0), np.ascontiguousarray(vectors[:, ::-1])
+        values, vectors = values[::-1].copy().clip(0), vectors[:, ::-1].copy()  # no strides that torch would refuse
     _check_varied(values)
     return Moments(count, mean.reshape(x.shape[1:]), values, vectors)
 
@@ -242,7 +242,8 @@ def spectrum(x: Any, shrinkage: Shrinkage = None) -> Array:
         values = _gram(x, vectors=False)[2]
     else:
         covariance = _covariance(x, features, shrinkage)[1]
-        values = scipy.linalg.eigvalsh(covariance, driver=DRIVER, overwrite_a=True, check_finite=False)[::-1].clip(0)
+        ascending = scipy.linalg.eigvalsh(covariance, driver=DRIVER, overwrite_a=True, check_finite=False)
+        values = np.asarray(ascending[::-1], dtype=np.float64).copy().clip(0)
     _check_varied(values)
     return values
 

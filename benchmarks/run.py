@@ -1,7 +1,7 @@
 """Speed against named peers, as ratios, beside the limit of the machine: one table.
 
 Run it with ``make bench``, which writes the table into docs/benchmarks.md. Named sections alone (``run.py score moments``) are
-printed and not written.
+printed, and with ``--write`` take the place of their lines in the page.
 """
 
 from __future__ import annotations
@@ -55,6 +55,18 @@ def put(page: Path, name: str, lines: Iterable[str]) -> None:
     )
 
 
+def renewed(page: Path, lines: Iterable[str]) -> None:
+    """Replace the lines of a page that are of the same piece, size and peer."""
+    new = {_key(text): text for text in lines}
+    old = page.read_text(encoding="utf-8").splitlines()
+    page.write_text("\n".join(new.get(_key(text), text) for text in old) + "\n", encoding="utf-8")
+
+
+def _key(text: str) -> tuple[str, ...]:
+    columns = [column.strip() for column in text.split("|")]
+    return (columns[1], columns[2], columns[4]) if len(columns) == len(HEADER) + 2 else (text,)
+
+
 def main() -> None:
     """Measure all sections, or those named."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -62,6 +74,7 @@ def main() -> None:
         "sections", nargs="*", choices=[*SECTIONS, []], help="of the table; default: all, and the page is written"
     )
     arguments.add_argument("--data", help="a folder of CIFAR-10 in its binary format; default: synthetic images of the same size")
+    arguments.add_argument("--write", action="store_true", help="put the lines of the named sections into the page")
     given = arguments.parse_args()
     torch.set_grad_enabled(False)
     problem = Problem(torch.device("cpu"), source=given.data)
@@ -69,6 +82,8 @@ def main() -> None:
     print(where, flush=True)
     lines = table(problem, given.sections or SECTIONS)
     if given.sections:
+        if given.write:
+            renewed(PAGE, lines)
         return
     put(PAGE, "table", [where, "", *lines])
     rows = estimator_efficiency.rows()

@@ -286,7 +286,7 @@ def test_rounding_is_no_change():
 
 def test_the_length_of_a_few_wide_fields_has_an_open_interval():
     """Where resamples never fall below 1/e the interval has no upper end; a few of them do not upset the error."""
-    change = _field(np.random.default_rng(0), np.exp(-((DISTANCE / 6) ** 2)), 1, 20, 1, 1)
+    change = _field(np.random.default_rng(0), np.exp(-((DISTANCE / 7) ** 2)), 1, 20, 1, 1)
     result = _observed(change, 500).isel(turn_time=0)
     assert result.change_correlation_length_high == np.inf
     assert 0 < result.change_correlation_length_low < result.change_correlation_length
