@@ -7,19 +7,15 @@ composition: of hundreds of steps there is one multiplication and one normal var
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from gaussian_test.analysis.closed_form import affine_step
-from gaussian_test.analysis.gaussian_score import GaussianScore
+from gaussian_test.analysis.closed_form import composed_steps
 from gaussian_test.analysis.moments import Moments
-from gaussian_test.sampler import KeyedNoise, Noise, Process, ReverseKernel, UTurnPlan
-
-Array = NDArray[np.float64]
+from gaussian_test.analysis.sampler_law import mean_ends
+from gaussian_test.sampler import KeyedNoise, ReverseKernel, UTurnPlan
 
 
 def affine_uturns(moments: Moments, x0: Tensor, samples: Sequence[int], plan: UTurnPlan, kernel: ReverseKernel) -> Tensor:
@@ -79,11 +75,15 @@ def affine_uturns(moments: Moments, x0: Tensor, samples: Sequence[int], plan: UT
         for part in (x0, noise.draw().normal, noise.draw().normal, torch.from_numpy(moments.mean[None]).to(x0))
     )
     # one more mode, of variance 0, for all directions in which the data do not vary
-    steps = _Composed(np.append(moments.eigenvalues, 0.0), plan, kernel)
+    spectrum, turns = np.append(moments.eigenvalues, 0.0), np.array(plan.levels)
+    factors, variances = composed_steps(spectrum, plan.process, kernel, plan.grid, plan.levels)
+    # of a mean of 1 along every mode, and of a state at 0
+    unit, nothing = np.ones_like(spectrum), np.zeros_like(factors)
+    offsets, _ = mean_ends(plan.process, kernel, plan.grid, turns, nothing, unit, spectrum)
     ends = x0.new_empty(len(plan.levels), len(x0), mean[1].shape[1])
     for index, turn in enumerate(plan.levels):
         alpha, sigma = float(plan.process.alpha(turn)), float(plan.process.sigma(turn))
-        factor, scale, offset = (torch.from_numpy(values).to(x0) for values in steps.from_turn(turn))
+        factor, scale, offset = (torch.from_numpy(values[index]).to(x0) for values in (factors, np.sqrt(variances), offsets))
         modes, rest = (
             f * (alpha * start[part] + sigma * forward[part]) + s * last[part] + o * mean[part]
             for part, f, s, o in ((0, factor[:-1], scale[:-1], offset[:-1]), (1, factor[-1], scale[-1], offset[-1]))
@@ -97,37 +97,3 @@ def _split(x: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     modes = x @ vectors
     outside = x - modes @ vectors.T if vectors.shape[1] < vectors.shape[0] else x.new_zeros(1, x.shape[1])
     return modes, outside
-
-
-class _Composed:
-    """The steps of a kernel from any turn time to 0, composed mode by mode."""
-
-    def __init__(self, eigenvalues: Array, plan: UTurnPlan, kernel: ReverseKernel) -> None:
-        self._kernel, self._grid = kernel, plan.grid
-        self._scores = [_score(eigenvalues, plan.process, mean) for mean in (0.0, 1.0)]
-        known = {} if kernel.exact else {float(t): self._step(float(t), float(s)) for t, s in pairwise(plan.grid)}
-        self._known: dict[float, tuple[Array, Array, Array]] = known
-
-    def from_turn(self, turn: float) -> tuple[Array, Array, Array]:
-        """Return the factor of the state, the scale of the noise and the factor of the mean."""
-        if self._kernel.exact:
-            return self._step(turn, 0.0)
-        first = int(np.abs(self._grid - turn).argmin())
-        modes = self._scores[0].components.means.shape[1]
-        factor, variance, offset = np.ones(modes), np.zeros(modes), np.zeros(modes)
-        for t in self._grid[first:-1]:
-            a, b, c = self._known[float(t)]
-            factor, variance, offset = a * factor, a**2 * variance + b**2, a * offset + c
-        return factor, np.sqrt(variance), offset
-
-    def _step(self, t: float, s: float) -> tuple[Array, Array, Array]:
-        """Take a step for a unit of the state, of the noise, and of the mean alone."""
-        centered, shifted = self._scores
-        nothing = torch.zeros(1, shifted.components.means.shape[1], dtype=torch.float64)
-        moved = self._kernel.step(shifted, nothing, t, s, Noise(nothing, nothing[:, 0]))
-        return *affine_step(self._kernel, centered, t, s), moved[0].numpy()
-
-
-def _score(eigenvalues: Array, process: Process, mean: float) -> GaussianScore:
-    center = np.full(len(eigenvalues), mean)
-    return GaussianScore.from_moments(center, spectrum=eigenvalues, process=process, dtype=torch.float64)

@@ -196,7 +196,7 @@ def path_autocorrelation_discrete(
     score = _modal_score(values, process, model)
     factors = [np.full(len(values), float(process.alpha(turn_time)))]
     for t, s in pairwise(times):
-        factors.append(affine_step(kernel, score, t, s)[0] * factors[-1])
+        factors.append(_affine_step(kernel, score, t, s)[0] * factors[-1])
     return times, np.array(factors) @ values / values.sum()
 
 
@@ -288,24 +288,57 @@ def discrete_law(
     ([[0.75]], [[3.0]])
     """
     values = np.asarray(eigenvalues, dtype=np.float64)
-    times = np.asarray(grid, dtype=np.float64)
-    score = _modal_score(values, process, model)
+    back, noise = composed_steps(values if model is None else model, process, kernel, grid, turn_times)
+    turns = torch.tensor(turn_times, dtype=torch.float64)
+    factor = back * process.alpha(turns).numpy()[:, None]
+    return factor, factor**2 * values + back**2 * process.sigma(turns).numpy()[:, None] ** 2 + noise
+
+
+def composed_steps(
+    model: ArrayLike, process: Process, kernel: ReverseKernel, grid: ArrayLike, turn_times: Sequence[float]
+) -> tuple[Array, Array]:
+    r"""Return the whole way back as one step, :math:`\tilde x_0 = a\,x_T + \sqrt b\,z` mode by mode, for a mean of 0.
+
+    Parameters
+    ----------
+    model : array
+        Eigenvalues of the score's covariance, shape (modes,).
+    process, kernel, grid, turn_times
+        As in :func:`autocorrelation_discrete`.
+
+    Returns
+    -------
+    tuple of ndarray
+        a (dimensionless) and b (units of the eigenvalues), both (turn times, modes).
+
+    Raises
+    ------
+    ValueError
+        If a turn time is not on the grid.
+
+    Examples
+    --------
+    >>> from gaussian_test.sampler import ExactReversal, VarianceExploding
+    >>> a, b = composed_steps([3.0], VarianceExploding(), ExactReversal(), [1.0, 0.0], [1.0])
+    >>> a.tolist(), b.round(12).tolist()
+    ([[0.75]], [[0.75]])
+    """
+    spectrum, times = np.asarray(model, dtype=np.float64), np.asarray(grid, dtype=np.float64)
+    score = _modal_score(spectrum, process, None)
     positions = [_position(times, turn) for turn in turn_times]
     steps = (
         {}
         if kernel.exact
-        else {k: affine_step(kernel, score, times[k], times[k + 1]) for k in range(min(positions), len(times) - 1)}
+        else {k: _affine_step(kernel, score, times[k], times[k + 1]) for k in range(min(positions), len(times) - 1)}
     )
     factors, variances = [], []
     for turn, position in zip(turn_times, positions, strict=True):
-        factor = np.full(len(values), float(process.alpha(turn)))
-        noise = np.full(len(values), float(process.sigma(turn)) ** 2)
-        path = [affine_step(kernel, score, turn, 0.0)] if kernel.exact else [steps[k] for k in range(position, len(times) - 1)]
+        factor, variance = np.ones(len(spectrum)), np.zeros(len(spectrum))
+        path = [_affine_step(kernel, score, turn, 0.0)] if kernel.exact else [steps[k] for k in range(position, len(times) - 1)]
         for a, b in path:
-            factor = a * factor
-            noise = a**2 * noise + b**2
+            factor, variance = a * factor, a**2 * variance + b**2
         factors.append(factor)
-        variances.append(factor**2 * values + noise)
+        variances.append(variance)
     return np.array(factors), np.array(variances)
 
 
@@ -321,30 +354,8 @@ def _position(grid: Array, turn: float) -> int:
     return position
 
 
-def affine_step(kernel: ReverseKernel, score: GaussianScore, t: float, s: float) -> tuple[Array, Array]:
-    r"""Return how a step multiplies state and noise, mode by mode, by taking it once for each of them alone.
-
-    Parameters
-    ----------
-    kernel : ReverseKernel
-        The reverse kernel.
-    score : GaussianScore
-        Of mean 0, its features the modes.
-    t, s : float
-        From and to.
-
-    Returns
-    -------
-    tuple of ndarray
-        a and b in :math:`x_s = a\,x_t + b\,z`, both (modes,).
-
-    Examples
-    --------
-    >>> from gaussian_test.sampler import ExactReversal
-    >>> score = GaussianScore.from_moments([0.0], spectrum=[3.0], dtype=torch.float64)
-    >>> affine_step(ExactReversal(), score, 1.0, 0.0)[0].tolist()
-    [0.75]
-    """
+def _affine_step(kernel: ReverseKernel, score: GaussianScore, t: float, s: float) -> tuple[Array, Array]:
+    """Return how a step multiplies state and noise, mode by mode, by taking it once for each of them alone."""
     modes = score.components.means.shape[1]
     state = torch.zeros(2, modes, dtype=torch.float64)
     normal = torch.zeros_like(state)

@@ -139,7 +139,7 @@ def sampler_law(
     start_variance = values if from_data else np.zeros_like(values)
     factor, variance = discrete_law(start_variance, process, kernel, times, turns.tolist(), spectrum)
     amplitude = process.alpha(torch.from_numpy(turns)).numpy()[:, None] if from_data else np.zeros((len(turns), 1))
-    ends, evaluations = _mean_ends(process, kernel, times, turns, amplitude * center, center, spectrum)
+    ends, evaluations = mean_ends(process, kernel, times, turns, amplitude * center, center, spectrum)
     offset = ends - center
     distance = np.sqrt((offset**2).sum(1) + ((np.sqrt(variance) - np.sqrt(values)) ** 2).sum(1))
     correlation = factor @ values / values.sum() if from_data else np.full(len(turns), np.nan)
@@ -292,10 +292,34 @@ class _CountedScore(GaussianScore):
         return super().posterior(x, t, noise, label)
 
 
-def _mean_ends(
+def mean_ends(
     process: Process, kernel: ReverseKernel, grid: Array, turns: Array, starts: Array, center: Array, spectrum: Array
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Run the means of the starts (turns, modes) to 0 without noise; return where they end and the evaluations taken."""
+    """Run the means of the starts to 0 without noise, through the very steps.
+
+    Parameters
+    ----------
+    process, kernel, grid
+        As in :func:`sampler_law`.
+    turns : ndarray
+        Turn times, on the grid, shape (turn times,).
+    starts : ndarray
+        Means at the turns, along the modes, shape (turn times, modes).
+    center, spectrum : ndarray
+        Mean and eigenvalues of the score's Gaussian, shape (modes,).
+
+    Returns
+    -------
+    tuple of ndarray
+        Where they end, (turn times, modes), and the evaluations of the score taken, (turn times,).
+
+    Examples
+    --------
+    >>> from gaussian_test.sampler import ExactReversal, VarianceExploding
+    >>> one = np.ones(1)
+    >>> mean_ends(VarianceExploding(), ExactReversal(), np.array([1.0, 0.0]), one, 2 * one[None], one, 3 * one)[0].tolist()
+    [[1.75]]
+    """
     moments = GaussianComponents(torch.from_numpy(center[None]), torch.from_numpy(spectrum[None]))
     score = _CountedScore(moments, center.shape, process)
     state = torch.from_numpy(starts.copy())

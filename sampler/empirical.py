@@ -385,13 +385,14 @@ class EmpiricalScore(Score):
         parts = list(_row_chunks(self.count, width))
         # one buffer for all tiles: large blocks given back and asked for again in turns leave holes in the heap
         buffer = scaled.new_empty(len(scaled) * min(width, self.count))
+        precision = 1 / (variance if variance.ndim == 0 else variance.squeeze(1))
         for numbers, tile in zip(parts, store.tiles(parts), strict=True):
             out = buffer[: len(scaled) * len(tile)].view(len(scaled), len(tile))
             half = self.half_square_norm[numbers]
             if variance.ndim == 0:
-                logits = torch.addmm(half / variance, scaled, tile.T, beta=-1, out=out)
+                logits = torch.addmm(half * precision, scaled, tile.T, beta=-1, out=out)
             else:
-                logits = torch.mm(scaled, tile.T, out=out).addr_(1 / variance.squeeze(1), half, alpha=-1)
+                logits = torch.mm(scaled, tile.T, out=out).addr_(precision, half, alpha=-1)
             if label is not None:
                 logits.masked_fill_(self._of_class(numbers) != label.unsqueeze(1), -torch.inf)
             yield numbers, tile, logits

@@ -8,17 +8,12 @@ numpy's: torch's on the CPU tells only 32 bits of its seed apart, too few for te
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-
-SPREAD_ELEMENTS = 2**17  # normal variables from which on they are drawn by several threads
-SPREAD_ROW = 2**9  # but only where those of a row outweigh calling for them: numpy draws without python's lock
 
 
 class Noise(NamedTuple):
@@ -82,10 +77,6 @@ class KeyedNoise:
         self.device = torch.device(device)
         self.dtype = dtype
         self._generators = [_generator(seed, (int(sample), repeat, stream)) for sample in samples for repeat in range(repeats)]
-        count, features = len(self._generators), math.prod(self.event_shape)
-        threads = torch.get_num_threads() if features >= SPREAD_ROW and count * features >= SPREAD_ELEMENTS else 1
-        self._parts = [range(start, count, threads) for start in range(threads)]
-        self._pool = ThreadPoolExecutor(threads, "noise") if threads > 1 else None
 
     def draw(self, done: Noise | None = None) -> Noise:
         """Return the next step's noise, rows ordered sample by sample, the repeats of a sample side by side.
@@ -103,14 +94,9 @@ class KeyedNoise:
             normal = torch.empty(count, *self.event_shape, dtype=torch.float32, pin_memory=pinned)
         uniform = torch.empty(count, dtype=torch.float64, pin_memory=pinned)
         rows, numbers = normal.numpy(), uniform.numpy()  # views
-
-        def fill(part: range) -> None:
-            for row in part:
-                self._generators[row].standard_normal(out=rows[row], dtype=np.float32)
-                numbers[row] = self._generators[row].random()
-
-        for _ in map(fill, self._parts) if self._pool is None else self._pool.map(fill, self._parts):
-            pass  # raises what was raised
+        for row, generator in enumerate(self._generators):
+            generator.standard_normal(out=rows[row], dtype=np.float32)
+            numbers[row] = generator.random()
         return Noise(
             normal.to(device=self.device, non_blocking=True).to(self.dtype),
             uniform.to(device=self.device, non_blocking=True),

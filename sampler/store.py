@@ -1,7 +1,7 @@
 """Where the samples of an exact score are: in the memory of its device, as bytes or not, or in their file, to be read by tiles.
 
 All forms hand out the same numbers, bit for bit: a pass over the samples costs their memory, converting them once, or reading
-them once, and nothing else depends on it.
+them once, and nothing else depends on it. (A score that has changed its type rounds otherwise where it has bytes.)
 """
 
 from __future__ import annotations

@@ -29,12 +29,11 @@ def test_our_results_are_the_peers(problem, section):
     compared = 0
     for case in SECTIONS[section](problem):
         mine = case.ours()
-        for name, peer in case.peers.items() if case.agree else ():
+        for peer in case.peers.values() if case.agree else ():
             case.agree(mine, peer())
             with pytest.raises(AssertionError):  # and the comparison sees a difference
                 case.agree(_spoiled(mine), peer())
             compared += 1
-            assert name
     assert compared >= 2
 
 

@@ -6,7 +6,6 @@ import scipy.stats
 import torch
 
 from gaussian_test.sampler import KeyedNoise
-from gaussian_test.sampler import noise as module
 
 STEPS = 3
 EVENTS = [(1,), (5,), (17,), (2, 3, 4)]
@@ -47,22 +46,6 @@ def test_more_repeats_keep_the_first_ones():
     few, many = draws(range(6), 2), draws(range(6), 5)
     for part, whole in zip(few, many, strict=True):
         assert torch.equal(part.reshape(6, 2, *part.shape[1:]), whole.reshape(6, 5, *whole.shape[1:])[:, :2])
-
-
-@pytest.mark.parametrize("threads", [2, 3])
-def test_threads_draw_the_same(monkeypatch, threads):
-    expected = draws(range(7), 2)
-    monkeypatch.setattr(module, "SPREAD_ELEMENTS", 5 * 14)
-    monkeypatch.setattr(module, "SPREAD_ROW", 5)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    noise = KeyedNoise(0, range(7), 2, (5,))
-    assert noise._pool is not None
-    assert sorted(row for part in noise._parts for row in part) == list(range(14))
-    steps = [noise.draw() for _ in range(STEPS)]
-    for one, other in zip(expected, ([s.normal for s in steps], [s.uniform for s in steps]), strict=True):
-        assert torch.equal(one, torch.stack(other, 1))
-    monkeypatch.setattr(module, "SPREAD_ROW", 6)
-    assert KeyedNoise(0, range(7), 2, (5,))._pool is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
