@@ -38,7 +38,7 @@ def test_our_results_are_the_peers(problem, section):
 
 
 def _spoiled(result):
-    return result + 1 + 0.3 * abs(result)
+    return 2 * result + 1
 
 
 def test_marks_of_the_page_are_there():
