@@ -133,6 +133,7 @@ SCORES = {
     "network": Zoo(TinyNetwork),
     "network_class": Zoo(lambda process, dtype: TinyNetwork(process, dtype, CLASSES), conditional=True),
     "network_score": Zoo(lambda process, dtype: _network_score(process, dtype, "epsilon", Cosine(), micro_batch=7)),
+    "network_score_channels_last": Zoo(lambda process, dtype: _network_score(process, dtype, "x0", None, channels_last=True)),
     "network_score_guided": Zoo(lambda process, dtype: _residual(process, dtype, guidance=1.5, conditional=True), conditional=True),
 }
 KERNELS = {
