@@ -92,9 +92,8 @@ row = result.sel(score="empirical")
 for name in ("autocorrelation", "autocorrelation_one_shot"):
     error = row[f"{name}_se"]
     at = int(np.abs(np.log(row.noise_to_signal.values / 3)).argmin())
-    print(
-        f"{row[name].attrs['long_name']:>32}: {float(row[name][at]):.4f} +- {float(error[at]):.4f} at nu = {float(row.noise_to_signal[at]):.2f}"
-    )
+    value = f"{float(row[name][at]):.4f} +- {float(error[at]):.4f}"
+    print(f"{row[name].attrs['long_name']:>32}: {value} at nu = {float(row.noise_to_signal[at]):.2f}")
 
 # %% [markdown]
 # ## Is the network a score?
