@@ -90,6 +90,26 @@ def log_noise(axis: Axes) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
+def plain(name: str) -> str:
+    r"""Return a name as a figure shows it to the letter: no formula begins in it, and no legend leaves it out.
+
+    Parameters
+    ----------
+    name : str
+        Of a score or a run.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> plain("5 $")
+    '5 \\$'
+    """
+    return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
 def colours(result: xr.Dataset) -> list[tuple[str, Any]]:
     """Return the scores, each with its colour."""
     scores = [str(score) for score in result["score"].values]
@@ -99,7 +119,7 @@ def colours(result: xr.Dataset) -> list[tuple[str, Any]]:
 def curve(axis: Axes, result: xr.Dataset, name: str, index: int) -> None:
     """Draw one score's curve with its band."""
     score, colour = colours(result)[index]
-    label = f"{score} score, {result.attrs['confidence']:.0%} band"
+    label = f"{plain(score)} score, {result.attrs['confidence']:.0%} band"
     band(axis, result["noise_to_signal"].values, result.sel(score=score), name, colour, index, label)
 
 

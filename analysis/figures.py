@@ -26,6 +26,7 @@ from gaussian_test.analysis.figure_parts import (
     log_noise,
     mark,
     names_above,
+    plain,
 )
 
 
@@ -85,7 +86,7 @@ def autocorrelation(result: xr.Dataset) -> Figure:
             if np.isfinite(closed).any() and not (
                 name == "discrete" and np.allclose(closed, row["autocorrelation_exact"], atol=1e-6)
             ):
-                axis.plot(nu, closed, color="black", linestyle=style, linewidth=1, label=f"{score} score, {label}")
+                axis.plot(nu, closed, color="black", linestyle=style, linewidth=1, label=f"{plain(score)} score, {label}")
     log_noise(axis)
     axis.set_ylabel(r"auto-correlation $C(T)$")
     axis.set_ylim(
@@ -114,7 +115,7 @@ def gap(result: xr.Dataset) -> Figure:
         if not row["gap"].values.any():
             continue  # the reference itself: zero by construction
         curve(axes[0], result, "gap", index)
-        mark(axes[0], row, "affine", colour, score if result.sizes["score"] > 2 else "")
+        mark(axes[0], row, "affine", colour, plain(score) if result.sizes["score"] > 2 else "")
     axes[0].axhline(0, color="0.6", linewidth=0.8, zorder=0)
     axes[0].set_ylabel(r"gap $\Delta(T)=C-C_G$")
     if axes[0].lines[1:]:
@@ -206,7 +207,7 @@ def balance(result: xr.Dataset, score: str) -> Figure:
             linewidth=1,
             label=rf"{label}, $\pm 2$ s.e.",
         )
-    axes[0].set_ylabel(rf"$C(T)$ of the {score} score")
+    axes[0].set_ylabel(rf"$C(T)$ of the {plain(score)} score")
     axes[0].legend(**LEGEND)
     for name, label, colour, marker in (
         ("balance_squared", r"$\|D\|^2 - x_0\cdot D$", colours[2], MARKERS[2]),
@@ -242,7 +243,7 @@ def end_points(result: xr.Dataset) -> Figure:
         curve(axes[1], result, "close_share", index)
         closed = result["end_square_discrete"].sel(score=score).values
         if np.isfinite(closed).all():
-            axes[0].plot(nu, closed, color="black", linewidth=1, label=f"{score} score, closed form")
+            axes[0].plot(nu, closed, color="black", linewidth=1, label=f"{plain(score)} score, closed form")
     axes[0].axhline(1, color="0.6", linewidth=0.8, zorder=0, label="the data")
     axes[0].set_ylabel(r"$E\|\tilde x_0-\mu\|^2/\mathrm{tr}\,\Sigma$")
     names_above(figure, axes[0], 3)
@@ -282,7 +283,7 @@ def picture_grid(pictures: xr.Dataset, result: xr.Dataset, score: str, columns: 
     # one image for all pictures: an axis for each would take seconds to lay out
     mosaic = np.ones((start.sizes["sample"] * (height + gap_width) - gap_width, len(grid) * (width + gap_width) - gap_width, 3))
     for column, pictures_of_column in enumerate(grid):
-        values = _as_rgb(pictures_of_column)
+        values = as_rgb(pictures_of_column)
         left = column * (width + gap_width)
         for row, picture in enumerate(values):
             top = row * (height + gap_width)
@@ -300,11 +301,27 @@ def picture_grid(pictures: xr.Dataset, result: xr.Dataset, score: str, columns: 
     axis.tick_params(top=False, bottom=False, labeltop=True, labelbottom=False)
     sns.despine(ax=axis, left=True, bottom=True)
     what = "ground-truth sample (GT), then end points of its U-Turns" if is_turn else "what was noised (start), then end points"
-    axis.set_xlabel(rf"{score} score: {what} by noise-to-signal ratio $\nu_T$")
+    axis.set_xlabel(rf"{plain(score)} score: {what} by noise-to-signal ratio $\nu_T$")
     return figure
 
 
-def _as_rgb(pictures: xr.DataArray) -> NDArray[np.float64]:
-    """Return pictures in [-1, 1] as (sample, row, column, 3) in [0, 1]; a fourth channel is left out."""
+def as_rgb(pictures: xr.DataArray) -> NDArray[np.float64]:
+    """Return pictures as red, green and blue.
+
+    Parameters
+    ----------
+    pictures : DataArray
+        Dimensions sample, channel, row and column, values in [-1, 1]; a fourth channel is left out, a single one is grey.
+
+    Returns
+    -------
+    array
+        Shape (sample, row, column, 3), values in [0, 1].
+
+    Examples
+    --------
+    >>> as_rgb(xr.DataArray(np.zeros((1, 1, 1, 1)), dims=("sample", "channel", "row", "column"))).tolist()
+    [[[[0.5, 0.5, 0.5]]]]
+    """
     values = np.clip((pictures.transpose("sample", "row", "column", "channel").values.astype(np.float64) + 1) / 2, 0, 1)
     return values[..., :3] if values.shape[-1] >= 3 else np.repeat(values[..., :1], 3, axis=-1)

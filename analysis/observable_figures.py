@@ -22,6 +22,7 @@ from gaussian_test.analysis.figure_parts import (
     curve,
     log_noise,
     names_above,
+    plain,
 )
 
 REFERENCES = {"isotropic": "isotropic", "gaussian": "Gaussian", "mixture": "mixture of classes", "empirical": "empirical"}
@@ -86,7 +87,7 @@ def explained(result: xr.Dataset) -> Figure:
             row = result.sel(score=score, reference=reference)
             band(axis, nu, row, "score_explained", palette[index + 1], index + 1, f"{REFERENCES[str(reference)]} score")
         axis.axhline(1, color="0.6", linewidth=0.8, zorder=0)
-        axis.set_ylabel(f"share of the {score}\nscore explained")
+        axis.set_ylabel(f"share of the {plain(score)}\nscore explained")
         # a reference that is far off explains less than nothing: that far the axis need not go
         axis.set_ylim(max(-0.25, min(-0.05, float(result["score_explained_low"].min()))), 1.05)
     names_above(figure, axes[0], 4)
@@ -112,9 +113,11 @@ def affinity(result: xr.Dataset) -> Figure:
         row = result.sel(score=score)
         if not (row["denoiser_gap"].values > 0).any():
             continue  # the reference itself
-        band(axes[0], nu, row, "denoiser_gap", colour, index, f"{score} from the Gaussian")
-        axes[0].plot(nu, row["affine_gap"], color=colour, linestyle="--", linewidth=1, label=f"{score} from the best affine map")
-        band(axes[1], nu, row, "affine_gain", colour, index, f"{score} score, {result.attrs['confidence']:.0%} band")
+        band(axes[0], nu, row, "denoiser_gap", colour, index, f"{plain(score)} from the Gaussian")
+        axes[0].plot(
+            nu, row["affine_gap"], color=colour, linestyle="--", linewidth=1, label=f"{plain(score)} from the best affine map"
+        )
+        band(axes[1], nu, row, "affine_gain", colour, index, f"{plain(score)} score, {result.attrs['confidence']:.0%} band")
     if axes[0].lines:
         axes[0].set_yscale("log")
         axes[0].yaxis.set_major_locator(LogLocator(numticks=7))
@@ -273,7 +276,7 @@ def starts(result: xr.Dataset) -> Figure:
         for index, (score, colour) in enumerate(colours(result)):
             for start, style in zip(result["start"].values, ("-", "--"), strict=False):
                 row = result.sel(score=score, start=start)
-                band(axis, nu, row, name, colour, index, f"{score} score from {STARTS[str(start)]}", style)
+                band(axis, nu, row, name, colour, index, f"{plain(score)} score from {STARTS[str(start)]}", style)
         axis.set_ylabel(label)
         axis.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     names_above(figure, axes[0], 2)
@@ -314,7 +317,7 @@ def exchange(result: xr.Dataset) -> Figure:
                 marker=MARKERS[index % len(MARKERS)],
                 markersize=3.5,
                 linewidth=0.6,
-                label=f"{score} score",
+                label=f"{plain(score)} score",
             )
         axis.axhline(0.05, color="black", linestyle=":", linewidth=1.2, label="5 %")
         axis.set_yscale("log")
@@ -393,7 +396,7 @@ def sample_times(result: xr.Dataset) -> Figure:
                 y = place + 0.1 + 0.65 * index / max(len(of_class) - 1, 1)
                 axis.plot([max(bottom[index], low), min(top[index], high)], [y, y], color="0.25", linewidth=1)
                 axis.plot(of_class[index], y, color="0.25", marker="|", markersize=5)
-        axis.set_yticks(np.arange(len(names)) + 0.4, names)
+        axis.set_yticks(np.arange(len(names)) + 0.4, [plain(name) for name in names])
         axis.tick_params(axis="y", length=0)
         axis.set_ylim(-0.1, len(names))
         axis.set_title(f"{TIMES[time]}: histogram over samples; classes with intervals", loc="left")
@@ -427,7 +430,7 @@ def chains(table: xr.Dataset) -> Figure:
             axis.plot(
                 row["step"], row["autocorrelation"], color=shades[index], marker=".", linewidth=1, label=rf"$\nu_T$ = {level:.3g}"
             )
-        axis.set_ylabel(f"$C(k)$, {score}")
+        axis.set_ylabel(f"$C(k)$, {plain(score)}")
         axis.set_ylim(-0.15, 1.05)
         sns.despine(ax=axis)
     axes[len(names) - 1].set_xlabel("number of U-Turns, $k$")
@@ -436,7 +439,9 @@ def chains(table: xr.Dataset) -> Figure:
         row = table.sel(score=score)
         value, low, high = (row[f"autocorrelation_time{suffix}"].values for suffix in ("", "_low", "_high"))
         error = np.array([value - low, high - value]).clip(min=0)
-        axis.errorbar(levels, value, error, color=colour, marker=MARKERS[index], markersize=4, linewidth=1, label=f"{score} score")
+        axis.errorbar(
+            levels, value, error, color=colour, marker=MARKERS[index], markersize=4, linewidth=1, label=f"{plain(score)} score"
+        )
     axis.plot(levels, table["autocorrelation_time_gaussian"], color="black", linewidth=1, label="Gaussian, closed form")
     axis.set_yscale("log")
     axis.set_ylabel(r"auto-correlation time $\tau$" + "\n(U-Turns)")

@@ -96,7 +96,7 @@ def test_pictures_are_those_of_the_archive(drawn, result):
 def test_colour_pictures_stay_in_colour():
     rng = np.random.default_rng(0)
     pictures = xr.DataArray(rng.uniform(-1, 1, (2, 3, 4, 4)), dims=("sample", "channel", "row", "column"))
-    rgb = figures._as_rgb(pictures)
+    rgb = figures.as_rgb(pictures)
     np.testing.assert_allclose(rgb[1, :, :, 2], (pictures.values[1, 2] + 1) / 2)
 
 
