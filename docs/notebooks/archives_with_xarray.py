@@ -148,9 +148,8 @@ near_one = result.swap_dims(turn_time="noise_to_signal").sel(noise_to_signal=1, 
 for name in result.score.values:
     print(f"{name}: C = {float(near_one.autocorrelation.sel(score=name)):.3f} at nu = {float(near_one.noise_to_signal):.3f}")
 eights = result.sample_autocorrelation.sel(score="empirical").where(result.label == 8, drop=True)
-print(
-    f"{eights.sizes['sample']} of the starts are eights, with C = {float(eights.mean(('sample', 'repeat'))[np.abs(nu - 1).argmin()]):.3f} there"
-)
+there = eights.sel(turn_time=near_one.turn_time).mean()
+print(f"{eights.sizes['sample']} of the starts are eights, with C = {float(there):.3f} there")
 
 # %% [markdown]
 # ## Combine two archives
