@@ -12,7 +12,7 @@ import wrapt
 from gaussian_test._version import __version__
 
 if TYPE_CHECKING:
-    from gaussian_test import analysis, data, sampler
+    from gaussian_test import analysis, conformance, data, sampler
     from gaussian_test.archive import open_archive
     from gaussian_test.comparison import compare
     from gaussian_test.errors import UserError
@@ -31,6 +31,7 @@ __all__ = [
     "__version__",
     "analysis",
     "compare",
+    "conformance",
     "data",
     "open_archive",
     "open_sweep",
@@ -56,7 +57,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("analysis", "data", "sampler"):
+    if name in ("analysis", "conformance", "data", "sampler"):
         return import_module(f"{__name__}.{name}")
     if name in _HOMES:
         value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
