@@ -323,6 +323,7 @@ def _class_symmetry(before: Labels, after: Labels, signs: Signs) -> Symmetry:
     a, b = before[starts], after[starts]
     # only the pairs of classes that occur: there may be many classes
     _, pair = np.unique(np.stack([np.minimum(a, b), np.maximum(a, b)]), axis=1, return_inverse=True)
+    pair = pair.reshape(-1)  # numpy 2.0 gives it the axes of its argument
     visits = np.zeros((len(starts), pair.max() + 1))
     visits[np.arange(len(starts)), pair] = np.where(a < b, 1, -1)
     statistics = (_sums(signs[:, : len(starts)], visits) ** 2 / np.bincount(pair)).sum(1)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @xr.register_dataset_accessor("gaussian_test")  # type: ignore[no-untyped-call]
 class GaussianTestAccessor:
-    """Methods of a result of the Gaussian Test: ``result.gaussian_test.show()``, ``.plot()``, ``.group(name)``.
+    """Methods of a result of the Gaussian Test: ``result.gaussian_test.show()``, ``.to_json()``, ``.plot()``, ``.group(name)``.
 
     Parameters
     ----------
@@ -85,6 +85,18 @@ class GaussianTestAccessor:
         from gaussian_test.table import show
 
         return show(self._dataset, self._groups_found("chains"), every)
+
+    def to_json(self) -> str:
+        """Return times, gap, curves and observables as JSON, every number with all its digits.
+
+        Returns
+        -------
+        str
+            Its keys, and how it writes what is undefined or infinite: :func:`gaussian_test.json_view.to_json`.
+        """
+        from gaussian_test.json_view import to_json
+
+        return to_json(self._dataset, self._groups_found("chains"))
 
     def plot(self, folder: str | Path | None = None) -> dict[str, Figure]:
         """Draw the figures, and write them as PNG and PDF where a folder is given.

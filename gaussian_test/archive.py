@@ -16,6 +16,7 @@ import xarray as xr
 
 from gaussian_test.checksum import ChecksumError, State, check, seal
 from gaussian_test.errors import UserError
+from gaussian_test.hints import near_files
 from gaussian_test.whole_files import appearing, sync
 
 SCHEMA_VERSION = 1
@@ -162,10 +163,10 @@ def open_archive(path: str | Path) -> xr.Dataset:
 
     Examples
     --------
-    >>> open_archive("nowhere.nc")
+    >>> open_archive("nowhere/nowhere.nc")
     Traceback (most recent call last):
     ...
-    gaussian_test.errors.UserError: nowhere.nc does not exist: give the path of an archive
+    gaussian_test.errors.UserError: nowhere/nowhere.nc does not exist: give the path of an archive
     """
     path = Path(path)
     try:
@@ -173,7 +174,7 @@ def open_archive(path: str | Path) -> xr.Dataset:
     except OSError as error:
         raise UserError(f"{str(path)[:60]}... cannot be a file ({error.strerror}): give the path of an archive") from None
     if not there:
-        raise UserError(f"{path} does not exist: give the path of an archive")
+        raise UserError(f"{path} does not exist: {near_files(path, '.nc') or 'give the path of an archive'}")
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the path of an archive in it")
     no_archive = UserError(f"{path} is not an archive of gaussian_test: give a file written by 'gaussian-test run'")

@@ -114,19 +114,24 @@ def _handled(handler: logging.Handler) -> Iterator[None]:
         handler.close()
 
 
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} {unit}s, {rate_noinv_fmt}, {elapsed} gone, {remaining} left"
+
+
 class Progress:
-    """Counts finished shards, with rate and remaining time.
+    """Counts finished shards of a run, or runs of a sweep, with rate and remaining time.
 
     Parameters
     ----------
     total : int
         Shards of the run.
     done : int
-        Those finished before.
-    where : str
-        What computes them.
+        Those finished before: the rate is of the others.
+    what : str
+        What is done, and where.
     bar : bool or None
-        Whether to show a progress bar; None: on a terminal.
+        Whether to show a progress bar; None: on a terminal. The bar of a run within that of a sweep goes when the run is over.
+    unit : str
+        ``shard`` or ``run``.
 
     Examples
     --------
@@ -136,12 +141,11 @@ class Progress:
     2
     """
 
-    def __init__(self, total: int, done: int, where: str, bar: bool | None = None) -> None:
-        self.total, self.done, self._before = total, done, done
+    def __init__(self, total: int, done: int, what: str, bar: bool | None = None, unit: str = "shard") -> None:
+        self.total, self.done, self._before, self._unit = total, done, done, unit
         self._began = time.monotonic()  # the wall clock may jump
-        self._bar = tqdm(
-            total=total, initial=done, desc=f"U-Turns on {where}", unit="shard", disable=None if bar is None else not bar
-        )
+        hidden = None if bar is None else not bar
+        self._bar = tqdm(total=total, initial=done, desc=what, unit=unit, disable=hidden, bar_format=BAR, leave=None)
 
     def __enter__(self) -> Progress:
         return self
@@ -149,19 +153,20 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def finished(self, shard: int, seconds: float, **fields: Any) -> None:
-        """Count a shard, and say how many are left for how long."""
+    def passed(self) -> None:
+        """Count one that was there already, which says nothing about the rate."""
+        self.done += 1
+        self._before += 1
+        if not self._bar.disable:
+            self._bar.initial += 1  # of which tqdm's rate knows nothing either
+            self._bar.n += 1
+            self._bar.refresh()
+
+    def finished(self, which: int | str, seconds: float, **fields: Any) -> None:
+        """Count one, and say how many are left for how long."""
         self.done += 1
         self._bar.update()
         rate = (self.done - self._before) / max(time.monotonic() - self._began, 1e-9)
         left = (self.total - self.done) / rate
-        log(
-            "shard",
-            shard=shard,
-            done=self.done,
-            of=self.total,
-            seconds=seconds,
-            shards_per_second=rate,
-            remaining_seconds=left,
-            **fields,
-        )
+        counted = {self._unit: which, "done": self.done, "of": self.total, "seconds": seconds, f"{self._unit}s_per_second": rate}
+        log("shard" if self._unit == "shard" else f"{self._unit}_done", **counted, remaining_seconds=left, **fields)

@@ -18,13 +18,13 @@ import xarray as xr
 
 from gaussian_test import accessor, archive, cluster, sampler, whole_files, worker
 from gaussian_test.assemble import assemble
-from gaussian_test.digest import is_recognisable
 from gaussian_test.engine import compute_here, computing, settle_micro_batches
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import Experiment
-from gaussian_test.identity import run_identity, shard_identity
+from gaussian_test.identity import check_recognisable, run_identity, shard_identity
 from gaussian_test.interruption import Interrupted, Interruption
 from gaussian_test.lock import locked
+from gaussian_test.own_observables import Measure
 from gaussian_test.parts import Parts, first_difference, parts_folder
 from gaussian_test.prepare import Prepared, prepare
 from gaussian_test.run_log import Progress, log, to_file
@@ -47,6 +47,7 @@ def run(
     trust: Mapping[str, str] | None = None,
     classifier: Any = None,
     features: Callable[[torch.Tensor], Any] | None = None,
+    own_observables: Mapping[str, Measure] | None = None,
     progress: bool | None = None,
 ) -> xr.Dataset:
     """Run the Gaussian Test.
@@ -81,6 +82,9 @@ def run(
     features : torch module or callable, optional
         On what end points and ground truth are compared, instead of the experiment's: takes samples (batch, ``*event``) as a
         tensor and returns features (batch, F), for example those of an Inception network.
+    own_observables : mapping of str to callable, optional
+        Observables of your own, beside those of the experiment: each takes starts and ends of U-Turns (batch, ``*event``), float32
+        tensors on the device of the run, and returns a number for each (batch,); the archive has its curve under this name.
     progress : bool, optional
         Show a progress bar; default: when on a terminal.
 
@@ -106,11 +110,11 @@ def run(
     """
     settings = experiment if isinstance(experiment, Experiment) else Experiment.load(_as_source(experiment))
     path = None if output is None else Path(output)
-    given = [name for name, value in _given(truth, scores, classifier, features).items() if value]
+    given = [name for name, value in _given(truth, scores, classifier, features, own_observables).items() if value]
     _check_engine(workers, scheduler, threads, path, given)
     if path is None:
         with _torch_threads(threads), Interruption().listening() as interruption:
-            prepared = prepare(settings, device, truth, scores, trust, classifier, features)
+            prepared = prepare(settings, device, truth, scores, trust, classifier, features, own_observables)
             return _in_memory(prepared, progress, interruption)
     with user_input():
         _check_output(path, resume, overwrite)
@@ -122,8 +126,9 @@ def run(
         # of several machines the driver may be the one without the GPU that the workers have
         here = device if scheduler is None else "auto"
         folder = parts_folder(path) if resume else None
-        prepared = prepare(settings, here, truth, scores, trust, classifier, features, folder)
-        _check_recognisable(prepared, resume)
+        prepared = prepare(settings, here, truth, scores, trust, classifier, features, own_observables, folder)
+        if resume:
+            check_recognisable(prepared)
         order = None
         if workers is not None or scheduler is not None:
             given_trust = {os.path.abspath(file): digest for file, digest in (trust or {}).items()}
@@ -134,7 +139,7 @@ def run(
 def _in_memory(prepared: Prepared, progress: bool | None, interruption: Interruption) -> xr.Dataset:
     shards = prepared.plan.shards(prepared.samples.tolist())
     settle_micro_batches(prepared, {})
-    with Progress(len(shards), 0, str(prepared.device), progress) as counter:
+    with Progress(len(shards), 0, f"U-Turns on {prepared.device}", progress) as counter:
         tables = compute_here(prepared, None, range(len(shards)), counter, interruption)
     with computing(prepared):
         result, groups = assemble(prepared, joined([tables[shard] for shard in range(len(shards))]), run_identity(prepared))
@@ -211,7 +216,7 @@ def _tables(
             order = replace(order, micro_batches=settled)
         with user_input():
             whole_files.write_text(parts.folder / MICRO_BATCHES, json.dumps(settled))
-        with Progress(total, len(tables), where, progress) as counter:
+        with Progress(total, len(tables), f"U-Turns on {where}", progress) as counter:
             if order is None:
                 tables |= compute_here(prepared, parts, missing, counter, interruption)
             else:
@@ -290,12 +295,13 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _given(truth: Any, scores: Any, classifier: Any, features: Any) -> dict[str, bool]:
+def _given(truth: Any, scores: Any, classifier: Any, features: Any, own_observables: Any) -> dict[str, bool]:
     return {
         "truth": truth is not None,
         "scores": bool(scores),
         "classifier": classifier is not None,
         "features": features is not None,
+        "own_observables": bool(own_observables),
     }
 
 
@@ -314,14 +320,6 @@ def _check_engine(workers: int | None, scheduler: str | None, threads: int | Non
             f"{' and '.join(given)} from python cannot be sent to workers: name files and factories (package.module:function) in "
             "the experiment, or run without workers"
         )
-
-
-def _check_recognisable(prepared: Prepared, resume: bool) -> None:
-    for name, score in prepared.scores.items() if resume else ():
-        if not is_recognisable(score):
-            raise UserError(
-                f"score {name!r} has no tensors to know it by again: give it an attribute 'digest' or run without resume"
-            )
 
 
 def _as_source(experiment: Mapping[str, Any] | str | Path | None) -> dict[str, Any] | str | Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +13,7 @@ from gaussian_test import cluster, whole_files
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.lock import LockedError
 from gaussian_test.parts import parts_folder
-from gaussian_test.run_log import log, to_file
+from gaussian_test.run_log import Progress, log, to_file
 from gaussian_test.run_status import error_path, save_runs
 from gaussian_test.runner import run
 from gaussian_test.sweep import Sweep
@@ -82,11 +83,13 @@ def run_sweep(
         save_runs(place, chosen)
     failures: dict[str, str] = {}
     # one set of workers for all runs: it takes seconds to start
-    with to_file(place), cluster.connected(workers, None, threads) if workers else nullcontext() as client:
+    connected = cluster.connected(workers, None, threads) if workers else nullcontext()
+    with to_file(place), connected as client, Progress(len(outputs), 0, "Sweep", progress, "run") as counter:
         address = client.scheduler.address if client else scheduler
         share = threads or (1 if workers else None)
         for number, (name, settings) in enumerate(chosen.runs.items()):
             log("run", run=name, number=number + 1, of=len(chosen.runs))
+            began, is_there = time.monotonic(), resume and outputs[name].exists() and not parts_folder(outputs[name]).exists()
             try:
                 run(
                     settings,
@@ -102,11 +105,16 @@ def run_sweep(
                 error_path(outputs[name]).unlink(missing_ok=True)
             except LockedError as error:
                 log("skipped", run=name, reason=error)
+                is_there = True  # somebody else is at it
             except UserError as error:
                 failures[name] = str(error)
                 log("failed", logging.ERROR, run=name, reason=error)
                 with user_input():
                     whole_files.write_text(error_path(outputs[name]), f"{error}\n")
+            if is_there:
+                counter.passed()
+            else:
+                counter.finished(name, time.monotonic() - began)
     if failures:
         name = next(iter(failures))
         raise UserError(

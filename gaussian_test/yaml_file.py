@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from gaussian_test.errors import UserError
+from gaussian_test.hints import near_files
 from gaussian_test.process_settings import shown
 
 # a date that is none; brackets without end; tags such as !!float '' and !!timestamp now
@@ -73,16 +74,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Examples
     --------
-    >>> read_yaml(Path("nowhere.yaml"))
+    >>> read_yaml(Path("nowhere/nowhere.yaml"))
     Traceback (most recent call last):
     ...
-    gaussian_test.errors.UserError: nowhere.yaml does not exist: give the path of an experiment file
+    gaussian_test.errors.UserError: nowhere/nowhere.yaml does not exist: give the path of an experiment file
     """
     name = " ".join(str(path).encode(errors="replace").decode().split())
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{name} does not exist: give the path of an experiment file") from None
+        near = near_files(path, ".yaml", ".yml") or "give the path of an experiment file"
+        raise UserError(f"{name} does not exist: {near}") from None
     except OSError as error:
         raise UserError(f"{name} cannot be read ({error.strerror}): give the path of an experiment file") from None
     except UnicodeDecodeError:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from matplotlib.collections import FillBetweenPolyCollection
+from matplotlib.collections import PolyCollection
 
 import gaussian_test as gt
 from gaussian_test.analysis import figure_parts, figures
@@ -67,7 +67,7 @@ def test_axes_are_labelled_with_units_and_logarithmic_in_noise(drawn):
 def test_curves_and_bands_are_those_of_the_result(drawn, result):
     axis = drawn["autocorrelation"].axes[0]
     curves = {line.get_label(): line.get_ydata() for line in axis.lines}
-    bands = [band for band in axis.collections if isinstance(band, FillBetweenPolyCollection)]
+    bands = [band for band in axis.collections if isinstance(band, PolyCollection)]
     assert len(bands) == 2
     for score, band in zip(("empirical", "gaussian"), bands, strict=True):
         np.testing.assert_array_equal(curves[f"{score} score, 95% band"], result.autocorrelation.sel(score=score))

@@ -137,7 +137,8 @@ def test_a_run_says_its_result_and_on_stderr_how_it_goes(tmp_path):
     result = gt.open_archive(tmp_path / "a.nc")
     device = f"device: {result.attrs['device']}, taken by --device auto"
     lines = done.stdout.removeprefix(f"{result.gaussian_test.show()}\n\narchive: a.nc\n").splitlines()
-    assert [line.split(":")[:2] for line in lines] == [device.split(":")]
+    assert [line.split(":")[:2] for line in lines[:-1]] == [device.split(":")]
+    assert lines[-1].startswith("next: gaussian-test show a.nc --all | gaussian-test plot a.nc -o a_figures")
     assert os.listdir(tmp_path) == ["a.nc"]
 
 
@@ -236,7 +237,10 @@ def test_a_run_and_a_sweep_hand_on_the_same_options(command, module, function, t
     outcome = CliRunner().invoke(main, [command, str(tmp_path / "e.yaml"), "-o", str(tmp_path / "out"), *given])
     assert (outcome.exit_code, outcome.stderr) == (2, "gaussian-test: seen\n")
     wanted = {"device": "cpu", "trust": {"a.pkl": "12", "b.pkl": "34"}, "workers": 2, "scheduler": "here", "threads": 3}
-    assert seen == [(tmp_path / "out", wanted | {"resume": True, "overwrite": True})]
+    wanted |= {"resume": True, "overwrite": True}
+    assert seen == [(tmp_path / "out", wanted | {"progress": None})]
+    CliRunner().invoke(main, [command, str(tmp_path / "e.yaml"), "-o", str(tmp_path / "out"), *given, "--quiet"])
+    assert seen[1:] == [(tmp_path / "out", wanted | {"progress": False})]
 
 
 def test_run_draws_where_asked(tmp_path):
