@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from gaussian_test.analysis import observable_figures
+from gaussian_test.analysis import observable_figures, own_figures
 from gaussian_test.analysis.figure_parts import (
     COMPUTED,
     LEGEND,
@@ -56,7 +56,7 @@ def draw(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> 
         if np.isfinite(result["gap"]).any():
             figures |= {"gap": gap(result), "times": times(result)}
             figures |= {f"balance_{score}": balance(result, score) for score in _networks(result)}
-        figures |= observable_figures.draw(result, others)
+        figures |= observable_figures.draw(result, others) | own_figures.draw(result)
         if pictures is not None and "row" in pictures.dims:
             for score in pictures["score"].values:
                 figures[f"pictures_{score}"] = picture_grid(pictures, result, str(score))

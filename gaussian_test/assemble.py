@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, archive, sampler
 from gaussian_test._version import __version__
+from gaussian_test.kernels import kernel_name
 from gaussian_test.observables import observe
 from gaussian_test.predicted import predictions
-from gaussian_test.prepare import Prepared, is_affine, kernel_name, turn_levels
+from gaussian_test.prepare import Prepared, is_affine, turn_levels
 
 DOI = "https://doi.org/10.3390/e27040343"
 LIBRARIES = ("torch", "numpy", "scipy", "xarray", "netCDF4", "scikit-learn", "safetensors")
@@ -56,7 +57,7 @@ def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) ->
     )
     table["kernel"] = (
         "score",
-        [kernel_name(kernel) for kernel in prepared.kernels.values()],
+        [kernel_name(settings.reverse, kernel) for kernel in prepared.kernels.values()],
         {"long_name": "reverse kernel", "units": "1"},
     )
     table["reverse_steps"] = (

@@ -8,14 +8,11 @@ said that they trust this file, and has proved with its sha256 which file they m
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
 import json
 import pickle
-import sys
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +24,7 @@ from torch import nn
 from gaussian_test import sampler, score_settings
 from gaussian_test.checksum import file_digest
 from gaussian_test.errors import UserError
+from gaussian_test.factories import call_factory, current_folder
 from gaussian_test.process_settings import make_process
 
 EMBEDDED = "digits_network.safetensors"
@@ -159,52 +157,6 @@ def _made(
     return made, Origin(f"{CODE}; {level}", digest)
 
 
-def call_factory(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Import a function by name and call it; modules in the current folder are found too, after the installed ones.
-
-    Parameters
-    ----------
-    name : str
-        ``package.module:function``.
-    arguments : mapping
-        Its keyword arguments.
-
-    Returns
-    -------
-    object
-        What it returns.
-
-    Raises
-    ------
-    UserError
-        If it is not there or fails.
-
-    Examples
-    --------
-    >>> call_factory("fractions:Fraction", {"numerator": 1, "denominator": 2})
-    Fraction(1, 2)
-    """
-    module, _, function = name.partition(":")
-    with _current_folder():
-        try:
-            made = getattr(importlib.import_module(module), function)(**arguments)
-        except UserError:
-            raise
-        except (Exception, SystemExit) as error:  # code of the user's: anything can happen in it
-            raise UserError(f"{name} failed ({type(error).__name__}: {_line(error)}): mend it or its arguments") from error
-    return made
-
-
-@contextmanager
-def _current_folder() -> Iterator[None]:
-    here = str(Path.cwd())
-    sys.path.append(here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
-
-
 def read_weights(path: Path, trust: Mapping[str, str], key: str | None = None) -> tuple[dict[str, torch.Tensor], str, str]:
     """Return named tensors from a file, the level of trust that it took, and the file's sha256.
 
@@ -309,7 +261,7 @@ def _unpickled(path: Path, content: bytes) -> Any:
     """Open what the user trusts."""
     file = io.BytesIO(content)  # the very bytes whose digest was compared
     try:
-        with _current_folder():
+        with current_folder():
             if path.suffix in (".pkl", ".pickle"):
                 return pickle.load(file)
             if path.suffix == ".pt2":

@@ -93,7 +93,8 @@ def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
             {"long_name": f"difference of the {name} times as noise-to-signal ratios, b - a", "units": "1"},
         )
     settings = yaml.safe_load(a.attrs["experiment"])["statistics"]
-    for name, (_, is_share) in COMPARED.items():
+    own = {str(name) for side in (a, b) for name, values in side.data_vars.items() if "own_observable" in values.attrs}
+    for name, is_share in ({name: share for name, (_, share) in COMPARED.items()} | dict.fromkeys(sorted(own), False)).items():
         bands = [_difference(a, b, name, score, shared, together, is_share, settings) for score in scores]
         if all(band is None for band in bands):
             continue
@@ -135,7 +136,8 @@ def _values(result: xr.Dataset, name: str, score: str) -> Array | None:
     """Return a curve's values for every sample, repeats averaged, (samples, points); None where it has no meaning."""
     if name not in result.data_vars or not np.isfinite(result[name].sel(score=score)).any():
         return None
-    values = COMPARED[name][0](result.sel(score=score))
+    of_score = result.sel(score=score)
+    values = COMPARED[name][0](of_score) if name in COMPARED else of_score[f"sample_{name}"]
     if "repeat" in values.dims:
         values = values.mean("repeat")
     (sample,) = set(values.dims) - {"turn_time"}

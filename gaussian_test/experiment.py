@@ -11,8 +11,8 @@ import yaml
 from pydantic import ByteSize, Field, PositiveFloat, ValidationError, field_validator, model_validator
 
 from gaussian_test.errors import UserError
-from gaussian_test.observable_settings import CHEAP, OBSERVABLES, Chains, Classifier, Features, Observable
-from gaussian_test.process_settings import Process, Settings, VarianceExploding, shown
+from gaussian_test.observable_settings import CHEAP, OBSERVABLES, Chains, Classifier, Features, Observable, OwnObservable
+from gaussian_test.process_settings import Arguments, Factory, Process, Settings, VarianceExploding, shown
 from gaussian_test.refusals import sentence
 from gaussian_test.score_settings import Count, Empirical, Gaussian, ScoreSettings
 from gaussian_test.yaml_file import NOT_YAML, check_size, read_yaml
@@ -74,11 +74,14 @@ class Reverse(Settings):
     """The reverse kernel and its steps.
 
     ``preset: paper`` stands for the paper's sampler; what is given beside it wins. ``grid: turn_times`` puts every turn time on
-    the grid, ``grid: process`` moves turn times to the nearest level of a grid over the whole process.
+    the grid, ``grid: process`` moves turn times to the nearest level of a grid over the whole process. ``kind: factory`` is a
+    function of the user's that returns a :class:`gaussian_test.sampler.ReverseKernel`, called with ``arguments``.
     """
 
     preset: Literal["paper"] | None = None
-    kind: Literal["auto", "exact", "sde", "exponential_sde", "euler", "heun", "edm", "ancestral"] = "auto"
+    kind: Literal["auto", "exact", "sde", "exponential_sde", "euler", "heun", "edm", "ancestral", "factory"] = "auto"
+    factory: Factory | None = None
+    arguments: Arguments = Field(default_factory=dict)
     steps: Count = 64
     grid: Literal["turn_times", "process"] = "turn_times"
     rho: Rho = 7.0
@@ -94,6 +97,14 @@ class Reverse(Settings):
         if isinstance(values, dict) and isinstance(values.get("preset"), str):
             return {**PRESETS.get(values["preset"], {}), **values}
         return values
+
+    @model_validator(mode="after")
+    def _factory_of_kind(self) -> Self:
+        if (self.kind == "factory") != (self.factory is not None):
+            raise ValueError("kind: factory and the name of the factory belong together: give both or neither")
+        if self.arguments and self.factory is None:
+            raise ValueError("arguments are for a factory, and none is given: give one or drop them")
+        return self
 
 
 class Keep(Settings):
@@ -169,6 +180,8 @@ class Experiment(Settings):
     observables : tuple of str, "all" or "none"
         What is measured beside the Gaussian Test: ``affinity`` of the score, ``normality`` of the noised data, ``quality`` of the
         end points, detailed ``balance``; with reverse runs of their own, other ``starts`` and ``chains`` of U-Turns.
+    own_observables : dict of str to OwnObservable
+        By name, functions of the user's that give a number for the start and the end of each U-Turn.
     features : Features
         On what end points and ground truth are compared.
     classifier : Classifier
@@ -209,6 +222,7 @@ class Experiment(Settings):
     dtype: Literal["float32", "float64"] = "float32"
     tf32: bool | None = None
     observables: tuple[Observable, ...] | Literal["all", "none"] = CHEAP
+    own_observables: dict[str, OwnObservable] = Field(default_factory=dict)
     features: Features = Features()
     classifier: Classifier = Classifier()
     chains: Chains = Chains()

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from gaussian_test import analysis
-from gaussian_test.checkpoints import call_factory
 from gaussian_test.errors import UserError, user_input
+from gaussian_test.factories import call_factory
 from gaussian_test.observable_settings import Classifier, Features
 
 ROWS = 256  # samples per call of an extractor

@@ -7,7 +7,8 @@ from importlib.metadata import version
 from typing import Any
 
 from gaussian_test import archive
-from gaussian_test.digest import score_digest
+from gaussian_test.digest import is_recognisable, kernel_digest, schedule_digest, score_digest
+from gaussian_test.errors import UserError
 from gaussian_test.prepare import Prepared
 
 NOT_OF_A_RESULT = ("data", "memory")  # the data are known by their digest; how much memory they may take changes nothing
@@ -27,6 +28,12 @@ def run_identity(prepared: Prepared) -> dict[str, str]:
     settings = prepared.settings.model_dump(mode="json")
     identity = {key: json.dumps(_without_files(value)) for key, value in settings.items() if key not in NOT_OF_A_RESULT}
     identity |= {f"score {name}": score_digest(score) for name, score in prepared.scores.items()}
+    plan = prepared.plan
+    if prepared.settings.process.kind == "factory":  # the same name may stand for another function meanwhile
+        identity["process"] += f" {schedule_digest(plan.process)}"
+    if prepared.settings.reverse.factory is not None:
+        identity["reverse"] += f" {kernel_digest(next(iter(prepared.kernels.values())), plan.process)}"
+    identity |= {f"own observable {one.name}": f"{one.source} {one.digest}" for one in prepared.own_observables}
     identity["classifier"] += f" {prepared.classified.name}"
     identity["features"] += f" {prepared.features.name}"
     identity["kept end points"] = str(len(prepared.kept))
@@ -55,3 +62,34 @@ def shard_identity(identity: dict[str, str]) -> dict[str, str]:
     {'seed': '0'}
     """
     return {key: value for key, value in identity.items() if key not in NOT_OF_A_SHARD}
+
+
+def check_recognisable(prepared: Prepared) -> None:
+    """Refuse to go on with a run whose scores or observables cannot be told from others.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The run.
+
+    Raises
+    ------
+    UserError
+        If one has neither tensors nor an attribute ``digest``, and no factory whose file could be compared.
+
+    Examples
+    --------
+    >>> from gaussian_test import experiment, prepare
+    >>> check_recognisable(prepare.prepare(experiment.Experiment(samples=4)))
+    """
+    for name, score in prepared.scores.items():
+        if not is_recognisable(score):
+            raise UserError(
+                f"score {name!r} has no tensors to know it by again: give it an attribute 'digest' or run without resume"
+            )
+    for observable in prepared.own_observables:
+        if not observable.digest:
+            raise UserError(
+                f"own observable {observable.name!r} has nothing to know it by again: give it an attribute 'digest', name a "
+                "factory in the experiment, or run without resume"
+            )

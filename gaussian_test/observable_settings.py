@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gaussian_test.process_settings import Settings
-from gaussian_test.score_settings import Arguments, Count, Factory
+from gaussian_test.process_settings import Arguments, Factory, Settings
+from gaussian_test.score_settings import Count
 
 Observable = Literal["affinity", "normality", "quality", "balance", "starts", "chains"]
 OBSERVABLES: tuple[Observable, ...] = ("affinity", "normality", "quality", "balance", "starts", "chains")
@@ -50,6 +50,16 @@ class Classifier(_Made):
     kind: Literal["nearest", "knn", "svc", "factory"] = "nearest"
     neighbors: Count = 5
     folds: Annotated[int, Field(strict=True, ge=2)] = 5
+
+
+class OwnObservable(Settings):
+    """An observable of the user's: a function that is called with ``arguments`` and returns what is called for U-Turns.
+
+    That takes their starts and ends (batch, ``*event``) and returns one number for each, (batch,).
+    """
+
+    factory: Factory
+    arguments: Arguments = Field(default_factory=dict)
 
 
 class Chains(Settings):

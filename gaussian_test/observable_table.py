@@ -56,7 +56,7 @@ def observables_text(result: xr.Dataset, groups: Mapping[str, xr.Dataset], every
         lines += ["", f"Observables at {len(chosen)} of the {count} turn times (all of them: --all)"]
     for part in (_sample_times(result), _affinity(some), _norms(some), _normality(some), _quality(some), _starts(some)):
         lines += part
-    lines += _balance(result, some)
+    lines += [*_balance(result, some), *_own(some)]
     if "chains" in groups:
         lines += _chains(groups["chains"])
     return lines
@@ -216,6 +216,19 @@ def _exchange(result: xr.Dataset) -> Iterator[str]:
                 place = f" at {float(result['noise_to_signal'][at]):.3g}"
                 said.append(f"{title} {pvalue_text(float(adjusted[at]))}{place if adjusted[at] < 0.05 else ''}")
         yield f"{score}: {', '.join(said) if said else 'undefined (no reverse SDE)'}"
+
+
+def _own(result: xr.Dataset) -> list[str]:
+    lines = []
+    for name, variable in result.data_vars.items():
+        if "own_observable" in variable.attrs:
+            columns = []
+            for score in _scores(result):
+                row = result.sel(score=score)
+                columns += [Column(score, "", row[name].values, True), Column("", "+-", row[f"{name}_se"].values, True)]
+            unit = f" ({variable.attrs['units']})" if variable.attrs["units"] != "1" else ""
+            lines += ["", f"Own observable {name}: {variable.attrs['long_name']}{unit}", *_over_noise(result, columns)]
+    return lines
 
 
 def _chains(table: xr.Dataset) -> list[str]:

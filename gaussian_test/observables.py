@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from gaussian_test import analysis, sampler
+from gaussian_test.own_observables import own_curves
 from gaussian_test.prepare import Prepared
 from gaussian_test.shard import OTHER_STARTS, chain_levels
 
@@ -34,7 +35,10 @@ def observe(prepared: Prepared, table: xr.Dataset, truth: analysis.GroundTruth) 
         Variables of the root group, and further groups.
     """
     settings, wanted = prepared.settings.statistics, prepared.settings.observed
-    parts = [_times(prepared, table, truth)]
+    parts = [
+        _times(prepared, table, truth),
+        own_curves(prepared.own_observables, table, _resample(prepared, table.sizes["sample"])),
+    ]
     groups: dict[str, xr.Dataset] = {}
     if "affinity" in wanted:
         parts += _affinity(prepared, table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,7 +19,9 @@ from gaussian_test.errors import UserError, user_input
 from gaussian_test.extractors import Classified, Extractor, build_classifier, build_features
 from gaussian_test.fits import Fits
 from gaussian_test.from_python import checked_truth
+from gaussian_test.kernels import make_kernels
 from gaussian_test.memory import check_memory, check_streamed, fits, memory_cap
+from gaussian_test.own_observables import Measure, OwnObservable, build_own_observables
 from gaussian_test.process_settings import make_process
 from gaussian_test.scores import Built, build_scores
 
@@ -55,6 +56,8 @@ class Prepared:
         On what end points and ground truth are compared.
     classified : Classified
         The classifier of end points.
+    own_observables : tuple of OwnObservable
+        Observables of the user's.
     fits : Fits
         What has been fitted to the ground truth.
     data_digest : str
@@ -72,6 +75,7 @@ class Prepared:
     noise_to_signal: NDArray[np.float64]
     features: Extractor
     classified: Classified
+    own_observables: tuple[OwnObservable, ...]
     fits: Fits
     data_digest: str
 
@@ -142,6 +146,7 @@ def prepare(
     trust: Mapping[str, str] | None = None,
     classifier: Any = None,
     features: Callable[[torch.Tensor], Any] | None = None,
+    own_observables: Mapping[str, Measure] | None = None,
     folder: Path | None = None,
     shards_only: bool = False,
 ) -> Prepared:
@@ -163,6 +168,8 @@ def prepare(
         Instead of the one that ``settings`` names.
     features : torch module or callable, optional
         Instead of those that ``settings`` names.
+    own_observables : mapping of str to callable, optional
+        Observables from python, beside those that ``settings`` names; a name used twice means the one from python.
     folder : Path, optional
         Where what was fitted to the ground truth may have been saved.
     shards_only : bool
@@ -228,11 +235,12 @@ def prepare(
             scores=_references(reference, truth["x"], fitted, process, dtype, place) if "affinity" in settings.observed else {},
         )
         built = build_scores(settings, truth["x"], reference, fitted, plan, place, scores or {}, trust or {})
-        kernels = {name: make_kernel(settings.reverse, name, entry.score) for name, entry in built.items()}
-        for name, kernel in kernels.items():
-            check_levels(name, built[name].score, plan, kernel)
+        kernels = make_kernels(settings.reverse, {name: entry.score for name, entry in built.items()}, plan)
+        own = build_own_observables(settings.own_observables, own_observables or {}, place, truth["x"][:2].values)
     nu = process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
-    return Prepared(settings, truth, place, plan, built, kernels, reference, samples, nu, extractor, classified, fitted, digest)
+    return Prepared(
+        settings, truth, place, plan, built, kernels, reference, samples, nu, extractor, classified, own, fitted, digest
+    )
 
 
 def _references(
@@ -316,77 +324,6 @@ def draw_samples(settings: experiment.Experiment, count: int) -> NDArray[np.int6
             f"samples = {settings.samples} is more than the {count} ground-truth samples: give a smaller number or 'all'"
         )
     return np.sort(np.random.default_rng(settings.seed).choice(count, settings.samples, replace=False)).astype(np.int64)
-
-
-def make_kernel(settings: experiment.Reverse, name: str, score: sampler.Score) -> sampler.ReverseKernel:
-    """Return the reverse kernel for a score: the one named, or for ``auto`` exact where the score has a posterior, else the SDE.
-
-    Examples
-    --------
-    >>> make_kernel(experiment.Reverse(kind="heun"), "any", analysis.GaussianScore.from_moments([0.0], [[1.0]]))
-    ProbabilityFlow(method='heun')
-    """
-    kind = settings.kind
-    if kind == "auto":
-        kind = "exact" if score.has_posterior else "sde"
-    if kind == "exact":
-        if not score.has_posterior:
-            raise UserError(f"reverse.kind = 'exact' needs a posterior, which score {name!r} does not have: choose sde, heun, ...")
-        return sampler.ExactReversal()
-    if kind == "sde":
-        return sampler.ReverseSDE("euler_maruyama", settings.clock)
-    if kind == "exponential_sde":
-        return sampler.ReverseSDE("exponential")
-    if kind in ("euler", "heun"):
-        return sampler.ProbabilityFlow("euler" if kind == "euler" else "heun")
-    if kind == "edm":
-        churn = (settings.S_churn, settings.S_min, settings.S_max, settings.S_noise)
-        return sampler.EDMStochastic(settings.steps, *churn)
-    return sampler.Ancestral()
-
-
-def check_levels(name: str, score: sampler.Score, plan: sampler.UTurnPlan, kernel: sampler.ReverseKernel) -> None:
-    """Refuse a run that would ask a network for noise levels that it was not trained for.
-
-    Examples
-    --------
-    >>> score = sampler.NetworkScore(lambda x, t, label: x, (1,), noise_range=(0.01, 80.0))
-    >>> check_levels("any", score, sampler.UTurnPlan(score.process, [1.0]), sampler.Ancestral())
-    Traceback (most recent call last):
-    ...
-    gaussian_test.errors.UserError: score 'any': noise-to-signal ratio 0.002 is outside the 0.01 to 80 that the network ...
-    """
-    if isinstance(kernel, sampler.EDMStochastic):
-        for t in plan.grid[:-1].tolist():
-            if not math.isclose(kernel.risen(plan.process, t), kernel.risen(score.process, t), rel_tol=1e-6):
-                raise UserError(
-                    f"score {name!r} belongs to {score.process}, the experiment runs {plan.process}, and the churn goes to the "
-                    "largest time of either: use the same process"
-                )
-    if not isinstance(score, sampler.NetworkScore):
-        return
-    times = list(plan.levels) if kernel.exact else plan.grid[:-1].tolist()
-    if isinstance(kernel, sampler.EDMStochastic):
-        times += [kernel.risen(plan.process, t) for t in times]
-    try:
-        score.check_levels(plan.process.noise_to_signal(torch.tensor(times, dtype=torch.float64)))
-    except ValueError as error:
-        raise UserError(f"score {name!r}: {error}") from error
-
-
-def kernel_name(kernel: sampler.ReverseKernel) -> str:
-    """Return the experiment's name of a kernel, for the archive.
-
-    Examples
-    --------
-    >>> kernel_name(sampler.ProbabilityFlow("euler"))
-    'euler'
-    """
-    if isinstance(kernel, sampler.ReverseSDE):
-        return "exponential_sde" if kernel.method == "exponential" else "sde"
-    if isinstance(kernel, sampler.ProbabilityFlow):
-        return kernel.method
-    return {"ExactReversal": "exact", "EDMStochastic": "edm", "Ancestral": "ancestral"}[type(kernel).__name__]
 
 
 def is_affine(score: sampler.Score) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, model_validator
 
 if TYPE_CHECKING:
     from gaussian_test import sampler
@@ -54,6 +56,29 @@ class Settings(BaseModel):
                     hint = f"did you mean {near[0]!r}?" if near else "leave it out"
                     raise ValueError(f"unknown key {shown(key)}: {hint} (valid keys: {', '.join(valid)})")
         return values
+
+
+def _factory(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
+        raise ValueError(f"{shown(text)} does not name a function: write package.module:function")
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """Refuse what the YAML in an archive could not give back: dates, bytes, NaN, objects of python."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(item) for key, item in value.items()}
+    raise ValueError(f"{shown(value)} cannot be kept in an archive: give text, finite numbers, lists, and dicts with keys of text")
+
+
+Factory = Annotated[str, AfterValidator(_factory)]
+Arguments = Annotated[dict[str, Any], BeforeValidator(_plain)]
 
 
 class VarianceExploding(Settings):
@@ -112,8 +137,17 @@ class DiscreteVP(Settings):
         return self
 
 
+class OwnProcess(Settings):
+    """A process of the user's: a function that returns a :class:`gaussian_test.sampler.Process`, called with ``arguments``."""
+
+    kind: Literal["factory"]
+    factory: Factory
+    arguments: Arguments = Field(default_factory=dict)
+
+
 Process = Annotated[
-    VarianceExploding | OrnsteinUhlenbeck | VariancePreserving | Cosine | Rectified | DiscreteVP, Field(discriminator="kind")
+    VarianceExploding | OrnsteinUhlenbeck | VariancePreserving | Cosine | Rectified | DiscreteVP | OwnProcess,
+    Field(discriminator="kind"),
 ]
 
 
@@ -127,6 +161,10 @@ def make_process(settings: Any) -> sampler.Process:
     """
     from gaussian_test import sampler
 
+    if isinstance(settings, OwnProcess):
+        from gaussian_test.factories import own_process
+
+        return own_process(settings.factory, settings.arguments)
     if isinstance(settings, DiscreteVP) and settings.scheduler is not None:
         return sampler.DiscreteVP(sampler.alphas_cumprod_of(settings.scheduler))
     kinds = {

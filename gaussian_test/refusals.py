@@ -56,14 +56,15 @@ def sentence(error: ValidationError) -> str:
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Return a dotted key from pydantic's location, without the names of a union's alternatives."""
-    alternatives = {
-        "Spacing",
-        "constrained-int",
-        "bool",
-        "float",
-        *(kind for union in (Process, ScoreSettings) for kind in _kinds(union)),
-    }
-    return ".".join(str(part) for part in location if isinstance(part, int) or not (part in alternatives or "[" in part))
+    alternatives = {"Spacing", "constrained-int", "bool", "float"}
+    kinds = {kind for union in (Process, ScoreSettings) for kind in _kinds(union)}
+    parts = []
+    for before, part in zip((None, *location), location, strict=False):
+        # the kind of a process or a score stands behind its place; elsewhere the same word is a key
+        is_kind = part in kinds and (isinstance(before, int) or before in ("process", "trained"))
+        if isinstance(part, int) or not (is_kind or part in alternatives or "[" in part):
+            parts.append(str(part))
+    return ".".join(parts)
 
 
 def _kinds(union: Any) -> list[str]:

@@ -11,6 +11,7 @@ from gaussian_test import analysis
 from gaussian_test.analysis.sampler_law import KERNELS
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import Experiment
+from gaussian_test.factories import own_kernel
 from gaussian_test.prepare import load_truth, turn_levels
 from gaussian_test.process_settings import make_process
 from gaussian_test.text import aligned
@@ -27,7 +28,7 @@ def samplers(experiment: Experiment | None = None, steps: Sequence[int] = STEPS)
     Parameters
     ----------
     experiment : Experiment, optional
-        Its data, process, largest turn time, ``start`` and ``reverse.rho`` are used.
+        Its data, process, largest turn time, ``start`` and ``reverse.rho`` are used, and a reverse kernel of the user's own.
     steps : sequence of int
         Numbers of reverse steps.
 
@@ -59,9 +60,12 @@ def samplers(experiment: Experiment | None = None, steps: Sequence[int] = STEPS)
         turn = max(turn_levels(process, settings.turn_times))
         truth = load_truth(settings.data)
         moments = analysis.fit_moments(truth["x"])
+        own, kernels = settings.reverse.factory, dict(KERNELS)
+        if own is not None:
+            kernels[own] = own_kernel(own, settings.reverse.arguments, process)
     values, mean = analysis.whole_spectrum(moments)
     return analysis.sampler_study(
-        values, process, turn, KERNELS, sorted(set(steps)), settings.reverse.rho, settings.start, mean
+        values, process, turn, kernels, sorted(set(steps)), settings.reverse.rho, settings.start, mean
     ).assign_attrs(data_source=str(truth.attrs.get("source", "")))
 
 

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from gaussian_test.process_settings import Process, Settings, shown
+from gaussian_test.process_settings import Arguments, Factory, Process, Settings
 
 NAME = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$"  # names of scores become names of files
 Name = Annotated[str, Field(pattern=NAME, max_length=80)]
 Count = Annotated[int, Field(strict=True, ge=1, lt=2**31)]  # strict: yes and no are whole numbers to python
-
-
-def _factory(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
-        raise ValueError(f"{shown(text)} does not name a function: write package.module:function")
-    return text
-
-
-def _plain(value: Any) -> Any:
-    """Refuse what the YAML in an archive could not give back: dates, bytes, NaN, objects of python."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return float(value)
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _plain(item) for key, item in value.items()}
-    raise ValueError(f"{shown(value)} cannot be kept in an archive: give text, finite numbers, lists, and dicts with keys of text")
-
-
-Factory = Annotated[str, AfterValidator(_factory)]
-Arguments = Annotated[dict[str, Any], BeforeValidator(_plain)]
 
 
 class Empirical(Settings):

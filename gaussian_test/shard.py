@@ -13,6 +13,7 @@ import xarray as xr
 from gaussian_test import analysis, data, sampler
 from gaussian_test.diagnosis import first_bad_level
 from gaussian_test.errors import UserError
+from gaussian_test.own_observables import OwnTable
 from gaussian_test.prepare import Prepared
 
 OTHER_STARTS = ("gaussian", "isotropic")
@@ -97,9 +98,14 @@ def _turns(prepared: Prepared, shard: tuple[int, ...], kept: tuple[int, ...]) ->
     are_samples = prepared.settings.start == "noised_data"
     places = [shard.index(sample) for sample in kept]
     table = analysis.SampleTable(prepared.plan, prepared.scores, prepared.reference, x0, shard, labels, are_samples, places)
-    for state in prepared.plan.run(x0, shard, prepared.scores, prepared.kernels, labels):
+    plan = prepared.plan
+    own = OwnTable(prepared.own_observables, list(prepared.scores), len(plan.levels), plan.repeats, x0)
+    for state in plan.run(x0, shard, prepared.scores, prepared.kernels, labels):
         table.observe(state)
-    return table.to_dataset(), table.kept_states() if kept else xr.Dataset()
+        if state.phase == "end" and state.score is not None and bool(torch.isfinite(state.x).all()):
+            own.observe(state.score, state.turns, state.x)  # of others the score is to blame, which is said below
+    rows = table.to_dataset()
+    return rows.assign(own.to_dataset().data_vars), table.kept_states() if kept else xr.Dataset()
 
 
 def _ends(
