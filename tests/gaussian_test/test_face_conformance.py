@@ -1,0 +1,492 @@
+"""The suites of laws: every object of the project passes, and of each law a small spoiled object is caught by its name."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import gaussian_test as gt
+from gaussian_test import conformance, sampler
+from gaussian_test.sampler.reverse import flow_step
+
+_spec = importlib.util.spec_from_file_location("conformance_zoo", Path(__file__).parents[1] / "sampler" / "sampler_zoo.py")
+zoo = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(zoo)
+
+VE = sampler.VarianceExploding
+KERNELS = {
+    "exact": (sampler.ExactReversal(), 1),
+    "sde": (sampler.ReverseSDE(), 1),
+    "sde_variance": (sampler.ReverseSDE(clock="variance"), 1),
+    "sde_exponential": (sampler.ReverseSDE("exponential"), 1),
+    "euler": (sampler.ProbabilityFlow("euler"), 1),
+    "heun": (sampler.ProbabilityFlow("heun"), 2),
+    "edm": (sampler.EDMStochastic(10), 2),
+    "edm_churn": (sampler.EDMStochastic(10, S_churn=4.0, S_noise=1.007), 1),
+    "ancestral": (sampler.Ancestral(), 1),
+}
+
+
+# -- what passes ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", zoo.PROCESSES)
+def test_every_process_of_the_project_passes(name):
+    conformance.check_process(zoo.PROCESSES[name]())
+
+
+@pytest.mark.parametrize("levels", [[0.9, 0.5, 0.1], np.linspace(0.99, 0.01, 10)])
+def test_few_discrete_levels_pass(levels):
+    conformance.check_process(sampler.DiscreteVP(levels))
+    conformance.check_kernel(sampler.Ancestral(), sampler.DiscreteVP(levels))
+
+
+@pytest.mark.parametrize("process", [None, *zoo.PROCESSES])
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_kernel_of_the_project_passes_at_its_order(name, process):
+    kernel, order = KERNELS[name]
+    conformance.check_kernel(kernel, None if process is None else zoo.PROCESSES[process](), order)
+
+
+@pytest.mark.parametrize(("process", "dtype"), [("variance_exploding", torch.float32), ("cosine", torch.float64)])
+@pytest.mark.parametrize("name", zoo.SCORES)
+def test_every_exact_score_of_the_project_passes(name, process, dtype):
+    case, process = zoo.SCORES[name](), zoo.PROCESSES[process]()
+    weights = case.truth.weights / case.truth.weights.sum()
+    mean = weights @ case.truth.means
+    offset = case.truth.means - mean
+    covariance = (weights[:, None, None] * (case.truth.covariances + offset[:, :, None] * offset[:, None])).sum(0)
+    spread = float(torch.linalg.eigvalsh(covariance)[-1].clamp(min=1e-3).sqrt())
+
+    def log_density(x, t):
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        return torch.stack([case.truth.log_density(row.double().flatten(), alpha, sigma) for row in x])
+
+    for conditional in case.modes_of_use:
+        given = {"classes": case.classes} if conditional else {"mean": mean.reshape(case.event), "log_density": log_density}
+        conformance.check_score(case.make(process, dtype), spread=spread, draws=1000, **given)
+
+
+def test_the_network_of_the_project_passes():
+    from gaussian_test.checkpoints import open_network
+    from gaussian_test.score_settings import Network
+
+    score, _ = open_network(Network(kind="network"), (1, 8, 8), VE(), {})
+    mean = torch.from_numpy(gt.analysis.fit_moments(gt.data.load("digits").x).mean).float()
+    # a network is one on the noise levels that it was trained for
+    conformance.check_score(score, mean=mean.reshape(1, 8, 8), spread=2.0, levels=[0.05, 1.0, 70.0])
+
+
+def test_what_a_suite_looks_at_is_left_as_it_was():
+    class Dropping(torch.nn.Module):
+        def forward(self, x, t, label):
+            return torch.nn.functional.dropout(x, 0.5, self.training) / 2
+
+    score = sampler.NetworkScore.from_callable(Dropping(), (3,), VE())
+    state = torch.get_rng_state()
+    score.train()
+    conformance.check_score(score)
+    assert score.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# -- spoiled processes ---------------------------------------------------------------------------------------------------------
+
+
+class Single(VE):
+    def g2(self, t):
+        return super().g2(t).float()
+
+
+class Averaged(VE):
+    def g2(self, t):
+        g2 = super().g2(t)
+        return g2.mean().expand_as(g2)
+
+
+class NeverClean(VE):
+    def sigma(self, t):
+        return super().sigma(t) + 0.001
+
+
+class OtherRatio(VE):
+    def noise_to_signal(self, t):
+        return 2 * super().noise_to_signal(t)
+
+
+class Falling(VE):
+    def sigma(self, t):
+        t = super().sigma(t)
+        return torch.where(t < 60, t, 120 - t)
+
+
+class OtherTime(VE):
+    def time(self, noise_to_signal):
+        return 1.01 * super().time(noise_to_signal)
+
+
+class Sinking(VE):
+    def level(self, t):
+        return max(0.9 * t, self.time_min)
+
+
+class Drifting(sampler.Cosine):
+    def f(self, t):
+        return 1.001 * super().f(t)
+
+
+class Diffusing(sampler.Rectified):
+    def g2(self, t):
+        return 1.001 * super().g2(t)
+
+
+class Heavy(sampler.Rectified):
+    def integrated_score_weight(self, s, t):
+        return 1.001 * super().integrated_score_weight(s, t)
+
+
+class Leaping(VE):
+    def transition(self, s, t):
+        amplitude, deviation = super().transition(s, t)
+        return amplitude, 1.001 * deviation
+
+
+class Louder(VE):
+    def noised(self, x, t, noise, s=0.0):
+        return super().noised(x, t, 1.001 * noise, s)
+
+
+PROCESSES = {
+    "number": Single,
+    "batch": Averaged,
+    "clean": NeverClean,
+    "ratio": OtherRatio,
+    "rise": Falling,
+    "inverse": OtherTime,
+    "level": Sinking,
+    "drift": Drifting,
+    "diffusion": Diffusing,
+    "weight": Heavy,
+    "transition": Leaping,
+    "noised": Louder,
+}
+
+
+def broken(law, check):
+    """Return the sentence with which a suite names the law that is broken."""
+    with pytest.raises(conformance.ConformanceError) as error:
+        check()
+    assert error.value.law == law
+    assert repr(law) in str(error.value)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("law", conformance.PROCESS_LAWS)
+def test_a_process_that_breaks_a_law_is_caught_by_its_name(law):
+    process = PROCESSES[law]()
+    assert type(process).__name__ in broken(law, lambda: conformance.check_process(process))
+
+
+# -- spoiled scores ------------------------------------------------------------------------------------------------------------
+
+POINTS = zoo.normal(12, 3, seed=1)
+
+
+class Points(sampler.EmpiricalScore):
+    def __init__(self):
+        super().__init__(POINTS, torch.arange(12) % 2)
+
+
+class OtherType(Points):
+    def denoise(self, x, t, label=None):
+        return super().denoise(x, t, label).float()
+
+
+class Undefined(Points):
+    def denoise(self, x, t, label=None):
+        return super().denoise(x, t, label) / float(torch.as_tensor(t).max() < 70)
+
+
+class Remembering(Points):
+    calls = 0
+
+    def denoise(self, x, t, label=None):
+        self.calls += 1
+        return super().denoise(x, t, label) + 1e-6 * self.calls
+
+
+class Writing(Points):
+    def denoise(self, x, t, label=None):
+        found = super().denoise(x, t, label)
+        x += 1e-3
+        return found
+
+
+class Guessing(Points):
+    def denoise(self, x, t, label=None):
+        return super().denoise(x, t, label) + 0 * torch.randn(3)
+
+
+class Normalising(Points):
+    def denoise(self, x, t, label=None):
+        return super().denoise(x, t, label) - 1e-3 * x.mean(0)
+
+
+class OneTime(Points):
+    def denoise(self, x, t, label=None):
+        return super().denoise(x, torch.as_tensor(t).double().mean(), label)
+
+
+class Classless(Points):
+    def denoise(self, x, t, label=None):
+        return super().denoise(x, t)
+
+
+class OtherScore(Points):
+    def forward(self, x, t, label=None):
+        return 1.001 * super().forward(x, t, label)
+
+
+class Biased(Points):
+    def denoise(self, x, t, label=None):
+        return 1.01 * super().denoise(x, t, label)
+
+
+class Chance(Points):
+    def posterior(self, x, t, noise, label=None):
+        return super().posterior(x, t, sampler.Noise(noise.normal, torch.rand(len(x)).double()), label)
+
+
+class Shuffled(Points):
+    def posterior(self, x, t, noise, label=None):
+        return super().posterior(x, t, sampler.Noise(noise.normal, noise.uniform.flip(0)), label)
+
+
+class Shifted(Points):
+    def posterior(self, x, t, noise, label=None):
+        return super().posterior(x, t, noise, label) + 0.2
+
+
+class Wide(Points):
+    def posterior(self, x, t, noise, label=None):
+        denoised = self.denoise(x, t, label)
+        return denoised + 1.2 * (super().posterior(x, t, noise, label) - denoised)
+
+
+def log_density(x, t):
+    distance = (x.unsqueeze(1) - POINTS).square().sum(2)
+    return (-distance / (2 * t**2)).logsumexp(1)
+
+
+SCORES = [
+    ("states", OtherType, {}),
+    ("states", Undefined, {}),
+    ("pure", Remembering, {}),
+    ("pure", Writing, {}),
+    ("pure", Guessing, {}),
+    ("rows", Normalising, {}),
+    ("rows", OneTime, {}),
+    ("class", Classless, {"classes": 2}),
+    ("tweedie", OtherScore, {}),
+    ("gradient", Biased, {"log_density": log_density}),
+    ("mean", Points, {"mean": POINTS.mean(0) + 0.5}),
+    ("draws", Chance, {}),
+    ("draws", Shuffled, {}),
+    ("posterior", Shifted, {}),
+    ("spread", Wide, {}),
+]
+
+
+@pytest.mark.parametrize(("law", "make", "given"), SCORES)
+def test_a_score_that_breaks_a_law_is_caught_by_its_name(law, make, given):
+    conformance.check_score(Points(), **({} if law == "mean" else given))  # what is spoiled is the object, not the check
+    assert make.__name__ in broken(law, lambda: conformance.check_score(make(), **given))
+
+
+def test_every_law_of_scores_has_a_spoiled_score():
+    assert {law for law, *_ in SCORES} == set(conformance.SCORE_LAWS)
+
+
+# -- spoiled kernels -----------------------------------------------------------------------------------------------------------
+
+
+class Kernel(sampler.ReverseSDE):
+    """The reverse SDE in the variance clock, to be spoiled."""
+
+    def __init__(self):
+        super().__init__(clock="variance")
+
+
+class Wider(Kernel):
+    def step(self, score, x, t, s, noise, label=None):
+        return super().step(score, x, t, s, noise, label).double()
+
+
+class InPlace(Kernel):
+    def step(self, score, x, t, s, noise, label=None):
+        return x.copy_(super().step(score, x, t, s, noise, label))
+
+
+class Multistep(Kernel):
+    last = 0.0
+
+    def step(self, score, x, t, s, noise, label=None):
+        before, self.last = self.last, t
+        return super().step(score, x, t, s, noise, label) + 1e-6 * before
+
+
+class Drawing(Kernel):
+    def step(self, score, x, t, s, noise, label=None):
+        return super().step(score, x, t, s, noise, label) + 0 * torch.randn(x.shape, dtype=x.dtype)
+
+
+class Crowding(Kernel):
+    def step(self, score, x, t, s, noise, label=None):
+        return super().step(score, x, t, s, noise, label) + 1e-2 * x.mean(0)
+
+
+class Deaf(Kernel):
+    def step(self, score, x, t, s, noise, label=None):
+        return super().step(score, x, t, s, noise)
+
+
+class Silent(Kernel):
+    @property
+    def uses_noise(self):
+        return False
+
+
+class Pretending(Kernel):
+    def step(self, score, x, t, s, noise, label=None):
+        return flow_step(score, x, t, s, label, second_order=False)
+
+
+class AtZero(Kernel):
+    def step(self, score, x, t, s, noise, label=None):
+        score.denoise(x, s, label)
+        return super().step(score, x, t, s, noise, label)
+
+
+class Beyond(Kernel):
+    def step(self, score, x, t, s, noise, label=None):
+        score.denoise(x, min(1.5 * t, 2 * score.process.time_max), label)
+        return super().step(score, x, t, s, noise, label)
+
+
+class Thresholding(sampler.ReverseKernel):
+    def step(self, score, x, t, s, noise, label=None):
+        denoised = score.denoise(x, t, label).clamp(-1, 1)
+        return sampler.bridge(score.process, x, denoised, t, s, noise.normal)
+
+
+class Dithering(Kernel):
+    def step(self, score, x, t, s, noise, label=None):
+        rows = noise.uniform.to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+        return super().step(score, x, t, s, noise, label) + 0.1 * rows
+
+
+class Striped(Kernel):
+    def step(self, score, x, t, s, noise, label=None):
+        stripes = torch.linspace(0.9, 1.1, x.shape[-1], dtype=x.dtype)
+        return super().step(score, x, t, s, noise._replace(normal=stripes * noise.normal), label)
+
+
+class Loud(Kernel):
+    def step(self, score, x, t, s, noise, label=None):
+        return super().step(score, x, t, s, noise._replace(normal=1.1 * noise.normal), label)
+
+
+class Restless(Kernel):
+    """Twice the noise and as much more of the score: the same marginals, another correlation."""
+
+    def step(self, score, x, t, s, noise, label=None):
+        process = score.process
+        alpha_s, alpha_t = process.alpha(s), process.alpha(t)
+        fallen = process.noise_to_signal(t) ** 2 - process.noise_to_signal(s) ** 2
+        drift = 2.5 * alpha_s * alpha_t * fallen * score(x, t, label)
+        return alpha_s / alpha_t * x + drift + 2 * alpha_s * fallen.sqrt() * noise.normal
+
+
+class Unnamed(Restless):
+    @property
+    def flow(self):
+        return None
+
+
+MUTANTS = [
+    ("states", Wider),
+    ("states", InPlace),
+    ("pure", Multistep),
+    ("pure", Drawing),
+    ("rows", Crowding),
+    ("class", Deaf),
+    ("noise", Silent),
+    ("noise", Pretending),
+    ("times", AtZero),
+    ("times", Beyond),
+    ("affine", Thresholding),
+    ("affine", Dithering),
+    ("rotation", Striped),
+    ("marginal", Loud),
+    ("flow", Restless),
+    ("order", sampler.ProbabilityFlow),
+]
+
+
+@pytest.mark.parametrize(("law", "make"), MUTANTS)
+@pytest.mark.parametrize("process", [None, "rectified"])
+def test_a_kernel_that_breaks_a_law_is_caught_by_its_name(law, make, process):
+    process = None if process is None else zoo.PROCESSES[process]()
+    order = 3 if law == "order" else 1  # Heun's is 2
+    assert make.__name__ in broken(law, lambda: conformance.check_kernel(make(), process, order))
+
+
+def test_every_law_of_kernels_has_a_spoiled_kernel():
+    assert {law for law, _ in MUTANTS} == set(conformance.KERNEL_LAWS)
+    conformance.check_kernel(Kernel())
+
+
+def test_a_kernel_that_names_no_law_in_continuous_time_is_held_against_none():
+    conformance.check_kernel(Unnamed())
+
+
+# -- spoiled observables -------------------------------------------------------------------------------------------------------
+
+
+def _number(start, end):
+    return (end - start).flatten(1).square().mean(1)
+
+
+def _writes(start, end):
+    return _number(start, end.mul_(2))
+
+
+OBSERVABLES = [
+    ("number", lambda start, end: _number(start, end)[:, None]),
+    ("number", lambda start, end: _number(start, end).mean()),
+    ("number", lambda start, end: _number(start, end).tolist()),
+    ("number", lambda start, end: _number(start, end) * torch.nan),
+    ("inputs", _writes),
+    ("again", lambda start, end: _number(start, end) + torch.rand(len(end))),
+    ("again", lambda start, end, draws=np.random.default_rng(0): _number(start, end).numpy() + draws.uniform()),
+    ("order", lambda start, end: _number(start, end).cumsum(0)),
+    ("size", lambda start, end: _number(start, end) / _number(start, end).sum()),
+]
+
+
+@pytest.mark.parametrize(("law", "function"), OBSERVABLES)
+def test_an_observable_that_breaks_a_law_is_caught_by_its_name(law, function):
+    broken(law, lambda: conformance.check_observable(function, (1, 4, 4)))
+
+
+def test_every_law_of_observables_has_a_spoiled_observable():
+    assert {law for law, _ in OBSERVABLES} == set(conformance.OBSERVABLE_LAWS)
+    conformance.check_observable(_number, (1, 4, 4))
+    conformance.check_observable(lambda start, end: _number(start, end).double().numpy(), (5,))
+
+
+def test_an_error_is_one_that_pytest_understands():
+    assert issubclass(conformance.ConformanceError, AssertionError)
