@@ -47,7 +47,8 @@ def near_files(path: Path, *suffixes: str) -> str:
     if not there:
         return ""
     more = f" and {len(there) - MOST} more" if len(there) > MOST else ""
-    return f"there {'are' if len(there) > 1 else 'is'} {_printable(', '.join(there[:MOST]))}{more}"
+    names = ", ".join(str(path.with_name(name)) for name in there[:MOST])
+    return f"there {'are' if len(there) > 1 else 'is'} {_printable(names)}{more}"
 
 
 def _printable(name: str) -> str:

@@ -114,7 +114,7 @@ def _handled(handler: logging.Handler) -> Iterator[None]:
         handler.close()
 
 
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} {unit}s, {rate_noinv_fmt}, {elapsed} gone, {remaining} left"
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {elapsed} gone, {remaining} left"
 
 
 class Progress:

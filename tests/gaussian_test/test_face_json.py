@@ -92,7 +92,9 @@ def hold(document, dataset, skipped):
 
 def test_every_number_of_the_archive_is_in_it(printed, result):
     about = {"score_kind", "kernel", "conditional"}
-    times = {name for name in result if re.match(r"(memorization|speciation|affine)_(time|noise_to_signal)(?!_by_class)", str(name))}
+    times = {
+        name for name in result if re.match(r"(memorization|speciation|affine)_(time|noise_to_signal)(?!_by_class)", str(name))
+    }
     assert hold(printed, result, about | times) > 150
     assert hold(printed["chains"], result.gaussian_test.group("chains"), set()) > 20
     for score in result["score"].values:
@@ -181,7 +183,11 @@ def test_keys_are_those_that_are_documented(printed):
     documented = set(re.findall(r"``(\w+)``", json_view.to_json.__doc__.split("Parameters\n")[0]))
     keys = {*printed, *printed["chains"]}
     for entry in printed["scores"].values():
-        keys |= {*entry, *entry["largest_gap"], *(key for time in entry["times"].values() for key in (*time, *time["noise_to_signal"]))}
+        keys |= {
+            *entry,
+            *entry["largest_gap"],
+            *(key for time in entry["times"].values() for key in (*time, *time["noise_to_signal"])),
+        }
         keys |= {key for kind in ("curves", "values") for quantity in entry[kind].values() for key in quantity}
     assert keys <= documented
     in_help = CliRunner().invoke(main, ["show", "--help"]).stdout
