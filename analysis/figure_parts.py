@@ -54,9 +54,7 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     written = []
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         for name, figure in figures.items():
-            # a second layout would start from where the first one left things: what is drawn again is to be the same
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
+            lay_out(figure)
             for kind in ("png", "pdf"):
                 path = folder / f"{name}.{kind}"
                 temporary = folder / f".{name}.{secrets.token_hex(8)}.{kind}"
@@ -68,6 +66,26 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
                     temporary.unlink(missing_ok=True)
                 written.append(path)
     return written
+
+
+def lay_out(figure: Figure) -> None:
+    """Place what is in a figure, once: a second layout would start from where the first one left things.
+
+    Parameters
+    ----------
+    figure : Figure
+        Drawn again, it is the same again.
+
+    Examples
+    --------
+    >>> figure, _ = canvas(1, 2.0)
+    >>> lay_out(figure)
+    >>> figure.get_layout_engine() is None
+    True
+    """
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def canvas(panels: int, height: float) -> tuple[Figure, list[Axes]]:

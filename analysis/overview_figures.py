@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -24,17 +25,17 @@ from gaussian_test.analysis.figure_parts import (
 )
 
 MOST_NAMED = 12  # runs that a legend can hold
-TITLES = {
-    "autocorrelation": r"auto-correlation $C(T)$",
-    "autocorrelation_one_shot": r"one-evaluation $C(T)$",
+CURVES = {  # that are compared, and what they are called
+    "autocorrelation": "auto-correlation",
+    "autocorrelation_one_shot": "auto-correlation by one evaluation",
     "memorized_share": "memorized share",
     "class_retention": "class retention",
-    "end_square": "variance of end points",
-    "close_share": "share close to a sample",
-    "denoiser_gap": "squared distance\nfrom the Gaussian",
-    "score_norm": r"$E\|s\|$",
-    "frechet": "Fréchet distance",
-    "kid": "squared MMD",
+    "end_square": "variance of the end points",
+    "close_share": "share of end points close to a sample",
+    "denoiser_gap": "squared distance from the Gaussian denoiser",
+    "score_norm": "norm of the score",
+    "frechet": "Fréchet distance from the ground truth",
+    "kid": "squared MMD from the ground truth",
 }
 
 
@@ -58,7 +59,7 @@ def draw_comparison(a: xr.Dataset, b: xr.Dataset, comparison: xr.Dataset, names:
     with mpl.rc_context(STYLE), sns.axes_style("ticks"):  # type: ignore[arg-type] # keys are literals there
         return {
             name: _compared(a, b, comparison, name, names)
-            for name in TITLES
+            for name in CURVES
             if f"{name}_difference" in comparison and f"{name}_low" in a and f"{name}_low" in b
         }
 
@@ -82,7 +83,7 @@ def _compared(a: xr.Dataset, b: xr.Dataset, comparison: xr.Dataset, name: str, n
         if np.isfinite(row[f"{name}_difference"]).any():
             nu = comparison["noise_to_signal"].values
             band(axes[1], nu, row.rename(_without_difference(row, name)), name, colour, index, f"{plain(score)} score")
-    axes[0].set_ylabel(TITLES[name])
+    axes[0].set_ylabel("\n".join(textwrap.wrap(CURVES[name], 26)))
     names_above(figure, axes[0], 2)
     axes[1].axhline(0, color="0.6", linewidth=0.8, zorder=0)
     axes[1].set_ylabel("difference, second - first")

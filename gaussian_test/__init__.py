@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gaussian_test.comparison import compare
     from gaussian_test.errors import UserError
     from gaussian_test.experiment import Experiment
+    from gaussian_test.html_report.report import report
     from gaussian_test.run_status import status
     from gaussian_test.runner import run
     from gaussian_test.sampler_study import samplers
@@ -35,6 +36,7 @@ __all__ = [
     "data",
     "open_archive",
     "open_sweep",
+    "report",
     "run",
     "run_sweep",
     "sampler",
@@ -49,6 +51,7 @@ _HOMES = {
     "compare": "comparison",
     "open_archive": "archive",
     "open_sweep": "sweep_data",
+    "report": "html_report.report",
     "run": "runner",
     "run_sweep": "sweep_run",
     "samplers": "sampler_study",

@@ -47,12 +47,8 @@ def show(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None, eve
     """
     settings = yaml.safe_load(result.attrs["experiment"])
     start = settings["start"]
-    sizes = result.sizes
-    repeats = f"{sizes['repeat']} repeat{'s' if sizes['repeat'] > 1 else ''}"
     lines = [
-        f"Gaussian Test of {result.attrs['data_source']}: {sizes['sample']} of {result.attrs['samples_in_ground_truth']} samples "
-        f"x {sizes['turn_time']} turn times x {repeats}, seed {result.attrs['seed']}, {result.attrs['device']}",
-        f"process {settings['process']['kind']}; {STARTS[start]}reverse: " + ", ".join(_kernels(result)),
+        *headline(result),
         "",
         f"Times, as noise-to-signal ratios [{settings['statistics']['confidence']:.0%} interval]",
         *_times(result),
@@ -62,7 +58,7 @@ def show(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None, eve
     if start == "noised_data":
         lines += ["", "Gap to the Gaussian: " + "; ".join(_gaps(result))]
         lines += [f"Detailed balance of {line}" for line in _balance(result)]
-    lines += [*_notes(result, settings, start), "", *_curves(result, CURVES)]
+    lines += [*notes(result), "", *_curves(result, CURVES)]
     lines += ["", "End points: variance about the data's mean, share closer to a ground-truth sample than these are to each other"]
     lines += _curves(result, ENDS)
     if start == "noised_data" and (networks := set(result["score_kind"].values) & NETWORKS):
@@ -73,6 +69,40 @@ def show(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None, eve
         lines += _estimators(result, networks)
     lines += observables_text(result, groups or {}, every)
     return "\n".join(lines)
+
+
+def headline(result: xr.Dataset) -> list[str]:
+    """Return what was run, in two lines: data and size, process and reverse kernels.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group of an archive.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> from gaussian_test.runner import run
+    >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "observables": "none"})
+    >>> headline(small)[1]
+    'process variance_exploding; reverse: empirical exact, gaussian exact'
+    """
+    settings = yaml.safe_load(result.attrs["experiment"])
+    sizes = result.sizes
+    repeats = f"{sizes['repeat']} repeat{'s' if sizes['repeat'] > 1 else ''}"
+    return [
+        f"Gaussian Test of {result.attrs['data_source']}: {sizes['sample']} of {result.attrs['samples_in_ground_truth']} samples "
+        f"x {sizes['turn_time']} turn times x {repeats}, seed {result.attrs['seed']}, {result.attrs['device']}",
+        f"process {_process(settings)}; {STARTS[settings['start']]}reverse: " + ", ".join(_kernels(result)),
+    ]
+
+
+def _process(settings: dict[str, Any]) -> str:
+    """Return what a process is called: its kind, or the factory that made it."""
+    return str(settings["process"].get("factory") or settings["process"]["kind"])
 
 
 def _kernels(result: xr.Dataset) -> Iterable[str]:
@@ -116,8 +146,27 @@ def _estimators(result: xr.Dataset, networks: set[str]) -> list[str]:
     return aligned([list(row) for row in zip(*columns, strict=True)])
 
 
-def _notes(result: xr.Dataset, settings: dict[str, Any], start: str) -> Iterable[str]:
-    """Yield the warnings that apply to this run."""
+def notes(result: xr.Dataset) -> Iterable[str]:
+    """Yield the warnings that apply to a run.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group of an archive.
+
+    Yields
+    ------
+    str
+
+    Examples
+    --------
+    >>> from gaussian_test.runner import run
+    >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "observables": "none"})
+    >>> list(notes(small))[-1]
+    'Note: bands from 8 samples are rough: start from more.'
+    """
+    settings = yaml.safe_load(result.attrs["experiment"])
+    start = settings["start"]
     if start != "noised_data":
         yield "Note: the start of this run holds no data: a correlation with it is of the sampler's noise and the score alone."
     if (moved := result.attrs["turn_time_moved"]) > 1e-6:

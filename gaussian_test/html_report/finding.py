@@ -1,0 +1,172 @@
+"""What a result says, in sentences that a person can quote."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import xarray as xr
+import yaml
+
+from gaussian_test.text import number
+
+STARTS = {"gaussian": "the matched Gaussian", "isotropic": "noise alone"}
+
+
+def finding(result: xr.Dataset) -> list[str]:
+    """Return the finding of a result: a sentence for each score.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group of an archive.
+
+    Returns
+    -------
+    list of str
+        Times are noise-to-signal ratios with their intervals; one that is undefined says why.
+
+    Examples
+    --------
+    >>> from gaussian_test.runner import run
+    >>> levels = [0.1, 0.3, 0.6, 1.0, 2.0, 5.0]
+    >>> small = run({"samples": 64, "turn_times": {"noise_to_signal": levels}, "observables": "none", "keep": {"pictures": 0}})
+    >>> print(finding(small)[0])  # doctest: +ELLIPSIS
+    The empirical score is affine beyond noise-to-signal 2... [..., ...]; a sample is forgotten at 0.7...
+    """
+    scores = [str(score) for score in result["score"].values]
+    if result.attrs["start"] != "noised_data":
+        return [_of_ends(result, score) for score in scores]
+    return [_of_turns(result, score) for score in scores]
+
+
+def time_with_interval(result: xr.Dataset, name: str, score: str) -> str:
+    """Return a time of a score with its interval as text; empty where it is undefined.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group of an archive.
+    name : str
+        ``memorization_noise_to_signal``, ``affine_time``, ...
+    score : str
+        Of which score.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> values = {"t": ("score", [1.5]), "t_low": ("score", [1.25]), "t_high": ("score", [float("inf")])}
+    >>> time_with_interval(xr.Dataset(values, {"score": ["a"]}), "t", "a")
+    '1.5 [1.25, ∞]'
+    """
+    value, low, high = (float(result[f"{name}{suffix}"].sel(score=score)) for suffix in ("", "_low", "_high"))
+    return "" if math.isnan(value) else f"{value:.3g} [{_end(low)}, {_end(high)}]"
+
+
+def reasons(joined: str, scores: Sequence[str]) -> dict[str, str]:
+    """Return the reasons of a variable by the scores that they speak of; under an empty name what speaks of none.
+
+    Parameters
+    ----------
+    joined : str
+        The attribute ``reason``: ``"<score>: <reason>; <score>: <reason>"``.
+    scores : sequence of str
+        Names of the scores.
+
+    Returns
+    -------
+    dict of str to str
+
+    Examples
+    --------
+    >>> reasons("a: too few; add some; b: none", ["a", "b"])
+    {'a': 'too few; add some', 'b': 'none'}
+    """
+    found: dict[str, str] = {}
+    of = ""
+    longest_first = sorted(scores, key=len, reverse=True)
+    for part in filter(None, joined.split("; ")):
+        named = next((score for score in longest_first if part.startswith(f"{score}: ")), None)
+        text = part
+        if named is not None:
+            of, text = named, part.removeprefix(f"{named}: ")
+        found[of] = f"{found[of]}; {text}" if of in found else text
+    return found
+
+
+def _of_turns(result: xr.Dataset, score: str) -> str:
+    settings = yaml.safe_load(result.attrs["experiment"])["statistics"]
+    affine = time_with_interval(result, "affine_noise_to_signal", score)
+    if str(result["score_kind"].sel(score=score).item()) == "gaussian":
+        first = f"The {score} score is affine by construction"
+    elif affine:
+        first = f"The {score} score is affine beyond noise-to-signal {affine}"
+    else:
+        first = f"The {score} score has no affine time ({_reason(result, 'affine_noise_to_signal', score)})"
+    forgotten = "a sample is forgotten" if settings["memorization"] == "own" else "an end point is no longer close to any sample"
+    parts = [
+        _said(result, "memorization", score, forgotten, "when a sample is forgotten"),
+        _said(result, "speciation", score, "its class changes", "when its class changes"),
+    ]
+    return "; ".join([first, *parts]) + "."
+
+
+def _said(result: xr.Dataset, time: str, score: str, event: str, question: str) -> str:
+    name = f"{time}_noise_to_signal"
+    when = time_with_interval(result, name, score)
+    return f"{event} at {when}" if when else f"{question} is undefined ({_reason(result, name, score)})"
+
+
+def _reason(result: xr.Dataset, name: str, score: str) -> str:
+    said = reasons(result[name].attrs.get("reason", ""), [str(known) for known in result["score"].values])
+    return said.get(score) or said.get("") or "no reason was kept"
+
+
+def _of_ends(result: xr.Dataset, score: str) -> str:
+    """Return what a run that does not start from the data says: how its end points compare with the data."""
+    last = result.sel(score=score).isel(turn_time=-1)
+    square, close = (
+        f"{number(float(last[name]))} [{number(float(last[f'{name}_low']))}, {number(float(last[f'{name}_high']))}]"
+        for name in ("end_square", "close_share")
+    )
+    start, nu = STARTS[result.attrs["start"]], number(float(last["noise_to_signal"]))
+    return (
+        f"Started from {start} at noise-to-signal {nu}, the {score} score ends with {square} of the data's variance, and a share "
+        f"of {close} of the end points is closer to a ground-truth sample than these are to each other."
+    )
+
+
+def _end(value: float) -> str:
+    return "∞" if math.isinf(value) else number(value)
+
+
+def lines_of_reasons(result: xr.Dataset, names: Mapping[str, str]) -> list[str]:
+    """Return what is to be known of some variables: why values are undefined or intervals open.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group of an archive.
+    names : mapping of str to str
+        Variables, and what to call them.
+
+    Returns
+    -------
+    list of str
+        A sentence for each reason.
+
+    Examples
+    --------
+    >>> lines_of_reasons(xr.Dataset({"a_b": ((), 1.0, {"reason": "one: too few"})}, {"score": ["one"]}), {"a_b": "time"})
+    ['time, one: too few.']
+    """
+    lines = []
+    scores = [str(score) for score in result["score"].values] if result["score"].ndim else [str(result["score"].item())]
+    for name, called in names.items():
+        if name in result:
+            for score, reason in reasons(result[name].attrs.get("reason", ""), scores).items():
+                lines.append(f"{', '.join(filter(None, (called, score)))}: {reason}.")
+    return lines

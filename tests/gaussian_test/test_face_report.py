@@ -1,0 +1,437 @@
+"""The report: it says what the archive says, holds all that it shows, and shows what is hostile without obeying it."""
+
+import base64
+import hashlib
+import re
+
+import numpy as np
+import pytest
+from report_zoo import HOSTILE, NASTY, Page, hostile_run, noise_pictures, strip_pictures, table_rows
+
+import gaussian_test as gt
+from gaussian_test import UserError, whole_files
+from gaussian_test.analysis.figures import as_rgb
+from gaussian_test.html_report import finding
+from gaussian_test.html_report.comparison_page import differing
+from gaussian_test.html_report.result_page import warnings
+
+TIMES = ("affine", "memorization", "speciation")
+ENOUGH = 5_000_000  # bytes
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory):
+    """Return the archive of a run with a network, another process and most observables, and its page."""
+    folder = tmp_path_factory.mktemp("rich")
+    settings = {
+        "process": {"kind": "cosine", "time_min": 0.002, "time_max": 0.99},
+        "scores": [{"kind": "empirical"}, {"kind": "network", "micro_batch": 16}, {"kind": "gaussian"}],
+        "turn_times": {"noise_to_signal": [0.1, 0.4, 0.8, 1.5, 3.0, 8.0]},
+        "reverse": {"steps": 4},
+        "samples": 24,
+        "observables": "all",
+        "chains": {"length": 3, "turn_times": 2},
+        "keep": {"pictures": 4},
+        "statistics": {"bootstrap": 100},
+    }
+    gt.run(settings, folder / "rich.nc", progress=False)
+    path = gt.report(folder / "rich.nc", folder / "rich.html")
+    return folder / "rich.nc", path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Return two archives that share samples and noise, and their comparison."""
+    folder = tmp_path_factory.mktemp("two")
+    for name, steps in (("coarse", 2), ("fine", 16)):
+        settings = {
+            "samples": 24,
+            "turn_times": {"noise_to_signal": [0.2, 0.6, 1.5, 4.0, 10.0]},
+            "reverse": {"kind": "heun", "steps": steps},
+            "observables": "none",
+            "keep": {"pictures": 0},
+            "statistics": {"bootstrap": 200},
+        }
+        gt.run(settings, folder / f"{name}.nc", progress=False)
+    return folder / "coarse.nc", folder / "fine.nc"
+
+
+@pytest.fixture(scope="module")
+def page(disk, tmp_path_factory):
+    """Return the page of the tiny experiment's archive."""
+    return page_of(disk, tmp_path_factory.mktemp("page"))
+
+
+def page_of(source, folder, name="page.html"):
+    return Page(gt.report(source, folder / name).read_text(encoding="utf-8"))
+
+
+# what it says
+
+
+def test_the_finding_has_the_times_of_the_archive(rich):
+    archive, text = rich
+    result = gt.open_archive(archive)
+    (section,) = (element for element in Page(text).root.all("section") if element.attributes.get("class") == "finding")
+    sentences = [paragraph.said() for paragraph in section.all("p")]
+    assert [sentence.split()[1] for sentence in sentences] == ["empirical", "network", "gaussian"]
+    known = 0
+    for score, sentence in zip(("empirical", "network", "gaussian"), sentences, strict=True):
+        row = result.sel(score=score)
+        for time in TIMES:
+            values = [float(row[f"{time}_noise_to_signal{end}"]) for end in ("", "_low", "_high")]
+            if np.isfinite(values).all():
+                known += 1
+                assert "{:.3g} [{:.3g}, {:.3g}]".format(*values) in sentence
+    assert known >= 4  # else nothing was compared
+    assert "affine by construction" in sentences[2]
+
+
+def test_what_is_undefined_says_why(tiny, tmp_path):
+    """A single turn time far out: all is forgotten already, nothing is affine with confidence."""
+    result = gt.run(tiny(turn_times={"noise_to_signal": [30.0, 40.0]}), progress=False)
+    (empirical, _) = finding.finding(result)
+    assert "when a sample is forgotten is undefined (the curve is below 0.5 already at the smallest turn time" in empirical
+    row = table_rows(page_of(result, tmp_path), "Times")[1]
+    assert row[2] == "undefined"
+
+
+def test_the_table_of_times_is_that_of_the_archive(rich):
+    archive, text = rich
+    result, page = gt.open_archive(archive), Page(text)
+    for unit, title in (("noise_to_signal", "Times, as noise-to-signal"), ("time", "Times, in the time of the process")):
+        rows = {row[0]: row[1:] for row in table_rows(page, title)[1:]}
+        for score in ("empirical", "network", "gaussian"):
+            for cell, time in zip(rows[f"{score} score"], TIMES, strict=True):
+                values = [float(result[f"{time}_{unit}{end}"].sel(score=score)) for end in ("", "_low", "_high")]
+                assert cell == (
+                    "undefined" if np.isnan(values[0]) else "{:.3g} [{:.3g}, {:.3g}]".format(*values).replace("inf", "∞")
+                )
+        predicted = [float(result[f"{time}_{unit}_predicted"][0]) for time in TIMES]
+        assert rows["predicted from the data"] == [f"{value:.3g}" for value in predicted]
+
+
+def test_every_figure_of_the_archive_is_there_with_a_caption_of_its_own(rich):
+    archive, text = rich
+    figures = list(Page(text).root.all("figure"))
+    drawn = [name for name in gt.open_archive(archive).gaussian_test.plot() if not name.startswith("pictures_")]
+    assert len(figures) == len(drawn) > 12
+    headings = [next(figure.all("h3")).said() for figure in figures]
+    assert len(set(headings)) == len(headings)
+    assert not any(heading.islower() for heading in headings)  # a name that no caption knows is shown as it is
+    for figure in figures:
+        reading = next(figure.all("p")).said()
+        assert reading.endswith(".")
+        assert len(reading) > 40
+
+
+def test_warnings_that_apply_are_there(rich):
+    archive, text = rich
+    items = {item.said() for item in Page(text).root.all("li")}
+    expected = warnings(gt.open_archive(archive))
+    assert any("discretisation error" in warning for warning in expected)
+    assert {" ".join(warning.split()) for warning in expected} <= items
+
+
+def test_settings_on_the_page_are_an_experiment_that_gives_the_same(page, disk, tmp_path):
+    (settings,) = (
+        next(details.all("pre")).text
+        for details in page.root.all("details")
+        if next(details.all("summary")).said().startswith("Exp")
+    )
+    (tmp_path / "again.yaml").write_text(settings, encoding="utf-8")
+    again = gt.run(tmp_path / "again.yaml", progress=False)
+    assert np.array_equal(again["autocorrelation"], gt.open_archive(disk)["autocorrelation"])
+
+
+def test_provenance_has_every_digest(page, disk):
+    said = page.root.said()
+    attributes = gt.open_archive(disk).attrs
+    digests = re.findall(r"[0-9a-f]{64}", attributes["data_digest"] + attributes["score_digest"])
+    assert len(digests) == 3
+    assert all(digest in said for digest in digests)
+    assert attributes["date_created"] in said
+
+
+def test_other_starts_speak_of_end_points(tiny, tmp_path):
+    result = gt.run(tiny(start="isotropic"), progress=False)
+    page = page_of(result, tmp_path)
+    last = result.sel(score="empirical").isel(turn_time=-1)
+    sentence = finding.finding(result)[0]
+    assert sentence.startswith("Started from noise alone at noise-to-signal 8, the empirical score ends with")
+    assert f"{float(last['end_square']):.3g} [" in sentence
+    assert sentence in page.root.said()
+    assert not any("Times" in heading.said() for heading in page.root.all("h2"))
+
+
+# pictures
+
+
+def test_the_pictures_are_those_of_the_archive(page, disk):
+    group = gt.open_archive(disk).gaussian_test.group("pictures")
+    (table,) = (table for table in page.root.all("table") if table.attributes.get("class") == "strips")
+    rows = list(table.all("tr"))
+    count = group.sizes["sample"]
+    start = strip_pictures(next(rows[0].all("img")).attributes["src"], count)
+    np.testing.assert_array_equal(start, (as_rgb(group["start"]) * 255).round())
+    for row, score in zip(rows[1:], group["score"].values, strict=True):
+        images = list(row.all("img"))
+        assert len(images) == group.sizes["turn_time"]
+        for turn, image in enumerate(images):
+            expected = (as_rgb(group["end"].sel(score=score).isel(turn_time=turn)) * 255).round()
+            np.testing.assert_array_equal(strip_pictures(image.attributes["src"], count), expected)
+
+
+def test_what_became_of_the_pictured_samples_is_counted(page, disk):
+    result = gt.open_archive(disk)
+    shown = result.gaussian_test.group("pictures")["sample"].values
+    strips = [e for e in page.root.all("div") if "strip" in e.attributes.get("class", "").split()]
+    said = {}
+    for strip in strips:
+        score = next(strip.within("tr").all("th")).said().removesuffix(" score")
+        said[score, int(strip.attributes["data-turn"])] = strip.said()
+    for (score, turn), text in said.items():
+        row = result.sel(score=score, sample=shown).isel(turn_time=turn, repeat=0)
+        own, kept = int((row["nearest_sample"] == row["sample"]).sum()), int((row["label_after"] == row["label"]).sum())
+        assert f"{own} of 3 their own sample, {kept} of 3 of their class" in text
+    assert len(said) == 2 * 4
+
+
+def test_a_page_of_large_noisy_pictures_stays_small(tmp_path):
+    """Nothing compresses noise: 24 turn times, 4 scores and more and larger pictures than a page can hold as they are."""
+    truth = noise_pictures(3, 56, 16)
+    scores = [{"kind": "empirical", "name": name} for name in "abc"] + [{"kind": "gaussian"}]
+    settings = {
+        "scores": scores,
+        "samples": 12,
+        "turn_times": {"noise_to_signal": {"min": 0.2, "max": 20, "count": 24}},
+        "keep": {"pictures": 12},
+        "statistics": {"bootstrap": 100},
+        "observables": "none",
+    }
+    result = gt.run(settings, truth=truth, progress=False)
+    path = gt.report(result, tmp_path / "large.html")
+    assert path.stat().st_size < ENOUGH
+    assert "made smaller, to 48 pixels and compressed with loss" in Page(path.read_text(encoding="utf-8")).root.said()
+
+
+# how it is made
+
+
+def test_it_holds_all_that_it_shows(rich, tmp_path):
+    _, text = rich
+    page = Page(text)
+    assert len(text.encode()) < ENOUGH
+    for element in page.root.all():
+        for key in ("src", "href", "xlink:href", "data", "poster", "srcset", "action", "background"):
+            value = element.attributes.get(key)
+            assert value is None or value.startswith(("data:", "#")), (element.tag, key, value[:80])
+        assert not any(key.startswith("on") for key in element.attributes), element.attributes
+        assert element.tag not in ("iframe", "object", "embed", "base", "form")
+    assert not re.search(r"@import|url\((?!#)", text)
+
+
+def test_only_its_own_script_may_run(rich):
+    _, text = rich
+    page = Page(text)
+    (script,) = page.root.all("script")
+    (policy,) = (
+        m.attributes["content"] for m in page.root.all("meta") if m.attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+    digest = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+
+
+def test_ids_are_unique_and_references_lead_somewhere(rich):
+    page = Page(rich[1])
+    ids = [element.attributes["id"] for element in page.root.all() if "id" in element.attributes]
+    assert len(ids) == len(set(ids))
+    wanted = set()
+    for element in page.root.all():
+        for key, value in element.attributes.items():
+            if key in ("aria-labelledby", "aria-describedby", "for"):
+                wanted |= set(value.split())
+            elif key.endswith("href") and value.startswith("#"):
+                wanted.add(value[1:])
+            wanted |= set(re.findall(r"url\(#([^)]+)\)", value or ""))
+    assert len(wanted) > 100  # clip paths and glyphs of the figures
+    assert wanted <= set(ids)
+
+
+def test_screen_readers_are_told_what_is_shown(rich):
+    page = Page(rich[1])
+    assert next(page.root.all("html")).attributes["lang"] == "en"
+    assert [h.tag for h in page.root.all("h1", "h2", "h3")].count("h1") == 1
+    for image in page.root.all("img"):
+        assert image.attributes["alt"]
+    for svg in page.root.all("svg"):
+        assert svg.attributes["aria-hidden"] == "true"
+        assert svg.parent.attributes["role"] == "img"
+        assert len(svg.parent.attributes["aria-label"]) > 20
+    alts = [svg.parent.attributes["aria-label"] for svg in page.root.all("svg")]
+    assert len(set(alts)) == len(alts)
+    for cell in page.root.all("th"):
+        assert cell.attributes["scope"] in ("row", "col")
+    for table in page.root.all("table"):
+        assert list(table.all("caption")) or table.attributes["aria-label"]
+    (slider,) = page.root.all("input")
+    assert any(label.attributes.get("for") == slider.attributes["id"] for label in page.root.all("label"))
+
+
+def test_what_stands_for_a_curve_in_words_has_its_values(rich):
+    archive, text = rich
+    result = gt.open_archive(archive)
+    label = next(svg.parent.attributes["aria-label"] for svg in Page(text).root.all("svg"))
+    curve = result["autocorrelation"].sel(score="network").values
+    assert f"network {curve[0]:.3g}, {curve[3]:.3g} at 1.5, {curve[-1]:.3g} at the end" in label
+
+
+def test_the_same_archive_gives_the_same_page(disk, tmp_path):
+    first, second = (gt.report(disk, tmp_path / f"{name}.html").read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_memory_and_archive_give_the_same_page(disk, memory, tmp_path):
+    of_disk, of_memory = (
+        gt.report(source, tmp_path / f"{name}.html").read_text(encoding="utf-8")
+        for name, source in (("disk", disk), ("memory", memory))
+    )
+    assert of_disk.replace(gt.open_archive(disk).attrs["date_created"], "in memory, not archived") == of_memory.replace(
+        memory.attrs.get("date_created", "in memory, not archived"), "in memory, not archived"
+    )
+
+
+# what is hostile
+
+
+def test_hostile_names_are_shown_and_never_markup(tiny, tmp_path):
+    output = tmp_path / f"{HOSTILE[1:-1]}.nc"
+    result = hostile_run(tiny, output)
+    path = gt.report(output, tmp_path / "hostile.html")
+    page = Page(path.read_text(encoding="utf-8"))
+    said = page.root.said()
+    assert HOSTILE in said
+    assert NASTY in said  # no template within a template
+    assert "_mine; a: b" in said
+    assert f"Gaussian Test of {HOSTILE}.npz" in next(page.root.all("h1")).said()
+    assert not any("onerror" in element.attributes for element in page.root.all())
+    assert len(list(page.root.all("script"))) == 1
+    assert result["score"].values.tolist() == [HOSTILE, NASTY, "_mine; a: b"]
+
+
+def test_hostile_names_of_files_are_shown_in_comparisons_and_overviews(disk, tmp_path):
+    folder = tmp_path / "<b onclick=alert(1)>"
+    folder.mkdir()
+    archives = []
+    for name in ("<script>alert(1)", '"><i>'):
+        archives.append(folder / f"{name}.nc")
+        archives[-1].write_bytes(disk.read_bytes())
+    for source, title in ((archives, '<script>alert(1) and "><i> compared'), (folder, "Runs of <b onclick=alert(1)>")):
+        page = page_of(source, tmp_path)
+        assert next(page.root.all("h1")).said() == title
+        assert not list(page.root.all("i", "b"))
+        assert len(list(page.root.all("script"))) == 1
+
+
+# two archives, a sweep
+
+
+def test_a_comparison_has_the_differences_of_compare(two, tmp_path):
+    page = page_of(two, tmp_path)
+    a, b = map(gt.open_archive, two)
+    compared = gt.compare(a, b)
+    rows = {row[0]: row[1:] for row in table_rows(page, "Times")[1:]}
+    value, low, high = (float(compared[f"memorization_difference{end}"].sel(score="empirical")) for end in ("", "_low", "_high"))
+    assert rows["memorization, empirical"][2] == f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    of_gaussian = compared.sel(score="gaussian")
+    at = int(np.abs(of_gaussian["autocorrelation_difference"].values).argmax())
+    value, low, high = (float(of_gaussian[f"autocorrelation_difference{end}"][at]) for end in ("", "_low", "_high"))
+    found = [row for row in table_rows(page, "Where each curve differs most") if row[:2] == ["Auto-correlation", "gaussian"]]
+    assert found[0][2:4] == [f"{value:+.3g}", f"[{low:+.3g}, {high:+.3g}]"]
+
+
+def test_a_comparison_finds_what_differs_and_nothing_else(two, tmp_path):
+    """Two steps of Heun's method are no sampler: the Gaussian's end points are off; one evaluation of a score has no steps."""
+    page = page_of(two, tmp_path)
+    (section,) = (element for element in page.root.all("section") if element.attributes.get("class") == "finding")
+    assert "gaussian" in section.said()
+    assert "one evaluation" not in section.said()
+    compared = gt.compare(*map(gt.open_archive, two))
+    for row in differing(compared):
+        band = compared.sel(score=row["score"])
+        low, high = (band[f"{row['name']}_difference{end}"] for end in ("_low", "_high"))
+        assert row["differs"] == bool(((low > 0) | (high < 0)).any())
+    assert any(row["differs"] for row in differing(compared))
+
+
+def test_an_archive_does_not_differ_from_itself(two, tmp_path):
+    page = page_of([two[0], gt.open_archive(two[0])], tmp_path)
+    assert "No curve of the two differs beyond its band." in page.root.said()
+    assert not list(page.root.all("figure"))
+
+
+def test_a_sweep_gives_an_overview(tmp_path, tiny):
+    sweep = gt.Sweep.load(tiny(sweep={"seed": [0, 1], "samples": [12, 100000]}))
+    with pytest.raises(UserError):  # there are not that many samples
+        gt.run_sweep(sweep, tmp_path / "runs", progress=False)
+    page = page_of(tmp_path / "runs", tmp_path)
+    rows = table_rows(page, "Runs and what they vary")
+    assert rows[0] == ["run", "seed", "samples", "state"]
+    states = {row[0]: row[3] for row in rows[1:]}
+    assert [state.split(":")[0] for state in states.values()].count("finished") == 2
+    assert sum(state.startswith("failed: ") and "100000" in state for state in states.values()) == 2
+    finished = [name for name, state in states.items() if state == "finished"]
+    times = {row[0]: row[1:] for row in table_rows(page, "Times")[1:]}
+    for name in finished:
+        result = gt.open_archive(tmp_path / "runs" / f"{name}.nc").sel(score="empirical")
+        values = [float(result[f"memorization_noise_to_signal{end}"]) for end in ("", "_low", "_high")]
+        assert times[f"{name}, empirical"][0] == "{:.3g} [{:.3g}, {:.3g}]".format(*values)
+    assert len(list(page.root.all("svg"))) == 2
+
+
+# what cannot be done
+
+
+@pytest.mark.parametrize(
+    ("count", "output", "message"),
+    [
+        (1, "page.nc", "page.nc is not named like a page: let it end in .html"),
+        (0, "page.html", "0 archives cannot be put on one page: give one, two to compare, or the folder of a sweep"),
+        (3, "page.html", "3 archives cannot be put on one page"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(disk, tmp_path, count, output, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        gt.report([disk] * count, tmp_path / output)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_not_compared_and_an_empty_one_has_nothing(disk, tmp_path):
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UserError, match="is a folder and cannot be compared"):
+        gt.report([disk, tmp_path / "runs"], tmp_path / "page.html")
+    with pytest.raises(UserError, match="holds no finished run"):
+        gt.report(tmp_path / "runs", tmp_path / "page.html")
+
+
+def test_a_damaged_archive_gives_no_page(disk, tmp_path):
+    content = bytearray(disk.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "damaged.nc").write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        gt.report(tmp_path / "damaged.nc", tmp_path / "page.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged.nc"]
+
+
+def test_a_page_appears_whole_or_the_old_one_stays(disk, tmp_path, monkeypatch):
+    (tmp_path / "page.html").write_text("old", encoding="utf-8")
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(whole_files.os, "replace", full)
+    with pytest.raises(UserError, match="No space left"):
+        gt.report(disk, tmp_path / "page.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == "old"
