@@ -208,6 +208,20 @@ def compare(a: Path, b: Path) -> None:
     click.echo(compare_text(compare_results(open_archive(a), open_archive(b)), (str(a), str(b))))
 
 
+@main.command(epilog="Example: gaussian-test report run.nc -o run.html")
+@click.argument("sources", nargs=-1, required=True, metavar="RUN.nc [OTHER.nc] | FOLDER", type=PATH, shell_complete=ARCHIVES)
+@click.option("-o", "--output", type=PATH, help="Page to write, or to replace.  [default: named after the first archive]")
+@quiet_option
+def report(sources: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
+    """Write one page of HTML, which loads nothing from anywhere: of a run, of two compared, or of the runs in a folder."""
+    from gaussian_test.html_report.report import report as write_report
+
+    first = sources[0].name.removesuffix(".nc") or "report"
+    page = write_report(sources, output or Path(f"{first}.html"))
+    if not quiet:
+        click.echo(f"report: {page}")
+
+
 # -- before a run --------------------------------------------------------------------------------------------------------------
 
 

@@ -26,9 +26,17 @@ class Halved(sampler.Score):
         return x / 2
 
 
-def hostile_run(tiny, output=None):
-    """Return the result of a run in which everything that has a name has a hostile one."""
-    settings = tiny(scores=[{"kind": "empirical", "name": HOSTILE}, {"kind": "gaussian", "name": NASTY}], observables=["quality"])
+def hostile_run(output):
+    """Run something in which everything that has a name has a hostile one, and return the result."""
+    settings = {
+        "scores": [{"kind": "empirical", "name": HOSTILE}, {"kind": "gaussian", "name": NASTY}],
+        "turn_times": {"noise_to_signal": [0.1, 0.7, 2.0, 8.0]},
+        "samples": 12,
+        "keep": {"pictures": 3},
+        "observables": ["quality"],
+        "statistics": {"bootstrap": 100},
+        "reverse": {"steps": 4},
+    }
     truth = gt.data.load("digits").assign_attrs(source=f"{HOSTILE}.npz")
     return gt.run(settings, output, truth=truth, scores={"_mine; a: b": Halved((1, 8, 8))}, progress=False)
 

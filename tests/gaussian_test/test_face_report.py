@@ -305,9 +305,9 @@ def test_memory_and_archive_give_the_same_page(disk, memory, tmp_path):
 # what is hostile
 
 
-def test_hostile_names_are_shown_and_never_markup(tiny, tmp_path):
+def test_hostile_names_are_shown_and_never_markup(tmp_path):
     output = tmp_path / f"{HOSTILE[1:-1]}.nc"
-    result = hostile_run(tiny, output)
+    result = hostile_run(output)
     path = gt.report(output, tmp_path / "hostile.html")
     page = Page(path.read_text(encoding="utf-8"))
     said = page.root.said()
