@@ -1,13 +1,14 @@
 # ---
-# jupytext:
-#   text_representation:
-#     extension: .py
-#     format_name: percent
-#     format_version: '1.3'
-# kernelspec:
-#   display_name: Python 3 (ipykernel)
-#   language: python
-#   name: python3
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
 # ---
 
 # %% [markdown]
@@ -192,14 +193,14 @@ for axis, balance, label in zip(
     axis.axhline(0, color="0.4", linewidth=0.8)
     axis.set(xscale="log", ylabel=label + r", over $\mathrm{tr}\,\Sigma$")
 axes[1].set_xlabel(r"noise-to-signal ratio at the turn, $\nu_T$")
-axes[0].legend(frameon=False, title="95 % bands")
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, title="95 % bands")
 sns.despine(figure)
 
 # %% [markdown]
 # A small network that was trained for seconds is not an exact score, and with this many samples the test sees it. What counts is
 # the size: a violation is in units of the total variance, like $C$ itself. The trained network's is largest at small noise, and
-# vanishes at large noise, where $D$ has to become the mean of the data. The other network's is several times as large, and does
-# not vanish there.
+# vanishes at large noise, where $D$ has to become the mean of the data. The other network's is larger at every turn time, and
+# does not vanish there.
 
 # %% [markdown]
 # ## The affine time

@@ -20,7 +20,8 @@ def execute(path, folder, parameters, question="None"):
     injected = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
     notebook.cells.insert(tagged[0] + 1, nbformat.v4.new_code_cell(injected))
     asked = f"import json\nprint({MARK!r} + json.dumps({question}))"
-    notebook.cells.append(nbformat.v4.new_code_cell(asked))
+    ends = [index for index, cell in enumerate(notebook.cells) if ".cleanup()" in cell.source]
+    notebook.cells.insert(ends[-1] if ends else len(notebook.cells), nbformat.v4.new_code_cell(asked))  # while files are there
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
     said = "".join(output.text for output in outputs(notebook, "stream") if output.name == "stdout")
     return json.loads(said.rpartition(MARK)[2]), notebook
