@@ -6,7 +6,7 @@ READY := .venv/ready
 # one process a core, of one thread each, but no more than memory has room for
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long coverage lint bench calibration clean
+.PHONY: demo test test-long test-oldest coverage lint bench calibration clean
 
 demo: $(READY)  ## the Gaussian Test of the embedded digits and of the network trained on them: archive and figures in results/
 	@mkdir -p results
@@ -18,6 +18,11 @@ test: $(READY)  ## all tests and doctests
 
 test-long: $(READY)  ## the long versions of the tests of faults and fuzz: more kills, more cases (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --long tests/faults tests/fuzz
+
+test-oldest: .venv-oldest/ready  ## the tests with the oldest dependencies that setup.cfg allows, on python 3.11 (torch: the pinned one)
+	@# what numpy 2.0 says of libraries built for a later one is silenced by numpy itself, which pytest undoes
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q $(PARALLEL) -W 'ignore:numpy.ndarray size changed' \
+		--ignore=tests/benchmarks --ignore=tests/docs --ignore=tests/packaging
 
 coverage: $(READY)  ## all tests, and which lines they reach (slower)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL) --cov
@@ -40,7 +45,7 @@ calibration: $(READY)  ## do the statistics hold: coverage, false positives, pow
 	$(BIN)/python benchmarks/calibration.py
 
 clean:
-	rm -rf .venv results build dist *.egg-info
+	rm -rf .venv .venv-oldest results build dist *.egg-info
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: python 3.11 or newer was not found: install it or say make PYTHON=/path/to/python" >&2; exit 2; }
@@ -48,4 +53,10 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@# azula asks for torchvision, which only one of its plugins uses and which must match torch to the letter
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps azula
+	@touch $@
+
+.venv-oldest/ready: setup.cfg pyproject.toml constraints-oldest.txt
+	@test -x .venv-oldest/bin/python || python3.11 -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install -q -c constraints-oldest.txt -e '.[test]'
+	.venv-oldest/bin/python -m pip install -q -c constraints-oldest.txt --no-deps azula
 	@touch $@

@@ -1,6 +1,9 @@
 """What is shipped: a wheel with real folders, an sdist that builds the same wheel, an installation that no file can shadow."""
 
+import email
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -75,7 +78,9 @@ def names(wheel):
 def test_the_wheel_holds_the_package_as_real_files_and_nothing_else(built, checkout):
     _, wheel, _ = built
     found = set(names(wheel))
-    expected = {f"gaussian_test/{path.name}" for path in (checkout / "gaussian_test").glob("*.py")} | {"gaussian_test/py.typed"}
+    own = [path for path in (checkout / "gaussian_test").rglob("*") if path.is_file()]  # rglob does not follow links
+    expected = {str(path.relative_to(checkout)) for path in own}
+    assert "gaussian_test/py.typed" in expected
     for room in ROOMS:
         files = [path for path in (checkout / room).rglob("*") if path.is_file()]
         assert len(files) > 3
@@ -102,6 +107,39 @@ def test_the_sdist_builds_the_wheel_of_the_checkout(built):
         assert outside == []
 
 
+def test_twine_accepts_both(built):
+    done = call(sys.executable, "-m", "twine", "check", "--strict", *built[:2], cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout.count("PASSED")) == (0, 2), done.stdout + done.stderr
+
+
+def test_the_index_would_render_the_readme(built):
+    """As PyPI does it: with its own renderer, to which twine does not give Markdown."""
+    from readme_renderer import markdown
+
+    with zipfile.ZipFile(built[1]) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = email.message_from_bytes(archive.read(name))
+    assert metadata["Description-Content-Type"].startswith("text/markdown")
+    text = metadata.get_payload(decode=True).decode()
+    assert text.strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip()
+    page = markdown.render(text)
+    outside = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    assert page.count("<h2") == len(re.findall(r"^## ", outside, flags=re.MULTILINE))
+    assert page.count("<table") == len(re.findall(r"^\| ?---", outside, flags=re.MULTILINE)) > 0
+    assert page.count("<img") == len(re.findall(r"!\[", outside)) > 0
+    assert "```" not in page
+
+
+def test_what_the_readme_links_to_is_in_the_sdist(built):
+    """On the index relative links lead nowhere, as long as there is no public address to complete them: here is what they mean."""
+    with tarfile.open(built[0]) as archive:
+        shipped = {member.name.partition("/")[2] for member in archive}
+    links = set(re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert len(links) > 3
+    assert links <= shipped
+    assert {"CHANGELOG.md", "CITATION.cff", "LICENSE"} <= shipped
+
+
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory):
     """Return the programs folder of a fresh environment with the wheel in it."""
@@ -118,6 +156,16 @@ def installed(built, tmp_path_factory):
 def test_the_installation_is_consistent(installed, tmp_path):
     done = call(installed / "python", "-m", "pip", "check", cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_doctor_finds_all_well_in_it_and_says_how_the_extras_come(installed, tmp_path):
+    """The runtime dependencies alone: no extra is there, and nothing is wrong."""
+    done = call(installed / "gaussian-test", "doctor", "--device", "cpu", "--json", cwd=tmp_path)
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    for extra in ("cluster", "slurm", "diffusers", "azula", "docs"):
+        assert checks[f"extra {extra}"]["state"] == "absent"
+        assert checks[f"extra {extra}"]["advice"] == f"pip install 'gaussian-test[{extra}]'"
+    assert checks["score network"]["state"] == "ok"
 
 
 @pytest.fixture
