@@ -220,13 +220,19 @@ def own_curves(observables: tuple[OwnObservable, ...], table: xr.Dataset, resamp
     result = xr.Dataset()
     for observable in observables:
         values = table[f"sample_{observable.name}"].mean("repeat").transpose("score", "sample", "turn_time").values
-        bands = [resample.band(of_score).columns() for of_score in values]
+        bands = [_band(of_score, resample).columns() for of_score in values]
         for suffix in ("", "_se", "_low", "_high"):
             attributes = observable.attributes | {"long_name": f"{observable.attributes['long_name']}{SUFFIXES[suffix]}"}
             if not suffix:
                 attributes["own_observable"] = observable.source
             result[observable.name + suffix] = (("score", "turn_time"), np.array([band[suffix] for band in bands]), attributes)
     return result
+
+
+def _band(values: Array, resample: analysis.ClusterBootstrap) -> analysis.Band:
+    """Return the band of a curve; where resamples lose all variation, as those of shares do, in units of the data's own error."""
+    band = resample.band(values)
+    return band if np.isfinite(band.low).all() else resample.band(values, studentized=False)
 
 
 class OwnTable:
