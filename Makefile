@@ -6,7 +6,7 @@ READY := .venv/ready
 # one process a core, of one thread each, but no more than memory has room for
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-long test-oldest coverage lint bench calibration clean
+.PHONY: docs demo test test-long test-oldest coverage lint bench calibration clean
 
 demo: $(READY)  ## the Gaussian Test of the embedded digits and of the network trained on them: archive and figures in results/
 	@mkdir -p results
@@ -32,6 +32,11 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p gaussian_test
 
+docs: $(READY)  ## the documentation, docs/_build/html: pages with code are executed, warnings are errors, examples of docstrings run
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL) gaussian_test
+	@echo "documentation: docs/_build/html/index.html"
+
 bench: $(READY)  ## speed against named peers, as ratios, beside the limit of the machine: docs/benchmarks.md (an hour on two cores)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/run.py  # which would slow numpy's products
@@ -45,7 +50,7 @@ calibration: $(READY)  ## do the statistics hold: coverage, false positives, pow
 	$(BIN)/python benchmarks/calibration.py
 
 clean:
-	rm -rf .venv .venv-oldest results build dist *.egg-info
+	rm -rf .venv .venv-oldest results build dist docs/_build *.egg-info
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: python 3.11 or newer was not found: install it or say make PYTHON=/path/to/python" >&2; exit 2; }

@@ -274,13 +274,13 @@ def doctor(ctx: click.Context, experiment: Path | None, changes: tuple[str, ...]
 @main.command(name="completion", epilog="Example: gaussian-test completion bash")
 @click.argument("shell", type=click.Choice(completion.SHELLS))
 def shell_completion(shell: str) -> None:
-    r"""Print the script with which the Tab key completes commands, options, archives, devices and keys in a SHELL.
+    """Print the script with which the Tab key completes commands, options, archives, devices and keys in a SHELL.
 
     \b
     bash  add to ~/.bashrc:    eval "$(gaussian-test completion bash)"
     zsh   add to ~/.zshrc:     eval "$(gaussian-test completion zsh)"
     fish  once:                gaussian-test completion fish > ~/.config/fish/completions/gaussian-test.fish
-    """
+    """  # noqa: D301 # click looks for the character itself
     click.echo(completion.script(main, shell))
 
 

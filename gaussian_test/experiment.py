@@ -168,8 +168,12 @@ class Experiment(Settings):
         Reverse kernel: exact where the score has a posterior, else the SDE, unless one is named.
     samples : int or "all"
         Ground-truth samples to start from, drawn with the seed.
-    repeats, shard_size, seed : int
-        Repeats of each sample; samples per shard; seed of noise, samples and resampling.
+    repeats : int
+        U-Turns of each sample at each turn time.
+    shard_size : int
+        Samples per shard: what is computed, and kept, together.
+    seed : int
+        Of noise, choice of samples and resampling.
     micro_batch : int
         States per call of a score.
     dtype : {"float32", "float64"}

@@ -172,7 +172,7 @@ def test_ink_of_figures_is_that_of_the_page(opened, scheme):
     text = page.evaluate("getComputedStyle(document.body).color")
     inks = page.evaluate(
         """[...document.querySelectorAll("svg")].map(s => [getComputedStyle(s).fill,
-           ...[...s.querySelectorAll("[style*=currentColor]")].flatMap(e => [getComputedStyle(e).stroke, getComputedStyle(e).fill])])"""
+           ...[...s.querySelectorAll("[style*=currentColor]")].map(e => getComputedStyle(e)).flatMap(c => [c.stroke, c.fill])])"""
     )
     assert len(inks) > 8
     for ink in inks:
