@@ -52,6 +52,7 @@ setsid bash -c '
   wait $script
   echo $? > "$STAND_IN/exit-$$"
   kill -KILL -- -$$' job $$ "${@:2}" > "$STAND_IN/out-$$" 2>&1 < /dev/null &
+until grep -qx $! "$STAND_IN/jobs" 2> /dev/null; do sleep 0.05; done  # then it is in a session of its own
 echo "Submitted batch job $!"
 """,
     "srun": """
@@ -113,7 +114,7 @@ def is_gone(job):
     return False
 
 
-def wait(condition, what, seconds=60):
+def wait(condition, what, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, what
@@ -130,7 +131,7 @@ def start(arguments, room):
 def finish(process, code=0):
     """Return what a process has said on stdout; whatever it has started goes with it."""
     try:
-        output, error = process.communicate(timeout=120)
+        output, error = process.communicate(timeout=300)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -221,7 +222,7 @@ def test_the_driver_refuses_in_one_sentence(room):
     folder, _ = room
     (folder / "bad.safetensors").write_bytes(b"no weights")
     process = start([sys.executable, "driver.py", "bad.safetensors"], room)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 2
     assert error.startswith("driver: ")
     assert len(error.splitlines()) == 1
@@ -239,7 +240,7 @@ def test_one_allocation_of_slurm(slurm):
         return int(finish(start(command, slurm)).split()[-1])
 
     def ended(job):
-        wait(lambda: (place / f"exit-{job}").exists() and is_gone(job), f"job {job} does not end", 120)
+        wait(lambda: (place / f"exit-{job}").exists() and is_gone(job), f"job {job} does not end", 300)
         return int((place / f"exit-{job}").read_text())
 
     job = submit(3)
@@ -261,7 +262,7 @@ def test_one_allocation_of_slurm(slurm):
 
     job = submit(2)  # with another number of workers
     wait((place / f"batch-{job}").exists, "the job does not start")
-    wait(look, "the job does not end", 120)
+    wait(look, "the job does not end", 300)
     assert ended(job) == 0
     assert {path: seen[path] for path in kept} == kept  # not computed again
     assert_same(folder / "run.nc", alone(folder))
