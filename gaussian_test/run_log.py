@@ -168,5 +168,6 @@ class Progress:
         self._bar.update()
         rate = (self.done - self._before) / max(time.monotonic() - self._began, 1e-9)
         left = (self.total - self.done) / rate
-        counted = {self._unit: which, "done": self.done, "of": self.total, "seconds": seconds, f"{self._unit}s_per_second": rate}
-        log("shard" if self._unit == "shard" else f"{self._unit}_done", **counted, remaining_seconds=left, **fields)
+        counted: dict[str, Any] = {self._unit: which, "done": self.done, "of": self.total, "seconds": seconds}
+        counted |= {f"{self._unit}s_per_second": rate, "remaining_seconds": left}
+        log("shard" if self._unit == "shard" else f"{self._unit}_done", **counted, **fields)
