@@ -1,0 +1,137 @@
+"""The documentation builds without a warning; its commands exist, its YAML is an experiment, its python runs."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import gaussian_test as gt
+from gaussian_test.command_line import main
+from gaussian_test.experiment import Experiment
+from gaussian_test.sweep import Sweep
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = sorted(path for folder in (DOCS, DOCS / "how_to") for path in folder.glob("*.md"))
+WITH_CODE = [path for path in PAGES if "file_format: mystnb" in path.read_text(encoding="utf-8")]
+
+MOST = 48  # samples of a run in a page
+
+
+def name(path):
+    return str(path.relative_to(DOCS))
+
+
+def blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_documentation_builds_without_a_warning(tmp_path):
+    """References, tables of contents, docstrings, settings and commands; the code of its pages is run by tests of its own."""
+    code = "import os, sys; os.environ['DOCS_EXECUTION'] = 'off'; from sphinx.cmd.build import main; sys.exit(main(sys.argv[1:]))"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "-W",
+        "--keep-going",
+        "-q",
+        "-b",
+        "html",
+        DOCS,
+        tmp_path / "html",
+        "-d",
+        tmp_path / "trees",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    built = {str(path.relative_to(tmp_path / "html").with_suffix("")) for path in (tmp_path / "html").rglob("*.html")}
+    sources = {str(path.relative_to(DOCS).with_suffix("")) for kind in ("md", "rst") for path in DOCS.rglob(f"*.{kind}")}
+    assert {source for source in sources if "_build" not in source} <= built
+    reference = (tmp_path / "html" / "reference" / "experiment.html").read_text(encoding="utf-8")
+    for key in Experiment.model_fields:
+        assert f">{key}</span>" in reference
+    commands = (tmp_path / "html" / "reference" / "commands.html").read_text(encoding="utf-8")
+    assert all(f'id="{command}"' in commands for command in main.commands)
+
+
+def commands():
+    for path in PAGES:
+        for block in blocks(path, "bash"):
+            joined = re.sub(r"\\\n\s*", "", block)
+            for line in joined.splitlines():
+                if line.startswith("gaussian-test "):
+                    yield pytest.param(line, id=f"{name(path)}: {line}")
+
+
+@pytest.mark.parametrize("line", list(commands()))
+def test_a_command_is_one_of_ours(line, tmp_path, monkeypatch):
+    """Its options exist, and what it sets is a setting."""
+    monkeypatch.chdir(tmp_path)
+    words = [re.sub(r"\$[A-Z_]+", "1", word) for word in shlex.split(line, comments=True) if word != "&"]
+    command = main.commands[words[1]]
+    parsed = command.make_context(words[1], words[2:], parent=main.make_context("gaussian-test", [], resilient_parsing=True))
+    if changes := parsed.params.get("changes"):
+        Experiment.load(None, changes)
+
+
+@pytest.mark.parametrize(("path", "text"), [pytest.param(p, t, id=name(p)) for p in PAGES for t in blocks(p, "yaml")])
+def test_yaml_is_an_experiment(path, text):
+    values = yaml.safe_load(text)
+    if "sweep" in values:
+        assert len(Sweep.load(values).runs) > 1
+    else:
+        assert set(Experiment.load(values).model_dump(exclude_unset=True)) == set(values)
+
+
+def small(monkeypatch):
+    """Have every run be one of few samples."""
+    real = gt.run
+
+    def run(experiment, *arguments, **options):
+        asked = experiment.get("samples", MOST)
+        return real({**experiment, "samples": min(MOST, asked if isinstance(asked, int) else MOST)}, *arguments, **options)
+
+    monkeypatch.setattr(gt, "run", run)
+
+
+@pytest.mark.parametrize("path", WITH_CODE, ids=name)
+def test_code_of_a_page_runs(path, tmp_path, monkeypatch, capsys):
+    """In order, in one namespace, small; the docs build runs it as it is."""
+    monkeypatch.chdir(tmp_path)
+    small(monkeypatch)
+    text = path.read_text(encoding="utf-8")
+    cells = re.findall(r"^```\{code-cell\} ipython3\n(?::\w+:[^\n]*\n)*(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    assert len(cells) >= 3
+    namespace = {}
+    for cell in cells:
+        if "matplotlib_inline" not in cell:  # how a notebook shows its figures
+            exec(compile(cell, name(path), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", ["how_to/data.md"])
+def test_python_files_of_a_how_to_run(page, tmp_path, monkeypatch):
+    """What a page has its reader write is written, and does what the page then says."""
+    monkeypatch.chdir(tmp_path)
+    small(monkeypatch)
+    for code in blocks(DOCS / page, "python"):
+        exec(compile(code, page, "exec"), {})
+    assert Path("mine.npz").exists()
+
+
+def test_the_network_of_the_how_to_is_a_score(tmp_path, monkeypatch):
+    """The stand-in of the page is the exact denoiser of what it says it is: its experiment runs."""
+    page = DOCS / "how_to" / "checkpoint.md"
+    monkeypatch.chdir(tmp_path)
+    Path("my_network.py").write_text(blocks(page, "python")[0], encoding="utf-8")
+    (settings,) = blocks(page, "yaml")
+    result = gt.run({**yaml.safe_load(settings), "samples": 16, "reverse": {"steps": 4}, "observables": "none"}, progress=False)
+    assert result["score"].values.tolist() == ["empirical", "mine", "gaussian"]
+    nu = result["noise_to_signal"].values
+    one_shot = result["autocorrelation_one_shot"].sel(score="mine").values
+    kept = result["autocorrelation_one_shot"].sel(score="mine") * (0.25 + nu**2)
+    assert (one_shot[:-1] > one_shot[1:]).all()  # it shrinks more the more noise there is
+    assert float(kept.max() / kept.min()) < 1.3  # by 0.25 / (0.25 + nu^2), up to the noise's own product with the starts
