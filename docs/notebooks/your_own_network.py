@@ -182,7 +182,7 @@ for name in scores:
         print(f"{name}: {what:>16} largest {value:+.4f} +- {error:.4f} ({value / error:+.1f}) at nu = {nu:.2f}, p = {p:.2g}")
 
 # %%
-figure, axes = plt.subplots(2, 1, figsize=(6.4, 4.4), sharex=True, layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(6.4, 5.2), sharex=True, layout="constrained")
 for axis, balance, label in zip(
     axes, ("balance_squared", "balance_simulated"), (r"$\|D\|^2-x_0\cdot D$", r"simulated $-\,x_0\cdot D$"), strict=True
 ):
