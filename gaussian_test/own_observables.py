@@ -138,8 +138,8 @@ def build_own_observables(
             call, source, code = given[name], "given in python", ""
         else:
             made = settings[name]
-            source, code = made.factory, _source_digest(made.factory)
-            call = call_factory(made.factory, made.arguments)
+            call, source = call_factory(made.factory, made.arguments), made.factory
+            code = _source_digest(made.factory)  # once it is imported
         if not callable(call):
             raise UserError(
                 f"own observable {name!r}: {source} gave a {type(call).__name__}, which cannot be called: give a function of "

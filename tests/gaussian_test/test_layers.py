@@ -82,6 +82,13 @@ def test_nobody_imports_a_script():
     assert not [path for _, path in ALL if any(within(name, modules) for name in imported(path))]
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / FACE / "conformance").glob("*.py")), ids=lambda path: path.name)
+def test_the_suites_of_laws_import_neither_data_nor_the_face(path):
+    own = {name for name in imported(path) if name.split(".")[0] == FACE}
+    allowed = {f"{FACE}.{room}" for room in ("analysis", "sampler", "conformance")}
+    assert {name for name in own if not within(name, allowed)} == set()
+
+
 @pytest.mark.parametrize("path", files("analysis"), ids=lambda path: path.name)
 def test_analysis_imports_neither_data_nor_the_face(path):
     own = {name for name in imported(path) if name.split(".")[0] == FACE}
@@ -102,9 +109,12 @@ def test_the_rooms_are_one_package_each_under_one_name():
 # -- what is public ------------------------------------------------------------------------------------------------------------
 
 
+PACKAGES = (FACE, f"{FACE}.conformance", *(f"{FACE}.{room}" for room in ROOMS))
+
+
 def public():
     found = []
-    for package in (FACE, *(f"{FACE}.{room}" for room in ROOMS)):
+    for package in PACKAGES:
         module = importlib.import_module(package)
         for name in module.__all__:
             value = getattr(module, name)
@@ -117,7 +127,7 @@ PUBLIC = public()
 
 
 def test_all_lists_are_sorted_and_true():
-    for package in (FACE, *(f"{FACE}.{room}" for room in ROOMS)):
+    for package in PACKAGES:
         module = importlib.import_module(package)
         assert list(module.__all__) == sorted(set(module.__all__))
         assert all(hasattr(module, name) for name in module.__all__)

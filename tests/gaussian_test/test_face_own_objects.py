@@ -1,0 +1,377 @@
+"""Processes, reverse kernels and observables of a user's: named by a factory, refused where they break a law, known again."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+import yaml
+
+import gaussian_test as gt
+from gaussian_test import UserError, own_observables
+from gaussian_test.experiment import Experiment
+from gaussian_test.sweep import Sweep
+
+MODULE = '''
+import torch
+from gaussian_test import sampler
+
+
+class Noising(sampler.Cosine):
+    pass
+
+
+class Wrong(sampler.Cosine):
+    def f(self, t):
+        return 1.01 * super().f(t)
+
+
+class Steps(sampler.ReverseSDE):
+    pass
+
+
+class Clipping(sampler.Ancestral):
+    def step(self, score, x, t, s, noise, label=None):
+        return super().step(score, x, t, s, noise, label).clamp(-1, 1)
+
+
+class Churning(sampler.EDMStochastic):
+    """Churn, whose flow is None."""
+
+
+def noising(cls=Noising, **settings):
+    return cls(**settings)
+
+
+def wrong():
+    return Wrong()
+
+
+def steps(clock="variance"):
+    return Steps(clock=clock)
+
+
+def clipping():
+    return Clipping()
+
+
+def churning():
+    return Churning(8, S_churn=4.0)
+
+
+def exact():
+    return sampler.ExactReversal()
+
+
+def beyond():
+    class Beyond(sampler.Ancestral):
+        def step(self, score, x, t, s, noise, label=None):
+            return super().step(score, x, t, s, noise, label) + 0 * score.denoise(x, t / 2, label)
+    return Beyond()
+
+
+def something(**arguments):
+    return 3
+
+
+def failing():
+    raise RuntimeError("no such thing")
+
+
+def contrast(power=2.0):
+    def measure(start, end):
+        """How far the ends are from grey."""
+        return end.flatten(1).abs().pow(power).mean(1)
+    measure.units = "grey level"
+    return measure
+
+
+def batched():
+    return lambda start, end: end.flatten(1).mean(1) - end.mean()
+
+
+def undefined():
+    return lambda start, end: end.flatten(1).mean(1) / 0
+
+
+def column():
+    return lambda start, end: end.flatten(1).mean(1, keepdim=True)
+'''
+
+SETTINGS = {
+    "samples": 12,
+    "shard_size": 5,
+    "turn_times": {"noise_to_signal": [0.3, 1.0, 4.0]},
+    "reverse": {"kind": "sde", "steps": 4},
+    "keep": {"pictures": 0},
+    "observables": "none",
+    "statistics": {"bootstrap": 100},
+}
+PROCESS = {"process": {"kind": "factory", "factory": "own_things:noising", "arguments": {"time_max": 0.99}}}
+KERNEL = {"reverse": {"kind": "factory", "factory": "own_things:steps", "steps": 4}}
+OBSERVABLE = {"own_observables": {"contrast": {"factory": "own_things:contrast"}}}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return the current folder, with a module of the user's in it."""
+    (tmp_path / "own_things.py").write_text(MODULE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("own_things", None)
+
+
+def test_a_process_and_a_kernel_of_the_users_run_as_ours_do(folder):
+    """A copy of the cosine process and of the SDE under another name: the same numbers to the last bit."""
+    own = gt.run(SETTINGS | PROCESS | KERNEL)
+    ours = gt.run(SETTINGS | {"process": {"kind": "cosine", "time_max": 0.99}})
+    for name in ("turn_time", "autocorrelation", "autocorrelation_discrete", "gap", "balance_simulated", "affine_time"):
+        xr.testing.assert_equal(own[name].variable, ours[name].variable)
+    assert set(own.kernel.values) == {"own_things:steps"}
+    assert "process own_things:noising; reverse: empirical own_things:steps" in own.gaussian_test.show()
+
+
+def test_the_closed_form_goes_through_the_steps_of_the_users_kernel(folder):
+    """Four Euler steps in the time clock are far from continuous time: the simulation agrees with its own steps."""
+    settings = SETTINGS | {"samples": "all", "shard_size": 600, "scores": [{"kind": "gaussian"}]}
+    settings["reverse"] = {"kind": "factory", "factory": "own_things:steps", "arguments": {"clock": "time"}, "steps": 4}
+    row = gt.run(settings).sel(score="gaussian")
+    np.testing.assert_array_less(np.abs(row.autocorrelation - row.autocorrelation_discrete), 4 * row.autocorrelation_se)
+    assert (np.abs(row.autocorrelation_exact - row.autocorrelation_discrete) / row.autocorrelation_se).max() > 8
+
+
+def test_flow_decides_what_is_defined(folder):
+    reverse = {"kind": "factory", "factory": "own_things:churning", "steps": 8}
+    result = gt.run(SETTINGS | {"samples": 40, "observables": ["balance"], "reverse": reverse})
+    assert np.isnan(result.autocorrelation_exact).all()
+    assert np.isfinite(result.autocorrelation_discrete.sel(score="gaussian")).all()
+    assert np.isnan(result.balance_simulated).all()
+    assert np.isnan(result.exchange_energy_pvalue).all()
+    assert "detailed balance holds for the reverse SDE alone" in result.exchange_energy_pvalue.attrs["reason"]
+    assert np.isfinite(result.gap.sel(score="empirical")).all()
+
+
+def test_an_observable_has_its_curve_with_bands_from_the_starts(folder):
+    result = gt.run(SETTINGS | OBSERVABLE | {"samples": 40, "repeats": 2})
+    rows = result.sample_contrast
+    assert rows.dims == ("score", "turn_time", "sample", "repeat")
+    np.testing.assert_allclose(result.contrast, rows.mean(("sample", "repeat")), rtol=1e-12)
+    of_starts = rows.mean("repeat")
+    np.testing.assert_allclose(result.contrast_se, of_starts.std("sample", ddof=1) / np.sqrt(40), rtol=1e-9)
+    assert (result.contrast_low < result.contrast).all()
+    assert (result.contrast < result.contrast_high).all()
+    attributes = {"long_name": "contrast", "units": "grey level", "comment": "How far the ends are from grey."}
+    assert {key: result.contrast.attrs[key] for key in attributes} == attributes
+    assert result.contrast_low.attrs["long_name"].startswith("contrast, lower edge")
+    assert "Own observable contrast: contrast (grey level)" in result.gaussian_test.show()
+    assert "own_contrast" in result.gaussian_test.plot()
+
+
+def test_an_observable_is_handed_the_starts_and_their_very_ends():
+    """The distance of start and end: the ends that the archive keeps, from the samples, in the order of the table."""
+
+    def distance(start, end):
+        return (end - start).flatten(1).norm(dim=1)
+
+    settings = SETTINGS | {"repeats": 2, "observables": [], "keep": {"pictures": 0, "end_points": True}}
+    result = gt.run(settings, own_observables={"moved": distance})
+    truth = gt.data.load("digits").x
+    ends = result.gaussian_test.group("end_points").end
+    starts = truth.isel(sample=ends.sample.values)
+    moved = np.sqrt(((ends - starts.drop_vars("sample", errors="ignore")) ** 2).sum(("channel", "row", "column")))
+    np.testing.assert_allclose(result.sample_moved, moved.transpose("score", "turn_time", "sample", "repeat"), rtol=1e-4, atol=1e-4)
+    assert result.moved.attrs["own_observable"] == "given in python"
+
+
+def test_observables_of_two_runs_are_compared_start_by_start(folder):
+    a, b = (gt.run(SETTINGS | OBSERVABLE | {"reverse": {"kind": kind, "steps": 4}}) for kind in ("sde", "euler"))
+    comparison = gt.compare(a, b)
+    expected = (b.contrast - a.contrast).values
+    np.testing.assert_allclose(comparison.contrast_difference, expected, rtol=1e-9, atol=1e-12)
+    paired = (b.sample_contrast - a.sample_contrast).mean("repeat")
+    np.testing.assert_allclose(comparison.contrast_difference_se, paired.std("sample", ddof=1) / np.sqrt(12), rtol=1e-9)
+
+
+def test_a_curve_that_hardly_varies_has_a_finite_band():
+    """Shares of which one start differs: resamples lose all variation, and the band stays finite."""
+    table = xr.Dataset({"sample_rare": (("score", "turn_time", "sample", "repeat"), np.zeros((1, 2, 30, 1)))})
+    table.sample_rare[0, :, 0, 0] = 1.0
+    rare = own_observables.OwnObservable("rare", lambda start, end: end, "", {"long_name": "rare", "units": "1"}, "")
+    curves = own_observables.own_curves((rare,), table, gt.analysis.ClusterBootstrap(30, 200))
+    assert np.isfinite(curves.rare_low).all()
+    assert (curves.rare_low < 1 / 30).all()
+    assert (curves.rare_high > 1 / 30).all()
+
+
+# -- refusals ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"process": {"kind": "factory", "factory": "own_things:wrong"}}, r"process: own_things:wrong: .* breaks 'drift'"),
+        ({"process": {"kind": "factory", "factory": "own_things:something"}}, "derived from gaussian_test.sampler.Process"),
+        ({"process": {"kind": "factory", "factory": "own_things:failing"}}, "no such thing"),
+        ({"process": {"kind": "factory", "factory": "own_things"}}, r"process.factory: 'own_things' does not name a function"),
+        ({"process": {"kind": "factory"}}, "process.factory is missing"),
+        ({"process": {"kind": "factory", "factory": "nowhere:x"}}, "nowhere:x failed"),
+        ({"reverse": {"kind": "factory", "factory": "own_things:clipping"}}, r"reverse: own_things:clipping: .* breaks 'affine'"),
+        ({"reverse": {"kind": "factory", "factory": "own_things:something"}}, "derived from gaussian_test.sampler.ReverseKernel"),
+        ({"reverse": {"kind": "factory", "factory": "own_things:exact"}}, "choose kind: exact"),
+        ({"reverse": {"kind": "factory"}}, "belong together"),
+        ({"reverse": {"kind": "sde", "factory": "own_things:steps"}}, "belong together"),
+        ({"reverse": {"arguments": {"clock": "time"}}}, "arguments are for a factory"),
+        ({"own_observables": {"mine": {"factory": "own_things:batched"}}}, r"own observable 'mine': .* breaks 'size'"),
+        ({"own_observables": {"mine": {"factory": "own_things:undefined"}}}, r"own observable 'mine': .* NaN or infinite"),
+        ({"own_observables": {"mine": {"factory": "own_things:column"}}}, r"own observable 'mine': .* shape \(2, 1\)"),
+        ({"own_observables": {"mine": {"factory": "own_things:something"}}}, "cannot be called"),
+        ({"own_observables": {"gap": {"factory": "own_things:contrast"}}}, "'gap' is taken"),
+        ({"own_observables": {"turn_time": {"factory": "own_things:contrast"}}}, "'turn_time' is taken"),
+        ({"own_observables": {"my-own": {"factory": "own_things:contrast"}}}, "cannot name a variable"),
+        ({"own_observables": {"contrast_low": {"factory": "own_things:contrast"}}}, "cannot name a variable"),
+        ({"own_observables": {"sample_contrast": {"factory": "own_things:contrast"}}}, "cannot name a variable"),
+        ({"own_observables": {"mine": {}}}, "own_observables.mine.factory is missing"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_sentence_before_any_work(changes, said, folder):
+    before = sorted(path.name for path in folder.iterdir() if path.name != "__pycache__")
+    with pytest.raises(UserError, match=said) as error:
+        gt.run(SETTINGS | changes, folder / "run.nc")
+    assert "\n" not in str(error.value)
+    assert sorted(path.name for path in folder.iterdir() if path.name != "__pycache__") == before
+
+
+def test_a_kernel_that_asks_a_network_for_what_it_was_not_trained_for_is_refused(folder):
+    """Half of the smallest noise level of the process: the exact scores know it, a network of a smaller range does not."""
+    net = gt.sampler.NetworkScore(lambda x, t, label: x / 2, (1, 8, 8), noise_range=(0.002, 80.0))
+    settings = SETTINGS | {"scores": [{"kind": "gaussian"}], "reverse": {"kind": "factory", "factory": "own_things:beyond"}}
+    with pytest.raises(UserError, match=r"score 'mine': noise-to-signal ratio 0.001 is outside"):
+        gt.run(settings, scores={"mine": net})
+
+
+def test_an_observable_that_fails_on_the_way_stops_the_run_with_its_name():
+    """Ends of the Gaussian score are brighter than any sample: what has no number for these passes the trial and fails then."""
+
+    def of_samples_only(start, end):
+        values = end.flatten(1).mean(1)
+        return torch.where(end.flatten(1).amax(1) > 1.1, torch.nan, values)
+
+    with pytest.raises(UserError, match=r"own observable 'late': 15 U-Turns gave .* NaN or infinite values"):
+        gt.run(SETTINGS, own_observables={"late": of_samples_only})
+
+
+def test_every_name_of_the_archive_is_taken():
+    """Whatever a run of everything writes, in any group, no observable can be called."""
+    everything = {
+        "samples": 16,
+        "observables": "all",
+        "scores": [{"kind": "empirical"}, {"kind": "network"}, {"kind": "gaussian"}],
+        "keep": {"pictures": 2, "end_points": True, "trajectory": True, "eigenvectors": True},
+        "chains": {"length": 4, "turn_times": 2},
+    }
+    result = gt.run(SETTINGS | everything)
+    groups = [
+        result.gaussian_test.group(name) for name in ("moments", "pictures", "normality", "chains", "end_points", "trajectory")
+    ]
+    names = {str(name) for dataset in (result, *groups) for name in (*dataset.variables, *dataset.dims)}
+    bands = ("_se", "_low", "_high", "_pvalue")
+    free = {name for name in names if not name.endswith(bands) and not name.startswith("sample_")} - own_observables.TAKEN
+    assert free == set()
+
+
+# -- known again ---------------------------------------------------------------------------------------------------------------
+
+
+def changed(folder, old, new):
+    """Change the user's module on disk, as between two runs."""
+    path = folder / "own_things.py"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    sys.modules.pop("own_things")
+    for cached in (folder / "__pycache__").glob("*"):
+        cached.unlink()
+
+
+@pytest.mark.parametrize(
+    ("settings", "old", "new", "differs"),
+    [
+        (PROCESS, "return cls(**settings)", "return sampler.Rectified(**settings)", "process"),
+        (KERNEL, "return Steps(clock=clock)", "return sampler.Ancestral()", "reverse"),
+        (OBSERVABLE, ".abs().pow(power)", ".abs().pow(power).mul(2)", "own observable contrast"),
+    ],
+)
+def test_a_changed_function_of_the_same_name_is_not_taken_for_the_old_one(settings, old, new, differs, folder):
+    settings = SETTINGS | settings
+    gt.run(settings, "run.nc")
+    sys.modules.pop("own_things")
+    assert gt.run(settings, "run.nc", resume=True).sizes["sample"] == 12
+    changed(folder, old, new)
+    with pytest.raises(UserError, match=rf"\({differs} differs\)"):
+        gt.run(settings, "run.nc", resume=True)
+
+
+def test_an_observable_from_python_says_who_it_is_before_a_run_is_resumed(tmp_path):
+    def mine(start, end):
+        return end.flatten(1).mean(1)
+
+    gt.run(SETTINGS, tmp_path / "run.nc", own_observables={"mine": mine})
+    with pytest.raises(UserError, match="attribute 'digest'"):
+        gt.run(SETTINGS, tmp_path / "run.nc", own_observables={"mine": mine}, resume=True)
+    mine.digest = "first"
+    gt.run(SETTINGS, tmp_path / "named.nc", own_observables={"mine": mine})
+    assert "mine" in gt.run(SETTINGS, tmp_path / "named.nc", own_observables={"mine": mine}, resume=True)
+    mine.digest = "second"
+    with pytest.raises(UserError, match="own observable mine differs"):
+        gt.run(SETTINGS, tmp_path / "named.nc", own_observables={"mine": mine}, resume=True)
+    with pytest.raises(UserError, match="own_observables from python cannot be sent to workers"):
+        gt.run(SETTINGS, tmp_path / "other.nc", own_observables={"mine": mine}, workers=1)
+
+
+def test_a_process_of_the_users_may_hold_anything():
+    """Attributes that are no numbers, such as functions, have other addresses in every process: the numbers decide."""
+
+    class Holding(gt.sampler.Cosine):
+        def __init__(self):
+            super().__init__()
+            self.function = lambda t: t
+
+    from gaussian_test.digest import score_digest
+
+    one, other = (gt.sampler.EmpiricalScore(torch.eye(3), process=Holding()) for _ in range(2))
+    assert score_digest(one) == score_digest(other)
+
+
+def test_workers_make_the_same_of_them(folder):
+    """In another process, from the module in the current folder: the same archive but for its date."""
+    settings = SETTINGS | PROCESS | KERNEL | OBSERVABLE
+    call = f"gt.run({settings!r}, 'workers.nc', workers=2, progress=False)"
+    (folder / "program.py").write_text(f"import gaussian_test as gt\nif __name__ == '__main__':\n    {call}\n", encoding="utf-8")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "program.py"], check=True, cwd=folder, env=environment, timeout=300)
+    apart, here = gt.open_archive("workers.nc"), gt.run(settings, "here.nc", threads=1)
+    assert apart.drop_attrs(deep=False).identical(here.drop_attrs(deep=False))
+    assert apart.attrs["identity"] == here.attrs["identity"]
+
+
+def test_they_are_swept_and_read_back():
+    sweep = Sweep.load(
+        {
+            "sweep": {
+                "reverse": {"ours": {"kind": "sde"}, "mine": {"kind": "factory", "factory": "own_things:steps"}},
+                "process.kind": ["cosine", "rectified"],
+            }
+        }
+    )
+    assert sweep.runs["reverse=mine,process.kind=cosine"].reverse.factory == "own_things:steps"
+    own = Experiment.load(SETTINGS | PROCESS | KERNEL | OBSERVABLE)
+    assert Experiment.load(yaml.safe_load(own.to_yaml())) == own
+
+
+def test_the_study_of_samplers_has_the_users_kernel(folder):
+    settings = Experiment.load(SETTINGS | KERNEL)
+    study = gt.samplers(settings, steps=[4])
+    np.testing.assert_array_equal(study.wasserstein.sel(kernel="own_things:steps"), study.wasserstein.sel(kernel="sde"))
