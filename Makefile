@@ -8,10 +8,11 @@ PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: docs demo test test-long test-oldest coverage lint bench calibration clean
 
-demo: $(READY)  ## the Gaussian Test of the embedded digits and of the network trained on them: archive and figures in results/
+demo: $(READY)  ## the Gaussian Test of the embedded digits and of the network trained on them: archive, figures and report in results/
 	@mkdir -p results
 	$(BIN)/gaussian-test run -o results/digits.nc --overwrite --plot results \
 		--set 'scores=[{kind: empirical}, {kind: network}, {kind: gaussian}]'
+	$(BIN)/gaussian-test report results/digits.nc -o results/digits.html
 
 test: $(READY)  ## all tests and doctests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL)
