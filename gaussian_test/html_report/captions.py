@@ -127,7 +127,7 @@ CAPTIONS: dict[str, Caption] = {
         "forgotten, by turn time.",
     ),
 }
-OWN = Caption("{name}", "An observable of the experiment's own, with its band over the turn times.")
+OWN = "An observable of the user's own: its mean over the U-Turns at each turn time, with its simultaneous band."
 
 
 def caption_of(figure: str) -> Caption:
@@ -146,13 +146,16 @@ def caption_of(figure: str) -> Caption:
     --------
     >>> caption_of("balance_network").heading
     'Detailed balance of network'
+    >>> caption_of("own_share_of_ink").heading
+    'Share of ink'
     """
     if figure in CAPTIONS:
         return CAPTIONS[figure]
     if figure.startswith("balance_"):
         general = CAPTIONS["balance"]
         return Caption(general.heading.format(score=figure.removeprefix("balance_")), general.reading, general.curves)
-    return Caption(figure.replace("_", " "), OWN.reading, (figure,))
+    name = figure.removeprefix("own_")
+    return Caption(name.replace("_", " ").capitalize(), OWN, (name,))
 
 
 def shown_order(figures: Mapping[str, object]) -> list[str]:

@@ -125,6 +125,16 @@ def test_every_figure_of_the_archive_is_there_with_a_caption_of_its_own(rich):
         assert len(reading) > 40
 
 
+def test_observables_of_the_user_are_on_the_page(tiny, tmp_path):
+    def kept_ink(start, end):
+        return (end.flatten(1).mean(1) - start.flatten(1).mean(1)).abs()
+
+    result = gt.run(tiny(), own_observables={"kept_ink": kept_ink}, progress=False)
+    (figure,) = (f for f in page_of(result, tmp_path).root.all("figure") if next(f.all("h3")).said() == "Kept ink")
+    first = float(result["kept_ink"].sel(score="gaussian")[0])
+    assert f"gaussian {first:.3g}, " in next(svg for svg in figure.all("svg")).parent.attributes["aria-label"]
+
+
 def test_warnings_that_apply_are_there(rich):
     archive, text = rich
     items = {item.said() for item in Page(text).root.all("li")}
