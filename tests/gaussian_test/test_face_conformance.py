@@ -464,6 +464,7 @@ def _writes(start, end):
     return _number(start, end.mul_(2))
 
 
+DRAWS = np.random.default_rng(0)
 OBSERVABLES = [
     ("number", lambda start, end: _number(start, end)[:, None]),
     ("number", lambda start, end: _number(start, end).mean()),
@@ -471,7 +472,7 @@ OBSERVABLES = [
     ("number", lambda start, end: _number(start, end) * torch.nan),
     ("inputs", _writes),
     ("again", lambda start, end: _number(start, end) + torch.rand(len(end))),
-    ("again", lambda start, end, draws=np.random.default_rng(0): _number(start, end).numpy() + draws.uniform()),
+    ("again", lambda start, end: _number(start, end).numpy() + DRAWS.uniform()),
     ("order", lambda start, end: _number(start, end).cumsum(0)),
     ("size", lambda start, end: _number(start, end) / _number(start, end).sum()),
 ]

@@ -352,6 +352,11 @@ def test_a_comparison_has_the_differences_of_compare(two, tmp_path):
     a, b = map(gt.open_archive, two)
     compared = gt.compare(a, b)
     rows = {row[0]: row[1:] for row in table_rows(page, "Times")[1:]}
+    for time in ("memorization", "speciation"):
+        for cell, side in zip(rows[f"{time}, gaussian"][:2], (a, b), strict=True):
+            values = [float(side[f"{time}_noise_to_signal{end}"].sel(score="gaussian")) for end in ("", "_low", "_high")]
+            assert cell == "{:.3g} [{:.3g}, {:.3g}]".format(*values)
+    assert rows["speciation, gaussian"][0] != rows["speciation, gaussian"][1]
     value, low, high = (float(compared[f"memorization_difference{end}"].sel(score="empirical")) for end in ("", "_low", "_high"))
     assert rows["memorization, empirical"][2] == f"{value:.3g} [{low:.3g}, {high:.3g}]"
     of_gaussian = compared.sel(score="gaussian")
