@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # what is built can be read without a network
     "from_the_code",
 ]
 exclude_patterns = ["_build", "conf.py", "from_the_code.py", "**/.ipynb_checkpoints"]
