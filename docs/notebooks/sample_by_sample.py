@@ -110,8 +110,8 @@ sns.despine(figure)
 # ## Is it self-averaging?
 #
 # The variance of the $\log\nu$ at which a U-Turn is lost has two parts: between samples and, over the repeats, within a sample.
-# Their ratio would be 0 if all samples were alike. From it follows the share of all variance that is the sample's own, ratio / (1
-# + ratio).
+# Their ratio would be 0 if all samples were alike. From it follows the share of all variance that is the sample's own, ratio /
+# (1 + ratio).
 
 # %%
 for name in ("memorization", "speciation"):
