@@ -80,7 +80,9 @@ def lay_out(figure: Figure) -> None:
     --------
     >>> figure, _ = canvas(1, 2.0)
     >>> lay_out(figure)
-    >>> figure.get_layout_engine() is None
+    >>> place = figure.axes[0].get_position().bounds
+    >>> lay_out(figure)
+    >>> figure.axes[0].get_position().bounds == place
     True
     """
     if (engine := figure.get_layout_engine()) is not None:

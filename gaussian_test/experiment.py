@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import ByteSize, Field, PositiveFloat, ValidationError, field_validator, model_validator
+from pydantic import (
+    ByteSize,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from gaussian_test.errors import UserError
 from gaussian_test.observable_settings import CHEAP, OBSERVABLES, Chains, Classifier, Features, Observable, OwnObservable
@@ -251,6 +259,14 @@ class Experiment(Settings):
         if not isinstance(value, list | tuple) and not (isinstance(value, str) and value in ("all", "none")):
             raise ValueError(f"{shown(value)} is neither all nor none: give one of them or a list of {', '.join(OBSERVABLES)}")
         return value
+
+    @field_validator("memory", mode="wrap")
+    @classmethod
+    def _some_memory(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(value)
+        except OverflowError:  # which pydantic before 2.14 lets through
+            raise ValueError(f"{shown(value)} is more than there is: write for example 4GB") from None
 
     @property
     def observed(self) -> tuple[Observable, ...]:

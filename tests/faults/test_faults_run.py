@@ -110,8 +110,10 @@ def test_a_signal_lets_the_shard_in_work_finish_and_says_what_is_left(number, co
     done = len(finished(folder))
     begun = [line for line in error.splitlines() if " event=shard " in line]
     assert len(begun) == done  # all that was begun is there
-    assert f"interrupted: {done} of 40 shards are finished" in error.splitlines()[-1]
-    assert "--resume" in error.splitlines()[-1]
+    said, following = error.splitlines()[-2:]
+    assert f"interrupted: {done} of 40 shards are finished" in said
+    assert following.startswith("next: gaussian-test run e.yaml ")
+    assert following.endswith(" --resume")
     assert f"event=interrupted signal={number} done={done} of=40" in (folder / "run.nc.parts" / "log").read_text()
     assert not [path for path in folder.rglob("*") if path.name.endswith((".tmp", ".lock"))]
     assert not (folder / "run.nc").exists()

@@ -226,7 +226,9 @@ def test_a_driver_that_goes_takes_no_finished_shard_with_it(number, tmp_path, st
         assert process.returncode == -number
     else:
         assert process.returncode == 128 + number, error
-        assert f"interrupted: {len(done)} of 40 shards are finished" in error.splitlines()[-1]
+        said, following = error.splitlines()[-2:]
+        assert f"interrupted: {len(done)} of 40 shards are finished" in said
+        assert following == "next: gaussian-test run e.yaml -o run.nc --workers 2 --resume"
         assert "Traceback" not in error
     assert not (folder / "run.nc").exists()
     gt.run(LONG, folder / "run.nc", resume=True, progress=False)
