@@ -89,7 +89,7 @@ def open_netcdf(path: Path, key: str | None = None, label_key: str | None = None
     with NETCDF_LOCK:
         try:
             dataset = xr.open_dataset(path.absolute(), engine="netcdf4", cache=False, decode_times=False)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, TypeError) as error:  # TypeError: xarray of 2025, of text that is none
             raise DataError(f"{path} is not a readable NetCDF file ({cause(error)}): save or copy it again.") from error
     variables: dict[str, xr.Variable] = {str(name): variable for name, variable in dataset.variables.items()}
     if label_key is None and "label" in variables and key != "label":
