@@ -170,6 +170,8 @@ def _recognise(name_or_path: str | os.PathLike[str], source: str | None) -> tupl
             raise DataError(f"{text!r} needs a file or folder: expected load(path, source={text!r}).")
         if path.suffix or os.sep in text:
             raise FileNotFoundError(f"{path} does not exist: expected a file or folder with samples; check the path.")
+        if source is not None:
+            raise FileNotFoundError(f"{path} does not exist: expected a file or folder with samples; check the path.")
         raise DataError(
             f"{text!r} is neither a source nor a file: expected one of {', '.join(_SOURCES)} or a path; did you mean "
             f"{nearest(text, _SOURCES)!r}?"

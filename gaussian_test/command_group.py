@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -38,10 +38,21 @@ class PlainErrors(click.Group):
             raise click.UsageError(f"No such command {name!r}: {hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        """Read the arguments, and end what cannot be read with a sentence."""
+        try:
+            return super().make_context(*arguments, **settings)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            _end(error)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command, and end what a user can mend with a sentence."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            _end(error)
         except UserError as error:
             click.echo(f"gaussian-test: {error}", err=True)
             ctx.exit(2)
@@ -54,6 +65,15 @@ class PlainErrors(click.Group):
             if "--resume" in str(interrupt):
                 click.echo(f"next: {resumed(ctx.meta[ARGUMENTS])}", err=True)
             ctx.exit(getattr(interrupt, "exit_code", 130))
+
+
+def _end(error: click.UsageError) -> NoReturn:
+    """End with what cannot be read of the command line, and where to find what can."""
+    path = error.ctx.command_path if error.ctx else "gaussian-test"
+    message = " ".join(error.format_message().split()).rstrip(".").replace(". Did you mean", ": did you mean")
+    end = " See" if message.endswith("?") else ": see"
+    click.echo(f"gaussian-test: {message[:1].lower() + message[1:]}{end} {path} --help", err=True)
+    raise click.exceptions.Exit(2)
 
 
 def resumed(arguments: list[str]) -> str:

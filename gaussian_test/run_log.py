@@ -153,6 +153,12 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
+    def then(self, what: str) -> None:
+        """Say what comes after all are finished, which takes a while too."""
+        log("statistics", what=what)
+        if not self._bar.disable:
+            self._bar.write(f"then: {what}", file=sys.stderr)
+
     def passed(self) -> None:
         """Count one that was there already, which says nothing about the rate."""
         self.done += 1

@@ -29,6 +29,7 @@ from gaussian_test.parts import Parts, first_difference, parts_folder
 from gaussian_test.prepare import Prepared, prepare
 from gaussian_test.run_log import Progress, log, to_file
 
+AFTER = "statistics and observables of all shards"
 MICRO_BATCHES = "micro_batches.json"
 
 
@@ -141,6 +142,7 @@ def _in_memory(prepared: Prepared, progress: bool | None, interruption: Interrup
     settle_micro_batches(prepared, {})
     with Progress(len(shards), 0, f"U-Turns on {prepared.device}", progress) as counter:
         tables = compute_here(prepared, None, range(len(shards)), counter, interruption)
+        counter.then(AFTER)
     with computing(prepared):
         result, groups = assemble(prepared, joined([tables[shard] for shard in range(len(shards))]), run_identity(prepared))
     accessor.attach_groups(result, groups)
@@ -224,6 +226,7 @@ def _tables(
                 if failures:
                     raise UserError(_failed(failures, total))
                 tables |= {shard: table for shard in missing if (table := parts.read(shard)) is not None}
+            counter.then(AFTER)
     lost = [shard for shard in range(total) if shard not in tables]
     if lost:
         raise UserError(f"{len(lost)} parts written by workers are not in {parts.folder}: let all machines see the same folder")

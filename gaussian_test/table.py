@@ -179,7 +179,7 @@ def notes(result: xr.Dataset) -> Iterable[str]:
     if kernels and start == "noised_data":
         yield (
             "Note: the gap of simulated U-Turns at T also holds what the score does below T and its own discretisation error; "
-            "the affine time is read off gap_one_shot, which holds neither."
+            "the affine time is read off the gap of one evaluation, gap_one_shot, which holds neither."
         )
         if (set(result["score_kind"].values) & NETWORKS) and "sde" in kernels and settings["reverse"]["clock"] == "time":
             yield "Note: the balance of the simulation also holds its discretisation error: reverse.clock=variance has less."

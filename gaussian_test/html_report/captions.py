@@ -114,7 +114,7 @@ CAPTIONS: dict[str, Caption] = {
     "exchange": Caption(
         "Are start and end an exchangeable pair?",
         "P-values of three tests of detailed balance, which hold for an exact score under the reverse SDE. Values below the "
-        "dotted line now and then are chance; many in a row are not.",
+        "dotted line now and then are chance; many in a row are not. With 999 permutations none is smaller than 0.001.",
     ),
     "change_field": Caption(
         "The field of changes",

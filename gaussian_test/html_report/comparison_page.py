@@ -16,6 +16,8 @@ from gaussian_test.html_report.inline_svg import inline_svg
 from gaussian_test.html_report.result_page import provenance, warnings
 from gaussian_test.text import interval, number, pvalue_text
 
+NO_INTERVAL = "The difference of affine times has no interval: each time has its own, from its simultaneous band."
+CHANCE = "Each curve and each time is compared with the confidence of its own band: of many that do not differ, some are named by chance."
 ENDS = ("", "_low", "_high")  # of an interval
 READING = (
     "Above: the curve of either archive, the first one solid and the second one dashed. Below: the second less the first, with its "
@@ -68,7 +70,11 @@ def comparison_context(results: tuple[xr.Dataset, xr.Dataset], names: tuple[str,
             "rows": [(row["curve"], [row[key] for key in ("score", "value", "band", "at", "pvalue")]) for row in rows],
             "notes": _equal([row for row in every if row["none"]]),
         },
-        "warnings": [how, *(f"{name}: {note}" for name, side in zip(names, results, strict=True) for note in warnings(side))],
+        "warnings": [
+            how,
+            CHANCE,
+            *(f"{name}: {note}" for name, side in zip(names, results, strict=True) for note in warnings(side)),
+        ],
         "figures": [
             {
                 "id": f"figure-{index}",
@@ -157,7 +163,8 @@ def _finding(compared: xr.Dataset, rows: list[dict[str, Any]], names: tuple[str,
                 continue
             value, low, high = (float(of_score[f"{time}_difference{suffix}"]) for suffix in ("", "_low", "_high"))
             if low > 0 or high < 0:
-                more, by = "larger" if value > 0 else "smaller", interval(value, low, high)
+                more = "larger" if value > 0 else "smaller"
+                by = interval(value, low, high) if value > 0 else interval(-value, -high, -low)
                 said.append(f"The {time} time of the {score} score is {more} in {names[1]} than in {names[0]}, by {by}.")
     differing_curves: dict[str, list[str]] = {}
     for row in rows:
@@ -181,4 +188,10 @@ def _times(compared: xr.Dataset, names: tuple[str, str]) -> dict[str, Any]:
                     [*(interval(*side) for side in sides), interval(*known) if with_interval else number(known[0])],
                 )
             )
-    return {"title": "Times, as noise-to-signal ratios", "columns": [*names, "second less first"], "rows": rows, "first": "time"}
+    return {
+        "title": "Times, as noise-to-signal ratios",
+        "columns": [*names, "second less first"],
+        "rows": rows,
+        "first": "time",
+        "notes": [NO_INTERVAL],
+    }

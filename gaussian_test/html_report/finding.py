@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import xarray as xr
 import yaml
 
+from gaussian_test.table import NETWORKS
 from gaussian_test.text import number
 
+BALANCE = {  # where detailed balance is violated, and of what
+    "balance_squared": "its two estimators of one evaluation differ",
+    "balance_simulated": "its simulated U-Turns differ from one evaluation",
+}
 STARTS = {"gaussian": "the matched Gaussian", "isotropic": "noise alone"}
 
 
@@ -37,7 +43,7 @@ def finding(result: xr.Dataset) -> list[str]:
     scores = [str(score) for score in result["score"].values]
     if result.attrs["start"] != "noised_data":
         return [_of_ends(result, score) for score in scores]
-    return [_of_turns(result, score) for score in scores]
+    return [said for score in scores for said in (_of_turns(result, score), *_failures(result, score))]
 
 
 def time_with_interval(result: xr.Dataset, name: str, score: str) -> str:
@@ -112,6 +118,25 @@ def _of_turns(result: xr.Dataset, score: str) -> str:
         _said(result, "speciation", score, "its class changes", "when its class changes"),
     ]
     return "; ".join([first, *parts]) + "."
+
+
+def _failures(result: xr.Dataset, score: str) -> list[str]:
+    """Return by what a learned score is seen to be none: where a band does not hold what an exact score has."""
+    row = result.sel(score=score)
+    if str(row["score_kind"].item()) not in NETWORKS:
+        return []
+    said = []
+    for name, what in BALANCE.items():
+        low, high = row[f"{name}_low"].values, row[f"{name}_high"].values
+        outside = np.flatnonzero((low > 0) | (high < 0))
+        if len(outside):
+            at = outside[np.abs(row[name].values[outside]).argmax()]
+            value, nu = float(row[name][at]), number(float(row["noise_to_signal"][at]))
+            said.append(f"{what} by {value:+.3g} [{low[at]:+.3g}, {high[at]:+.3g}] at noise-to-signal {nu}")
+    square, least, most = (float(row[f"end_square{end}"][-1]) for end in ("", "_low", "_high"))
+    if least > 1 or most < 1:
+        said.append(f"its end points have {square:.3g} [{least:.3g}, {most:.3g}] of the data's variance at the largest turn time")
+    return [f"The {score} score is no exact one: {'; '.join(said)}."] if said else []
 
 
 def _said(result: xr.Dataset, time: str, score: str, event: str, question: str) -> str:

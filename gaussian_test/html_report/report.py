@@ -71,10 +71,11 @@ def report(source: Source | Sequence[Source], output: str | Path) -> Path:
     sources = [source] if isinstance(source, str | Path | xr.Dataset) else list(source)
     if len(sources) not in (1, 2):
         raise UserError(f"{len(sources)} archives cannot be put on one page: give one, two to compare, or the folder of a sweep")
+    if not path.parent.is_dir():
+        raise UserError(f"the folder {path.parent} of the page does not exist: create it or correct the path")
     template, context = _filled(sources)
     page = _environment().get_template(template).render(**_common(context), **context)
     with user_input():
-        path.parent.mkdir(parents=True, exist_ok=True)
         whole_files.write_text(path, page)
     return path
 
@@ -115,10 +116,11 @@ def _common(context: dict[str, Any]) -> dict[str, Any]:
     folder = Path(__file__).parent / "templates"
     style, script = ((folder / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    sections = SECTIONS | ({"figures": "The Gaussian Test"} if "observables" in context else {})
     return {
         "version": __version__,
         "style": Markup(style),
         "script": Markup(script),
         "script_digest": Markup(f"sha256-{digest}"),
-        "contents": [(ANCHORS.get(key, key), name) for key, name in SECTIONS.items() if key == "provenance" or context.get(key)],
+        "contents": [(ANCHORS.get(key, key), name) for key, name in sections.items() if key == "provenance" or context.get(key)],
     }

@@ -24,8 +24,12 @@ EVENTS = {"affine": "affine beyond", "memorization": "sample forgotten at", "spe
 PREDICTED = {
     "predicted": "predicted from the data",
     "predicted_within_class": "predicted within classes",
-    "predicted_excess_entropy": "where the excess entropy vanishes",
+    "predicted_excess_entropy": "excess entropy vanishes",
 }
+PREDICTIONS = (
+    "Predictions rest on the ground truth alone, to leading order and for no score in particular; they say where to look, and need "
+    "not lie within the intervals."
+)
 ORIGINS = {"level": "", "sha256": "sha256 "}
 
 
@@ -162,7 +166,12 @@ def times_table(result: xr.Dataset, unit: str, title: str) -> dict[str, Any]:
     scores = [str(score) for score in result["score"].values]
     rows = []
     for score in scores:
-        cells = [finding.time_with_interval(result, f"{time}_{unit}", score) or "undefined" for time in EVENTS]
+        cells = [
+            finding.time_with_interval(result, f"{time}_{unit}", score).replace(", ", ",\N{NO-BREAK SPACE}") for time in EVENTS
+        ]
+        cells = [cell or "undefined" for cell in cells]
+        if str(result["score_kind"].sel(score=score).item()) == "gaussian":
+            cells[0] = "everywhere"
         rows.append((f"{score} score", cells))
     for key, what in PREDICTED.items():
         for of, cells in _predictions(result, f"{unit}_{key}", scores):
@@ -172,7 +181,7 @@ def times_table(result: xr.Dataset, unit: str, title: str) -> dict[str, Any]:
         "confidence": f"{result.attrs['confidence']:.0%}",
         "columns": list(EVENTS.values()),
         "rows": rows,
-        "notes": finding.lines_of_reasons(result, {f"{time}_{unit}": f"{time} time" for time in EVENTS}),
+        "notes": [*finding.lines_of_reasons(result, {f"{time}_{unit}": f"{time} time" for time in EVENTS}), PREDICTIONS],
     }
 
 

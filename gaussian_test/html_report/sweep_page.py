@@ -102,7 +102,8 @@ def _ranges(results: dict[str, Any]) -> list[str]:
             if found:
                 (low, first), (high, last) = min(found), max(found)
                 spread = f"{low:.3g} ({first}) to {high:.3g} ({last})" if low < high else f"{low:.3g}"
-                parts.append(f"{time} time {spread}")
+                of = f" (in {len(found)} of {len(results)} runs)" if len(found) < len(results) else ""
+                parts.append(f"{time} time {spread}{of}")
         if parts:
             said.append(f"{score} score: {'; '.join(parts)}.")
     return said or ["No time is defined in any run."]
