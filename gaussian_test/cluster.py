@@ -28,7 +28,8 @@ from gaussian_test.worker import Order, Receipt, compute
 RETRIES = 2  # of a shard whose task raised; one that kills its worker is tried as often as the scheduler allows, and so once more
 CONNECT = 15  # seconds for a scheduler to answer
 POLL = 0.5  # seconds between two looks for signals and lost connections
-PATIENCE = 60.0  # seconds without workers before that is said
+PATIENCE = 60.0  # seconds for what a worker has at hand
+SILENCE = 10.0  # seconds without workers before that is said, and between saying so
 SETTLING = 5.0  # seconds that Dask has to put away a worker that it has given up, before another one takes its name
 LOST = "the connection to the scheduler was lost; finished shards are kept: start it again and add --resume"
 
@@ -338,7 +339,7 @@ def _look_around(client: Any, idle_since: float) -> float:
     now = time.monotonic()
     if client.status == "running" and client.nthreads():
         return now
-    if now - idle_since < PATIENCE:
+    if now - idle_since < SILENCE:
         return idle_since
     log("waiting", logging.WARNING, reason="the cluster has no workers")
     return now

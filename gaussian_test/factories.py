@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -50,6 +51,28 @@ def call_factory(name: str, arguments: Mapping[str, Any]) -> Any:
         except (Exception, SystemExit) as error:  # code of the user's: anything can happen in it
             raise UserError(f"{name} failed ({type(error).__name__}: {_line(error)}): mend it or its arguments") from error
     return made
+
+
+def source_digest(factory: str) -> str:
+    """Return the sha256 of the file that a factory is written in, once it is imported; empty where there is none.
+
+    Parameters
+    ----------
+    factory : str
+        ``package.module:function``.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> len(source_digest("gaussian_test.factories:call_factory")), source_digest("math:sqrt")
+    (64, '')
+    """
+    module = sys.modules.get(factory.partition(":")[0])
+    file = getattr(module, "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and file.endswith(".py") and Path(file).is_file() else ""
 
 
 @contextmanager

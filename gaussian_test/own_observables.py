@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from gaussian_test import analysis, observable_settings
 from gaussian_test.analysis.bootstrap import SUFFIXES
 from gaussian_test.conformance import check_observable
 from gaussian_test.errors import UserError
-from gaussian_test.factories import call_factory, lawful
+from gaussian_test.factories import call_factory, lawful, source_digest
 
 Array = NDArray[np.float64]
 Measure = Callable[[torch.Tensor, torch.Tensor], Any]
@@ -139,7 +137,7 @@ def build_own_observables(
         else:
             made = settings[name]
             call, source = call_factory(made.factory, made.arguments), made.factory
-            code = _source_digest(made.factory)  # once it is imported
+            code = source_digest(made.factory)  # once it is imported
         if not callable(call):
             raise UserError(
                 f"own observable {name!r}: {source} gave a {type(call).__name__}, which cannot be called: give a function of "
@@ -171,13 +169,6 @@ def _attributes(name: str, call: Measure) -> dict[str, str]:
     text = (call.__doc__ or "").strip() if inspect.isfunction(call) else ""
     comment = {"comment": text.splitlines()[0]} if text else {}
     return {"long_name": name.replace("_", " "), "units": "1"} | comment | own
-
-
-def _source_digest(factory: str) -> str:
-    """Return the sha256 of the file that a factory is written in; empty where there is none."""
-    module = sys.modules.get(factory.partition(":")[0])
-    file = getattr(module, "__file__", None)
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else ""
 
 
 def _digest(call: Measure, code: str) -> str:

@@ -155,7 +155,7 @@ class Progress:
 
     def then(self, what: str) -> None:
         """Say what comes after all are finished, which takes a while too."""
-        log("statistics", what=what)
+        log("statistics", shards=self.total)
         if not self._bar.disable:
             self._bar.write(f"then: {what}", file=sys.stderr)
 

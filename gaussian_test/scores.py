@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, sampler, score_settings
 from gaussian_test.checkpoints import COMPUTED, GIVEN, Origin, open_network
+from gaussian_test.digest import is_recognisable
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import Experiment
+from gaussian_test.factories import source_digest
 from gaussian_test.fits import Fits
 from gaussian_test.from_python import check_score, probe
 
@@ -109,6 +111,9 @@ def build_scores(
         elif isinstance(wanted, score_settings.AnyNetwork):
             with _named(name):
                 score, origin = open_network(wanted, shape, process, trust)
+                factory = getattr(wanted, "factory", None)
+                if factory is not None and not is_recognisable(score) and (code := source_digest(factory)):
+                    score.digest = code  # type: ignore[assignment] # nothing but its code tells it from another
                 built[name] = Built(score, origin, wanted.kind, wanted.conditional or score.conditional)
         else:
             score = make_score(wanted, x, reference, fits, process, dtype)

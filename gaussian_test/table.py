@@ -15,6 +15,7 @@ from gaussian_test.text import aligned, fixed, interval, number, pvalue_text
 
 TIMES = ("memorization", "speciation", "affine")
 NETWORKS = {"network", "diffusers", "edm", "azula", "callable", "python"}
+ABSURD = 2.0  # times the variance of the data: a posterior mean has no more than 1
 CURVES = {"autocorrelation": "C", "gap": "gap", "memorized_share": "memorized", "class_retention": "class kept"}
 ENDS = {"end_square": "variance", "close_share": "close"}
 PREDICTIONS = {"predicted_within_class": "within classes", "predicted_excess_entropy": "where the excess entropy vanishes"}
@@ -175,6 +176,14 @@ def notes(result: xr.Dataset) -> Iterable[str]:
     for score, seen in sizes.items():
         if str(result["score_kind"].sel(score=score).item()) in NETWORKS:
             yield f"{score}: {' and '.join(map(str, seen))} states a call."
+    for score in result["score"].values:
+        row = result.sel(score=score)
+        if str(row["score_kind"].item()) in NETWORKS and (row["autocorrelation_one_shot_squared"] > ABSURD).any():
+            times = float(row["autocorrelation_one_shot_squared"].max())
+            yield (
+                f"Note: {score} does not denoise, as |D|^2 is up to {times:.3g} times the data's variance: see that what it "
+                "predicts, its process ('trained') and the scaling of the data are those of its training."
+            )
     kernels = set(result["kernel"].values) - {"exact"}
     if kernels and start == "noised_data":
         yield (
@@ -285,7 +294,7 @@ def compare_text(comparison: xr.Dataset, names: tuple[str, str]) -> str:
             difference = interval(*known) if len(known) == 3 and not math.isnan(known[1]) else number(known[0])
             rows.append([name, str(score), *(interval(*side) for side in sides), difference])
     lines += aligned(rows)
-    rows = [["Largest differences", "score", "b - a", "band", "at noise/signal", ""]]
+    rows = [["Largest differences for their errors", "score", "b - a", "band", "at noise/signal", ""]]
     for name in [str(name).removesuffix("_difference") for name in comparison.data_vars if str(name).endswith("_difference")]:
         values = comparison[f"{name}_difference"]
         if "noise_to_signal" not in values.dims:
@@ -295,7 +304,7 @@ def compare_text(comparison: xr.Dataset, names: tuple[str, str]) -> str:
             difference_here = row[f"{name}_difference"].values
             if np.isnan(difference_here).all():
                 continue
-            at = int(np.nanargmax(np.abs(difference_here)))
+            at = most_different(comparison, name, str(score))
             low, high, pvalue = (float(row[f"{name}_difference{suffix}"][at]) for suffix in ("_low", "_high", "_pvalue"))
             place = f"{float(comparison['noise_to_signal'][at]):.3g}"
             title = name.replace("_", " ")
@@ -303,3 +312,33 @@ def compare_text(comparison: xr.Dataset, names: tuple[str, str]) -> str:
                 [title, str(score), f"{difference_here[at]:+.4g}", f"[{low:+.4g}, {high:+.4g}]", place, pvalue_text(pvalue)]
             )
     return "\n".join([*lines, "", *(aligned(rows) if len(rows) > 1 else ["No curve is defined in both."])])
+
+
+def most_different(compared: xr.Dataset, name: str, score: str) -> int:
+    """Return the turn time at which a curve of a score differs most in units of its standard error.
+
+    Parameters
+    ----------
+    compared : Dataset
+        From :func:`gaussian_test.compare`.
+    name : str
+        Of the curve, which differs somewhere or is defined somewhere.
+    score : str
+        Of the score.
+
+    Returns
+    -------
+    int
+        Index into ``noise_to_signal``.
+
+    Examples
+    --------
+    >>> values = {"a_difference": [[0.2, 0.1]], "a_difference_se": [[0.2, 0.01]]}
+    >>> compared = xr.Dataset({name: (("score", "noise_to_signal"), v) for name, v in values.items()}, {"score": ["one"]})
+    >>> most_different(compared, "a", "one")
+    1
+    """
+    row = compared.sel(score=score)
+    difference, error = np.abs(row[f"{name}_difference"].values), row[f"{name}_difference_se"].values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return int(np.nanargmax(np.where(difference > 0, difference / error, np.where(np.isnan(difference), np.nan, 0.0))))

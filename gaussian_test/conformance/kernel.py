@@ -20,7 +20,7 @@ KERNEL_LAWS = {
     "pure": "the same state and noise give the same bits, whatever steps were taken between; nothing that it is given is changed",
     "rows": "a batch of states is each of them",
     "class": "the label reaches the score",
-    "noise": "uses_noise is true: where it says no, a step does not look at its noise, where it says yes, it does",
+    "noise": "uses_noise is honest: where it says no, a step does not look at its noise, where it says yes, it does",
     "times": "the score is asked at times within the process, never at time 0, where there is no noise",
     "affine": "with an affine score a step is affine in state and noise, mode by mode, whatever the uniform variable",
     "rotation": "a step knows no direction: of a rotated state, noise and score it is the rotated step",

@@ -17,7 +17,9 @@ from gaussian_test.html_report.result_page import provenance, warnings
 from gaussian_test.text import interval, number, pvalue_text
 
 NO_INTERVAL = "The difference of affine times has no interval: each time has its own, from its simultaneous band."
-CHANCE = "Each curve and each time is compared with the confidence of its own band: of many that do not differ, some are named by chance."
+CHANCE = (
+    "Each curve and time is compared with the confidence of its own band: of many that do not differ, some are named by chance."
+)
 ENDS = ("", "_low", "_high")  # of an interval
 READING = (
     "Above: the curve of either archive, the first one solid and the second one dashed. Below: the second less the first, with its "
@@ -64,7 +66,7 @@ def comparison_context(results: tuple[xr.Dataset, xr.Dataset], names: tuple[str,
         "finding": _finding(compared, rows, names),
         "times": _times(compared, names),
         "differences": {
-            "title": "Where each curve differs most, second less first",
+            "title": "Where each curve differs most for its error, second less first",
             "first": "curve",
             "columns": ["score", "difference", "band", "at noise-to-signal", "p-value"],
             "rows": [(row["curve"], [row[key] for key in ("score", "value", "band", "at", "pvalue")]) for row in rows],
@@ -125,7 +127,7 @@ def differing(compared: xr.Dataset) -> list[dict[str, Any]]:
             values, low, high = (row[f"{name}_difference{suffix}"].values for suffix in ("", "_low", "_high"))
             if np.isnan(values).all():
                 continue
-            at = int(np.nanargmax(np.abs(values)))
+            at = table.most_different(compared, name, str(score))
             rows.append(
                 {
                     "name": name,

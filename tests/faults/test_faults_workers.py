@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socketserver
 import subprocess
 import sys
 import threading
@@ -412,6 +413,23 @@ def test_what_workers_cannot_do_is_refused(options, said, tmp_path, monkeypatch)
     monkeypatch.setattr(cluster, "CONNECT", 2)
     with pytest.raises(UserError, match=said):
         gt.run(SHORT, tmp_path / "run.nc", progress=False, **options)
+    assert left(tmp_path) == []
+
+
+def test_what_answers_and_is_no_scheduler_is_refused(tmp_path, monkeypatch):
+    """A web server: Dask takes the letters of its answer for the length of a message."""
+    monkeypatch.setattr(cluster, "CONNECT", 2)
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n" * 20)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.server_address[1]}"
+        with pytest.raises(UserError, match=f"no scheduler answers at {address}"):
+            gt.run(SHORT, tmp_path / "run.nc", progress=False, scheduler=address)
+        server.shutdown()
     assert left(tmp_path) == []
 
 

@@ -67,6 +67,18 @@ def test_a_score_that_is_off_is_seen_to_be():
     assert "C by three estimators" in shown
 
 
+def test_a_network_whose_prediction_is_taken_for_another_is_said_not_to_denoise():
+    """The noise that it predicts has the variance of as many features, whatever that of the data."""
+
+    def epsilon(x, t, label):
+        return (x - EMPIRICAL.denoise(x, t)) / t.reshape(-1, 1, 1, 1)
+
+    result = execute({"mine": network(epsilon, prediction="x0"), "right": network(epsilon, prediction="epsilon")})
+    said = [note for note in table.notes(result) if "does not denoise" in note]
+    assert len(said) == 1
+    assert said[0].startswith("Note: mine does not denoise")
+
+
 def test_the_discretisation_error_is_taken_out_of_the_balance():
     """Six Euler-Maruyama steps are far from continuous time; the Gaussian score is in balance through them all the same."""
     result = execute(

@@ -97,6 +97,10 @@ def undefined():
     return lambda start, end: end.flatten(1).mean(1) / 0
 
 
+def halving():
+    return lambda x, t, label=None: x / 2
+
+
 def column():
     return lambda start, end: end.flatten(1).mean(1, keepdim=True)
 '''
@@ -112,6 +116,7 @@ SETTINGS = {
 }
 PROCESS = {"process": {"kind": "factory", "factory": "own_things:noising", "arguments": {"time_max": 0.99}}}
 KERNEL = {"reverse": {"kind": "factory", "factory": "own_things:steps", "steps": 4}}
+NETWORK = {"scores": [{"kind": "callable", "name": "mine", "factory": "own_things:halving"}]}
 OBSERVABLE = {"own_observables": {"contrast": {"factory": "own_things:contrast"}}}
 
 
@@ -301,6 +306,7 @@ def changed(folder, old, new):
     [
         (PROCESS, "return cls(**settings)", "return sampler.Rectified(**settings)", "process"),
         (KERNEL, "return Steps(clock=clock)", "return sampler.Ancestral()", "reverse"),
+        (NETWORK, "label=None: x / 2", "label=None: x / 3", "score mine"),  # it has no tensors: by the file of its factory
         (OBSERVABLE, ".abs().pow(power)", ".abs().pow(power).mul(2)", "own observable contrast"),
     ],
 )
