@@ -125,7 +125,9 @@ def test_an_unknown_name_is_an_attribute_error():
 # -- what works ----------------------------------------------------------------------------------------------------------------
 
 
-LINE = re.compile(r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ level=info event=(start|shard|archive)( [a-z_]+=([^\s\"=]+|\"[^\"]*\"))*")
+LINE = re.compile(
+    r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ level=info event=(start|shard|statistics|archive)( [a-z_]+=([^\s\"=]+|\"[^\"]*\"))*"
+)
 
 
 def test_a_run_says_its_result_and_on_stderr_how_it_goes(tmp_path):
