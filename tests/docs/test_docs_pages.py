@@ -127,7 +127,7 @@ def test_the_network_of_the_how_to_is_a_score(tmp_path, monkeypatch):
     page = DOCS / "how_to" / "checkpoint.md"
     monkeypatch.chdir(tmp_path)
     Path("my_network.py").write_text(blocks(page, "python")[0], encoding="utf-8")
-    (settings,) = blocks(page, "yaml")
+    settings = blocks(page, "yaml")[0]
     result = gt.run({**yaml.safe_load(settings), "samples": 16, "reverse": {"steps": 4}, "observables": "none"}, progress=False)
     assert result["score"].values.tolist() == ["empirical", "mine", "gaussian"]
     nu = result["noise_to_signal"].values
