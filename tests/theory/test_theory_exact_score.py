@@ -17,7 +17,14 @@ LEVELS = [0.1, 0.5, 0.708, 0.89, 1.251, 1.8, 2.5, 3.2, 4.5, 9.0]
 def digits():
     """All digits, four repeats each, exact reversal."""
     return gt.run(
-        {"samples": "all", "repeats": 4, "shard_size": 600, "turn_times": {"noise_to_signal": LEVELS}, "keep": {"pictures": 0}}
+        {
+            "samples": "all",
+            "repeats": 4,
+            "shard_size": 600,
+            "turn_times": {"noise_to_signal": LEVELS},
+            "observables": "none",
+            "keep": {"pictures": 0},
+        }
     )
 
 
@@ -26,7 +33,7 @@ def simulated():
     """The reverse SDE with many steps from 600 digits: the same law by another road."""
     reverse = {"kind": "sde", "clock": "variance", "steps": 120}
     settings = {"samples": 600, "turn_times": {"noise_to_signal": LEVELS[2:8]}, "reverse": reverse, "shard_size": 300}
-    return gt.run(settings | {"keep": {"pictures": 0}})
+    return gt.run(settings | {"observables": "none", "keep": {"pictures": 0}})
 
 
 def test_reference_times_of_the_digits(digits):
@@ -135,6 +142,7 @@ def test_gaussian_data_gives_no_gap(kind, tmp_path):
             "scores": scores,
             "turn_times": {"noise_to_signal": [0.2, 0.5, 1.0]},
             "samples": 1000,
+            "observables": "none",
             "keep": {"pictures": 0},
         }
     )
@@ -184,6 +192,7 @@ def test_reference_times_of_cifar10():
             "turn_times": {"noise_to_signal": [4.0, 4.6, 5.2, 5.908, 7.0]},
             "samples": 384,
             "shard_size": 192,
+            "observables": "none",
             "keep": {"pictures": 0},
         }
     ).sel(score="empirical")
