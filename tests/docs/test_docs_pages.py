@@ -18,7 +18,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(path for folder in (DOCS, DOCS / "how_to") for path in folder.glob("*.md"))
 WITH_CODE = [path for path in PAGES if "file_format: mystnb" in path.read_text(encoding="utf-8")]
 
-MOST = 48  # samples of a run in a page
+MOST = 24  # samples of a run in a page
 
 
 def name(path):
