@@ -103,6 +103,22 @@ def assert_failures(result, sentences):
     assert all(sentence.startswith("The network score") for sentence in sentences)
 
 
+def test_a_network_that_is_no_score_is_said_to_be_none(tiny):
+    """It shrinks what it is given whatever the noise: all three signs of an exact score are missing, each with its numbers."""
+    shrinking = gt.sampler.NetworkScore.from_callable(lambda x, t, label: x / 4, (1, 8, 8), micro_batch=16)
+    result = gt.run(tiny(reverse={"kind": "sde", "steps": 8}), scores={"mine": shrinking}, progress=False)
+    (sentence,) = [said for said in finding.finding(result) if " is no exact one: " in said]
+    row = result.sel(score="mine")
+    for name, words in (("balance_squared", "one evaluation differ by"), ("balance_simulated", "differ from one evaluation by")):
+        low, high = (row[f"{name}{end}"].values for end in ("_low", "_high"))
+        outside = np.flatnonzero((low > 0) | (high < 0))
+        at = outside[np.abs(row[name].values[outside]).argmax()]
+        assert f"{words} {float(row[name][at]):+.3g} [{low[at]:+.3g}, {high[at]:+.3g}]" in sentence
+    ends = [float(row[f"end_square{end}"][-1]) for end in ("", "_low", "_high")]
+    assert ends[1] > 1 or ends[2] < 1
+    assert "{:.3g} [{:.3g}, {:.3g}] of the data's variance".format(*ends) in sentence
+
+
 def test_what_is_undefined_says_why(tiny, tmp_path):
     """A single turn time far out: all is forgotten already, nothing is affine with confidence."""
     result = gt.run(tiny(turn_times={"noise_to_signal": [30.0, 40.0]}), progress=False)
