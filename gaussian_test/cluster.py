@@ -9,10 +9,11 @@ import asyncio
 import logging
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ POLL = 0.5  # seconds between two looks for signals and lost connections
 PATIENCE = 60.0  # seconds for what a worker has at hand
 SILENCE = 10.0  # seconds without workers before that is said, and between saying so
 SETTLING = 5.0  # seconds that Dask has to put away a worker that it has given up, before another one takes its name
+CLOSING = 30.0  # seconds that Dask has to close its workers; it can wait for ever for one that was killed while it started
 LOST = "the connection to the scheduler was lost; finished shards are kept: start it again and add --resume"
 
 
@@ -110,7 +112,7 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
                 f"the workers could not be started ({' '.join(str(error).split())[:120]}): in a script of your own, call run under "
                 "if __name__ == '__main__':, as each worker imports the script"
             ) from error
-        stack.enter_context(cluster)
+        stack.callback(_close, cluster)
         stack.enter_context(_replaced(cluster))
         yield stack.enter_context(distributed.Client(cluster, timeout=60, set_as_default=False))
 
@@ -149,6 +151,22 @@ def _replaced(cluster: Any) -> Iterator[None]:
     finally:
         ended.set()
         looking.join()
+
+
+def _close(cluster: Any) -> None:
+    """Close the workers, and kill those that Dask does not get closed: whatever it stumbles over, all shards are written by now."""
+    nannies = list(cluster._created)
+    try:
+        cluster.close(timeout=CLOSING)
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        log("killed", logging.WARNING, reason=f"Dask has not closed its workers: {why}")
+        cluster.shutdown_on_close = False  # or Dask tries again when the interpreter ends
+        for nanny in nannies:
+            nanny.close_gracefully()  # by which it starts no other worker
+            if nanny.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(nanny.pid, signal.SIGKILL)
 
 
 @contextmanager

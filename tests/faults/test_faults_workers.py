@@ -1,6 +1,8 @@
 """Workers that die, shards that cannot be computed, a scheduler that is lost: the same archive in the end, and no shard lost."""
 
+import asyncio
 import dataclasses
+import logging
 import multiprocessing
 import os
 import random
@@ -13,7 +15,7 @@ import time
 from importlib import import_module
 
 import dask
-import distributed  # noqa: F401 - whose settings are there from then on
+import distributed
 import numpy as np
 import pytest
 import safetensors.torch
@@ -135,7 +137,7 @@ def test_the_order_in_which_shards_come_in_does_not_matter(workers, tmp_path, un
                     return
             time.sleep(0.01)
 
-    looking = threading.Thread(target=look)
+    looking = threading.Thread(target=look, daemon=True)
     looking.start()
     run_there(LONG, folder / "run.nc", workers, resume=True)
     looking.join()
@@ -201,6 +203,28 @@ def test_workers_that_dask_has_given_up_are_started_anew(starts, tmp_path, monke
                 time.sleep(0.1)
         wait(lambda: len(client.nthreads()) == 2, "no workers come back")
         run_there(SHORT, tmp_path / "run.nc", client)
+
+
+@pytest.mark.parametrize("fault", ["waits", "raises"])
+def test_workers_that_dask_does_not_close_are_killed(fault, tmp_path, monkeypatch, caplog):
+    """Whatever keeps Dask from its end, the run comes to its own."""
+
+    async def close(self, **options):
+        if fault == "raises":
+            raise AssertionError("a status that nobody thought of")
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(cluster, "CLOSING", 1.0)
+    monkeypatch.setattr(distributed.Nanny, "close", close)
+    others = multiprocessing.active_children()
+    gt.run(SHORT, tmp_path / "run.nc", workers=2, progress=False)
+    deadline = time.monotonic() + 60
+    while left_over := [process for process in multiprocessing.active_children() if process not in others]:
+        assert time.monotonic() < deadline, left_over
+        time.sleep(0.05)
+    assert ("killed", logging.WARNING) in [(record.getMessage(), record.levelno) for record in caplog.records]
+    gt.run(SHORT, tmp_path / "here.nc", threads=1, progress=False)
+    assert_same(tmp_path / "run.nc", tmp_path / "here.nc")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
