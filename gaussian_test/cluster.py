@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import queue
 import signal
@@ -32,6 +33,7 @@ POLL = 0.5  # seconds between two looks for signals and lost connections
 PATIENCE = 60.0  # seconds for what a worker has at hand
 SILENCE = 10.0  # seconds without workers before that is said, and between saying so
 SETTLING = 5.0  # seconds that Dask has to put away a worker that it has given up, before another one takes its name
+STARTING = 300.0  # seconds for a worker to start, which takes some when python comes over a network
 CLOSING = 30.0  # seconds that Dask has to close its workers; it can wait for ever for one that was killed while it started
 LOST = "the connection to the scheduler was lost; finished shards are kept: start it again and add --resume"
 
@@ -89,14 +91,16 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
             with_file = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
             client = distributed.Client(**with_file, timeout=CONNECT, set_as_default=False)
         except Exception as error:  # what answers may be anything, such as a web server, whose words Dask takes for lengths
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"no scheduler answers at {scheduler} ({reason[:160]}): give the address that it shows") from None
+            raise UserError(
+                f"no scheduler answers at {scheduler} ({_reason(error)[:160]}): give the address that it shows"
+            ) from None
         with client:
             yield client
         return
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads or 1)
     # Dask sets in this process what the workers are to find before they start
     with _environment_kept(), config.set({"distributed.nanny.pre-spawn-environ": environment}), ExitStack() as stack:
+        before = set(multiprocessing.active_children())
         try:
             cluster = distributed.LocalCluster(
                 n_workers=workers,
@@ -106,10 +110,13 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
                 silence_logs=logging.CRITICAL,
                 preload=["gaussian_test.worker_setup"],
                 env={SHARE: str(workers)},
+                death_timeout=STARTING,
             )
-        except RuntimeError as error:
+        except Exception as error:  # Dask trips over a worker that is late, too, and leaves it behind
+            for process in set(multiprocessing.active_children()) - before:
+                process.kill()
             raise UserError(
-                f"the workers could not be started ({' '.join(str(error).split())[:120]}): in a script of your own, call run under "
+                f"the workers could not be started ({_reason(error)[:120]}): in a script of your own, call run under "
                 "if __name__ == '__main__':, as each worker imports the script"
             ) from error
         stack.callback(_close, cluster)
@@ -159,14 +166,17 @@ def _close(cluster: Any) -> None:
     try:
         cluster.close(timeout=CLOSING)
     except Exception as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        log("killed", logging.WARNING, reason=f"Dask has not closed its workers: {why}")
+        log("killed", logging.WARNING, reason=f"Dask has not closed its workers: {_reason(error)}")
         cluster.shutdown_on_close = False  # or Dask tries again when the interpreter ends
         for nanny in nannies:
             nanny.close_gracefully()  # by which it starts no other worker
             if nanny.pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(nanny.pid, signal.SIGKILL)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager

@@ -82,6 +82,13 @@ def workers():
             yield client
 
 
+def wait(condition, what):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
 def run_there(settings, output, client, **options):
     return gt.run(settings, output, scheduler=client.scheduler.address, threads=1, progress=False, **options)
 
@@ -188,12 +195,6 @@ def test_workers_that_dask_has_given_up_are_started_anew(starts, tmp_path, monke
                 if process.pid not in others and process.name.startswith("Dask Worker"):
                     os.kill(process.pid, signal.SIGKILL)
 
-        def wait(condition, what):
-            deadline = time.monotonic() + 60
-            while not condition():
-                assert time.monotonic() < deadline, what
-                time.sleep(0.02)
-
         kill()
         wait(lambda: not client.cluster.workers, "Dask keeps workers that are gone")
         for _ in range(starts):
@@ -203,6 +204,15 @@ def test_workers_that_dask_has_given_up_are_started_anew(starts, tmp_path, monke
                 time.sleep(0.1)
         wait(lambda: len(client.nthreads()) == 2, "no workers come back")
         run_there(SHORT, tmp_path / "run.nc", client)
+
+
+def test_workers_that_do_not_start_are_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "STARTING", 0.1)  # nobody imports torch in that time
+    others = multiprocessing.active_children()
+    with pytest.raises(UserError, match="the workers could not be started"):
+        gt.run(SHORT, tmp_path / "run.nc", workers=2, progress=False)
+    wait(lambda: set(multiprocessing.active_children()) <= set(others), "workers are left over")
+    assert left(tmp_path) == []
 
 
 @pytest.mark.parametrize("fault", ["waits", "raises"])
@@ -218,10 +228,7 @@ def test_workers_that_dask_does_not_close_are_killed(fault, tmp_path, monkeypatc
     monkeypatch.setattr(distributed.Nanny, "close", close)
     others = multiprocessing.active_children()
     gt.run(SHORT, tmp_path / "run.nc", workers=2, progress=False)
-    deadline = time.monotonic() + 60
-    while left_over := [process for process in multiprocessing.active_children() if process not in others]:
-        assert time.monotonic() < deadline, left_over
-        time.sleep(0.05)
+    wait(lambda: set(multiprocessing.active_children()) <= set(others), "workers are left over")
     assert ("killed", logging.WARNING) in [(record.getMessage(), record.levelno) for record in caplog.records]
     gt.run(SHORT, tmp_path / "here.nc", threads=1, progress=False)
     assert_same(tmp_path / "run.nc", tmp_path / "here.nc")
@@ -298,9 +305,12 @@ def die():
 """
 
 
+KILLS = 2  # after which Dask blames a task, here
+
+
 @pytest.fixture
 def poisoned(tmp_path, monkeypatch):
-    """An experiment of whose eight shards some hold a seven; and which these are."""
+    """An experiment of whose eight shards some hold a seven; and which these are. Dask waits for fewer kills than it does."""
     (tmp_path / "poison.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -313,10 +323,11 @@ def poisoned(tmp_path, monkeypatch):
         score = {"kind": "callable", "name": "own", "factory": f"poison:{factory}", "classes": 10, "label_free": False}
         return {**base, "scores": [{**score, "conditional": True, "micro_batch": 2}]}
 
-    return settings, bad
+    with dask.config.set({"distributed.scheduler.allowed-failures": KILLS - 1}):
+        yield settings, bad
 
 
-@pytest.mark.parametrize(("factory", "said"), [("nan", "returned NaN"), ("deadly", "has killed")])
+@pytest.mark.parametrize(("factory", "said"), [("nan", "returned NaN"), ("deadly", f"has killed {KILLS} workers")])
 def test_a_shard_that_cannot_be_computed_is_reported_and_the_rest_goes_on(factory, said, poisoned, tmp_path):
     settings, bad = poisoned
     with pytest.raises(UserError, match=rf"{len(bad)} of 8 shards failed, shard {bad[0]} for one: .*{said}.*--resume"):
@@ -333,7 +344,7 @@ def test_a_shard_that_was_killed_by_chance_is_computed_when_it_is_alone(poisoned
     """Random kills that hit all attempts with the same shards: nothing is wrong with these."""
     settings, bad = poisoned
     (tmp_path / "kills").mkdir()
-    for number in range(4 * len(bad)):
+    for number in range(KILLS * len(bad)):
         (tmp_path / "kills" / str(number)).touch()
     gt.run(settings("unlucky"), tmp_path / "run.nc", workers=1, progress=False)
     assert left(tmp_path / "kills") == []
@@ -383,15 +394,16 @@ def test_a_worker_that_is_not_fit_leaves_the_shards_to_others(tmp_path, undistur
 def test_a_score_that_kills_whoever_loads_it_is_one_sentence(poisoned, tmp_path, monkeypatch):
     (tmp_path / "fatal.py").write_text(LINEAR + DEADLY)
     score = {"kind": "callable", "factory": "fatal:die", "micro_batch": 8, "name": "own"}
-    with pytest.raises(UserError, match=r"2 of 2 shards failed, shard 0 for one: it has killed 4 workers"):
+    with pytest.raises(UserError, match=rf"2 of 2 shards failed, shard 0 for one: it has killed {KILLS} workers"):
         gt.run({**SHORT, "samples": 6, "scores": [score]}, tmp_path / "run.nc", workers=1, progress=False)
     score["micro_batch"] = "auto"
-    with pytest.raises(UserError, match=r"no worker can load the run: it has killed 4 workers"):
+    with pytest.raises(UserError, match=f"no worker can load the run: it has killed {KILLS} workers"):
         gt.run({**SHORT, "samples": 6, "scores": [score]}, tmp_path / "run.nc", workers=1, progress=False)
     assert not (tmp_path / "run.nc.parts").exists()
 
 
-def test_a_scheduler_that_is_lost_costs_no_finished_shard(tmp_path, undisturbed):
+def test_a_scheduler_that_is_lost_costs_no_finished_shard(tmp_path, undisturbed, monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT", 5)  # so long does the client look for it, too
     folder = room(tmp_path, LONG)
     code = (
         "from distributed import LocalCluster\n"
