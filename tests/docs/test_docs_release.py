@@ -11,6 +11,7 @@ import yaml
 from PIL import Image, ImageFilter
 
 import gaussian_test as gt
+from gaussian_test.analysis import figure_parts
 from gaussian_test.command_line import main
 from gaussian_test.experiment import Experiment
 
@@ -66,9 +67,14 @@ def drawn(tmp_path_factory):
     assert context.params["folder"] == Path("results")  # into which the README says that it goes
     assert context.params["experiment"] is None
     folder = tmp_path_factory.mktemp("demo")
-    settings = Experiment.load(None, [*context.params["changes"], "observables=none"])
-    gt.run(settings, progress=False).gaussian_test.plot(folder)
+    draw(Experiment.load(None, [*context.params["changes"], "observables=none"]), folder)
     return folder
+
+
+def draw(settings, folder):
+    """Write the figure of the README as `run --plot` writes all figures."""
+    drawn = gt.run(settings, progress=False).gaussian_test.plot()
+    figure_parts.save({"autocorrelation": drawn["autocorrelation"]}, folder)
 
 
 INKS = {"empirical": (1, 115, 178), "network": (222, 143, 5), "gaussian": (2, 158, 115), "closed form": (0, 0, 0)}
@@ -106,7 +112,7 @@ def test_the_figure_of_the_readme_is_what_the_demo_draws(drawn):
 def test_another_run_would_be_told_apart(tmp_path):
     """The comparison sees a network that is less well trained: here one whose reverse run has too few steps."""
     few = Experiment.load(None, [*demo_changes(), "observables=none", "samples=64", "reverse.steps=2"])
-    gt.run(few, progress=False).gaussian_test.plot(tmp_path)
+    draw(few, tmp_path)
     assert missing(tmp_path / "autocorrelation.png", ROOT / "docs" / "autocorrelation.png", INKS["network"]) > 0.1
 
 

@@ -210,7 +210,7 @@ def test_workers_that_do_not_start_are_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "STARTING", 0.1)  # nobody imports torch in that time
     others = multiprocessing.active_children()
     with pytest.raises(UserError, match="the workers could not be started"):
-        gt.run(SHORT, tmp_path / "run.nc", workers=2, progress=False)
+        gt.run(SHORT, tmp_path / "run.nc", workers=1, progress=False)
     wait(lambda: set(multiprocessing.active_children()) <= set(others), "workers are left over")
     assert left(tmp_path) == []
 
@@ -227,7 +227,7 @@ def test_workers_that_dask_does_not_close_are_killed(fault, tmp_path, monkeypatc
     monkeypatch.setattr(cluster, "CLOSING", 1.0)
     monkeypatch.setattr(distributed.Nanny, "close", close)
     others = multiprocessing.active_children()
-    gt.run(SHORT, tmp_path / "run.nc", workers=2, progress=False)
+    gt.run(SHORT, tmp_path / "run.nc", workers=1, progress=False)
     wait(lambda: set(multiprocessing.active_children()) <= set(others), "workers are left over")
     assert ("killed", logging.WARNING) in [(record.getMessage(), record.levelno) for record in caplog.records]
     gt.run(SHORT, tmp_path / "here.nc", threads=1, progress=False)

@@ -103,6 +103,7 @@ def bash(line, cwd, breaks=None):
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
+        start_new_session=True,  # an interactive shell in the background of a terminal would stop itself, and the tests with it
     )
     assert done.returncode == 0, done.stderr
     options, *words = done.stdout.splitlines()

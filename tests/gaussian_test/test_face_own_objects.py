@@ -354,7 +354,7 @@ def test_a_process_of_the_users_may_hold_anything():
 def test_workers_make_the_same_of_them(folder):
     """In another process, from the module in the current folder: the same archive but for its date."""
     settings = SETTINGS | PROCESS | KERNEL | OBSERVABLE
-    call = f"gt.run({settings!r}, 'workers.nc', workers=2, progress=False)"
+    call = f"gt.run({settings!r}, 'workers.nc', workers=1, progress=False)"
     (folder / "program.py").write_text(f"import gaussian_test as gt\nif __name__ == '__main__':\n    {call}\n", encoding="utf-8")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "program.py"], check=True, cwd=folder, env=environment, timeout=300)

@@ -53,10 +53,12 @@ def room(tmp_path, monkeypatch):
 
 
 def test_quiet_commands_print_nothing_and_write_all(room):
-    program = [sys.executable, "-m", "gaussian_test"]
-    for arguments in ("run e.yaml -o a.nc --plot figures -q", "sweep s.yaml -o runs --quiet", "plot a.nc -o again --quiet"):
-        done = subprocess.run([*program, *arguments.split()], capture_output=True, text=True, check=False, env=ENVIRONMENT)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), arguments
+    commands = ("run e.yaml -o a.nc --plot figures -q", "sweep s.yaml -o runs --quiet", "plot a.nc -o again --quiet")
+    program = "\n".join(
+        ["from gaussian_test.command_line import main", *(f"main({c.split()}, standalone_mode=False)" for c in commands)]
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert sorted(path.name for path in room.iterdir()) == ["a.nc", "again", "e.yaml", "figures", "runs", "s.yaml"]
     assert {path.name for path in Path("again").iterdir()} == {path.name for path in Path("figures").iterdir()} != set()
     assert len(list(Path("runs").glob("*.nc"))) == 3

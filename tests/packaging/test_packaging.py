@@ -149,7 +149,7 @@ def installed(built, tmp_path_factory):
     constraints = ROOT / "constraints.txt"
     if not constraints.exists():
         pytest.skip("constraints.txt is missing: the versions to install are not known")
-    call_index(programs / "python", "-m", "pip", "install", "-q", "-c", constraints, built[1], cwd=folder)
+    call_index(programs / "python", "-m", "pip", "install", "-q", "--no-compile", "-c", constraints, built[1], cwd=folder)
     return programs
 
 
