@@ -197,13 +197,17 @@ def gaussian_test(table: xr.Dataset, truth: GroundTruth, statistics: Statistics 
         crossings["affine"].append(
             affine_time(nu, tested.estimate, tested.low, tested.high, settings.tolerance, tested.standard_error)
         )
-    for name, (suffixes, long_name, comment) in CURVES.items():
-        for suffix in suffixes:
-            result[name + suffix] = (
+    result.update(  # at once: xarray takes each assignment for a merge of all
+        {
+            name + suffix: (
                 ("score", "turn_time"),
                 np.array(columns[name + suffix]),
                 {"long_name": long_name + SUFFIXES[suffix], "units": "1", "comment": comment},
             )
+            for name, (suffixes, long_name, comment) in CURVES.items()
+            for suffix in suffixes
+        }
+    )
     if truth.class_shares is not None:
         for name in CURVES["class_retention"][0]:
             result["class_retention" + name].attrs["by_chance"] = float((truth.class_shares**2).sum())
@@ -351,6 +355,7 @@ def _add_times(result: xr.Dataset, crossings: dict[str, list[Crossing]], truth: 
         "affine": f"|{'gap_one_shot' if settings.affine == 'one_shot' else 'gap'}| falls below {settings.tolerance:g} for good; at "
         "_high with the band's simultaneous confidence; predicted: leading order in 1/nu from the third cumulant",
     }
+    variables: dict[str, tuple[str, Array, dict[str, str]]] = {}
     for name, found in crossings.items():
         reasons = "; ".join(f"{score}: {c.reason}" for score, c in zip(result["score"].values, found, strict=True) if c.reason)
         for suffix, values in (
@@ -366,7 +371,8 @@ def _add_times(result: xr.Dataset, crossings: dict[str, list[Crossing]], truth: 
             }
             if reasons and suffix != "_predicted":
                 attributes["reason"] = reasons
-            result[f"{name}_noise_to_signal{suffix}"] = ("score", np.array(values), attributes)
+            variables[f"{name}_noise_to_signal{suffix}"] = ("score", np.array(values), attributes)
+    result.update(variables)
 
 
 TIME_SUFFIXES = {"": "", "_low": ", lower end of its interval", "_high": ", upper end of its interval", "_predicted": ", predicted"}

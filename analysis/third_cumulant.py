@@ -56,7 +56,8 @@ def third_cumulant_norm(x: Any, mean: ArrayLike, limit: int = 4096, seed: int = 
     for group in np.array_split(chosen, groups):
         some = np.asarray(x[np.sort(group)]).reshape(len(group), -1) - center
         for start in range(0, len(some), 512):
-            pairs += float(((some[start : start + 512] @ some.T) ** 3).sum())
+            products = some[start : start + 512] @ some.T
+            pairs += float((products * products * products).sum())  # numpy's power takes ten times as long
         pairs -= float(((some**2).sum(1) ** 3).sum())
         number += len(group) * (len(group) - 1)
     # of a subset, the estimate of a small norm can come out negative

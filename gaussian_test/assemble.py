@@ -91,13 +91,14 @@ def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) ->
     observed, groups = observe(prepared, table, truth)
     for part in (observed, predictions(prepared, result, truth)):
         result = result.merge(part, compat="override", join="override", combine_attrs="override")
+    added: dict[str, Any] = {}  # at once in the end: xarray takes each assignment for a merge of all
     for name, values, comment in (
         ("autocorrelation_exact", exact, "closed form in continuous time; NaN where there is none"),
         ("autocorrelation_discrete", discrete, "closed form through the very steps simulated; NaN where there is none"),
     ):
-        result[name] = (("score", "turn_time"), values, {"long_name": name.replace("_", " "), "units": "1", "comment": comment})
-    _add_process_times(result, prepared)
-    result["end_square_discrete"] = (
+        added[name] = (("score", "turn_time"), values, {"long_name": name.replace("_", " "), "units": "1", "comment": comment})
+    added |= _process_times(result, prepared)
+    added["end_square_discrete"] = (
         ("score", "turn_time"),
         _end_squares(prepared),
         {
@@ -106,7 +107,7 @@ def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) ->
             "comment": "of the Gaussian score, through the very steps simulated; NaN where there is none",
         },
     )
-    result["typical_nearest_distance"] = (
+    added["typical_nearest_distance"] = (
         (),
         truth.typical_distance,
         {
@@ -118,7 +119,8 @@ def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) ->
     accuracy = {"units": "1", "comment": "on samples that it was not fitted on", "classifier": prepared.classified.name or "none"}
     for suffix, value in (("", prepared.classified.accuracy), ("_se", prepared.classified.error)):
         long_name = "accuracy of the classifier of end points" + (", standard error" if suffix else "")
-        result[f"classifier_accuracy{suffix}"] = ((), value, {"long_name": long_name, **accuracy})
+        added[f"classifier_accuracy{suffix}"] = ((), value, {"long_name": long_name, **accuracy})
+    result.update(added)
     rows = table.drop_vars(["truth", "flow", "reference_discrete"]).drop_dims("kept", errors="ignore")
     result = result.merge(rows, compat="override", combine_attrs="override")
     result = analysis.undefine(result, settings.start)
@@ -188,9 +190,9 @@ def _along_model(score: sampler.Score, moments: analysis.Moments) -> tuple[Array
     return np.append(along, rest), np.append(values, 0.0)
 
 
-def _add_process_times(result: xr.Dataset, prepared: Prepared) -> None:
-    """Add the three times in the process's own time, beside the noise-to-signal ratios they were found as."""
-    process = prepared.plan.process
+def _process_times(result: xr.Dataset, prepared: Prepared) -> dict[str, tuple[str, Array, dict[str, Any]]]:
+    """Return the three times in the process's own time, beside the noise-to-signal ratios they were found as."""
+    process, times = prepared.plan.process, {}
     for name in ("memorization", "speciation", "affine"):
         for suffix in ("", "_low", "_high", "_predicted"):
             nu = result[f"{name}_noise_to_signal{suffix}"]
@@ -201,7 +203,8 @@ def _add_process_times(result: xr.Dataset, prepared: Prepared) -> None:
             attributes["long_name"] = attributes["long_name"].replace(
                 "as a noise-to-signal ratio sigma/alpha", "in the process's time"
             )
-            result[f"{name}_time{suffix}"] = ("score", values, attributes)
+            times[f"{name}_time{suffix}"] = ("score", values, attributes)
+    return times
 
 
 def _groups(prepared: Prepared) -> dict[str, xr.Dataset]:
