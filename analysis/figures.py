@@ -110,16 +110,17 @@ def gap(result: xr.Dataset) -> Figure:
     """
     figure, axes = canvas(2, 4.6)
     nu = result["noise_to_signal"].values
-    for index, (score, colour) in enumerate(colours(result)):
-        row = result.sel(score=score)
-        if not row["gap"].values.any():
-            continue  # the reference itself: zero by construction
+    # not the reference itself, which is zero by construction
+    drawn = [index for index, values in enumerate(result["gap"].transpose("score", ...).values) if values.any()]
+    for index in drawn:
         curve(axes[0], result, "gap", index)
-        mark(axes[0], row, "affine", colour, plain(score) if result.sizes["score"] > 2 else "")
+    for index in drawn:  # after all curves: names are a column of curves and one of times
+        score, colour = colours(result)[index]
+        mark(axes[0], result.sel(score=score), "affine", colour, plain(score) if result.sizes["score"] > 2 else "")
     axes[0].axhline(0, color="0.6", linewidth=0.8, zorder=0)
     axes[0].set_ylabel(r"gap $\Delta(T)=C-C_G$")
     if axes[0].lines[1:]:
-        axes[0].legend(loc="upper right", **LEGEND)
+        names_above(figure, axes[0], 2)
     else:
         axes[0].text(
             0.5, 0.6, "zero by construction: the only score is the Gaussian itself", ha="center", transform=axes[0].transAxes

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 import yaml
+
+from gaussian_test import reasons
 
 FORMAT = 1
 TIMES = ("memorization", "speciation", "affine")
@@ -203,14 +204,8 @@ def _chains(chains: xr.Dataset) -> dict[str, Any]:
 
 
 def _reason(dataset: xr.Dataset, name: str, score: str) -> str | None:
-    """Return why something is undefined: what is said of this score, or of all where nothing is said of single ones."""
+    """Return why something is undefined: what is said of this score and of all."""
     said = dataset[name].attrs.get("reason")
     if said is None or not score:
         return said
-    names = sorted((str(other) for other in dataset["score"].values), key=len, reverse=True)
-    one = f"(?:{'|'.join(map(re.escape, names))})"
-    pieces = re.split(rf"(?:^|; )({one}(?:, {one})*): ", str(said))
-    if len(pieces) == 1:
-        return str(said)
-    mine = [why for who, why in zip(pieces[1::2], pieces[2::2], strict=True) if score in re.findall(one, who)]
-    return "; ".join(mine) or None
+    return reasons.of_score(str(said), score, [str(other) for other in dataset["score"].values]) or None

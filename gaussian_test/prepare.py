@@ -25,6 +25,7 @@ from gaussian_test.own_observables import Measure, OwnObservable, build_own_obse
 from gaussian_test.process_settings import make_process
 from gaussian_test.scores import Built, build_scores
 
+FROM_PYTHON = "python"  # the source that an archive names for samples that were handed in
 START_STREAM, CLASS_STREAM = 1, 2  # of the keyed noise: stream 0 is the trajectories'
 
 
@@ -204,7 +205,11 @@ def prepare(
             rho=settings.reverse.rho,
             grid_of=settings.reverse.grid,
         )
-        truth = load_truth(settings.data) if truth is None else checked_truth(truth)
+        if truth is None:
+            truth = load_truth(settings.data)
+        else:
+            truth = checked_truth(truth)
+            settings = settings.model_copy(update={"data": experiment.Data(source=FROM_PYTHON)})
         cap = memory_cap(settings)
         load, resident = fits(truth, 8 if settings.dtype == "float64" else 4, cap)
         if load:
@@ -285,6 +290,8 @@ def load_truth(settings: experiment.Data) -> xr.Dataset:
     1797
     """
     options: dict[str, Any] = settings.model_dump(exclude={"source", "path"}, exclude_none=True)
+    if settings.path is None and settings.source == FROM_PYTHON:
+        raise UserError(f"data.source = {FROM_PYTHON}: these samples were handed in from python: hand them in again, as truth")
     if settings.path is None:
         return data.load(settings.source, **options)
     return data.load(settings.path, source=settings.source, **options)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
 import yaml
 
+from gaussian_test import reasons
 from gaussian_test.table import NETWORKS
 from gaussian_test.text import number
 
@@ -72,37 +73,6 @@ def time_with_interval(result: xr.Dataset, name: str, score: str) -> str:
     return "" if math.isnan(value) else f"{value:.3g} [{_end(low)}, {_end(high)}]"
 
 
-def reasons(joined: str, scores: Sequence[str]) -> dict[str, str]:
-    """Return the reasons of a variable by the scores that they speak of; under an empty name what speaks of none.
-
-    Parameters
-    ----------
-    joined : str
-        The attribute ``reason``: ``"<score>: <reason>; <score>: <reason>"``.
-    scores : sequence of str
-        Names of the scores.
-
-    Returns
-    -------
-    dict of str to str
-
-    Examples
-    --------
-    >>> reasons("a: too few; add some; b: none", ["a", "b"])
-    {'a': 'too few; add some', 'b': 'none'}
-    """
-    found: dict[str, str] = {}
-    of = ""
-    longest_first = sorted(scores, key=len, reverse=True)
-    for part in filter(None, joined.split("; ")):
-        named = next((score for score in longest_first if part.startswith(f"{score}: ")), None)
-        text = part
-        if named is not None:
-            of, text = named, part.removeprefix(f"{named}: ")
-        found[of] = f"{found[of]}; {text}" if of in found else text
-    return found
-
-
 def _of_turns(result: xr.Dataset, score: str) -> str:
     settings = yaml.safe_load(result.attrs["experiment"])["statistics"]
     affine = time_with_interval(result, "affine_noise_to_signal", score)
@@ -146,8 +116,8 @@ def _said(result: xr.Dataset, time: str, score: str, event: str, question: str) 
 
 
 def _reason(result: xr.Dataset, name: str, score: str) -> str:
-    said = reasons(result[name].attrs.get("reason", ""), [str(known) for known in result["score"].values])
-    return said.get(score) or said.get("") or "no reason was kept"
+    scores = [str(known) for known in result["score"].values]
+    return reasons.of_score(result[name].attrs.get("reason", ""), score, scores) or "no reason was kept"
 
 
 def _of_ends(result: xr.Dataset, score: str) -> str:
@@ -192,6 +162,6 @@ def lines_of_reasons(result: xr.Dataset, names: Mapping[str, str]) -> list[str]:
     scores = [str(score) for score in result["score"].values] if result["score"].ndim else [str(result["score"].item())]
     for name, called in names.items():
         if name in result:
-            for score, reason in reasons(result[name].attrs.get("reason", ""), scores).items():
+            for score, reason in reasons.by_score(result[name].attrs.get("reason", ""), scores).items():
                 lines.append(f"{', '.join(filter(None, (called, score)))}: {reason}.")
     return lines

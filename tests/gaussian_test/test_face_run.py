@@ -452,6 +452,15 @@ def test_without_labels_class_retention_is_nan_and_says_why(tiny):
     assert np.isfinite(result["memorized_share"]).all()
 
 
+def test_the_experiment_of_samples_from_python_is_not_taken_for_another(tiny):
+    """It ran without the samples that the experiment began with, and runs again with the samples alone."""
+    truth = gt.data.load("digits").isel(sample=slice(0, 100))
+    result = run(tiny(data={"source": "nowhere.npz"}), truth=truth)
+    experiment = yaml.safe_load(result.attrs["experiment"])
+    assert "handed in from python" in refused(experiment)
+    assert undated(run(experiment, truth=truth)).identical(undated(result))
+
+
 def test_a_single_class_cannot_be_lost(tiny):
     truth = gt.data.load("digits")
     result = run(tiny(keep={"pictures": 0}), truth=truth.assign(label=truth["label"] * 0))
