@@ -26,6 +26,7 @@ from gaussian_test.analysis.figure_parts import (
 )
 
 REFERENCES = {"isotropic": "isotropic", "gaussian": "Gaussian", "mixture": "mixture of classes", "empirical": "empirical"}
+NAMED_CLASSES = 12  # whose intervals have room for names
 STARTS = {"gaussian": "matched Gaussian", "isotropic": "noise alone"}
 
 
@@ -364,7 +365,7 @@ def change_field(result: xr.Dataset) -> Figure:
 
 
 def sample_times(result: xr.Dataset) -> Figure:
-    """Draw the distribution of the times over the samples, and the times of the classes with their intervals.
+    """Draw the times of the samples as a histogram and those of the classes with their intervals, named if they are few.
 
     Parameters
     ----------
@@ -377,7 +378,9 @@ def sample_times(result: xr.Dataset) -> Figure:
     """
     times = [name for name in ("memorization", "speciation") if np.isfinite(result[f"sample_{name}_noise_to_signal"]).any()]
     names = [str(name) for name in result["score"].values]
-    height = 0.6 + len(times) * (0.5 + 0.75 * len(names))
+    classes = result["class"].values if "class" in result.coords else np.arange(result.sizes.get("class", 0))
+    named = len(classes) <= NAMED_CLASSES
+    height = 0.6 + len(times) * (0.5 + (1.0 if named else 0.75) * len(names))
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(max(len(times), 1), 1, sharex=True, squeeze=False)[:, 0]
     low, high = float(result["noise_to_signal"][0]), float(result["noise_to_signal"][-1])
@@ -396,9 +399,12 @@ def sample_times(result: xr.Dataset) -> Figure:
                 y = place + 0.1 + 0.65 * index / max(len(of_class) - 1, 1)
                 axis.plot([max(bottom[index], low), min(top[index], high)], [y, y], color="0.25", linewidth=1)
                 axis.plot(of_class[index], y, color="0.25", marker="|", markersize=5)
+                if named:
+                    end = (min(top[index], high), y)
+                    axis.annotate(str(classes[index]), end, (2, 0), textcoords="offset points", va="center", fontsize=5)
         axis.set_yticks(np.arange(len(names)) + 0.4, [plain(name) for name in names])
         axis.tick_params(axis="y", length=0)
-        axis.set_ylim(-0.1, len(names))
+        axis.set_ylim(-0.1, len(names) - 0.1)
         axis.set_title(f"{TIMES[time]}: histogram over samples; classes with intervals", loc="left")
         sns.despine(ax=axis, left=True)
     log_noise(axes[-1])

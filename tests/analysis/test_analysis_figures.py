@@ -36,7 +36,8 @@ def test_nothing_is_clipped(drawn, name):
     page = figure.bbox
     texts = [axis.xaxis.label for axis in figure.axes] + [axis.yaxis.label for axis in figure.axes]
     texts += [label for axis in figure.axes for label in _drawn_ticks(axis)]
-    texts += [legend for axis in figure.axes if (legend := axis.get_legend())]
+    texts += [legend for axis in figure.axes if (legend := axis.get_legend())] + figure.legends
+    texts += [text for axis in figure.axes for text in axis.texts]
     assert len(texts) > 5
     for text in texts:
         box = text.get_window_extent()
@@ -45,6 +46,24 @@ def test_nothing_is_clipped(drawn, name):
             assert box.x1 <= page.x1 + 1
             assert box.y0 >= page.y0 - 1
             assert box.y1 <= page.y1 + 1
+
+
+def test_the_names_of_the_gap_cover_nothing(drawn):
+    figure = drawn["gap"]
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().y0 >= figure.axes[0].bbox.y1
+
+
+def test_classes_are_named_at_the_ends_of_their_intervals(drawn, result):
+    axis = drawn["sample_times"].axes[0]
+    of_class, ends = (result[f"memorization_noise_to_signal_by_class{suffix}"] for suffix in ("", "_high"))
+    there = np.isfinite(of_class.transpose("score", "class"))
+    assert [text.get_text() for text in axis.texts] == [str(name) for row in there for name in row["class"].values[row.values]]
+    assert axis.texts
+    for text in axis.texts:
+        here = ends.sel({"class": int(text.get_text())}).values.clip(max=float(result["noise_to_signal"][-1]))
+        assert text.xy[0] in here
 
 
 def _drawn_ticks(axis):
