@@ -378,7 +378,7 @@ def sample_times(result: xr.Dataset) -> Figure:
     """
     times = [name for name in ("memorization", "speciation") if np.isfinite(result[f"sample_{name}_noise_to_signal"]).any()]
     names = [str(name) for name in result["score"].values]
-    classes = result["class"].values if "class" in result.coords else np.arange(result.sizes.get("class", 0))
+    classes = result["class"].values
     named = len(classes) <= NAMED_CLASSES
     height = 0.6 + len(times) * (0.5 + (1.0 if named else 0.75) * len(names))
     figure = Figure(figsize=(WIDTH, height), layout="constrained")

@@ -114,7 +114,8 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
             )
         except Exception as error:  # Dask trips over a worker that is late, too, and leaves it behind
             for process in set(multiprocessing.active_children()) - before:
-                process.kill()
+                if process.name.startswith("Dask Worker"):  # and no other child that somebody has started meanwhile
+                    process.kill()
             raise UserError(
                 f"the workers could not be started ({_reason(error)[:120]}): in a script of your own, call run under "
                 "if __name__ == '__main__':, as each worker imports the script"
@@ -161,7 +162,7 @@ def _replaced(cluster: Any) -> Iterator[None]:
 
 
 def _close(cluster: Any) -> None:
-    """Close the workers, and kill those that Dask does not get closed: whatever it stumbles over, all shards are written by now."""
+    """Close the workers, and kill those that Dask does not get closed: whatever it stumbles over, finished shards are written."""
     nannies = list(cluster._created)
     try:
         cluster.close(timeout=CLOSING)
