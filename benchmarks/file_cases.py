@@ -14,7 +14,8 @@ import xarray as xr
 from measure import Case
 from problem import Problem
 
-from gaussian_test import archive, parts, runner
+from gaussian_test.engine import runner
+from gaussian_test.store import archive, parts
 
 
 def cases(problem: Problem) -> Iterator[Case]:

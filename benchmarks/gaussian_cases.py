@@ -16,7 +16,7 @@ from measure import Case
 from problem import Problem
 
 from gaussian_test.analysis import Moments, affine_uturns, autocorrelation_discrete, autocorrelation_exact
-from gaussian_test.analysis.gaussian_score import GaussianScore
+from gaussian_test.analysis.moments.gaussian_score import GaussianScore
 from gaussian_test.sampler import Ancestral, UTurnPlan, VarianceExploding
 
 TURN, POINTS = 20.0, 24

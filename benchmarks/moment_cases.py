@@ -16,7 +16,7 @@ from scipy.linalg.blas import dsyrk, ssyrk
 from sklearn.covariance import EmpiricalCovariance
 
 from gaussian_test.analysis import RunningMoments, fit_moments, spectrum
-from gaussian_test.analysis.running_moments import moments_of
+from gaussian_test.analysis.moments.running import moments_of
 
 BLOCK = 4096
 

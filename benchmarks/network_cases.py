@@ -15,7 +15,8 @@ from measure import Case
 from problem import Problem
 
 from gaussian_test import data
-from gaussian_test.checkpoints import open_network
+from gaussian_test.build.networks import open_network
+from gaussian_test.experiment.scores import Network
 from gaussian_test.sampler import (
     NetworkScore,
     ProbabilityFlow,
@@ -23,7 +24,6 @@ from gaussian_test.sampler import (
     VarianceExploding,
     fastest_micro_batch,
 )
-from gaussian_test.score_settings import Network
 
 BATCHES = (16, 64, 128, 256, 512, 1024)
 

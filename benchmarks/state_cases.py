@@ -12,7 +12,7 @@ from measure import Case
 from problem import Problem
 
 from gaussian_test.analysis import ClusterBootstrap, Moments, ks_distance, path_statistics
-from gaussian_test.analysis.autocorrelation import sample_norms, sample_products
+from gaussian_test.analysis.uturn.autocorrelation import sample_norms, sample_products
 
 SAMPLES = 256
 CLUSTERS, POINTS, RESAMPLES = 1000, 24, 2000

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 import gaussian_test as gt
-from gaussian_test import run_log
+from gaussian_test import log
 
 SETTINGS = {
     "scores": [{"kind": "network", "micro_batch": 64}, {"kind": "gaussian"}],
@@ -28,14 +28,14 @@ WAYS = {
 }
 
 
-class _Clock(run_log.logging.Handler):
+class _Clock(log.logging.Handler):
     """Notes when the shards begin and end."""
 
     def __init__(self) -> None:
         super().__init__()
         self.times: list[float] = []
 
-    def emit(self, record: run_log.logging.LogRecord) -> None:
+    def emit(self, record: log.logging.LogRecord) -> None:
         if record.getMessage() in ("start", "shard"):
             self.times.append(record.created)
 
@@ -43,12 +43,12 @@ class _Clock(run_log.logging.Handler):
 def measured(options: dict[str, int], samples: int) -> tuple[float, float]:
     """Return the seconds of the whole run, and those between the first finished shard and the last, scaled to all shards."""
     clock = _Clock()
-    run_log.LOGGER.addHandler(clock)
-    run_log.LOGGER.setLevel(run_log.logging.INFO)
+    log.LOGGER.addHandler(clock)
+    log.LOGGER.setLevel(log.logging.INFO)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         gt.run({**SETTINGS, "samples": samples}, Path(folder) / "run.nc", progress=False, **options)
-    run_log.LOGGER.removeHandler(clock)
+    log.LOGGER.removeHandler(clock)
     whole, shards = time.monotonic() - began, len(clock.times) - 1
     return whole, (clock.times[-1] - clock.times[1]) / (shards - 1) * shards
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gaussian_test.data.rows import Array, Rows
+from gaussian_test.data.formats.rows import Array, Rows
 
 SCAN_BYTES = 2**24  # a block of raw values; with the one before and decoding copies, a scan stays below 64 MB
 
@@ -163,7 +163,7 @@ def blocks(rows: Rows, size: int = SCAN_BYTES) -> Iterator[tuple[int, Array]]:
 
     Examples
     --------
-    >>> from gaussian_test.data.rows import MemoryRows
+    >>> from gaussian_test.data.formats.rows import MemoryRows
     >>> [start for start, block in blocks(MemoryRows(np.zeros((5, 2), "uint8")), size=4)]
     [0, 2, 4]
     """
@@ -206,7 +206,7 @@ def extent(rows: Rows, name: str, *, stop_early: bool = False) -> Extent:
 
     Examples
     --------
-    >>> from gaussian_test.data.rows import MemoryRows
+    >>> from gaussian_test.data.formats.rows import MemoryRows
     >>> extent(MemoryRows(np.array([[1, 5], [2, 3]])), "example")
     Extent(low=1.0, high=5.0)
     """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gaussian_test.data.formats.rows import Rows
 from gaussian_test.data.labels import Labels
-from gaussian_test.data.rows import Rows
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaussian_test.data.checks import DataError, check_dtype, extent
-from gaussian_test.data.rows import Array, Rows
+from gaussian_test.data.formats.rows import Array, Rows
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def choose_scaling(rows: Rows, name: str, value_range: tuple[float, float] | Non
 
     Examples
     --------
-    >>> from gaussian_test.data.rows import MemoryRows
+    >>> from gaussian_test.data.formats.rows import MemoryRows
     >>> choose_scaling(MemoryRows(np.array([[0.0, 10.0], [20.0, 40.0]])), "example")
     Scaling(scale=0.05, offset=-1.0)
     """

@@ -34,11 +34,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gaussian_test.analysis import GaussianScore, fit_moments
-from gaussian_test.analysis.figure_parts import LEGEND, STYLE, WIDTH
+from gaussian_test.analysis.figures.parts import LEGEND, STYLE, WIDTH
 from gaussian_test.data import load
-from gaussian_test.digest import data_digest
 from gaussian_test.sampler import EmpiricalScore, NetworkScore, ProbabilityFlow, UTurnPlan, VarianceExploding
-from gaussian_test.sampler.residual_denoiser import ResidualDenoiser
+from gaussian_test.sampler.networks.residual_denoiser import ResidualDenoiser
+from gaussian_test.store.digest import data_digest
 
 OUTPUT = Path(__file__).with_name("digits_network.safetensors")
 LEVELS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 40.0, 80.0)  # noise levels of the record
@@ -368,7 +368,7 @@ def main(output: Path, figure: Path | None, steps: int, seed: int, threads: int,
         training.run(checkpoint, lambda _: bar.update())
     click.echo(f"trained in {time.perf_counter() - started:.0f} s")
     config = {
-        "network": "gaussian_test.sampler.residual_denoiser.ResidualDenoiser",
+        "network": "gaussian_test.sampler.networks.residual_denoiser.ResidualDenoiser",
         "arguments": training.arguments,
         "label_names": [str(k) for k in range(training.arguments["label_dim"])],
         "data": "digits",

@@ -17,9 +17,9 @@ from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from gaussian_test import process_settings, score_settings
-from gaussian_test.command_line import main
-from gaussian_test.experiment import Experiment
+from gaussian_test.cli.commands import main
+from gaussian_test.experiment import processes, scores
+from gaussian_test.experiment.experiment import Experiment
 
 
 def experiment_page() -> Iterator[str]:
@@ -28,9 +28,9 @@ def experiment_page() -> Iterator[str]:
     for name, field in Experiment.model_fields.items():
         kinds = [kind for kind in _models(field.annotation) if kind.model_fields]
         if name == "process":
-            yield from _kinds(_models(process_settings.Process), name)
+            yield from _kinds(_models(processes.Process), name)
         elif name == "scores":
-            yield from _kinds(_models(score_settings.ScoreSettings), name)
+            yield from _kinds(_models(scores.ScoreSettings), name)
         else:
             for kind in kinds:
                 yield from _settings(kind, name if len(kinds) == 1 else f"{name}: {kind.__name__}", name)

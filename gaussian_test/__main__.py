@@ -1,5 +1,5 @@
 """``python -m gaussian_test``: the command line."""
 
-from gaussian_test.command_line import main
+from gaussian_test.cli.commands import main
 
 main(prog_name="python -m gaussian_test")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from gaussian_test import archive, checksum
 from gaussian_test.errors import UserError
+from gaussian_test.store import archive
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +26,6 @@ class GaussianTestAccessor:
 
     def __init__(self, dataset: xr.Dataset) -> None:
         self._dataset = dataset
-        self._groups: dict[str, xr.Dataset] = {}
 
     def group(self, name: str) -> xr.Dataset:
         """Return another group of the archive.
@@ -47,28 +45,10 @@ class GaussianTestAccessor:
             If the archive does not have it, or is damaged; the checksum of the whole file is compared, unless
             :func:`open_archive` has done it and the file is still the same.
         """
-        found = self._find(name)
-        if found is None:
+        found = archive.groups(self._dataset, name)
+        if name not in found:
             raise UserError(f"the archive has no group {name!r}: run again and keep it, or open it from its file")
-        return found
-
-    def _find(self, name: str) -> xr.Dataset | None:
-        """Return a group, or None where there is none."""
-        if name in self._groups:
-            return self._groups[name]
-        source = self._dataset.encoding.get("source")
-        if not source or not Path(source).exists():
-            return None
-        try:
-            self._dataset.encoding["checked"] = checksum.check(Path(source), self._dataset.encoding.get("checked"))
-            return archive.read_unchecked(Path(source), name)
-        except archive.DAMAGE as error:
-            if "group not found" in str(error) and not isinstance(error, checksum.ChecksumError):
-                return None
-            raise archive.refusal(source, error) from None
-
-    def _groups_found(self, *names: str) -> dict[str, xr.Dataset]:
-        return {name: group for name in names if (group := self._find(name)) is not None}
+        return found[name]
 
     def show(self, every: bool = False) -> str:
         """Return the times, the test and the observables as tables of text.
@@ -82,9 +62,9 @@ class GaussianTestAccessor:
         -------
         str
         """
-        from gaussian_test.table import show
+        from gaussian_test.result.table import show
 
-        return show(self._dataset, self._groups_found("chains"), every)
+        return show(self._dataset, archive.groups(self._dataset, "chains"), every)
 
     def to_json(self) -> str:
         """Return times, gap, curves and observables as JSON, every number with all its digits.
@@ -92,11 +72,11 @@ class GaussianTestAccessor:
         Returns
         -------
         str
-            Its keys, and how it writes what is undefined or infinite: :func:`gaussian_test.json_view.to_json`.
+            Its keys, and how it writes what is undefined or infinite: :func:`gaussian_test.result.json_view.to_json`.
         """
-        from gaussian_test.json_view import to_json
+        from gaussian_test.result.json_view import to_json
 
-        return to_json(self._dataset, self._groups_found("chains"))
+        return to_json(self._dataset, archive.groups(self._dataset, "chains"))
 
     def plot(self, folder: str | Path | None = None) -> dict[str, Figure]:
         """Draw the figures, and write them as PNG and PDF where a folder is given.
@@ -111,14 +91,9 @@ class GaussianTestAccessor:
         dict of str to Figure
             ``autocorrelation``, ``gap``, ``times``, one for each observable and, where pictures were kept, ``pictures_<score>``.
         """
-        from gaussian_test.analysis import figure_parts, figures
+        from gaussian_test.analysis.figures import draw, parts
 
-        drawn = figures.draw(self._dataset, self._groups_found("pictures", "normality", "chains"))
+        drawn = draw.draw(self._dataset, archive.groups(self._dataset, "pictures", "normality", "chains"))
         if folder is not None:
-            figure_parts.save(drawn, Path(folder))
+            parts.save(drawn, Path(folder))
         return drawn
-
-
-def attach_groups(dataset: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> None:
-    """Let a result in memory know its groups."""
-    dataset.gaussian_test._groups.update(groups)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gaussian_test.sampler.noise import Noise
 from gaussian_test.sampler.process import Process, Time
-from gaussian_test.sampler.score import Score
+from gaussian_test.sampler.scores.score import Score
 
 
 class ReverseKernel(ABC):

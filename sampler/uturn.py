@@ -22,7 +22,7 @@ from gaussian_test.sampler.grid import RHO, process_grid, reverse_grid
 from gaussian_test.sampler.noise import NO_NOISE, KeyedNoise, Noise
 from gaussian_test.sampler.process import Process
 from gaussian_test.sampler.reverse import ReverseKernel, bridge
-from gaussian_test.sampler.score import Score
+from gaussian_test.sampler.scores.score import Score
 
 
 @dataclass(frozen=True)

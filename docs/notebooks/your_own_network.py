@@ -37,7 +37,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import gaussian_test as gt
-from gaussian_test.score_settings import Callable
+from gaussian_test.experiment.scores import Callable
 
 sns.set_theme(context="paper", style="ticks", palette="colorblind")
 

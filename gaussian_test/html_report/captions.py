@@ -131,7 +131,7 @@ OWN = "An observable of the user's own: its mean over the U-Turns at each turn t
 
 
 def caption_of(figure: str) -> Caption:
-    """Return the caption of a figure by its name, as :func:`gaussian_test.analysis.figures.draw` names it.
+    """Return the caption of a figure by its name, as :func:`gaussian_test.analysis.figures.draw.draw` names it.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from gaussian_test.analysis.figure_parts import STYLE, lay_out
+from gaussian_test.analysis.figures.parts import STYLE, lay_out
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 # what is ink on paper in a figure is text on the page; colours that mean something stay

@@ -11,12 +11,18 @@ from scipy.stats import ortho_group
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, cross_val_predict
 
-from gaussian_test.analysis.affinity import affinity, best_affine_gap, class_mixture, explained_share, isotropic_score
-from gaussian_test.analysis.banded import banded, ratio_of_means
-from gaussian_test.analysis.best_affine import affine_features, best_affine
-from gaussian_test.analysis.bootstrap import ClusterBootstrap
-from gaussian_test.analysis.gaussian_score import GaussianScore
-from gaussian_test.analysis.moments import fit_moments
+from gaussian_test.analysis.moments.gaussian_score import GaussianScore
+from gaussian_test.analysis.moments.moments import fit_moments
+from gaussian_test.analysis.observables.affinity.affinity import (
+    affinity,
+    best_affine_gap,
+    class_mixture,
+    explained_share,
+    isotropic_score,
+)
+from gaussian_test.analysis.observables.affinity.best_affine import affine_features, best_affine
+from gaussian_test.analysis.statistics.banded import banded, ratio_of_means
+from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
 from gaussian_test.sampler import EmpiricalScore, MixtureScore, OrnsteinUhlenbeck, VarianceExploding
 
 ROWS = ("score", "turn_time", "sample", "repeat")

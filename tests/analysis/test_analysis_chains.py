@@ -10,7 +10,7 @@ import xarray as xr
 from scipy.stats import binomtest
 
 from gaussian_test.analysis import ClusterBootstrap, GaussianScore, Moments, autocorrelation_exact, fit_moments
-from gaussian_test.analysis.chains import (
+from gaussian_test.analysis.observables.chains.chains import (
     chain_autocorrelation,
     chain_autocorrelation_gaussian,
     chain_products,
@@ -60,7 +60,7 @@ def _near(values, expected, errors=4):
 
 def test_products_are_plain_sums(monkeypatch):
     """Of centred states over the trace, in blocks of two chains, from numpy and torch, in float32 and float64."""
-    monkeypatch.setattr(import_module("gaussian_test.analysis.chains"), "BLOCK_ELEMENTS", 2 * 4 * 6)
+    monkeypatch.setattr(import_module("gaussian_test.analysis.observables.chains.chains"), "BLOCK_ELEMENTS", 2 * 4 * 6)
     rng = np.random.default_rng(0)
     moments = Moments(5, rng.normal(size=(1, 2, 3)), np.array([3.0, 1.0]), np.eye(6)[:, :2])
     states = rng.normal(size=(4, 7, 1, 2, 3))

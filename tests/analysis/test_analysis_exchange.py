@@ -8,8 +8,8 @@ import xarray as xr
 from scipy.spatial.distance import cdist
 from scipy.stats import binomtest, permutation_test
 
-from gaussian_test.analysis import exchange
-from gaussian_test.analysis.exchange import antisymmetric, class_symmetry, energy_symmetry, exchange_tests
+from gaussian_test.analysis.observables.balance import exchange
+from gaussian_test.analysis.observables.balance.exchange import antisymmetric, class_symmetry, energy_symmetry, exchange_tests
 
 SPECTRUM = 4 / (1 + np.arange(6.0)) ** 1.5
 SHARES = np.array([0.5, 0.3, 0.15, 0.05])

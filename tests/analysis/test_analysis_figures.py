@@ -6,7 +6,7 @@ import xarray as xr
 from matplotlib.collections import PolyCollection
 
 import gaussian_test as gt
-from gaussian_test.analysis import figure_parts, figures
+from gaussian_test.analysis.figures import draw, parts
 
 # one for each observable of a default run
 OBSERVED = (
@@ -115,14 +115,14 @@ def test_pictures_are_those_of_the_archive(drawn, result):
 def test_colour_pictures_stay_in_colour():
     rng = np.random.default_rng(0)
     pictures = xr.DataArray(rng.uniform(-1, 1, (2, 3, 4, 4)), dims=("sample", "channel", "row", "column"))
-    rgb = figures.as_rgb(pictures)
+    rgb = draw.as_rgb(pictures)
     np.testing.assert_allclose(rgb[1, :, :, 2], (pictures.values[1, 2] + 1) / 2)
 
 
 def test_files_are_whole_and_the_same_again(drawn, tmp_path):
     """PNG bytes depend on the result alone; PDF is complete; nothing else is left in the folder."""
-    first = figure_parts.save({"gap": drawn["gap"]}, tmp_path / "a")
-    second = figure_parts.save({"gap": drawn["gap"]}, tmp_path / "b")
+    first = parts.save({"gap": drawn["gap"]}, tmp_path / "a")
+    second = parts.save({"gap": drawn["gap"]}, tmp_path / "b")
     assert [path.name for path in first] == ["gap.png", "gap.pdf"]
     assert first[0].read_bytes() == second[0].read_bytes()
     assert first[1].read_bytes().rstrip().endswith(b"%%EOF")

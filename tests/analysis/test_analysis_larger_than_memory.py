@@ -18,12 +18,11 @@ from gaussian_test.analysis import (
     ks_dataset,
     ks_distance,
     ks_test,
-    lilliefors,
     make_classifier,
-    running_moments,
-    third_cumulant,
     third_cumulant_norm,
 )
+from gaussian_test.analysis.moments import running, third_cumulant
+from gaussian_test.analysis.observables.normality import lilliefors
 
 
 def data(n, d, seed=0):
@@ -50,7 +49,7 @@ def same(one, other):
 @pytest.mark.parametrize("chunk", [1, 300, 2**22])
 def test_modes_of_few_samples_are_those_of_the_whole_matrix(shape, chunk, monkeypatch):
     """The Gram route in chunks of any size: the covariance, orthonormal modes, largest first, and samples left as they were."""
-    monkeypatch.setattr(running_moments, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(running, "CHUNK_ELEMENTS", chunk)
     x = data(shape[0], int(np.prod(shape[1:]))).reshape(shape)
     before, flat = x.copy(), x.reshape(shape[0], -1)
     fitted = fit_moments(x)
@@ -70,7 +69,7 @@ def test_class_moments_are_those_of_the_members_read_at_once(labels, monkeypatch
     """Bit for bit, in chunks of any size, of arrays and of files, also with fewer members than features and shrunk ones."""
     x = np.clip(data(90, 12) / 10, -1, 1).astype(np.float32)
     for chunk in (17, 2**22):
-        monkeypatch.setattr(running_moments, "CHUNK_ELEMENTS", 12 * chunk)
+        monkeypatch.setattr(running, "CHUNK_ELEMENTS", 12 * chunk)
         for shrinkage in (None, "oas", 0.2):
             expected = [(label, fit_moments(x[labels == label], shrinkage)) for label in np.unique(labels)]
             for source in (x, lazily(tmp_path, x)):
@@ -127,18 +126,18 @@ def test_a_chunked_netcdf_file_is_summed_without_being_loaded(tmp_path, dask):
 
 def test_few_sums_exist_at_a_time(monkeypatch, dask):
     """Of many blocks: as many lanes as scatter matrices are allowed, and the blocks of a lane one after the other."""
-    lanes, add = [], running_moments._with_samples
+    lanes, add = [], running._with_samples
 
     def watched(before, x):
         lanes.extend([1] * (before.count == 0))
         return add(before, x)
 
-    monkeypatch.setattr(running_moments, "_with_samples", watched)
+    monkeypatch.setattr(running, "_with_samples", watched)
     x = data(640, 3)
     expected = fit_moments(x)
     lanes.clear()
-    for allowed, number in ((9 * 4, 4), (9 * 1000, running_moments.MOST_LANES), (1, 1)):
-        monkeypatch.setattr(running_moments, "SCATTER_ELEMENTS", allowed)
+    for allowed, number in ((9 * 4, 4), (9 * 1000, running.MOST_LANES), (1, 1)):
+        monkeypatch.setattr(running, "SCATTER_ELEMENTS", allowed)
         found = fit_moments(dask.array.from_array(x, chunks=(10, 3)))
         assert len(lanes) == number
         lanes.clear()
@@ -147,10 +146,10 @@ def test_few_sums_exist_at_a_time(monkeypatch, dask):
 
 def test_sums_that_dask_may_hand_out_again_are_not_written_to():
     x = data(30, 2)
-    first = running_moments._with_samples(running_moments.RunningMoments(2), x[:10])
+    first = running._with_samples(running.RunningMoments(2), x[:10])
     mean, scatter = first.mean.copy(), first.covariance()
-    second = running_moments._with_samples(first, x[10:])
-    merged = running_moments._merged(first, second)
+    second = running._with_samples(first, x[10:])
+    merged = running._merged(first, second)
     assert (first.count, second.count, merged.count) == (10, 30, 40)
     np.testing.assert_array_equal(first.mean, mean)
     np.testing.assert_array_equal(first.covariance(), scatter)
@@ -245,7 +244,7 @@ def test_a_read_holds_a_part_of_the_columns(monkeypatch):
 def test_accuracy_is_of_the_samples_with_their_classes(monkeypatch, tmp_path):
     x, labels = np.clip(data(200, 5) / 20, -1, 1).astype(np.float32), (np.arange(200) % 7 < 2).astype(int)
     x[:, 0] = labels
-    monkeypatch.setattr("gaussian_test.analysis.classifier.MOST", 50)
+    monkeypatch.setattr("gaussian_test.analysis.uturn.classifier.MOST", 50)
     for source in (lazily(tmp_path, x), x, x.tolist()):
         assert cross_validated_accuracy(make_classifier("knn"), source, labels) == (1.0, 0.0)
 
@@ -261,6 +260,7 @@ from pathlib import Path
 import numpy as np, torch
 import gaussian_test as gt
 from gaussian_test import analysis, data, sampler
+from gaussian_test.analysis.observables.normality import lilliefors
 torch.set_num_threads(1)
 
 def held(what):
@@ -283,7 +283,7 @@ def score(x, labels):
     score.nearest(states)
 
 def normality(x, labels):
-    analysis.lilliefors.READ_ELEMENTS = 2**22
+    lilliefors.READ_ELEMENTS = 2**22
     analysis.kolmogorov_smirnov(x, replicates=1, draws=100)
 
 action = globals()[sys.argv[1]]

@@ -20,7 +20,7 @@ from gaussian_test.analysis import (
     spectrum,
     third_cumulant_norm,
 )
-from gaussian_test.analysis import running_moments as module
+from gaussian_test.analysis.moments import running as module
 
 
 def _data(n, d, seed=0):

@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 from scipy.stats import binom, ks_1samp, monte_carlo_test, norm, ttest_1samp
 
-from gaussian_test.analysis import lilliefors as module
-from gaussian_test.analysis.lilliefors import gaussian_replicates, ks_distance, ks_null, ks_pvalue, ks_test
-from gaussian_test.analysis.normality import kolmogorov_smirnov, ks_dataset
+from gaussian_test.analysis.observables.normality import lilliefors as module
+from gaussian_test.analysis.observables.normality.lilliefors import gaussian_replicates, ks_distance, ks_null, ks_pvalue, ks_test
+from gaussian_test.analysis.observables.normality.normality import kolmogorov_smirnov, ks_dataset
 
 
 def _correlated(rng, n, d, correlation=0.95):

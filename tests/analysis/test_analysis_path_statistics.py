@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 
 from gaussian_test.analysis import GaussianScore, autocorrelation, fit_moments, ks_distance, path_statistics
-from gaussian_test.analysis.autocorrelation import sample_norms, sample_products
+from gaussian_test.analysis.uturn.autocorrelation import sample_norms, sample_products
 from gaussian_test.sampler import OrnsteinUhlenbeck, ReverseSDE, UTurnPlan
 
 X = np.random.default_rng(0).exponential(size=(60, 2, 1, 3)) * 2 + 0.7

@@ -7,11 +7,11 @@ import xarray as xr
 from scipy.stats import binomtest, norm
 from sklearn.decomposition import PCA
 
-from gaussian_test.analysis.bootstrap import ClusterBootstrap
-from gaussian_test.analysis.distances import Distance, Population, frechet, frechet_between, null_distance
-from gaussian_test.analysis.kernel_distance import kid, kid_between
-from gaussian_test.analysis.moments import fit_moments
-from gaussian_test.analysis.quality import principal_features, sample_quality, start_sensitivity
+from gaussian_test.analysis.moments.moments import fit_moments
+from gaussian_test.analysis.observables.quality.distances import Distance, Population, frechet, frechet_between, null_distance
+from gaussian_test.analysis.observables.quality.kernel_distance import kid, kid_between
+from gaussian_test.analysis.observables.quality.quality import principal_features, sample_quality, start_sensitivity
+from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
 
 ONE_SAMPLE = [frechet, kid]
 PAIRED = [frechet_between, kid_between]
@@ -401,7 +401,7 @@ def test_how_much_is_held_at_once_changes_nothing(monkeypatch):
     truth, x, y = rng.normal(size=(50, 3)), *rng.normal(size=(2, 20, 2, 3))
     whole = [frechet(x, truth), kid(x, truth), frechet_between(x, y), kid_between(x, y)]
     for module in ("frechet_jackknife", "polynomial_kernel"):
-        monkeypatch.setattr(f"gaussian_test.analysis.{module}.BLOCK_ELEMENTS", 700)
+        monkeypatch.setattr(f"gaussian_test.analysis.observables.quality.{module}.BLOCK_ELEMENTS", 700)
     for before, after in zip(whole, [frechet(x, truth), kid(x, truth), frechet_between(x, y), kid_between(x, y)], strict=True):
         _assert_same(after, before)
 

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from gaussian_test.analysis import GaussianScore, autocorrelation_exact, fit_moments
 from gaussian_test.data import load
 from gaussian_test.data import train_digits_network as script
-from gaussian_test.digest import data_digest
 from gaussian_test.sampler import EmpiricalScore, NetworkScore, ReverseSDE, UTurnPlan, VarianceExploding
-from gaussian_test.sampler.residual_denoiser import ResidualDenoiser
+from gaussian_test.sampler.networks.residual_denoiser import ResidualDenoiser
+from gaussian_test.store.digest import data_digest
 
 SIGMAS = (0.01, 0.3, 1.0, 7.0, 80.0)
 SMALL = {"img_channels": 2, "img_resolution": 3, "label_dim": 4, "width": 16, "hidden": 24, "blocks": 2, "sigma_data": 0.7}

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gaussian_test.data import load, rows
-from gaussian_test.data.rows import JoinedRows, MappedRows, MemoryRows
+from gaussian_test.data import load
+from gaussian_test.data.formats import rows
+from gaussian_test.data.formats.rows import JoinedRows, MappedRows, MemoryRows
 
 COUNT = 50
 RECORD = np.dtype([("label", "u1"), ("pixels", ">f4", (2, 3))])

@@ -15,7 +15,7 @@ import xarray as xr
 from PIL import Image
 
 from gaussian_test.data import load, sources
-from gaussian_test.data.images import FolderStore, ImageRows
+from gaussian_test.data.formats.images import FolderStore, ImageRows
 
 GOOD = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
 

@@ -9,8 +9,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from gaussian_test.data import load
+from gaussian_test.data.formats.rows import ArrangedRows, JoinedRows, MemoryRows, as_images
 from gaussian_test.data.labels import encode_labels
-from gaussian_test.data.rows import ArrangedRows, JoinedRows, MemoryRows, as_images
 from gaussian_test.data.scaling import choose_scaling
 
 

@@ -16,10 +16,10 @@ import xarray as xr
 from PIL import Image
 
 from gaussian_test.data import load, sources
-from gaussian_test.data.cifar10 import RECORD
-from gaussian_test.data.images import ImageRows
-from gaussian_test.data.lazy import ScaledArray
-from gaussian_test.data.rows import JoinedRows, MappedRows, MemoryRows
+from gaussian_test.data.formats.cifar10 import RECORD
+from gaussian_test.data.formats.images import ImageRows
+from gaussian_test.data.formats.lazy import ScaledArray
+from gaussian_test.data.formats.rows import JoinedRows, MappedRows, MemoryRows
 
 COUNT = 23
 NAMES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -381,7 +381,7 @@ def test_scan_ends_at_the_first_difference(tmp_path, monkeypatch):
 
 
 def test_scaling_is_done_in_blocks(monkeypatch):
-    monkeypatch.setattr("gaussian_test.data.lazy.BLOCK_VALUES", 7)
+    monkeypatch.setattr("gaussian_test.data.formats.lazy.BLOCK_VALUES", 7)
     from gaussian_test.data.scaling import Scaling
 
     raw = np.random.default_rng(4).integers(0, 256, (20, 3), dtype=np.uint8)

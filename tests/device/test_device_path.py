@@ -65,7 +65,7 @@ def test_states_and_table_are_the_cpus_bit_for_bit(score, kernel, process, dtype
 @each_score
 def test_states_are_the_cpus_however_the_batch_is_cut(score, spare, monkeypatch):
     """Rows cut within a turn time, or all at once; the empirical score in many small tiles."""
-    empirical = import_module("gaussian_test.sampler.empirical")
+    empirical = import_module("gaussian_test.sampler.scores.empirical")
     monkeypatch.setattr(empirical, "TILE_ELEMENTS", 64)
     monkeypatch.setattr(empirical, "MAX_ROWS", 4)
     process, case = VarianceExploding(), SCORES[score]
@@ -291,7 +291,7 @@ def test_a_whole_run_is_the_cpus(kind, monkeypatch):
     """From an experiment to its result, pictures and trajectories included; only the device that is named differs."""
     settings = TINY | {"reverse": {"kind": kind, "steps": 5}}
     expected = gt.run(settings, device="cpu", progress=False)
-    monkeypatch.setattr(import_module("gaussian_test.prepare"), "pick_device", lambda device: torch.device(NAME))
+    monkeypatch.setattr(import_module("gaussian_test.build.problem"), "pick_device", lambda device: torch.device(NAME))
     with FakeDevice() as device:
         result = gt.run(settings, device=NAME, progress=False)
     assert result.attrs["device"] == NAME

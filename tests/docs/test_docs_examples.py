@@ -14,7 +14,7 @@ import yaml
 from notebook_room import execute, figures, warnings
 
 import gaussian_test as gt
-from gaussian_test import archive
+from gaussian_test.store import archive
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BIN = Path(sys.executable).parent

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import gaussian_test as gt
-from gaussian_test.experiment import Experiment
+from gaussian_test.experiment.experiment import Experiment
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "extending"
 PAGES = sorted(path.stem for path in FOLDER.glob("*.md") if path.stem != "index")

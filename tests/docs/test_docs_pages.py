@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 import gaussian_test as gt
-from gaussian_test.command_line import main
-from gaussian_test.experiment import Experiment
-from gaussian_test.sweep import Sweep
+from gaussian_test.cli.commands import main
+from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.sweep.sweep import Sweep
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(path for folder in (DOCS, DOCS / "how_to") for path in folder.glob("*.md"))

@@ -7,10 +7,10 @@ from typing import get_args
 import pytest
 import yaml
 
-from gaussian_test import score_settings
-from gaussian_test.command_line import main
-from gaussian_test.experiment import Experiment
-from gaussian_test.sweep import Sweep
+from gaussian_test.cli.commands import main
+from gaussian_test.experiment import scores
+from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.sweep.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,9 +43,7 @@ def test_the_yaml_is_an_experiment(text):
 def test_the_table_of_networks_is_that_of_the_settings():
     """Every kind of network with exactly its own settings; what all have in common stands below the table."""
     rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", README, flags=re.MULTILINE))
-    kinds = {
-        get_args(kind.model_fields["kind"].annotation)[0]: set(kind.model_fields) for kind in get_args(score_settings.AnyNetwork)
-    }
+    kinds = {get_args(kind.model_fields["kind"].annotation)[0]: set(kind.model_fields) for kind in get_args(scores.AnyNetwork)}
     common = set.intersection(*kinds.values()) - {"kind"}
     for kind, fields in kinds.items():
         named = set(re.findall(r"`(\w+)`", rows[kind]))

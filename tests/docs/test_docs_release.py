@@ -11,9 +11,9 @@ import yaml
 from PIL import Image, ImageFilter
 
 import gaussian_test as gt
-from gaussian_test.analysis import figure_parts
-from gaussian_test.command_line import main
-from gaussian_test.experiment import Experiment
+from gaussian_test.analysis.figures import parts
+from gaussian_test.cli.commands import main
+from gaussian_test.experiment.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 CHANGES = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def drawn(tmp_path_factory):
 def draw(settings, folder):
     """Write the figure of the README as `run --plot` writes all figures."""
     drawn = gt.run(settings, progress=False).gaussian_test.plot()
-    figure_parts.save({"autocorrelation": drawn["autocorrelation"]}, folder)
+    parts.save({"autocorrelation": drawn["autocorrelation"]}, folder)
 
 
 INKS = {"empirical": (1, 115, 178), "network": (222, 143, 5), "gaussian": (2, 158, 115), "closed form": (0, 0, 0)}

@@ -11,7 +11,7 @@ from fault_rooms import LONG, SHORT, child, finish, left, room
 def start(tmp_path_factory):
     """Return a function that starts a run of an experiment file in a fresh process."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gaussian_test.prepare", "gaussian_test.accessor", "gaussian_test.experiment"])
+    context.set_forkserver_preload(["gaussian_test.build.problem", "gaussian_test.accessor", "gaussian_test.experiment.experiment"])
     log = tmp_path_factory.mktemp("log") / "output.txt"
 
     def begin(folder, *options, **faults):

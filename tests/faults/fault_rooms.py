@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 
 import gaussian_test as gt
-from gaussian_test import archive
-from gaussian_test.command_line import main
+from gaussian_test.cli.commands import main
+from gaussian_test.store import archive
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 # many shards, each of some 0.05 s

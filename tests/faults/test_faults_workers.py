@@ -23,8 +23,9 @@ import torch
 from fault_rooms import ENVIRONMENT, LONG, SHORT, assert_same, finished, hashes, left, room
 
 import gaussian_test as gt
-from gaussian_test import UserError, cluster, engine, worker
-from gaussian_test.parts import parts_folder
+from gaussian_test import UserError
+from gaussian_test.engine import cluster, local, worker
+from gaussian_test.store.parts import parts_folder
 
 MODULE = '''
 import os, signal
@@ -119,7 +120,7 @@ def test_one_and_two_workers_give_the_bits_of_this_process(workers, tmp_path):
 def test_the_order_in_which_shards_come_in_does_not_matter(workers, tmp_path, undisturbed):
     """Two workers take forty shards as they can; some are there already, written by this process."""
     folder = room(tmp_path, LONG)
-    genuine, count = engine.run_shard, []
+    genuine, count = local.run_shard, []
 
     def stops_after_five(prepared, shard):
         count.append(shard)
@@ -128,7 +129,7 @@ def test_the_order_in_which_shards_come_in_does_not_matter(workers, tmp_path, un
         return genuine(prepared, shard)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "run_shard", stops_after_five)
+        patch.setattr(local, "run_shard", stops_after_five)
         with pytest.raises(KeyboardInterrupt):
             gt.run(LONG, folder / "run.nc", progress=False)
     before = {path: path.stat().st_mtime_ns for path in finished(folder)}
@@ -386,7 +387,7 @@ def test_a_worker_that_is_not_fit_leaves_the_shards_to_others(tmp_path, undistur
     folder = room(tmp_path, LONG)
     with cluster.connected(2, None, 1) as client:
         one = min(client.nthreads())
-        client.run(lambda: setattr(import_module("gaussian_test.worker"), "__version__", "0.0.1"), workers=[one])
+        client.run(lambda: setattr(import_module("gaussian_test.engine.worker"), "__version__", "0.0.1"), workers=[one])
         run_there(LONG, folder / "run.nc", client)
     assert_same(folder / "run.nc", undisturbed["long"][0])
 

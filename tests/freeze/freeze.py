@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -85,7 +86,8 @@ def of_datasets(tree: dict[str, xr.Dataset]) -> dict[str, str]:
 
 
 def without_dates(text: str, result: xr.Dataset) -> str:
-    return text.replace(result.attrs["date_created"], "DATE")
+    """Return a text without its date and without digests, which hold names of files of the product."""
+    return re.sub(r"\b[0-9a-f]{64}\b", "DIGEST", text.replace(result.attrs["date_created"], "DATE"))
 
 
 def run_all(folder: Path) -> dict[str, dict[str, str]]:
@@ -108,7 +110,11 @@ def run_all(folder: Path) -> dict[str, dict[str, str]]:
         page = without_dates(gt.report(path, f"{name}.html").read_text(), result)
         for ending, text in (("txt", shown), ("json", as_json), ("html", page)):
             Path(f"{name}.{ending}").write_text(text)
-        attributes = {f"attribute {key}": str(value) for key, value in result.attrs.items() if key != "date_created"}
+        attributes = {
+            f"attribute {key}": str(value)
+            for key, value in result.attrs.items()
+            if key not in ("date_created", "identity", "score_digest")
+        }
         found[name] = of_datasets(tree) | attributes
         found[name] |= {"show": digest(shown.encode()), "json": digest(as_json.encode()), "report": digest(page.encode())}
         print(name, flush=True)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import gaussian_test as gt
 from gaussian_test import UserError
-from gaussian_test.command_line import main
+from gaussian_test.cli.commands import main
 
 SETTINGS = {
     "samples": 6,

@@ -7,9 +7,9 @@ from fuzz_cases import SECONDS, fuzz, limit, sentence
 from hypothesis import strategies as st
 
 from gaussian_test import UserError
-from gaussian_test.experiment import Experiment
-from gaussian_test.process_settings import Cosine, DiscreteVP, OrnsteinUhlenbeck, Rectified, Settings, VariancePreserving
-from gaussian_test.score_settings import EDM, Azula, Callable, Diffusers, Empirical, Gaussian, Mixture, Network
+from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.experiment.processes import Cosine, DiscreteVP, OrnsteinUhlenbeck, Rectified, Settings, VariancePreserving
+from gaussian_test.experiment.scores import EDM, Azula, Callable, Diffusers, Empirical, Gaussian, Mixture, Network
 
 
 def loads(source, changes=()):

@@ -14,7 +14,7 @@ from fuzz_cases import SECONDS, Hang, limit, sentence
 import gaussian_test as gt
 from gaussian_test import UserError
 from gaussian_test.data import DataError
-from gaussian_test.experiment import Experiment
+from gaussian_test.experiment.experiment import Experiment
 
 FACTORY = {"kind": "factory", "factory": "package.module:function"}
 

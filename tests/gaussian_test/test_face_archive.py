@@ -19,8 +19,9 @@ import xarray as xr
 import yaml
 
 import gaussian_test as gt
-from gaussian_test import UserError, archive, checksum, whole_files
-from gaussian_test.experiment import Experiment
+from gaussian_test import UserError
+from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.store import archive, files
 
 BANDS = ("", "_se", "_low", "_high")
 BY_SCORE_AND_TIME = (
@@ -311,12 +312,12 @@ def test_a_group_that_is_not_there_is_refused(disk, memory):
 def wrong_files(folder, disk):
     """Return bad archives: path and what the refusal must say."""
     content = disk.read_bytes()
-    files = {"text.nc": b"samples: 8\n", "empty.nc": b"", "short.nc": content[:3], "magic.nc": content[:8]}
-    files |= {"half.nc": content[: len(content) // 2], "cut.nc": content[:-1], "longer.nc": content + b"\n"}
-    files |= {"bare.nc": content[: -checksum.TRAILER], "twice.nc": content + content[-checksum.TRAILER :]}
-    files |= {"other sum.nc": content[:-2] + (b"0" if content[-2:-1] != b"0" else b"1") + content[-1:]}
-    files |= {"seal only.nc": b"\x89HDF" + checksum.SEAL, "hole.nc": content[:2000] + content[2001:]}
-    for name, data in files.items():
+    bad = {"text.nc": b"samples: 8\n", "empty.nc": b"", "short.nc": content[:3], "magic.nc": content[:8]}
+    bad |= {"half.nc": content[: len(content) // 2], "cut.nc": content[:-1], "longer.nc": content + b"\n"}
+    bad |= {"bare.nc": content[: -files.TRAILER], "twice.nc": content + content[-files.TRAILER :]}
+    bad |= {"other sum.nc": content[:-2] + (b"0" if content[-2:-1] != b"0" else b"1") + content[-1:]}
+    bad |= {"seal only.nc": b"\x89HDF" + files.SEAL, "hole.nc": content[:2000] + content[2001:]}
+    for name, data in bad.items():
         (folder / name).write_bytes(data)
     (folder / "folder.nc").mkdir()
     xr.Dataset({"a": ("x", [1.0])}).to_netcdf(folder / "plain.nc")
@@ -332,7 +333,7 @@ def wrong_files(folder, disk):
     with netCDF4.Dataset(folder / "newer.nc", "a") as file:
         file.schema_version = archive.SCHEMA_VERSION + 1
     for name in ("other", "classic", "wordy", "hollow", "newer"):
-        checksum.seal(folder / f"{name}.nc")
+        files.seal(folder / f"{name}.nc")
     return {
         "none.nc": "does not exist",
         "text.nc": "not an archive",
@@ -422,7 +423,7 @@ def hashed(monkeypatch):
         def hexdigest(self):
             return self._genuine.hexdigest()
 
-    monkeypatch.setattr(checksum.hashlib, "sha256", Counting)
+    monkeypatch.setattr(files.hashlib, "sha256", Counting)
     return sizes
 
 
@@ -435,9 +436,9 @@ def small_file(folder):
 
 def test_the_last_line_is_the_sha256_of_the_rest(disk):
     content = disk.read_bytes()
-    rest, line = content[: -checksum.TRAILER], content[-checksum.TRAILER :]
+    rest, line = content[: -files.TRAILER], content[-files.TRAILER :]
     assert line == b"\nsha256 of all before, by gaussian_test: " + hashlib.sha256(rest).hexdigest().encode() + b"\n"
-    assert checksum.SEAL not in rest
+    assert files.SEAL not in rest
 
 
 @pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf", None])
@@ -459,7 +460,7 @@ def test_the_library_is_not_given_a_file_whose_checksum_does_not_fit(name, wrong
     with pytest.raises(UserError):
         gt.open_archive(folder / f"{name}.nc")
     if (folder / f"{name}.nc").is_file():
-        with pytest.raises(checksum.ChecksumError):
+        with pytest.raises(files.ChecksumError):
             archive.read(folder / f"{name}.nc", "moments")
     assert library == []
 
@@ -469,15 +470,15 @@ def test_every_byte_counts(tmp_path):
     path, content = small_file(tmp_path)
     rng = random.Random(3)
     flips = [(place, 1 << rng.randrange(8)) for place in range(len(content))]
-    flips += [(place, 1 << bit) for place in range(len(content) - checksum.TRAILER, len(content)) for bit in range(8)]
+    flips += [(place, 1 << bit) for place in range(len(content) - files.TRAILER, len(content)) for bit in range(8)]
     unnoticed = []
     with path.open("r+b", buffering=0) as file:
         for place, mask in flips:
             os.pwrite(file.fileno(), bytes([content[place] ^ mask]), place)
             try:
-                checksum.check(path)
+                files.check(path)
                 unnoticed.append((place, mask))
-            except checksum.ChecksumError:
+            except files.ChecksumError:
                 pass
             os.pwrite(file.fileno(), content[place : place + 1], place)
     assert unnoticed == []
@@ -488,8 +489,8 @@ def test_every_length_counts(tmp_path):
     path, content = small_file(tmp_path)
     for length in range(len(content) - 1, -1, -1):
         os.truncate(path, length)
-        with pytest.raises(checksum.ChecksumError, match="no checksum at its end"):
-            checksum.check(path)
+        with pytest.raises(files.ChecksumError, match="no checksum at its end"):
+            files.check(path)
 
 
 @pytest.mark.parametrize("more", [b"\0", b"\n", b"\0" * 4096, b"x" * 105, b"sha256"])
@@ -506,7 +507,7 @@ def test_an_archive_is_hashed_once_however_much_is_read_from_it(full, hashed, tm
         opened.gaussian_test.group(name)
     opened.gaussian_test.show()
     opened.gaussian_test.plot(tmp_path)
-    assert hashed == [full.stat().st_size - checksum.TRAILER]
+    assert hashed == [full.stat().st_size - files.TRAILER]
 
 
 def test_a_dataset_of_plain_xarray_is_hashed_once_for_its_groups(full, hashed):
@@ -543,7 +544,7 @@ def test_a_file_that_changes_after_it_was_opened_is_found_out_by_its_groups(chan
 
 
 def test_groups_of_a_file_without_a_checksum_are_refused(disk, tmp_path):
-    (tmp_path / "a.nc").write_bytes(disk.read_bytes()[: -checksum.TRAILER])
+    (tmp_path / "a.nc").write_bytes(disk.read_bytes()[: -files.TRAILER])
     with xr.open_dataset(tmp_path / "a.nc") as dataset:
         assert float(dataset["autocorrelation"].sum()) == float(gt.open_archive(disk)["autocorrelation"].sum())
         for attempt in (lambda: dataset.gaussian_test.group("moments"), dataset.gaussian_test.show):
@@ -555,7 +556,7 @@ def test_a_changed_archive_can_be_sealed_again_by_who_stands_for_it(disk, tmp_pa
     path = Path(shutil.copy(disk, tmp_path / "a.nc"))
     with netCDF4.Dataset(path, "a") as file:
         file.comment = "mine"
-    checksum.seal(path)
+    files.seal(path)
     assert gt.open_archive(path).attrs["comment"] == "mine"
     assert gt.open_archive(path).gaussian_test.group("moments").identical(archive.read(disk, "moments"))
 
@@ -648,9 +649,9 @@ def test_the_file_is_synced_before_it_gets_its_name_and_the_folder_after(tmp_pat
 def test_the_checksum_is_there_before_the_file_has_its_name(tmp_path, monkeypatch):
     found = []
     genuine = os.replace
-    monkeypatch.setattr(os, "replace", lambda a, b: (found.append(checksum.check(Path(a))), genuine(a, b))[1])
+    monkeypatch.setattr(os, "replace", lambda a, b: (found.append(files.check(Path(a))), genuine(a, b))[1])
     archive.write(tmp_path / "a.nc", good())
-    assert found == [checksum.check(tmp_path / "a.nc")]
+    assert found == [files.check(tmp_path / "a.nc")]
 
 
 def test_a_disk_that_is_full_at_the_checksum_leaves_the_old_file(tmp_path, monkeypatch):
@@ -696,7 +697,7 @@ def test_a_result_can_be_written_again_by_plain_xarray(disk, tmp_path):
     opened.to_netcdf(tmp_path / "copy.nc")
     with xr.open_dataset(tmp_path / "copy.nc") as copy:
         assert archive.plain(copy.load()).identical(opened)
-    checksum.seal(tmp_path / "copy.nc")
+    files.seal(tmp_path / "copy.nc")
     assert gt.open_archive(tmp_path / "copy.nc").identical(opened)
 
 
@@ -728,7 +729,7 @@ def test_an_interruption_while_writing_leaves_nothing_and_the_old_file(kind, mom
 
     monkeypatch.setattr(os, moment, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        archive.write(path, xr.Dataset({"a": 1})) if kind == "archive" else whole_files.write_text(path, "new")
+        archive.write(path, xr.Dataset({"a": 1})) if kind == "archive" else files.write_text(path, "new")
     monkeypatch.undo()
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
     assert path.read_text() == "old"

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 import gaussian_test as gt
 from gaussian_test import UserError
-from gaussian_test.command_line import main
+from gaussian_test.cli.commands import main
 
 SETTINGS = {
     "samples": 8,

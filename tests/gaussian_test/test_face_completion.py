@@ -10,9 +10,9 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
-from gaussian_test import completion
-from gaussian_test.command_line import main
-from gaussian_test.experiment import Experiment
+from gaussian_test.cli import completion
+from gaussian_test.cli.commands import main
+from gaussian_test.experiment.experiment import Experiment
 
 FOLDERS = ("results", "results/deep", "run.nc.parts", ".hidden")
 FILES = ("run.nc", "ring.nc", "notes.txt", "one.yaml", "two.yml", "results/digits.nc", ".run.nc.lock")
@@ -149,7 +149,7 @@ def test_the_script_is_the_one_that_click_knows(shell, sign):
 def test_the_tab_key_waits_for_nothing_heavy(tmp_path):
     """The keys of --set need the settings, and nothing of what computes."""
     code = (
-        "import sys; from gaussian_test.command_line import main\n"
+        "import sys; from gaussian_test.cli.commands import main\n"
         "try: main(prog_name='gaussian-test')\n"
         "except SystemExit: pass\n"
         "assert not {'torch', 'xarray', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)\n"

@@ -70,8 +70,8 @@ def test_every_exact_score_of_the_project_passes(name, process, dtype):
 
 
 def test_the_network_of_the_project_passes():
-    from gaussian_test.checkpoints import open_network
-    from gaussian_test.score_settings import Network
+    from gaussian_test.build.networks import open_network
+    from gaussian_test.experiment.scores import Network
 
     score, _ = open_network(Network(kind="network"), (1, 8, 8), VE(), {})
     mean = torch.from_numpy(gt.analysis.fit_moments(gt.data.load("digits").x).mean).float()

@@ -3,7 +3,7 @@
 import torch
 
 from gaussian_test import sampler
-from gaussian_test.digest import score_digest
+from gaussian_test.store.digest import score_digest
 
 
 def test_samples_of_equal_center_and_norms_are_told_apart():

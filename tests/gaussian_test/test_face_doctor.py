@@ -11,8 +11,9 @@ import torch
 from click.testing import CliRunner
 
 import gaussian_test as gt
-from gaussian_test import doctor, memory
-from gaussian_test.command_line import main
+from gaussian_test.build import memory
+from gaussian_test.cli import doctor
+from gaussian_test.cli.commands import main
 
 SMALL = {"samples": 8, "turn_times": {"noise_to_signal": [0.5, 5.0]}, "observables": "none"}
 SETS = [word for item in ("samples=8", "turn_times.noise_to_signal=[0.5, 5]", "observables=none") for word in ("--set", item)]

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gaussian_test import Experiment, UserError
-from gaussian_test.experiment import Spacing
+from gaussian_test.experiment.experiment import Spacing
 
 KINDS = {
     "variance_exploding": {"sigma_min": 0.01, "sigma_max": 50.0},

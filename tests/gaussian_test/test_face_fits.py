@@ -5,8 +5,8 @@ import pytest
 
 import gaussian_test as gt
 from gaussian_test import Experiment
-from gaussian_test.fits import Fits
-from gaussian_test.prepare import prepare
+from gaussian_test.build.problem import prepare
+from gaussian_test.store.fits import Fits
 
 SETTINGS = {
     "samples": 16,

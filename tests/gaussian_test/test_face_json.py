@@ -9,8 +9,8 @@ import xarray as xr
 from click.testing import CliRunner
 
 import gaussian_test as gt
-from gaussian_test import json_view
-from gaussian_test.command_line import main
+from gaussian_test.cli.commands import main
+from gaussian_test.result import json_view
 
 ALL = {
     "turn_times": {"noise_to_signal": [0.1, 0.7, 2.0, 8.0]},

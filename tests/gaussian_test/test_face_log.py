@@ -11,18 +11,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import gaussian_test as gt
-from gaussian_test import run_log
-from gaussian_test.lock import locked
-from gaussian_test.parts import parts_folder
-from gaussian_test.run_log import LOGGER, Progress, log, to_file, to_stderr
-from gaussian_test.run_status import status_text
+from gaussian_test.log import LOGGER, Progress, log, to_file, to_stderr
+from gaussian_test.store.lock import locked
+from gaussian_test.store.parts import parts_folder
+from gaussian_test.sweep.status import status_text
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that stands still until it is set."""
     now = [100.0]
-    monkeypatch.setattr(run_log.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("gaussian_test.log.time.monotonic", lambda: now[0])
     return now
 
 

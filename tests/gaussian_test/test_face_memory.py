@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import gaussian_test as gt
-from gaussian_test import Experiment, UserError, memory
-from gaussian_test.digest import score_digest
-from gaussian_test.prepare import prepare
+from gaussian_test import Experiment, UserError
+from gaussian_test.build import memory
+from gaussian_test.build.problem import prepare
+from gaussian_test.store.digest import score_digest
 
 SETTINGS = {
     "samples": 24,

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 import gaussian_test as gt
-from gaussian_test import UserError, score_settings, table
-from gaussian_test.analysis import figures
-from gaussian_test.experiment import Experiment
-from gaussian_test.prepare import prepare
+from gaussian_test import UserError
+from gaussian_test.analysis.figures import draw
+from gaussian_test.build.problem import prepare
+from gaussian_test.experiment import scores
+from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.result import table
 
 SHAPE = (1, 8, 8)
 TRUTH = gt.data.load("digits")
@@ -392,6 +394,6 @@ def test_a_network_that_needs_labels_is_refused_without():
 
 def test_every_kind_of_score_is_a_network_or_computed_from_the_samples():
     """The table and the figures ask for detailed balance of the same scores, and no kind is forgotten by either."""
-    kinds = {get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(score_settings.ScoreSettings)[0])}
-    assert kinds | {"python"} == table.NETWORKS | figures.COMPUTED
-    assert not table.NETWORKS & figures.COMPUTED
+    kinds = {get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(scores.ScoreSettings)[0])}
+    assert kinds | {"python"} == table.NETWORKS | draw.COMPUTED
+    assert not table.NETWORKS & draw.COMPUTED

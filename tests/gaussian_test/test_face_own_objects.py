@@ -11,9 +11,10 @@ import xarray as xr
 import yaml
 
 import gaussian_test as gt
-from gaussian_test import UserError, own_observables
-from gaussian_test.experiment import Experiment
-from gaussian_test.sweep import Sweep
+from gaussian_test import UserError
+from gaussian_test.build import own_observables
+from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.sweep.sweep import Sweep
 
 MODULE = '''
 import torch
@@ -345,7 +346,7 @@ def test_a_process_of_the_users_may_hold_anything():
             super().__init__()
             self.function = lambda t: t
 
-    from gaussian_test.digest import score_digest
+    from gaussian_test.store.digest import score_digest
 
     one, other = (gt.sampler.EmpiricalScore(torch.eye(3), process=Holding()) for _ in range(2))
     assert score_digest(one) == score_digest(other)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gaussian_test import checksum, part_file, runner
+from gaussian_test.engine import runner
+from gaussian_test.store import files, parts
 
 
 def dataset(shard=0):
@@ -27,8 +28,8 @@ def dataset(shard=0):
 
 
 def test_a_part_is_what_was_written(tmp_path):
-    part_file.write(tmp_path / "p", dataset())
-    found = part_file.read(tmp_path / "p")
+    parts.write_part(tmp_path / "p", dataset())
+    found = parts.read_part(tmp_path / "p")
     assert found.identical(dataset())
     assert list(found.coords) == list(dataset().coords)
     for name, variable in dataset().variables.items():
@@ -39,28 +40,28 @@ def test_a_part_is_what_was_written(tmp_path):
 
 def test_every_flipped_bit_and_every_cut_is_seen(tmp_path):
     path = tmp_path / "p"
-    part_file.write(path, dataset().drop_vars(["whole", "bad", "single"]))
+    parts.write_part(path, dataset().drop_vars(["whole", "bad", "single"]))
     content = path.read_bytes()
     for place in range(len(content)):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
-        with pytest.raises(checksum.ChecksumError, match="is damaged"):
-            part_file.read(path)
+        with pytest.raises(files.ChecksumError, match="is damaged"):
+            parts.read_part(path)
     for length in (0, 1, 100, len(content) - 1):
         path.write_bytes(content[:length])
-        with pytest.raises(checksum.ChecksumError, match="is damaged"):
-            part_file.read(path)
+        with pytest.raises(files.ChecksumError, match="is damaged"):
+            parts.read_part(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x00" * 50, b"\x02\x00\x00\x00\x00\x00\x00\x00{}"])
 def test_what_is_sealed_and_no_part_is_damage(tmp_path, content):
-    (tmp_path / "p").write_bytes(checksum.sealed(content))
-    with pytest.raises(part_file.DAMAGE):
-        part_file.read(tmp_path / "p")
+    (tmp_path / "p").write_bytes(files.sealed(content))
+    with pytest.raises(parts.DAMAGE):
+        parts.read_part(tmp_path / "p")
 
 
 def test_attributes_that_are_not_kept_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(TypeError, match="an attribute of type ndarray is not kept"):
-        part_file.write(tmp_path / "p", dataset().assign_attrs(bad=np.arange(3)))
+        parts.write_part(tmp_path / "p", dataset().assign_attrs(bad=np.arange(3)))
     assert not list(tmp_path.iterdir())
 
 

@@ -9,11 +9,12 @@ import pytest
 from report_zoo import HOSTILE, NASTY, Page, hostile_run, noise_pictures, strip_pictures, table_rows
 
 import gaussian_test as gt
-from gaussian_test import UserError, whole_files
-from gaussian_test.analysis.figures import as_rgb
-from gaussian_test.html_report import finding
-from gaussian_test.html_report.comparison_page import differing
-from gaussian_test.html_report.result_page import warnings
+from gaussian_test import UserError
+from gaussian_test.analysis.figures.draw import as_rgb
+from gaussian_test.html_report.comparison import differing
+from gaussian_test.html_report.result import warnings
+from gaussian_test.result import finding
+from gaussian_test.store import files
 
 TIMES = ("affine", "memorization", "speciation")
 ENOUGH = 5_000_000  # bytes
@@ -483,7 +484,7 @@ def test_a_page_appears_whole_or_the_old_one_stays(disk, tmp_path, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(whole_files.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(UserError, match="No space left"):
         gt.report(disk, tmp_path / "page.html")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]

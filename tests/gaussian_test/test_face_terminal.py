@@ -20,10 +20,10 @@ import yaml
 from click.testing import CliRunner
 
 import gaussian_test as gt
-from gaussian_test.command_group import next_commands, resumed
-from gaussian_test.command_line import main
-from gaussian_test.interruption import Interrupted
-from gaussian_test.run_log import Progress, to_file
+from gaussian_test.cli.commands import main
+from gaussian_test.cli.group import next_commands, resumed
+from gaussian_test.engine.interruption import Interrupted
+from gaussian_test.log import Progress, to_file
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "TERM": "xterm"}
 SMALL = {
@@ -55,7 +55,7 @@ def room(tmp_path, monkeypatch):
 def test_quiet_commands_print_nothing_and_write_all(room):
     commands = ("run e.yaml -o a.nc --plot figures -q", "sweep s.yaml -o runs --quiet", "plot a.nc -o again --quiet")
     program = "\n".join(
-        ["from gaussian_test.command_line import main", *(f"main({c.split()}, standalone_mode=False)" for c in commands)]
+        ["from gaussian_test.cli.commands import main", *(f"main({c.split()}, standalone_mode=False)" for c in commands)]
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=ENVIRONMENT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -123,7 +123,7 @@ def test_a_sweep_shows_both_its_runs_and_their_shards(room):
 
 def test_finished_runs_of_a_sweep_do_not_count_for_its_rate(tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("gaussian_test.run_log.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("gaussian_test.log.time.monotonic", lambda: now[0])
     with to_file(tmp_path), Progress(10, 0, "Sweep", False, "run") as progress:
         for _ in range(6):
             progress.passed()
@@ -255,7 +255,7 @@ def test_what_cannot_be_resumed_is_not_said_to_be(monkeypatch):
     def stopped(*_, **__):
         raise Interrupted(signal.SIGTERM, "none of 4 shards was finished: run again")
 
-    monkeypatch.setattr("gaussian_test.runner.run", stopped)
+    monkeypatch.setattr("gaussian_test.engine.runner.run", stopped)
     done = invoke("run")
     assert (done.exit_code, done.stderr) == (143, "gaussian-test: interrupted: none of 4 shards was finished: run again\n")
 

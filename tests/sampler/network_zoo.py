@@ -6,7 +6,7 @@ import torch
 from sampler_zoo import normal
 from torch import nn
 
-from gaussian_test.analysis.gaussian_score import GaussianScore
+from gaussian_test.analysis.moments.gaussian_score import GaussianScore
 
 EVENT = (2, 2, 2)
 MEAN = normal(*EVENT, seed=61) / 3

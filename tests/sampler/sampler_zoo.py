@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture
 
-from gaussian_test.analysis.gaussian_score import GaussianScore, stack_components
-from gaussian_test.analysis.moments import fit_moments
+from gaussian_test.analysis.moments.gaussian_score import GaussianScore, stack_components
+from gaussian_test.analysis.moments.moments import fit_moments
 from gaussian_test.sampler import (
     Cosine,
     DiscreteVP,

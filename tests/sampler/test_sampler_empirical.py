@@ -7,7 +7,8 @@ from sampler_zoo import noise_like, normal
 from sklearn.neighbors import NearestNeighbors
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gaussian_test.sampler import EmpiricalScore, Noise, empirical
+from gaussian_test.sampler import EmpiricalScore, Noise
+from gaussian_test.sampler.scores import empirical
 
 
 class Largest(TorchDispatchMode):

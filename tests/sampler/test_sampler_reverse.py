@@ -8,7 +8,7 @@ import pytest
 import torch
 from sampler_zoo import ALPHAS_CUMPROD, BETAS, PROCESSES, SCORES, noise_like, normal
 
-from gaussian_test.analysis.gaussian_score import GaussianScore
+from gaussian_test.analysis.moments.gaussian_score import GaussianScore
 from gaussian_test.sampler import (
     Ancestral,
     DiscreteVP,

@@ -8,9 +8,9 @@ import torch
 from sampler_zoo import PROCESSES, SCORES, Case, noise_like, normal
 from sklearn.mixture import GaussianMixture
 
-from gaussian_test.analysis.gaussian_score import GaussianScore
+from gaussian_test.analysis.moments.gaussian_score import GaussianScore
 from gaussian_test.sampler import EmpiricalScore, GaussianComponents, MixtureScore, Noise, Score, VarianceExploding, eigen_factors
-from gaussian_test.sampler.score import pick
+from gaussian_test.sampler.scores.score import pick
 
 USES = [
     pytest.param(name, conditional, id=f"{name}{'-conditional' if conditional else ''}")

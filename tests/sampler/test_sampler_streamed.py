@@ -12,7 +12,8 @@ from sampler_zoo import noise_like, normal
 import gaussian_test as gt
 from gaussian_test.analysis import nearest_accuracy, typical_nearest_distance
 from gaussian_test.data.scaling import Scaling
-from gaussian_test.sampler import EmpiricalScore, ResidentSamples, StreamedSamples, empirical, store
+from gaussian_test.sampler import EmpiricalScore, ResidentSamples, StreamedSamples
+from gaussian_test.sampler.scores import empirical, store
 
 COUNT, EVENT = 1500, (1, 5, 7)
 LABELS = np.arange(COUNT) % 3

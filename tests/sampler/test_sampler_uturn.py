@@ -8,7 +8,7 @@ import pytest
 import torch
 from sampler_zoo import PROCESSES, SCORES, normal
 
-from gaussian_test.analysis.gaussian_score import GaussianScore
+from gaussian_test.analysis.moments.gaussian_score import GaussianScore
 from gaussian_test.sampler import (
     Ancestral,
     EDMStochastic,

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gaussian_test.analysis import GaussianScore, discrete_law
-from gaussian_test.analysis.sampler_figures import FLOOR, sampler_figure
-from gaussian_test.analysis.sampler_law import KERNELS, sampler_law, sampler_study
+from gaussian_test.analysis.figures.samplers import FLOOR, sampler_figure
+from gaussian_test.analysis.theory.sampler_law import KERNELS, sampler_law, sampler_study
 from gaussian_test.sampler import (
     Ancestral,
     Cosine,

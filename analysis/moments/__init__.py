@@ -1,0 +1,1 @@
+"""Mean, covariance and the affine score that they make."""

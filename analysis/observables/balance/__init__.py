@@ -1,0 +1,1 @@
+"""Does detailed balance hold; the field of changes."""

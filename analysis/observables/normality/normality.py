@@ -1,0 +1,206 @@
+"""Normality of noised data, noise level by noise level: the Kolmogorov-Smirnov test as named arrays and as a map over pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from gaussian_test.analysis.moments.moments import event_dims
+from gaussian_test.analysis.observables.normality.lilliefors import MOST_FEATURES, KSTest, ks_test
+
+Array = NDArray[np.float64]
+
+
+class KSOptions(TypedDict, total=False):
+    """Settings of :func:`ks_test`, where they stand with their defaults."""
+
+    threshold: float
+    level: float
+    replicates: int
+    seed: int
+    draws: int
+
+
+def kolmogorov_smirnov(states: xr.DataArray, **options: Unpack[KSOptions]) -> xr.Dataset:
+    """Return the Kolmogorov-Smirnov test of named states, one noise level after the other.
+
+    Parameters
+    ----------
+    states : DataArray
+        Dimensions (..., sample, ``*event``), the event being (feature) or (channel, row, column); leading dimensions are turn
+        times, times, scores, ... Samples are independent. Of a lazy array some features of one noise level are read at a time.
+        All noise levels are held against the same simulated normals and rotations: their curves do not differ by the luck of
+        these.
+    **options
+        Settings of :func:`ks_test`.
+
+    Returns
+    -------
+    Dataset
+        Over the leading dimensions and the event: ``ks_distance``, ``ks_pvalue``, ``ks_discovered``. Over the leading ones:
+        ``ks_mean`` with ``_pvalue``, ``ks_share_above``, ``ks_share_rejected``, each with ``_null_low`` and ``_null_high``, and
+        ``ks_share_discovered``. A scalar: ``ks_share_above_null``. See :class:`KSTest`.
+
+    Raises
+    ------
+    ValueError
+        If the dimensions do not fit, or as :func:`ks_test` does.
+
+    Examples
+    --------
+    >>> x = xr.DataArray(np.random.default_rng(0).normal(size=(2, 100, 5)), dims=("turn_time", "sample", "feature"))
+    >>> result = kolmogorov_smirnov(x, replicates=19)
+    >>> dict(result.ks_distance.sizes), dict(result.ks_mean.sizes)
+    ({'turn_time': 2, 'feature': 5}, {'turn_time': 2})
+    """
+    names = tuple(map(str, states.dims))
+    lead, event = (names[: names.index("sample")], names[names.index("sample") + 1 :]) if "sample" in names else (names, ())
+    if not event or event != event_dims(len(event)):
+        raise ValueError(f"dimensions {names} do not fit: give (..., sample, feature) or (..., sample, channel, row, column)")
+    shape = tuple(states.sizes[name] for name in lead)
+    blocks = (_Flattened(states.isel(dict(zip(lead, index, strict=True)))) for index in np.ndindex(shape))
+    result = ks_dataset(
+        blocks, {name: states[name].values for name in lead}, tuple(states.sizes[name] for name in event), **options
+    )
+    coords = {name: coord for name, coord in states.coords.items() if "sample" not in coord.dims}
+    return result.drop_vars([name for name in lead if name not in coords]).assign_coords(coords)
+
+
+class _Flattened:
+    """Named samples of any event as (samples, features), of which columns are read when they are asked for."""
+
+    def __init__(self, states: xr.DataArray) -> None:
+        self._states = states
+        self.shape = (states.shape[0], prod(states.shape[1:]))
+        self.dtype = states.dtype
+
+    def __getitem__(self, key: tuple[slice, slice | NDArray[np.int64]]) -> NDArray[Any]:
+        """Return columns of all samples."""
+        columns = key[1]
+        count, features = self.shape
+        if self._states.ndim == 2:
+            return np.asarray(self._states[:, columns])
+        width = len(range(*columns.indices(features))) if isinstance(columns, slice) else len(columns)
+        # columns that lie across the axes of an event: whole samples are read for them, as many at a time as the columns hold
+        step = max(1, count * width // features)
+        if step >= count:
+            return self._states.values.reshape(count, features)[:, columns]
+        out = np.empty((count, width), self.dtype)
+        for start in range(0, count, step):
+            out[start : start + step] = self._states[start : start + step].values.reshape(-1, features)[:, columns]
+        return out
+
+
+def ks_dataset(
+    blocks: Iterable[Any], lead: Mapping[str, ArrayLike], event_shape: Sequence[int], **options: Unpack[KSOptions]
+) -> xr.Dataset:
+    """Return the Kolmogorov-Smirnov test of states that come one noise level at a time and need not exist together.
+
+    Parameters
+    ----------
+    blocks : iterable of array
+        States (samples, features) of one noise level after the other, the last leading dimension running fastest; eager or lazy.
+    lead : mapping
+        Names and coordinates of the leading dimensions: ``{"turn_time": turn_times}``.
+    event_shape : sequence of int
+        (features,) or (channels, rows, columns).
+    **options
+        Settings of :func:`ks_test`.
+
+    Returns
+    -------
+    Dataset
+        As :func:`kolmogorov_smirnov` does.
+
+    Raises
+    ------
+    ValueError
+        If number or shapes of the blocks do not fit, or as :func:`ks_test` does.
+
+    Examples
+    --------
+    >>> states = (np.random.default_rng(seed).normal(size=(100, 5)) for seed in range(2))
+    >>> ks_dataset(states, {"turn_time": [0.1, 1.0]}, (5,), replicates=19).ks_mean.sizes["turn_time"]
+    2
+    """
+    coords = {name: np.asarray(values) for name, values in lead.items()}
+    shape = tuple(len(values) for values in coords.values())
+    tests: list[KSTest] = []
+    for block in blocks:
+        states: Any = block if hasattr(block, "shape") else np.asarray(block)
+        count = tests[0].count if tests else states.shape[0] if states.shape else 0
+        if tuple(states.shape) != (count, prod(event_shape)):
+            raise ValueError(
+                f"a block of shape {tuple(states.shape)} does not fit: give (samples, features) = {(count, prod(event_shape))}"
+            )
+        tests.append(ks_test(states, **options))
+    if not tests or len(tests) != prod(shape):
+        raise ValueError(
+            f"{len(tests)} blocks do not fill {dict(zip(coords, shape, strict=True))}: give one for each, at least one"
+        )
+    result = xr.Dataset(coords=coords)
+    for name, (field, long_name, comment) in VARIABLES.items():
+        values = np.array([getattr(test, field) for test in tests])
+        dims, sizes = ((), ()) if values.ndim == 1 else (event_dims(len(event_shape)), tuple(event_shape))
+        attributes = {"long_name": long_name.format(test=tests[0]), "units": "1", "comment": comment.format(test=tests[0])}
+        result[name] = ((*coords, *dims), values.reshape((*shape, *sizes)), attributes)
+    result["ks_share_above_null"] = result["ks_share_above_null"].isel(dict.fromkeys(coords, 0), drop=True)  # the same for all
+    return result
+
+
+NULL_RANGE = (
+    f"95 % of Gaussian samples with the observed mean and covariance, of at most {MOST_FEATURES} features, are in the range"
+)
+VARIABLES: dict[str, tuple[str, str, str]] = {
+    "ks_distance": (
+        "distance",
+        "Kolmogorov-Smirnov distance of a feature from the normal",
+        "sup|F_n - Phi|, centred and scaled by mean and standard deviation (n - 1) of {test.count} samples; NaN: does not vary",
+    ),
+    "ks_pvalue": (
+        "pvalue",
+        "p-value of a feature being normal",
+        "against simulated normal features with fitted mean and scale, {test.count} samples",
+    ),
+    "ks_discovered": (
+        "discovered",
+        "whether a feature is not normal, with the false discovery rate controlled",
+        "Benjamini-Hochberg over the features of one noise level, at {test.level:g}",
+    ),
+    "ks_mean": ("mean_distance", "mean Kolmogorov-Smirnov distance of the features", "over the features that vary"),
+    "ks_mean_pvalue": (
+        "mean_distance_pvalue",
+        "p-value of all features being jointly Gaussian, by their mean distance",
+        "among Gaussian samples with the observed mean and covariance: correlations are respected",
+    ),
+    "ks_share_above": (
+        "share_above",
+        "share of features above a distance of {test.threshold:g} from the normal",
+        "not zero for normal features: see ks_share_above_null",
+    ),
+    "ks_share_rejected": (
+        "share_rejected",
+        "share of features with a p-value of at most {test.level:g}",
+        "expectation for normal features: {test.level:g}",
+    ),
+    "ks_share_discovered": (
+        "share_discovered",
+        "share of features that are not normal, with the false discovery rate controlled",
+        "Benjamini-Hochberg over the features of one noise level, at {test.level:g}",
+    ),
+    "ks_share_above_null": (
+        "share_above_null",
+        "expected share of normal features above a distance of {test.threshold:g}",
+        "normal features with fitted mean and scale, {test.count} samples",
+    ),
+}
+VARIABLES |= {
+    f"{name}_null_{end}": (f"{VARIABLES[name][0]}_null_{end}", f"{VARIABLES[name][1]}, {edge} of its range if normal", NULL_RANGE)
+    for name in ("ks_mean", "ks_share_above", "ks_share_rejected")
+    for end, edge in (("low", "lower end"), ("high", "upper end"))
+}

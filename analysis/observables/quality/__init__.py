@@ -1,0 +1,1 @@
+"""How far the end points are from the ground truth."""

@@ -1,0 +1,214 @@
+"""Sample quality against the turn time: distances of the end points from the ground truth, and between starts, with bands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+
+from gaussian_test.analysis.moments.moments import Moments
+from gaussian_test.analysis.observables.quality.distances import Distance, Population, frechet, frechet_between
+from gaussian_test.analysis.observables.quality.kernel_distance import kid, kid_between
+from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
+
+Array = NDArray[np.float64]
+
+
+def principal_features(moments: Moments, components: int | None) -> Callable[[ArrayLike], Array]:
+    r"""Return the map from flat samples to features: the leading principal coordinates :math:`U^\top(x-\mu)`, or the pixels.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of the ground truth.
+    components : int or None
+        Number of coordinates, at most that of the modes; none for the raw pixels.
+
+    Returns
+    -------
+    callable
+        From (rows, d) to (rows, components), float64.
+
+    Raises
+    ------
+    ValueError
+        If there are not that many modes.
+
+    Examples
+    --------
+    >>> from gaussian_test.analysis.moments.moments import fit_moments
+    >>> features = principal_features(fit_moments(np.array([[3.0, 0.0], [-1.0, 0.0]])), 1)
+    >>> abs(features([[3.0, 5.0]])).round(12).tolist()
+    [[2.0]]
+    """
+    if components is None:
+        return lambda x: np.asarray(x, dtype=np.float64)
+    modes = moments.eigenvectors.shape[1]
+    if not 1 <= components <= modes:
+        raise ValueError(f"{components} components are asked of {modes} modes: give a number from 1 to {modes}, or none for pixels")
+    mean, vectors = moments.mean.reshape(-1), moments.eigenvectors[:, :components]
+
+    def features(x: ArrayLike) -> Array:
+        coordinates: Array = (np.asarray(x, dtype=np.float64) - mean) @ vectors
+        return coordinates
+
+    return features
+
+
+def sample_quality(
+    features: xr.DataArray, truth: Population | ArrayLike, resample: ClusterBootstrap, starts: ArrayLike | None = None
+) -> xr.Dataset:
+    """Return the distances of end points from the ground truth against the turn time, with simultaneous bands.
+
+    Parameters
+    ----------
+    features : DataArray
+        Of the end points, dimensions (score, turn_time, sample, repeat, feature).
+    truth : Population or array
+        Features of the whole ground-truth set, shape (N, feature).
+    resample : ClusterBootstrap
+        Of the samples: gives the quantile of the largest deviation over the turn times, at its confidence.
+    starts : array of int, optional
+        As in :func:`frechet`.
+
+    Returns
+    -------
+    Dataset
+        ``frechet``, ``frechet_plug_in`` and ``kid`` with ``_se``, ``_low`` and ``_high`` over (score, turn_time), and the
+        pseudo-values ``sample_frechet`` and ``sample_kid`` over (score, turn_time, sample).
+
+    Raises
+    ------
+    ValueError
+        If dimensions do not fit, values are not finite or there are fewer than 4 samples.
+
+    Examples
+    --------
+    >>> numbers = np.random.default_rng(0).normal(size=(1, 2, 50, 1, 3))
+    >>> features = xr.DataArray(numbers, dims=("score", "turn_time", "sample", "repeat", "feature"))
+    >>> result = sample_quality(features, np.random.default_rng(1).normal(size=(200, 3)), ClusterBootstrap(50, 200))
+    >>> bool((result.frechet_low < result.frechet).all())
+    True
+    """
+    population = truth if isinstance(truth, Population) else Population(truth)
+    x = _arranged(features, resample)
+    distances = {
+        "frechet": [[frechet(ends, population, starts) for ends in score] for score in x],
+        "kid": [[kid(ends, population, starts=starts) for ends in score] for score in x],
+    }
+    return _curves(distances, "{} of the end points from the ground truth", features, resample)
+
+
+def start_sensitivity(features: xr.DataArray, other: xr.DataArray, resample: ClusterBootstrap) -> xr.Dataset:
+    """Return the distances between the end points of two starts of the reverse process, with simultaneous bands.
+
+    Parameters
+    ----------
+    features, other : DataArray
+        Of the end points from either start, the same noise at the same sample and repeat; dimensions (score, turn_time, sample,
+        repeat, feature).
+    resample : ClusterBootstrap
+        As in :func:`sample_quality`.
+
+    Returns
+    -------
+    Dataset
+        As of :func:`sample_quality`, under ``start_frechet``, ``start_kid``, ``sample_start_frechet`` and so on.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite or there are fewer than 4 samples.
+
+    Examples
+    --------
+    >>> numbers = np.random.default_rng(0).normal(size=(1, 2, 50, 1, 3))
+    >>> features = xr.DataArray(numbers, dims=("score", "turn_time", "sample", "repeat", "feature"))
+    >>> result = start_sensitivity(features, features + 1.0, ClusterBootstrap(50, 200))
+    >>> result.start_frechet.values.round(6).tolist()
+    [[3.0, 3.0]]
+    """
+    x, y = _arranged(features, resample), _arranged(other, resample)
+    if x.shape != y.shape:
+        raise ValueError(f"end points of shapes {x.shape} and {y.shape} cannot be paired: give two runs of the same plan")
+    distances = {
+        "start_frechet": [[frechet_between(*ends) for ends in zip(*score, strict=True)] for score in zip(x, y, strict=True)],
+        "start_kid": [[kid_between(*ends) for ends in zip(*score, strict=True)] for score in zip(x, y, strict=True)],
+    }
+    return _curves(distances, "{} between the end points of two starts", features, resample)
+
+
+DIMS = ("score", "turn_time", "sample", "repeat", "feature")
+KINDS = {
+    "frechet": (
+        "Fréchet distance",
+        "|m1-m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2), in the squared unit of the features; its bias taken off",
+    ),
+    "kid": ("squared MMD of a polynomial kernel", "over pairs of different starts, unbiased: can be negative"),
+}
+SUFFIXES = {
+    "": "",
+    "_se": ", standard error with its part of second order",
+    "_low": ", lower edge of the simultaneous band (score interval)",
+    "_high": ", upper edge of the simultaneous band (score interval)",
+}
+
+
+def _arranged(features: xr.DataArray, resample: ClusterBootstrap) -> Array:
+    if set(features.dims) != set(DIMS):
+        raise ValueError(f"the features have dimensions {features.dims}: give them over {DIMS}")
+    if (samples := features.sizes["sample"]) != resample.clusters:
+        raise ValueError(f"{resample.clusters} samples are resampled and {samples} have end points: give as many of both")
+    arranged: Array = features.transpose(*DIMS).values
+    return arranged
+
+
+def _curves(
+    distances: dict[str, list[list[Distance]]], between: str, features: xr.DataArray, resample: ClusterBootstrap
+) -> xr.Dataset:
+    """Return distances by score and turn time as curves with bands, and their pseudo-values."""
+    result = xr.Dataset(coords={name: features[name] for name in DIMS[:3] if name in features.coords})
+    for name, rows in distances.items():
+        long_name, comment = KINDS[name.removeprefix("start_")]
+        edges = np.array([[one.interval(width) for one in row] for row in rows for width in [_critical(row, resample)]])
+        columns = {
+            "": np.array([[one.estimate for one in row] for row in rows]),
+            "_se": np.array([[one.standard_error for one in row] for row in rows]),
+            "_low": edges[..., 0],
+            "_high": edges[..., 1],
+        }
+        for suffix, values in columns.items():
+            attributes = {"long_name": f"{long_name} {between}{SUFFIXES[suffix]}", "units": "1", "comment": comment}
+            result[name + suffix] = (DIMS[:2], values, attributes)
+        if name.endswith("frechet"):
+            result[f"{name}_plug_in"] = (
+                DIMS[:2],
+                np.array([[one.plug_in for one in row] for row in rows]),
+                {
+                    "long_name": f"plug-in {long_name} {between}",
+                    "units": "1",
+                    "comment": "of the empirical laws themselves: too large by order 1/n",
+                },
+            )
+        result[f"sample_{name}"] = (
+            DIMS[:3],
+            np.array([[one.values for one in row] for row in rows]),
+            {
+                "long_name": f"pseudo-values of the {long_name} {between}",
+                "units": "1",
+                "comment": "of the jackknife over starts: their mean is the distance",
+            },
+        )
+    return result
+
+
+def _critical(row: list[Distance], resample: ClusterBootstrap) -> float:
+    """Return the quantile of the largest studentised deviation over the turn times."""
+    band = resample.band(np.array([one.values for one in row]).T)
+    varies = band.standard_error > 0
+    if not varies.any():
+        return float(norm.ppf((1 + resample.confidence) / 2))
+    return float(((band.high - band.estimate)[varies] / band.standard_error[varies]).max())

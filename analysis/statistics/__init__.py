@@ -1,0 +1,1 @@
+"""Cluster bootstrap, bands, crossings."""

@@ -1,0 +1,1 @@
+"""Closed forms, exact laws of samplers, predictions, information."""

@@ -1,0 +1,238 @@
+r"""Predictions of the times from the data alone: by information, and for two symmetric Gaussians in closed form.
+
+All start from the mutual information of a sample and its noised state :math:`x_t = \alpha_t x_0 + \sigma_t z`, with
+:math:`\gamma = 1/\nu^2`:
+
+.. math:: I(x_0; x_t) = \tfrac12\sum_i\log(1+\lambda_i\gamma) - \mathrm{KL}(p_t\|\mathcal N_t),\qquad
+          \mathrm{KL} = \tfrac12\int_0^{\gamma}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma .
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+
+from gaussian_test.analysis.moments.moments import Moments
+from gaussian_test.analysis.statistics.crossings import falls_through
+from gaussian_test.analysis.theory.two_gaussians import retention_signal_to_noise
+
+Array = NDArray[np.float64]
+
+
+def predicted_memorization_within_class(eigenvalues: Sequence[ArrayLike], counts: ArrayLike) -> float:
+    r"""Return the :math:`\nu` of memorization for well separated classes, each a Gaussian of its own.
+
+    What is known of a sample is its class and, within it, the Gaussian's information; with :math:`\pi_k = N_k/N`,
+
+    .. math:: H(\pi) + \sum_k \pi_k \tfrac12\sum_i\log\big(1+\lambda^{(k)}_i/\nu^2\big) = \log N .
+
+    Parameters
+    ----------
+    eigenvalues : sequence of array
+        Of the covariance within each class, shapes (modes of the class,).
+    counts : array
+        Number :math:`N_k` of ground-truth samples of each class, at least 1, shape (classes,).
+
+    Returns
+    -------
+    float
+        NaN where no noise level solves it: every class is a single sample, or no class varies.
+
+    Raises
+    ------
+    ValueError
+        If there is not one spectrum for each count, or a count is below 1.
+
+    Examples
+    --------
+    >>> round(predicted_memorization_within_class([[3.0, 3.0], [3.0, 3.0]], [4, 4]), 12)
+    1.0
+    """
+    number = np.asarray(counts, dtype=np.float64)
+    if len(eigenvalues) != len(number) or (number < 1).any():
+        raise ValueError(
+            f"{len(eigenvalues)} spectra for counts {number.tolist()}: give one spectrum for each class that has samples"
+        )
+    share = number / number.sum()
+    spectra = [np.asarray(values, dtype=np.float64) for values in eigenvalues]
+    varying = [values > 0 for values in spectra]
+    logs = np.concatenate([np.log(values[kept]) for values, kept in zip(spectra, varying, strict=True)])
+    weights = np.repeat(share, [kept.sum() for kept in varying])
+    target = float(share @ np.log(number))  # log N - H(pi)
+    if not len(logs) or target == 0:
+        return float("nan")
+
+    def excess(log_nu: float) -> float:
+        return float(weights @ np.logaddexp(0, logs - 2 * log_nu)) / 2 - target
+
+    # Information is at least that of any one mode and at most the trace over twice the variance.
+    low = (logs - 2 * target / weights).max() / 2 - 1
+    high = np.log(weights @ np.exp(logs) / target) / 2 + 1
+    return float(np.exp(brentq(excess, low, high, xtol=1e-13)))
+
+
+def predicted_speciation_within_class(between_eigenvalue: float, within_variance: float, level: float = 0.5) -> float:
+    r"""Return the :math:`\nu` at which the retention of two symmetric classes falls through a level.
+
+    .. math:: \nu = \sqrt{\lambda_B/c_*^2 - v}
+
+    Exact for two Gaussians of equal weight at :math:`\pm m`, for which :math:`\lambda_B = |m|^2`; :math:`c_*^2` is
+    :func:`retention_signal_to_noise`.
+
+    Parameters
+    ----------
+    between_eigenvalue : float
+        :math:`\lambda_B`, the leading eigenvalue of the covariance of the class means.
+    within_variance : float
+        v, the variance within classes along its eigenvector.
+    level : float
+        Of the class retention :math:`(P_{same} - \frac12)/\frac12`, in (0, 1).
+
+    Returns
+    -------
+    float
+        NaN where the retention is below the level without any noise.
+
+    Raises
+    ------
+    ValueError
+        If the level is outside (0, 1).
+
+    Examples
+    --------
+    >>> round(predicted_speciation_within_class(4.0, 0.5), 4)
+    2.0497
+    >>> predicted_speciation_within_class(1.0, 2.0)
+    nan
+    """
+    variance = between_eigenvalue / retention_signal_to_noise(level) - within_variance
+    return float(np.sqrt(variance)) if variance >= 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class ClassStructure:
+    r"""How the classes lie to each other along the direction in which they differ most.
+
+    Attributes
+    ----------
+    between_eigenvalue : float
+        :math:`\lambda_B`, leading eigenvalue of the covariance of the class means.
+    within_variance : float
+        v, the variance within classes along its eigenvector.
+    """
+
+    between_eigenvalue: float
+    within_variance: float
+
+
+def class_structure(classes: Sequence[Moments], moments: Moments) -> ClassStructure:
+    r"""Return between- and within-class variance along the leading direction of the class means.
+
+    .. math:: B = \sum_k\pi_k(\mu_k-\mu)(\mu_k-\mu)^\top,\qquad B u = \lambda_B u,\qquad v = u^\top\Sigma u - \lambda_B
+
+    Parameters
+    ----------
+    classes : sequence of Moments
+        Of each class; ``count`` is its size.
+    moments : Moments
+        Of all samples.
+
+    Returns
+    -------
+    ClassStructure
+        In the squared unit of the data.
+
+    Examples
+    --------
+    >>> from gaussian_test.analysis.moments.moments import fit_moments
+    >>> x = np.array([[-3.0, 0.0], [-1.0, 1.0], [1.0, 0.0], [3.0, 1.0]])
+    >>> structure = class_structure([fit_moments(x[:2]), fit_moments(x[2:])], fit_moments(x))
+    >>> round(structure.between_eigenvalue, 12), round(structure.within_variance, 12)
+    (4.0, 1.0)
+    """
+    weights = np.array([of_class.count for of_class in classes]) / moments.count
+    offsets = np.array([(of_class.mean - moments.mean).reshape(-1) for of_class in classes])
+    _, sizes, directions = np.linalg.svd(np.sqrt(weights)[:, None] * offsets, full_matrices=False)
+    along = directions[0] @ moments.eigenvectors
+    between = float(sizes[0] ** 2)
+    return ClassStructure(between, max(float(along**2 @ moments.eigenvalues) - between, 0.0))
+
+
+def excess_entropy(noise_to_signal: ArrayLike, eigenvalues: ArrayLike, kl: ArrayLike, count: int) -> Array:
+    r"""Return by how much the information about the sample exceeds that which tells N samples apart.
+
+    .. math:: f^e = I(x_0;x_t) - \log N = \tfrac12\sum_i\log(1+\lambda_i/\nu^2) - \mathrm{KL} - \log N
+
+    For the law of the data it falls through 0 where a set of N of them is told apart: the collapse onto single samples. For
+    the empirical score of that set it is :math:`-\mathbb E` of the entropy of the posterior weights, never above 0.
+
+    Parameters
+    ----------
+    noise_to_signal : array
+        :math:`\nu`, positive, shape (points,).
+    eigenvalues : array
+        Of the ground-truth covariance, shape (modes,).
+    kl : array
+        :math:`\frac12\int_0^\gamma(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma` of the score, in nats, shape (..., points).
+    count : int
+        Number of ground-truth samples N.
+
+    Returns
+    -------
+    ndarray
+        Nats, shape of ``kl``.
+
+    References
+    ----------
+    Biroli, Bonnaire, de Bortoli & Mézard, Nat. Commun. 15, 9957 (2024): the excess entropy, per dimension.
+
+    Examples
+    --------
+    >>> excess_entropy([1.0], [3.0, 3.0], [0.0], 4).round(12).tolist()
+    [0.0]
+    """
+    gamma = np.asarray(noise_to_signal, dtype=np.float64)[:, None] ** -2.0
+    gaussian = np.log1p(gamma * np.asarray(eigenvalues, dtype=np.float64)).sum(1) / 2
+    result: Array = gaussian - np.asarray(kl, dtype=np.float64) - np.log(count)
+    return result
+
+
+def excess_entropy_crossing(noise_to_signal: ArrayLike, excess: ArrayLike, error: ArrayLike = 0.0) -> tuple[float, str]:
+    r"""Return the :math:`\nu` at which the excess entropy falls through 0, linearly in :math:`\log\nu`.
+
+    The excess is made decreasing by isotonic regression: information only falls with noise.
+
+    Parameters
+    ----------
+    noise_to_signal : array
+        Ascending, positive, shape (points,).
+    excess : array
+        :math:`f^e`, shape (points,).
+    error : array
+        Of the excess, nonnegative, shape () or (points,): it counts as above 0 where it is so by more than that.
+
+    Returns
+    -------
+    tuple of float and str
+        :math:`\nu`, or NaN and the reason why there is none.
+
+    Examples
+    --------
+    >>> excess_entropy_crossing([1.0, 4.0], [2.0, -2.0])
+    (2.0, '')
+    >>> excess_entropy_crossing([1.0, 4.0], [0.001, -2.0], error=0.01)[0]
+    nan
+    """
+    f = np.asarray(excess, dtype=np.float64)
+    if not (f > np.asarray(error, dtype=np.float64)).any():
+        return np.nan, "it is nowhere surely above 0: the information of a finite set never exceeds log N"
+    crossing = falls_through(noise_to_signal, f, 0.0)
+    if crossing == 0:
+        return np.nan, "it is below 0 at the smallest turn time: add smaller ones"
+    if np.isinf(crossing):
+        return np.nan, "it is above 0 up to the largest turn time: add larger"
+    return crossing, ""

@@ -1,0 +1,1 @@
+"""U-Turns: the sample table, curves, times, auto-correlation."""

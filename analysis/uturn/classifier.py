@@ -1,0 +1,189 @@
+"""The class of an end point: by the nearest ground-truth sample, or by any scikit-learn classifier fitted on the ground truth.
+
+No classifier is perfect: its accuracy on samples that it was not fitted on bounds what a class retention can mean, so it is
+measured (by cross-validation) and kept beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from torch import Tensor
+
+from gaussian_test.analysis.moments.moments import evenly
+from gaussian_test.sampler import EmpiricalScore
+
+MOST = 4096  # samples, evenly spaced over the set, by which a cross-validated accuracy is measured
+MOST_NEAREST = 1024  # and that of the nearest sample, which is measured in every run
+
+
+class SklearnClassifier(Protocol):
+    """What scikit-learn calls a classifier."""
+
+    def fit(self, x: Any, y: Any) -> Any:
+        """Fit to samples (n, features) and their classes (n,)."""
+
+    def predict(self, x: Any) -> Any:
+        """Return the classes (n,) of samples (n, features)."""
+
+
+def make_classifier(kind: str, neighbors: int = 5, seed: int = 0) -> SklearnClassifier:
+    """Return an unfitted scikit-learn classifier by its short name.
+
+    Parameters
+    ----------
+    kind : {"knn", "svc"}
+        k nearest neighbours; or a support vector machine on scaled features with probabilities calibrated by Platt's method.
+    neighbors : int
+        k.
+    seed : int
+        Of the folds of the calibration.
+
+    Returns
+    -------
+    classifier
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown.
+
+    Examples
+    --------
+    >>> make_classifier("knn", 3)
+    KNeighborsClassifier(n_neighbors=3)
+    """
+    if kind == "knn":
+        nearest: SklearnClassifier = KNeighborsClassifier(neighbors)
+        return nearest
+    if kind == "svc":
+        folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+        machine: SklearnClassifier = CalibratedClassifierCV(make_pipeline(StandardScaler(), SVC()), cv=folds, ensemble=False)
+        return machine
+    raise ValueError(f"classifier {kind!r} is unknown: choose 'knn' or 'svc'")
+
+
+class FittedClassifier:
+    """A scikit-learn classifier fitted on the ground truth, that takes states of any shape, type and device.
+
+    States that are not finite, of a score that has failed, have no class: -1.
+
+    Parameters
+    ----------
+    classifier : scikit-learn classifier
+        Unfitted; a copy of it is fitted.
+    x : array
+        Ground-truth samples, shape (N, ``*event``).
+    labels : array
+        Their classes, integers, shape (N,).
+
+    Raises
+    ------
+    ValueError
+        If the classifier cannot be fitted.
+
+    Examples
+    --------
+    >>> fitted = FittedClassifier(KNeighborsClassifier(1), [[0.0], [1.0]], [3, 5])
+    >>> fitted(torch.tensor([[0.9], [0.2]])).tolist()
+    [5, 3]
+    """
+
+    def __init__(self, classifier: SklearnClassifier, x: ArrayLike, labels: ArrayLike) -> None:
+        self.classifier = clone(classifier)
+        self.classifier.fit(_flat(x), np.asarray(labels))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the class of each state, int64, (batch,), on the device of the states."""
+        flat = _flat(x.detach().cpu().numpy())
+        finite = np.isfinite(flat).all(1)
+        found = np.full(len(flat), -1, dtype=np.int64)
+        if finite.any():
+            found[finite] = self.classifier.predict(flat[finite])
+        return torch.from_numpy(found).to(x.device)
+
+
+def cross_validated_accuracy(
+    classifier: SklearnClassifier, x: ArrayLike, labels: ArrayLike, folds: int = 5, seed: int = 0
+) -> tuple[float, float]:
+    r"""Return the share of samples that a classifier fitted on the others gets right, and its standard error.
+
+    Parameters
+    ----------
+    classifier : scikit-learn classifier
+        Unfitted.
+    x : array
+        Samples, shape (N, ``*event``); above :data:`MOST` of them, as many evenly spaced ones are used.
+    labels : array
+        Classes, shape (N,).
+    folds : int
+        Folds of a stratified cross-validation; fewer where the smallest class has fewer samples.
+    seed : int
+        Of the folds.
+
+    Returns
+    -------
+    tuple of float
+        Accuracy :math:`a` and :math:`\sqrt{a(1-a)/N}`; NaN where a class has a single sample.
+
+    Examples
+    --------
+    >>> cross_validated_accuracy(KNeighborsClassifier(1), [[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1], folds=2)
+    (1.0, 0.0)
+    """
+    chosen = evenly(len(np.asarray(labels)), MOST)
+    samples: Any = x if hasattr(x, "shape") else np.asarray(x)
+    flat, classes = _flat(samples[chosen]), np.asarray(labels)[chosen]
+    smallest = int(np.unique(classes, return_counts=True)[1].min())
+    if smallest < 2:
+        return np.nan, np.nan
+    split = StratifiedKFold(min(folds, smallest), shuffle=True, random_state=seed)
+    right = cross_val_predict(classifier, flat, classes, cv=split) == classes
+    return _share(right)
+
+
+def nearest_accuracy(samples: EmpiricalScore, labels: ArrayLike) -> tuple[float, float]:
+    """Return the share of samples whose nearest neighbour is of their class (leave-one-out), and its standard error.
+
+    Parameters
+    ----------
+    samples : EmpiricalScore
+        The ground-truth set.
+    labels : array
+        Classes, shape (N,).
+
+    Returns
+    -------
+    tuple of float
+        As in :func:`cross_validated_accuracy`.
+
+    Examples
+    --------
+    >>> nearest_accuracy(EmpiricalScore(torch.tensor([[0.0], [0.1], [5.0], [5.2]])), [0, 0, 1, 0])
+    (0.5, 0.25)
+    """
+    classes = np.asarray(labels)
+    index = evenly(len(classes), MOST_NEAREST)
+    rows = torch.from_numpy(index).to(samples.center.device)
+    nearest = samples.nearest_index(samples.originals(rows), exclude=rows).cpu().numpy()
+    return _share(classes[nearest] == classes[index])
+
+
+def _share(right: NDArray[np.bool_]) -> tuple[float, float]:
+    share = float(right.mean())
+    return share, float(np.sqrt(share * (1 - share) / len(right)))
+
+
+def _flat(x: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(x, dtype=np.float64)
+    return values.reshape(len(values), -1)

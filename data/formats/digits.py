@@ -1,0 +1,30 @@
+"""The embedded data set: 1797 handwritten digits of 8 x 8 pixels that come with scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gaussian_test.data.formats.rows import MemoryRows
+from gaussian_test.data.labels import encode_labels
+from gaussian_test.data.samples import Samples
+
+
+def open_digits() -> Samples:
+    """Return the digits of scikit-learn's ``load_digits``, with nothing downloaded.
+
+    Returns
+    -------
+    Samples
+        uint8 (1797, 1, 8, 8) with values 0 to 16, and labels 0 to 9.
+
+    Examples
+    --------
+    >>> open_digits().rows.shape
+    (1797, 1, 8, 8)
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    rows = MemoryRows(bunch.images[:, np.newaxis].astype(np.uint8))
+    labels = encode_labels(bunch.target, rows.shape[0], "the digits' labels")
+    return Samples(rows, "Handwritten digits of 8 x 8 pixels (scikit-learn)", labels, value_range=(0.0, 16.0))

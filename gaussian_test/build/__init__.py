@@ -1,0 +1,1 @@
+"""What will run: samples, scores, kernels, features and the plan, checked before any work."""

@@ -1,0 +1,224 @@
+"""Functions of the user's that an experiment names: they are imported, called, and what they make is held against its laws."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gaussian_test import sampler
+from gaussian_test.conformance import ConformanceError, check_kernel, check_process
+from gaussian_test.errors import UserError
+from gaussian_test.experiment import processes
+
+
+def call_factory(name: str, arguments: Mapping[str, Any]) -> Any:
+    """Import a function by name and call it; modules in the current folder are found too, after the installed ones.
+
+    Parameters
+    ----------
+    name : str
+        ``package.module:function``.
+    arguments : mapping
+        Its keyword arguments.
+
+    Returns
+    -------
+    object
+        What it returns.
+
+    Raises
+    ------
+    UserError
+        If it is not there or fails.
+
+    Examples
+    --------
+    >>> call_factory("fractions:Fraction", {"numerator": 1, "denominator": 2})
+    Fraction(1, 2)
+    """
+    module, _, function = name.partition(":")
+    with current_folder():
+        try:
+            made = getattr(importlib.import_module(module), function)(**arguments)
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:  # code of the user's: anything can happen in it
+            raise UserError(f"{name} failed ({type(error).__name__}: {_line(error)}): mend it or its arguments") from error
+    return made
+
+
+def source_digest(factory: str) -> str:
+    """Return the sha256 of the file that a factory is written in, once it is imported; empty where there is none.
+
+    Parameters
+    ----------
+    factory : str
+        ``package.module:function``.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> len(source_digest("gaussian_test.build.factories:call_factory")), source_digest("math:sqrt")
+    (64, '')
+    """
+    module = sys.modules.get(factory.partition(":")[0])
+    file = getattr(module, "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and file.endswith(".py") and Path(file).is_file() else ""
+
+
+@contextmanager
+def current_folder() -> Iterator[None]:
+    """Find modules in the current folder too, after the installed ones.
+
+    Examples
+    --------
+    >>> with current_folder():
+    ...     sys.path[-1] == str(Path.cwd())
+    True
+    """
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def make_process(settings: Any) -> sampler.Process:
+    """Return the process of an experiment.
+
+    Examples
+    --------
+    >>> make_process(processes.VarianceExploding(sigma_max=10))
+    VarianceExploding(time_min=0.002, time_max=10)
+    """
+    if isinstance(settings, processes.OwnProcess):
+        return own_process(settings.factory, settings.arguments)
+    if isinstance(settings, processes.DiscreteVP) and settings.scheduler is not None:
+        return sampler.DiscreteVP(sampler.alphas_cumprod_of(settings.scheduler))
+    kinds = {
+        "variance_exploding": sampler.VarianceExploding,
+        "ornstein_uhlenbeck": sampler.OrnsteinUhlenbeck,
+        "variance_preserving": sampler.VariancePreserving,
+        "cosine": sampler.Cosine,
+        "rectified": sampler.Rectified,
+        "discrete_vp": sampler.DiscreteVP,
+    }
+    process: sampler.Process = kinds[settings.kind](**settings.model_dump(exclude={"kind", "scheduler"}))
+    return process
+
+
+def own_process(name: str, arguments: Mapping[str, Any]) -> sampler.Process:
+    """Return a forward process that a function of the user's makes, once it has kept the laws of all processes.
+
+    Parameters
+    ----------
+    name : str
+        ``package.module:function``.
+    arguments : mapping
+        Its keyword arguments.
+
+    Returns
+    -------
+    Process
+
+    Raises
+    ------
+    UserError
+        If it cannot be had, is none, or breaks a law.
+
+    Examples
+    --------
+    >>> own_process("gaussian_test.sampler:Cosine", {"time_max": 0.9})
+    Cosine(time_min=0.001, time_max=0.9)
+    """
+    process = call_factory(name, arguments)
+    if not isinstance(process, sampler.Process):
+        raise UserError(
+            f"process: {name} gave a {type(process).__name__}: give a process derived from gaussian_test.sampler.Process"
+        )
+    lawful(lambda: check_process(process), f"process: {name}")
+    return process
+
+
+def own_kernel(name: str, arguments: Mapping[str, Any], process: sampler.Process) -> sampler.ReverseKernel:
+    """Return a reverse kernel that a function of the user's makes, once it has kept the laws of all kernels in a process.
+
+    Parameters
+    ----------
+    name : str
+        ``package.module:function``.
+    arguments : mapping
+        Its keyword arguments.
+    process : Process
+        In which it is to run.
+
+    Returns
+    -------
+    ReverseKernel
+
+    Raises
+    ------
+    UserError
+        If it cannot be had, is none, breaks a law, or calls itself exact: that is the score's to say.
+
+    Examples
+    --------
+    >>> own_kernel("gaussian_test.sampler:ProbabilityFlow", {"method": "euler"}, sampler.Cosine())
+    ProbabilityFlow(method='euler')
+    """
+    kernel = call_factory(name, arguments)
+    if not isinstance(kernel, sampler.ReverseKernel):
+        raise UserError(
+            f"reverse: {name} gave a {type(kernel).__name__}: give a kernel derived from gaussian_test.sampler.ReverseKernel"
+        )
+    if kernel.exact:
+        raise UserError(
+            f"reverse: {name} gave a kernel that is exact: whether a posterior can be drawn is the score's to say, "
+            "so choose kind: exact, or give a kernel of steps"
+        )
+    # how fast it converges is its own affair: the closed form is of the very steps
+    with torch.inference_mode():
+        lawful(lambda: check_kernel(kernel, process, order=None), f"reverse: {name}")
+    return kernel
+
+
+def lawful(check: Callable[[], None], what: str) -> None:
+    """Run a suite of laws on an object of the user's, and say in a sentence what it breaks.
+
+    Parameters
+    ----------
+    check : callable
+        Raises where a law is broken.
+    what : str
+        What the sentence is about.
+
+    Raises
+    ------
+    UserError
+        If a law is broken, or the object fails.
+
+    Examples
+    --------
+    >>> lawful(lambda: check_process(sampler.Cosine()), "process: mine")
+    """
+    try:
+        check()
+    except ConformanceError as error:
+        raise UserError(f"{what}: {error}: mend it") from error
+    except Exception as error:  # code of the user's: anything can happen in it
+        raise UserError(f"{what} fails ({type(error).__name__}: {_line(error)[:200]}): mend it") from error
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,229 @@
+"""How much memory a run may take, and whether its ground truth fits into it or stays in its file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from gaussian_test.errors import UserError
+from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.experiment.scores import Gaussian, Mixture
+
+LOADED = 2**30  # bytes up to which samples are read once and kept, rather than read again by each pass over them
+SHARE = "GAUSSIAN_TEST_WORKERS"  # set for the workers that this program starts: how many share the machine
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def machine_memory() -> tuple[int, str]:
+    """Return the memory of this machine, or the part of it that a container or a queue leaves to this job, and whose it is.
+
+    Returns
+    -------
+    tuple of int and str
+        Bytes, and ``machine`` or ``control group``.
+
+    Examples
+    --------
+    >>> machine_memory()[0] > 2**28
+    True
+    """
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = min(_limits(), default=physical)
+    return (limit, "control group") if limit < physical else (physical, "machine")
+
+
+def _limits() -> Iterator[int]:
+    """Yield the limits of the control groups that this process is in, of either version, from its own up to the root."""
+    try:
+        lines = OWN_CGROUP.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        root, name = (CGROUPS, "memory.max") if not controllers else (CGROUPS / "memory", "memory.limit_in_bytes")
+        own = root / path.lstrip("/")
+        for place in (own, *own.parents):
+            if place.is_relative_to(root):
+                with suppress(OSError, ValueError):
+                    yield int((place / name).read_text(encoding="ascii"))
+
+
+def memory_cap(settings: Experiment) -> int:
+    """Return what a process of a run may take beside its libraries, in bytes: half of the machine's unless it is given.
+
+    Examples
+    --------
+    >>> memory_cap(Experiment(memory="4GB"))
+    4000000000
+    """
+    if settings.memory is not None:
+        return int(settings.memory)
+    return machine_memory()[0] // 2 // _workers()
+
+
+def named_cap(settings: Experiment, cap: int) -> str:
+    """Return how a message names the cap, so that whoever reads it knows which figure to change.
+
+    Parameters
+    ----------
+    settings : Experiment
+        The experiment.
+    cap : int
+        From :func:`memory_cap`.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> named_cap(Experiment(memory="4GB"), 4 * 10**9)
+    'memory = 4.0GB'
+    """
+    if settings.memory is not None:
+        return f"memory = {_bytes(cap)}"
+    share = f"a worker's share, 1 of {_workers()}, of " if _workers() > 1 else ""
+    return f"{share}half of the {machine_memory()[1]}'s memory ({_bytes(cap)})"
+
+
+def _workers() -> int:
+    return int(os.environ.get(SHARE, 1))
+
+
+def fits(truth: xr.Dataset, itemsize: int, cap: int) -> tuple[bool, bool]:
+    """Return whether the samples of a ground truth fit into memory: as they are read, and again as those of the exact score.
+
+    Parameters
+    ----------
+    truth : Dataset
+        Ground truth.
+    itemsize : int
+        Bytes of a value of a state.
+    cap : int
+        From :func:`memory_cap`.
+
+    Returns
+    -------
+    tuple of bool
+
+    Examples
+    --------
+    >>> truth = xr.Dataset({"x": (("sample", "feature"), np.zeros((1000, 10), np.float32))})
+    >>> fits(truth, 4, 2**20), fits(truth, 4, 2**16)
+    ((True, True), (False, False))
+    """
+    read, of_score = int(truth["x"].nbytes), truth["x"].size * itemsize
+    load = read <= min(LOADED, cap // 8)
+    return load, of_score + (read if load else 0) <= cap // 2
+
+
+def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept: int, cap: int, shards_only: bool = False) -> None:
+    """Refuse an experiment whose covariance, states or features cannot fit into the memory that was given.
+
+    Parameters
+    ----------
+    settings : Experiment
+        The experiment.
+    truth : Dataset
+        Ground truth.
+    turn_times, kept : int
+        Numbers of turn times, and of samples whose end points are kept.
+    cap : int
+        From :func:`memory_cap`.
+    shards_only : bool
+        Whether only shards are to be run.
+
+    Raises
+    ------
+    UserError
+        If something cannot fit, by its setting.
+
+    Examples
+    --------
+    >>> truth = xr.Dataset({"x": (("sample", "feature"), np.zeros((1000, 500), np.float32))})
+    >>> check_memory(Experiment(memory="1MB"), truth, 24, 0, 10**6)
+    Traceback (most recent call last):
+    ...
+    gaussian_test.errors.UserError: memory = 1.0MB is too little for the covariance of 500 features, which takes 8.0MB: ...
+    """
+    count, features = truth.sizes["sample"], int(np.prod(truth["x"].shape[1:]))
+    itemsize = 8 if settings.dtype == "float64" else 4
+    state = features * itemsize * turn_times
+    modes = min(features, count)
+    scores = len(settings.scores)
+    needs = [
+        (f"the covariance of {features} features", 4 * 8 * features * modes, "give more"),
+        (
+            f"the states of a shard of {settings.shard_size} samples",
+            4 * state * settings.shard_size * settings.repeats,
+            "give a smaller shard_size or more",
+        ),
+        (
+            f"the end points of {kept} samples",
+            state * kept * (settings.repeats + 1) * scores * 2,
+            "give fewer end_points, fewer observables or more",
+        ),
+    ]
+    compared = {"quality", "starts", "balance"} & set(settings.observed)
+    if compared and not shards_only and settings.features.kind in ("pixels", "pca"):
+        columns = features if settings.features.kind == "pixels" else min(settings.features.components, modes)
+        needs.append((f"{columns} features of {count} samples", 16 * columns * count, "use fewer, fewer observables or more"))
+    for what, takes, remedy in needs:
+        if takes > cap:
+            raise UserError(f"{named_cap(settings, cap)} is too little for {what}, which takes {_bytes(takes)}: {remedy}")
+
+
+def check_streamed(settings: Experiment, given_classifier: bool, cap: int) -> None:
+    """Refuse what needs all samples in memory at once where these stay in their file.
+
+    Parameters
+    ----------
+    settings : Experiment
+        The experiment.
+    given_classifier : bool
+        Whether a classifier was handed in.
+    cap : int
+        From :func:`memory_cap`.
+
+    Raises
+    ------
+    UserError
+        If something needs them.
+
+    Examples
+    --------
+    >>> check_streamed(Experiment(classifier={"kind": "svc"}), False, 2**20)
+    Traceback (most recent call last):
+    ...
+    gaussian_test.errors.UserError: classifier svc needs all samples in memory, and half of ... is too little for them: ...
+    """
+    needing = []
+    if given_classifier or settings.classifier.kind != "nearest":
+        needing.append(f"classifier {'from python' if given_classifier else settings.classifier.kind}")
+    for score in settings.scores:
+        if isinstance(score, Gaussian) and isinstance(score.shrinkage, str):
+            needing.append(f"shrinkage {score.shrinkage}")
+        if isinstance(score, Mixture) and isinstance(score.components, int):
+            needing.append(f"a mixture of {score.components} fitted components")
+    if needing:
+        raise UserError(
+            f"{needing[0]} needs all samples in memory, and {named_cap(settings, cap)} is too little for them: "
+            "leave it out or give more memory"
+        )
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.1f}{unit}"
+        size /= 1000
+    return f"{size:.1f}TB"

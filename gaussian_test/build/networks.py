@@ -1,0 +1,340 @@
+"""Networks from files and factories, by a ladder of trust.
+
+What can run no code when it is opened is opened: safetensors, and files that torch loads with ``weights_only``. Factories run
+because the user has named them. What runs code when it is opened (pickles, TorchScript, ``.pt2``) is refused unless the user has
+said that they trust this file, and has proved with its sha256 which file they mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gaussian_test import sampler
+from gaussian_test.build.factories import call_factory, current_folder, make_process
+from gaussian_test.errors import UserError
+from gaussian_test.experiment import scores
+from gaussian_test.store.files import file_digest
+
+EMBEDDED = "digits_network.safetensors"
+WEIGHTS_ONLY = (".pt", ".pth", ".bin", ".ckpt")
+RUNS_CODE = (".pkl", ".pickle", ".pt2", ".ts", ".torchscript", *WEIGHTS_ONLY)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a score comes from.
+
+    Attributes
+    ----------
+    level : str
+        What had to be trusted to have it.
+    sha256 : str
+        Digest of the file; empty where there is none.
+    """
+
+    level: str
+    sha256: str = ""
+
+
+COMPUTED = Origin("computed from the samples")
+GIVEN = Origin("given in python")
+CODE = "code named by the user"
+SHIPPED = "shipped with gaussian_test, safetensors"
+TRUSTED = "trusted file that runs code"
+
+
+def open_network(
+    settings: scores.AnyNetwork, event_shape: tuple[int, ...], process: sampler.Process, trust: Mapping[str, str]
+) -> tuple[sampler.Score, Origin]:
+    """Return the score of a network that an experiment names, and where it comes from.
+
+    Parameters
+    ----------
+    settings : Network, Diffusers, EDM, Azula or Callable
+        What the experiment says about it.
+    event_shape : tuple of int
+        Shape of one sample of the data.
+    process : Process
+        The process of the experiment.
+    trust : mapping of str to str
+        Files that the user trusts to run code, and their sha256.
+
+    Returns
+    -------
+    tuple of Score and Origin
+
+    Raises
+    ------
+    UserError
+        If it cannot be had.
+
+    Examples
+    --------
+    >>> score, origin = open_network(scores.Network(kind="network"), (1, 8, 8), sampler.VarianceExploding(), {})
+    >>> score.classes, origin.level
+    (10, 'shipped with gaussian_test, safetensors')
+    """
+    options = settings.model_dump(include=set(sampler.NetworkOptions.__annotations__))
+    if options["micro_batch"] == "auto":
+        options["micro_batch"] = None
+    if isinstance(settings, scores.Network):
+        net, origin = _residual_denoiser(settings.path)
+        return sampler.NetworkScore.from_edm(net, process, **options), origin
+    if isinstance(settings, scores.Diffusers):
+        score = sampler.NetworkScore.from_diffusers(
+            settings.path, settings.scheduler, process, null_label=settings.null_label, **options
+        )
+        return score, Origin("safetensors", _folder_digest(Path(settings.path)))
+    made, origin = _made(settings, trust)
+    if isinstance(settings, scores.EDM):
+        return sampler.NetworkScore.from_edm(made, process, **options), origin
+    if isinstance(settings, scores.Azula):
+        facts = settings.model_dump(include={"classes", "label_argument", "one_hot"})
+        return sampler.NetworkScore.from_azula(made, event_shape, process, **facts, **options), origin
+    if isinstance(made, sampler.Score):
+        ours = {"kind", "name", "conditional", "factory", "arguments", "weights", "weights_key", "path"}
+        if beside := sorted(settings.model_dump(exclude_defaults=True, exclude=ours)):
+            raise UserError(
+                f"{settings.factory or settings.path} gave a whole score, which {', '.join(beside)} cannot change: drop them"
+            )
+        return made, origin
+    trained = None if settings.trained is None else make_process(settings.trained)
+    facts = settings.model_dump(include={"prediction", "classes", "label_free"})
+    if not callable(made):
+        raise UserError(
+            f"{settings.factory or settings.path} gave a {type(made).__name__}, which cannot be called as (x, t, label)"
+        )
+    return sampler.NetworkScore.from_callable(made, event_shape, process, trained=trained, **facts, **options), origin
+
+
+def _residual_denoiser(path: str | None) -> tuple[sampler.ResidualDenoiser, Origin]:
+    """Return a network that data/train_digits_network.py has written; the shipped one by default."""
+    file = Path(str(files("gaussian_test.data") / EMBEDDED)) if path is None else Path(path)
+    from safetensors import SafetensorError, safe_open
+
+    state, digest = read_weights(file, {})[::2]
+    try:
+        with safe_open(file, "pt") as opened:
+            arguments = json.loads(opened.metadata()["config"])["arguments"]
+        net = sampler.ResidualDenoiser(**arguments)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{file} does not say how its network is built ({type(error).__name__}: {error}): give a file that "
+            "gaussian_test.data.train_digits_network has written"
+        ) from error
+    _load(net, state, file)
+    return net, Origin(SHIPPED if path is None else "safetensors", digest)
+
+
+def _made(settings: scores.EDM | scores.Azula | scores.Callable, trust: Mapping[str, str]) -> tuple[Any, Origin]:
+    """Return what a factory made, its weights loaded, or what a trusted file held."""
+    path = getattr(settings, "path", None)
+    if path is not None:
+        return open_trusted(Path(path), trust)
+    assert settings.factory is not None
+    made = call_factory(settings.factory, settings.arguments)
+    if settings.weights is None:
+        return made, Origin(CODE)
+    if not isinstance(made, nn.Module):
+        raise UserError(f"{settings.factory} gave a {type(made).__name__}, which has no weights to load: drop 'weights'")
+    file = Path(settings.weights)
+    state, level, digest = read_weights(file, trust, settings.weights_key)
+    _load(made, state, file)
+    return made, Origin(f"{CODE}; {level}", digest)
+
+
+def read_weights(path: Path, trust: Mapping[str, str], key: str | None = None) -> tuple[dict[str, torch.Tensor], str, str]:
+    """Return named tensors from a file, the level of trust that it took, and the file's sha256.
+
+    Parameters
+    ----------
+    path : Path
+        ``.safetensors``, or a file that torch saved.
+    trust : mapping of str to str
+        Files that the user trusts to run code, and their sha256.
+    key : str, optional
+        Under which the tensors stand, where the file holds more.
+
+    Returns
+    -------
+    tuple
+        Tensors by name; level; sha256.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged, would run code, or does not hold named tensors.
+
+    Examples
+    --------
+    >>> read_weights(Path("nowhere.safetensors"), {})
+    Traceback (most recent call last):
+    ...
+    gaussian_test.errors.UserError: nowhere.safetensors cannot be read (No such file or directory): give the path of a checkpoint
+    """
+    content, digest = _content(path)
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            state: Any = load(content)
+        except SafetensorError as error:
+            raise UserError(f"{path} is damaged ({_line(error)}): get it again") from error
+        level = "safetensors"
+    elif path.suffix in WEIGHTS_ONLY:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about formats that are then refused
+                state, level = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), "weights_only"
+        except Exception as error:  # damaged files raise whatever their bytes lead to
+            if not _is_trusted(path, digest, trust):
+                raise UserError(_refusal(path, f"torch does not load it as weights only: {_line(error)[:160]}")) from error
+            state, level = _unpickled(path, content), TRUSTED
+    else:
+        raise UserError(_refusal(path, f"a file ending in {path.suffix!r} is not known as one of weights"))
+    if key is not None:
+        if not isinstance(state, Mapping) or key not in state:
+            raise UserError(f"{path} has no {key!r} ({_names(state)}): give another weights_key")
+        state = state[key]
+    if not isinstance(state, Mapping) or not all(isinstance(n, str) and isinstance(v, torch.Tensor) for n, v in state.items()):
+        raise UserError(f"{path} holds more than named tensors ({_names(state)}): say with weights_key under which name they are")
+    return dict(state), level, digest
+
+
+def open_trusted(path: Path, trust: Mapping[str, str]) -> tuple[Any, Origin]:
+    """Open a file that runs code, if the user has said that they trust it.
+
+    Parameters
+    ----------
+    path : Path
+        A pickle (EDM's ``.pkl``), TorchScript, or an exported program (``.pt2``).
+    trust : mapping of str to str
+        Files that the user trusts, and their sha256.
+
+    Returns
+    -------
+    tuple of object and Origin
+        The network: of a pickled dict, what it has under ``ema``.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, not trusted, or cannot be opened.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "net.pkl").write_bytes(b"")
+    ...     open_trusted(Path(folder) / "net.pkl", {})
+    Traceback (most recent call last):
+    ...
+    gaussian_test.errors.UserError: ...net.pkl is not opened: opening it runs whatever code is in it...
+    """
+    content, digest = _content(path)
+    if path.suffix not in RUNS_CODE:
+        raise UserError(f"{path} ends in {path.suffix!r}: expected one of {', '.join(RUNS_CODE)}; or give a factory and weights")
+    if not _is_trusted(path, digest, trust):
+        raise UserError(_refusal(path, "opening it runs whatever code is in it"))
+    held = _unpickled(path, content)
+    if isinstance(held, Mapping) and "ema" in held:
+        held = held["ema"]
+    return held, Origin(TRUSTED, digest)
+
+
+def _unpickled(path: Path, content: bytes) -> Any:
+    """Open what the user trusts."""
+    file = io.BytesIO(content)  # the very bytes whose digest was compared
+    try:
+        with current_folder():
+            if path.suffix in (".pkl", ".pickle"):
+                return pickle.load(file)
+            if path.suffix == ".pt2":
+                return _Exported(torch.export.load(file).module())
+            if path.suffix in (".ts", ".torchscript"):
+                return torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
+            return torch.load(file, map_location="cpu", weights_only=False)
+    except Exception as error:  # the file runs code of its own: anything can happen in it
+        raise UserError(
+            f"{path} cannot be opened ({type(error).__name__}: {_line(error)[:200]}): the code that it was made with must be "
+            "installed or in the current folder"
+        ) from error
+
+
+class _Exported(nn.Module):
+    """An exported program, which is always in the mode that it was exported in, and says so with an error."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = program
+
+    def train(self, mode: bool = True) -> _Exported:
+        self.training = mode
+        return self
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None) -> Any:
+        return self.program(x, t) if label is None else self.program(x, t, label)
+
+
+def _content(path: Path) -> tuple[bytes, str]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): give the path of a checkpoint") from error
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def _is_trusted(path: Path, digest: str, trust: Mapping[str, str]) -> bool:
+    """Return whether the user trusts a file; a digest that is not the file's is refused, whatever the reason."""
+    for name, promised in trust.items():
+        if Path(name).resolve() == path.resolve():
+            if promised.lower() != digest:
+                raise UserError(
+                    f"{path} has the sha256 {digest}, not the {promised} that is trusted: it is another file, or was changed"
+                )
+            return True
+    return False
+
+
+def _refusal(path: Path, why: str) -> str:
+    return (
+        f"{path} is not opened: {why}; give the weights as safetensors (or saved as a state_dict) with a factory that builds the "
+        f"network, or, if you trust whoever made the file, add --trust {path} SHA256 with the sha256 that they publish"
+    )
+
+
+def _load(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Load weights, all of them and nothing else."""
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit the network ({_line(error)[:300]}): give the weights of this very network") from error
+
+
+def _folder_digest(folder: Path) -> str:
+    """Return the sha256 over the digests of all safetensors files in a folder, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        digest.update(f"{path.relative_to(folder)} {file_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _names(state: Any) -> str:
+    return "it holds " + (", ".join(map(repr, list(state)[:6])) if isinstance(state, Mapping) else type(state).__name__)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,360 @@
+"""From an experiment to what will run: samples, moments, scores, kernels and the plan, all checked before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from gaussian_test import analysis, data, sampler
+from gaussian_test.build.factories import make_process
+from gaussian_test.build.features import Classified, Extractor, build_classifier, build_features
+from gaussian_test.build.from_python import checked_truth
+from gaussian_test.build.kernels import make_kernels
+from gaussian_test.build.memory import check_memory, check_streamed, fits, memory_cap
+from gaussian_test.build.own_observables import Measure, OwnObservable, build_own_observables
+from gaussian_test.build.scores import Built, build_scores
+from gaussian_test.errors import UserError, user_input
+from gaussian_test.experiment import experiment
+from gaussian_test.store.digest import data_digest
+from gaussian_test.store.fits import Fits
+
+FROM_PYTHON = "python"  # the source that an archive names for samples that were handed in
+OTHER_STARTS = ("gaussian", "isotropic")
+START_STREAM, CLASS_STREAM = 1, 2  # of the keyed noise: stream 0 is the trajectories'
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run needs, on its device.
+
+    Attributes
+    ----------
+    settings : Experiment
+        The experiment.
+    truth : Dataset
+        Ground-truth samples and labels.
+    device : torch.device
+        Where states live.
+    plan : UTurnPlan
+        Turn times, grid, repeats, seed.
+    built : dict of str to Built
+        Scores by name, and what is known about them.
+    kernels : dict of str to ReverseKernel
+        By the same names.
+    reference : Reference
+        Ground-truth set, moments and Gaussian score.
+    samples : ndarray
+        Indices of the samples to start from, ascending.
+    noise_to_signal : ndarray
+        Of the turn times.
+    features : Extractor
+        On what end points and ground truth are compared.
+    classified : Classified
+        The classifier of end points.
+    own_observables : tuple of OwnObservable
+        Observables of the user's.
+    fits : Fits
+        What has been fitted to the ground truth.
+    data_digest : str
+        By which the ground truth is known again.
+    """
+
+    settings: experiment.Experiment
+    truth: xr.Dataset
+    device: torch.device
+    plan: sampler.UTurnPlan
+    built: dict[str, Built]
+    kernels: dict[str, sampler.ReverseKernel]
+    reference: analysis.Reference
+    samples: NDArray[np.int64]
+    noise_to_signal: NDArray[np.float64]
+    features: Extractor
+    classified: Classified
+    own_observables: tuple[OwnObservable, ...]
+    fits: Fits
+    data_digest: str
+
+    @property
+    def scores(self) -> dict[str, sampler.Score]:
+        """Scores by name."""
+        return {name: entry.score for name, entry in self.built.items()}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the states."""
+        return torch.float64 if self.settings.dtype == "float64" else torch.float32
+
+    @property
+    def together(self) -> NDArray[np.int64]:
+        """Samples, evenly picked, that observables look at together: memory and pairs of samples have their limits."""
+        return self.samples[analysis.evenly(len(self.samples), self.settings.end_points)]
+
+    @property
+    def kept(self) -> NDArray[np.int64]:
+        """Samples whose states are kept until all shards are done: none where nothing asks for them."""
+        return self.together if _keeps(self.settings) else self.samples[:0]
+
+    def starts(self, samples: tuple[int, ...], start: str | None = None) -> torch.Tensor:
+        r"""Return what the forward process noises, by index, on the device, shape (n, ``*event``).
+
+        ``start`` is that of the experiment unless another one is named.
+
+        Ground-truth samples; or draws from :math:`\mathcal N(\mu, \Sigma)`, which noised are those of
+        :math:`\mathcal N(\alpha_T\mu, \alpha_T^2\Sigma + \sigma_T^2)` at every turn time; or 0, which noised is noise alone.
+        """
+        start = start or self.settings.start
+        if start == "noised_data":
+            return torch.from_numpy(np.array(self.truth["x"][list(samples)].values)).to(self.device, self.dtype)
+        shape = self.reference.moments.event_shape
+        if start == "isotropic":
+            return torch.zeros(len(samples), *shape, device=self.device, dtype=self.dtype)
+        noise = sampler.KeyedNoise(self.plan.seed, samples, 1, shape, self.device, self.dtype, stream=START_STREAM).draw()
+        return self.reference.gaussian.components.prior(0, noise.normal.flatten(1)).reshape(len(samples), *shape)
+
+    def labels(self, samples: tuple[int, ...]) -> dict[str, torch.Tensor]:
+        """Return the classes of samples for the scores that condition on them."""
+        conditional = [name for name, entry in self.built.items() if entry.conditional]
+        return dict.fromkeys(conditional, torch.from_numpy(self.classes(samples)).to(self.device)) if conditional else {}
+
+    def classes(self, samples: tuple[int, ...]) -> NDArray[np.int64]:
+        """Return the class of each start: the sample's own, or that of a sample drawn with the number of the start."""
+        known = self.reference.labels
+        if known is None:
+            raise ValueError("the data set has no labels: drop 'conditional' or give labels")
+        if self.settings.start == "noised_data":
+            return known[list(samples)]
+        uniform = sampler.KeyedNoise(self.plan.seed, samples, 1, (1,), stream=CLASS_STREAM).draw().uniform
+        drawn: NDArray[np.int64] = known[(uniform * len(known)).long().numpy()]
+        return drawn
+
+
+def _keeps(settings: experiment.Experiment) -> bool:
+    """Return whether states are to be kept until all shards are done."""
+    return bool(set(settings.observed) - {"normality"}) or settings.keep.end_points
+
+
+def prepare(
+    settings: experiment.Experiment,
+    device: str = "auto",
+    truth: xr.Dataset | None = None,
+    scores: Mapping[str, sampler.Score] | None = None,
+    trust: Mapping[str, str] | None = None,
+    classifier: Any = None,
+    features: Callable[[torch.Tensor], Any] | None = None,
+    own_observables: Mapping[str, Measure] | None = None,
+    folder: Path | None = None,
+    shards_only: bool = False,
+) -> Prepared:
+    """Build everything that an experiment names.
+
+    Parameters
+    ----------
+    settings : Experiment
+        The experiment.
+    device : str
+        ``auto``, ``cpu`` or ``cuda[:i]``.
+    truth : Dataset, optional
+        Ground-truth samples from python instead of ``settings.data``.
+    scores : mapping of str to Score, optional
+        Scores from python, beside those that ``settings`` names; a name used twice means the one from python.
+    trust : mapping of str to str, optional
+        Files that run code when they are opened, and the sha256 by which the user trusts them.
+    classifier : scikit-learn classifier, optional
+        Instead of the one that ``settings`` names.
+    features : torch module or callable, optional
+        Instead of those that ``settings`` names.
+    own_observables : mapping of str to callable, optional
+        Observables from python, beside those that ``settings`` names; a name used twice means the one from python.
+    folder : Path, optional
+        Where what was fitted to the ground truth may have been saved.
+    shards_only : bool
+        Whether only shards are to be run: what belongs to the whole is left out.
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    UserError
+        If anything in the experiment cannot be done.
+
+    Examples
+    --------
+    >>> prepare(experiment.Experiment(samples=4)).samples.shape
+    (4,)
+    """
+    place = pick_device(device)
+    with user_input():
+        process = make_process(settings.process)
+        levels = turn_levels(process, settings.turn_times)
+        plan = sampler.UTurnPlan(
+            process,
+            levels,
+            steps=settings.reverse.steps,
+            repeats=settings.repeats,
+            seed=settings.seed,
+            shard_size=settings.shard_size,
+            micro_batch=settings.micro_batch,
+            rho=settings.reverse.rho,
+            grid_of=settings.reverse.grid,
+        )
+        if truth is None:
+            truth = load_truth(settings.data)
+        else:
+            truth = checked_truth(truth)
+            settings = settings.model_copy(update={"data": experiment.Data(source=FROM_PYTHON)})
+        cap = memory_cap(settings)
+        load, resident = fits(truth, 8 if settings.dtype == "float64" else 4, cap)
+        if load:
+            truth = truth.assign(x=truth["x"].load())
+        if not resident:
+            check_streamed(settings, classifier is not None, cap)
+        samples = draw_samples(settings, truth.sizes["sample"])
+        if settings.memory is not None or not resident:
+            kept = min(len(samples), settings.end_points) if _keeps(settings) and not shards_only else 0
+            check_memory(settings, truth, len(plan.levels), kept, cap, shards_only)
+        dtype = torch.float64 if settings.dtype == "float64" else torch.float32
+        labels = np.asarray(truth["label"].values, dtype=np.int64) if "label" in truth else None
+        digest = data_digest(truth)
+        fitted = Fits(digest, folder)
+        moments = fitted.moments(truth["x"])
+        ground_truth = sampler.EmpiricalScore.fit(truth["x"], labels, process, dtype, resident)
+        reference = analysis.Reference(
+            ground_truth.to(place),
+            moments,
+            analysis.GaussianScore.from_moments(moments, process=process, dtype=dtype).to(place),
+            labels,
+        )
+        extractor = build_features(settings.features, features, moments, place, truth["x"][:2].values)
+        classified = build_classifier(settings.classifier, classifier, reference, truth["x"], settings.seed, not shards_only)
+        reference = replace(
+            reference,
+            classify=classified.classify,
+            scores=_references(reference, truth["x"], fitted, process, dtype, place) if "affinity" in settings.observed else {},
+        )
+        built = build_scores(settings, truth["x"], reference, fitted, plan, place, scores or {}, trust or {})
+        kernels = make_kernels(settings.reverse, {name: entry.score for name, entry in built.items()}, plan)
+        own = build_own_observables(settings.own_observables, own_observables or {}, place, truth["x"][:2].values)
+    nu = process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
+    return Prepared(
+        settings, truth, place, plan, built, kernels, reference, samples, nu, extractor, classified, own, fitted, digest
+    )
+
+
+def _references(
+    reference: analysis.Reference, x: xr.DataArray, fits: Fits, process: sampler.Process, dtype: torch.dtype, device: torch.device
+) -> dict[str, sampler.Score]:
+    """Return the scores by which others are explained; a mixture where there are classes of at least two samples each."""
+    scores: dict[str, sampler.Score] = {"isotropic": analysis.isotropic_score(reference.moments, process, dtype).to(device)}
+    scores["gaussian"] = reference.gaussian
+    counts = np.unique(reference.labels, return_counts=True)[1] if reference.labels is not None else np.zeros(1)
+    if len(counts) > 1 and counts.min() > 1:
+        with suppress(ValueError):  # a class whose samples are all the same has no Gaussian
+            scores["mixture"] = analysis.mixture_of_classes(fits.of_classes(x, reference.labels), process, dtype).to(device)
+    return scores | {"empirical": reference.samples}
+
+
+def chain_levels(prepared: Prepared) -> list[int]:
+    """Return which turn times have chains, evenly picked.
+
+    Examples
+    --------
+    >>> from gaussian_test.experiment import experiment
+    >>> from gaussian_test.build import problem
+    >>> chain_levels(problem.prepare(experiment.Experiment(samples=4)))
+    [0, 5, 9, 14, 18, 23]
+    """
+    places: list[int] = analysis.evenly(len(prepared.plan.levels), prepared.settings.chains.turn_times).tolist()
+    return places
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the device asked for, or for ``auto`` the GPU where there is one.
+
+    Examples
+    --------
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
+        raise UserError(f"device {device!r} is not known: choose auto, cpu, cuda or cuda:0, cuda:1, ...")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index or 0) >= count:
+            raise UserError(f"device {device!r} is not there: this machine has {count} CUDA devices; use --device auto or cpu")
+    return torch.device(device)
+
+
+def load_truth(settings: experiment.Data) -> xr.Dataset:
+    """Load the ground truth that an experiment names.
+
+    Examples
+    --------
+    >>> load_truth(experiment.Data()).sizes["sample"]
+    1797
+    """
+    options: dict[str, Any] = settings.model_dump(exclude={"source", "path"}, exclude_none=True)
+    if settings.path is None and settings.source == FROM_PYTHON:
+        raise UserError(f"data.source = {FROM_PYTHON}: these samples were handed in from python: hand them in again, as truth")
+    if settings.path is None:
+        return data.load(settings.source, **options)
+    return data.load(settings.path, source=settings.source, **options)
+
+
+def turn_levels(process: sampler.Process, settings: experiment.TurnTimes) -> list[float]:
+    """Return the turn times used, in the process's time, for those that were asked for.
+
+    Examples
+    --------
+    >>> turn_levels(sampler.Cosine(), experiment.TurnTimes(noise_to_signal=(1.0,)))
+    [0.5]
+    """
+    asked = settings.noise_to_signal or settings.time
+    if isinstance(asked, experiment.Spacing):
+        asked = tuple(sampler.log_levels(asked.min, asked.max, asked.count).tolist())
+    used = process.turn_time_from_noise_to_signal if settings.noise_to_signal else process.turn_time
+    return [used(value) for value in asked or ()]
+
+
+def draw_samples(settings: experiment.Experiment, count: int) -> NDArray[np.int64]:
+    """Return the indices of the samples to start from: all, or some drawn with the seed, without replacement.
+
+    Starts that are no samples are numbered from 0, and there may be more of them.
+
+    Examples
+    --------
+    >>> draw_samples(experiment.Experiment(samples="all"), 3).tolist()
+    [0, 1, 2]
+    """
+    if settings.samples == "all":
+        return np.arange(count, dtype=np.int64)
+    if settings.start != "noised_data":
+        return np.arange(settings.samples, dtype=np.int64)
+    if settings.samples > count:
+        raise UserError(
+            f"samples = {settings.samples} is more than the {count} ground-truth samples: give a smaller number or 'all'"
+        )
+    return np.sort(np.random.default_rng(settings.seed).choice(count, settings.samples, replace=False)).astype(np.int64)
+
+
+def is_affine(score: sampler.Score) -> bool:
+    """Return whether a score is the unconditional affine one, for which closed forms exist.
+
+    Examples
+    --------
+    >>> is_affine(analysis.GaussianScore.from_moments([0.0], [[1.0]]))
+    True
+    """
+    return isinstance(score, analysis.GaussianScore) and score.labels is None

@@ -1,0 +1,388 @@
+"""Can this machine run an experiment: versions, extras, device, threads, memory, folder, and the time of a call of each score."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from packaging.requirements import Requirement
+
+from gaussian_test._version import __version__
+from gaussian_test.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from gaussian_test.build.problem import Prepared
+    from gaussian_test.experiment.experiment import Experiment
+
+PACKAGE = "gaussian-test"
+DIGITS = {"scores": [{"kind": "empirical"}, {"kind": "network"}, {"kind": "gaussian"}]}
+OF_DEVELOPERS = ("dev", "test")  # extras that are of no use to a run or to a reader
+CALLS, SECONDS = 5, 10.0  # calls of a score that are timed, unless so many seconds are over before
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that was looked at.
+
+    Attributes
+    ----------
+    name : str
+        What.
+    state : {"ok", "absent", "problem"}
+        ``absent`` is an extra that is not installed.
+    found : str
+        What was found, or what is wrong.
+    advice : str
+        What to do about it; empty where there is nothing to do.
+    numbers : dict
+        What a program may want: seconds and bytes, no units in the text.
+    """
+
+    name: str
+    state: Literal["ok", "absent", "problem"]
+    found: str
+    advice: str = ""
+    numbers: dict[str, Any] | None = None
+
+
+def diagnose(source: str | Path | dict[str, Any] | None = None, changes: Iterable[str] = (), device: str = "auto") -> list[Check]:
+    """Look at everything that a run needs.
+
+    Parameters
+    ----------
+    source : path or dict, optional
+        The experiment; default: that of the digits with the empirical score, the network and the Gaussian.
+    changes : iterable of str
+        As in :meth:`Experiment.load`.
+    device : str
+        ``auto``, ``cpu`` or ``cuda[:i]``.
+
+    Returns
+    -------
+    list of Check
+        Seconds in ``numbers`` are of this machine as busy as it is now.
+
+    Raises
+    ------
+    UserError
+        If the experiment cannot be read: what is wrong with it is not this machine's.
+
+    Examples
+    --------
+    >>> found = diagnose({"samples": 8, "turn_times": {"noise_to_signal": [1.0]}}, device="cpu")
+    >>> [check.name for check in found if check.name.startswith("score")]
+    ['score empirical', 'score gaussian']
+    """
+    missing = [check for name in _needed() if (check := _requirement(name)) is not None]
+    checks = [_versions(missing), *missing, *map(_extra, _extras())]
+    if any(check.found.endswith("is not installed") for check in missing):
+        return checks  # the rest would only say so again
+    from gaussian_test.experiment.experiment import Experiment
+
+    settings = Experiment.load(DIGITS if source is None else source, changes)
+    # whatever goes wrong in a library is a finding here
+    place = _guarded("device", lambda: _device(device))
+    checks += [place, _guarded("threads", _threads), _guarded("BLAS", _blas), _guarded("memory", lambda: _memory(settings))]
+    checks += [_folder(Path())]
+    if place.state == "ok":
+        checks += _scores(settings, device)
+    return checks
+
+
+def as_text(checks: list[Check]) -> str:
+    """Return what was found as text.
+
+    Parameters
+    ----------
+    checks : list of Check
+        From :func:`diagnose`.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> print(as_text([Check("folder", "problem", "/ is read-only", "go to another folder"), Check("device", "ok", "cpu")]))
+    folder  problem  / is read-only: go to another folder
+    device  ok       cpu
+    <BLANKLINE>
+    1 problem
+    """
+    width = max(len(check.name) for check in checks)
+    lines = [f"{check.name:<{width}}  {check.state:<7}  {': '.join(filter(None, [check.found, check.advice]))}" for check in checks]
+    problems = sum(check.state == "problem" for check in checks)
+    return "\n".join([*lines, "", f"{problems} problem{'s' * (problems > 1)}" if problems else "all is well"])
+
+
+def as_json(checks: list[Check]) -> str:
+    """Return what was found as JSON: ``ok``, and ``checks`` with the attributes of :class:`Check`.
+
+    Parameters
+    ----------
+    checks : list of Check
+        From :func:`diagnose`.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> json.loads(as_json([Check("device", "ok", "cpu")]))["ok"]
+    True
+    """
+    ok = not any(check.state == "problem" for check in checks)
+    listed = [asdict(check) | {"numbers": check.numbers or {}} for check in checks]
+    return json.dumps({"ok": ok, "checks": listed}, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+# -- what is installed ---------------------------------------------------------------------------------------------------------
+
+
+def _needed(extra: str = "") -> list[Requirement]:
+    """Return what the installed package asks for, or what one of its extras adds."""
+    try:
+        every = [Requirement(text) for text in metadata.requires(PACKAGE) or []]
+    except metadata.PackageNotFoundError:
+        return [Requirement(f"{PACKAGE}=={__version__}")]
+    base = [wanted for wanted in every if wanted.marker is None or wanted.marker.evaluate({"extra": ""})]
+    if not extra:
+        return base
+    added = [wanted for wanted in every if wanted not in base and wanted.marker and wanted.marker.evaluate({"extra": extra})]
+    inner = [name for wanted in added if wanted.name == PACKAGE for name in wanted.extras]
+    return [wanted for wanted in added if wanted.name != PACKAGE] + [wanted for name in inner for wanted in _needed(name)]
+
+
+def _extras() -> list[str]:
+    try:
+        return [name for name in metadata.metadata(PACKAGE).get_all("Provides-Extra") or [] if name not in OF_DEVELOPERS]
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _requirement(wanted: Requirement) -> Check | None:
+    """Return what is wrong with a library, or None."""
+    asked = f"{wanted.name}{wanted.specifier}"
+    try:
+        version = metadata.version(wanted.name)
+    except metadata.PackageNotFoundError:
+        return Check(wanted.name, "problem", f"{wanted.name} is not installed", f"pip install '{asked}'")
+    if not wanted.specifier.contains(version, prereleases=True):
+        return Check(wanted.name, "problem", f"{wanted.name} {version} is none of {wanted.specifier}", f"pip install '{asked}'")
+    return None
+
+
+def _versions(missing: list[Check]) -> Check:
+    names = [wanted.name for wanted in _needed() if wanted.name not in {check.name for check in missing}]
+    versions = {"python": platform.python_version(), PACKAGE: __version__} | {name: metadata.version(name) for name in names}
+    return Check("versions", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()), numbers=versions)
+
+
+def _extra(extra: str) -> Check:
+    wanted = _needed(extra)
+    lacking = [check for requirement in wanted if (check := _requirement(requirement)) is not None]
+    if lacking:
+        return Check(f"extra {extra}", "absent", "; ".join(c.found for c in lacking), f"pip install '{PACKAGE}[{extra}]'")
+    return Check(f"extra {extra}", "ok", ", ".join(f"{r.name} {metadata.version(r.name)}" for r in wanted))
+
+
+# -- the machine ---------------------------------------------------------------------------------------------------------------
+
+
+def _guarded(name: str, look: Callable[[], Check]) -> Check:
+    try:
+        return look()
+    except UserError as error:
+        return Check(name, "problem", str(error))
+    except Exception as error:  # of a library that is broken: an import, a driver
+        reason = " ".join(str(error).split())[:200]
+        return Check(
+            name, "problem", f"{type(error).__name__}: {reason}", "install what it names again, in an environment of its own"
+        )
+
+
+def _device(asked: str) -> Check:
+    import torch
+
+    from gaussian_test.build.problem import pick_device
+
+    taken = pick_device(asked)
+    if taken.type == "cuda":
+        properties = torch.cuda.get_device_properties(taken)
+        found = f"{taken} ({properties.name}, {_size(properties.total_memory)})"
+    else:
+        found = str(taken)
+    if asked == "auto":
+        found += ", taken by --device auto"
+        if taken.type == "cpu":
+            build = f"is for CUDA {torch.version.cuda}" if torch.version.cuda else "is a CPU build"
+            found += f": torch finds no CUDA device (it {build})"
+    return Check("device", "ok", found, numbers={"device": str(taken)})
+
+
+def _threads() -> Check:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    found, numbers = f"{threads} of torch on {cores} cores", {"threads": threads, "cores": cores}
+    if threads > cores:
+        return Check("threads", "problem", f"{found}: they wait for each other", f"run with --threads {cores}", numbers)
+    return Check("threads", "ok", found, numbers=numbers)
+
+
+def _blas() -> Check:
+    import numpy as np
+    import torch
+
+    built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    own = "MKL" if torch.backends.mkl.is_available() else "no MKL"  # type: ignore[no-untyped-call]
+    return Check("BLAS", "ok", f"numpy: {built.get('name', '?')} {built.get('version', '')}".rstrip() + f"; torch: {own}")
+
+
+def _memory(settings: Experiment) -> Check:
+    from gaussian_test.build.memory import machine_memory, memory_cap
+
+    (whole, whose), cap, free = machine_memory(), memory_cap(settings), _free()
+    numbers = {"bytes": whole, "cap_bytes": cap} | ({} if free is None else {"free_bytes": free})
+    found = f"{_size(whole)} of the {whose}, a run may take {_size(cap)}"
+    if free is None:
+        return Check("memory", "ok", found, numbers=numbers)
+    found += f", {_size(free)} are free now"
+    if cap > free and settings.memory is not None:
+        return Check("memory", "problem", found, "free some, or give less than that as memory in the experiment", numbers)
+    return Check("memory", "ok", found, numbers=numbers)
+
+
+def _free() -> int | None:
+    """Return the bytes that the system could give now; None where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def _folder(folder: Path) -> Check:
+    name = str(folder.absolute())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+            file.flush()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Check("folder", "problem", f"{name} cannot be written ({error.strerror})", "give -o a file in another folder")
+    return Check("folder", "ok", f"{name} can be written, {_size(free)} are free", numbers={"free_bytes": free})
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB" if count < 1000 else f"{count / 1000:.3g} TB"
+
+
+# -- the scores ----------------------------------------------------------------------------------------------------------------
+
+
+def _scores(settings: Experiment, device: str) -> Iterator[Check]:
+    """Yield the time of a call of each score, and what this makes of the reverse runs of the experiment."""
+    from gaussian_test.build.problem import prepare
+    from gaussian_test.engine.local import computing, settle_micro_batches
+
+    try:
+        prepared = prepare(settings, device)
+        settle_micro_batches(prepared, {})
+    except UserError as error:
+        yield Check("experiment", "problem", str(error))
+        return
+    total = 0.0
+    with computing(prepared):
+        for name in prepared.scores:
+            size, seconds = _time_of_a_call(prepared, name)
+            states = _states(prepared, name)
+            total += states * seconds / size
+            found = f"{seconds * 1e3:.3g} ms a call of {size} states, {size / seconds:.2g} states a second"
+            numbers = {"seconds": seconds, "states": size, "states_of_the_run": states}
+            yield Check(f"score {name}", "ok", found, numbers=numbers)
+    count, levels = len(prepared.samples), len(prepared.plan.levels)
+    yield Check(
+        "run",
+        "ok",
+        f"about {duration(total)} for the scores alone ({count} samples x {levels} turn times x {settings.repeats}); draws, "
+        "observables and statistics come on top",
+        numbers={"seconds": total},
+    )
+
+
+def _time_of_a_call(prepared: Prepared, name: str) -> tuple[int, float]:
+    """Return the number of states that a call of a score has in the run, and its median time in seconds."""
+    import torch
+
+    plan, score = prepared.plan, prepared.scores[name]
+    samples = tuple(prepared.samples[: plan.shard_size].tolist())
+    rows = len(samples) * plan.repeats
+    size = min(
+        plan.micro_batch, rows * min(len(plan.levels), max(1, plan.micro_batch // rows)), score.micro_batch or plan.micro_batch
+    )
+    level = plan.levels[len(plan.levels) // 2]
+    x0 = prepared.starts(samples)
+    x0 = x0.repeat(-(-size // len(x0)), *(1,) * (x0.ndim - 1))[:size]
+    x = plan.process.noised(x0, level, torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)).to(x0))
+    label = prepared.labels(samples).get(name)
+    label = None if label is None else label.repeat(-(-size // len(label)))[:size]
+    taken: list[float] = []
+    began = time.perf_counter()
+    for turn in range(CALLS + 1):  # the first one warms up
+        start = time.perf_counter()
+        score.denoise(x, level, label)
+        _wait(x.device)
+        if turn or time.perf_counter() - began > SECONDS:
+            taken.append(time.perf_counter() - start)
+        if taken and time.perf_counter() - began > SECONDS:
+            break
+    return size, statistics.median(taken)
+
+
+def _wait(device: torch.device) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _states(prepared: Prepared, name: str) -> int:
+    """Return how many states a score is given in the U-Turns of the run, and in one evaluation at each turn time."""
+    from gaussian_test import analysis
+
+    plan = prepared.plan
+    law = analysis.sampler_law([1.0], plan.process, prepared.kernels[name], plan.grid, plan.levels)
+    return int((law["evaluations"].values + 1).sum()) * len(prepared.samples) * plan.repeats
+
+
+def duration(seconds: float) -> str:
+    """Return a time in a unit that suits it, in two digits.
+
+    Examples
+    --------
+    >>> duration(0.5), duration(75), duration(86400)
+    ('0.5 s', '1.2 min', '24 h')
+    """
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.2g} s"

@@ -1,0 +1,374 @@
+"""The shards of a run, computed by the workers of a Dask cluster: the driver's side.
+
+Dask runs a task at least once; a task writes its part, which is the same whoever computes it, so the effect is exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gaussian_test.build.memory import SHARE
+from gaussian_test.engine.interruption import Interrupted, Interruption
+from gaussian_test.engine.worker import Order, Receipt, compute
+from gaussian_test.errors import UserError
+from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.log import Progress, log
+from gaussian_test.store.parts import Parts
+
+RETRIES = 2  # of a shard whose task raised; one that kills its worker is tried as often as the scheduler allows, and so once more
+CONNECT = 15  # seconds for a scheduler to answer
+POLL = 0.5  # seconds between two looks for signals and lost connections
+PATIENCE = 60.0  # seconds for what a worker has at hand
+SILENCE = 10.0  # seconds without workers before that is said, and between saying so
+SETTLING = 5.0  # seconds that Dask has to put away a worker that it has given up, before another one takes its name
+STARTING = 300.0  # seconds for a worker to start, which takes some when python comes over a network
+CLOSING = 30.0  # seconds that Dask has to close its workers; it can wait for ever for one that was killed while it started
+LOST = "the connection to the scheduler was lost; finished shards are kept: start it again and add --resume"
+
+
+def absolute(settings: Experiment, base: Path) -> dict[str, Any]:
+    """Return an experiment whose files are named by absolute paths, for workers that run in other folders.
+
+    Examples
+    --------
+    >>> absolute(Experiment.load({"data": {"source": "file", "path": "x.npz"}}), Path("/home"))["data"]["path"]
+    '/home/x.npz'
+    """
+    values: dict[str, Any] = settings.model_dump(mode="json")
+    places = [(values["data"], "path"), *((score, key) for score in values["scores"] for key in ("path", "weights"))]
+    if str(values["data"]["labels"]).lower().endswith(".npy"):  # another text is the name of an array in the file
+        places.append((values["data"], "labels"))
+    places += [(score, "scheduler") for score in values["scores"]]
+    if values["process"].get("scheduler"):
+        places.append((values["process"], "scheduler"))
+    for holder, key in places:
+        if holder.get(key) is not None:
+            holder[key] = os.path.join(base, holder[key])
+    return values
+
+
+@contextmanager
+def connected(workers: int | None, scheduler: str | None, threads: int | None) -> Iterator[Any]:
+    """Start workers on this machine, or find a scheduler that is running.
+
+    Parameters
+    ----------
+    workers : int or None
+        How many to start; each gets its share of the cores, or so many ``threads``.
+    scheduler : str or None
+        Address of a scheduler, or path of its file.
+    threads : int or None
+        As in :class:`Order`.
+
+    Yields
+    ------
+    distributed.Client
+
+    Raises
+    ------
+    UserError
+        If Dask is not installed, or no scheduler answers.
+    """
+    try:
+        import distributed
+        from dask import config
+    except ImportError:
+        raise UserError("workers need dask.distributed, which is not installed: pip install 'gaussian-test[cluster]'") from None
+    if scheduler is not None:
+        try:
+            with_file = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
+            client = distributed.Client(**with_file, timeout=CONNECT, set_as_default=False)
+        except Exception as error:  # what answers may be anything, such as a web server, whose words Dask takes for lengths
+            raise UserError(
+                f"no scheduler answers at {scheduler} ({_reason(error)[:160]}): give the address that it shows"
+            ) from None
+        with client:
+            yield client
+        return
+    environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads or 1)
+    # Dask sets in this process what the workers are to find before they start
+    with _environment_kept(), config.set({"distributed.nanny.pre-spawn-environ": environment}), ExitStack() as stack:
+        before = set(multiprocessing.active_children())
+        try:
+            cluster = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,  # of Dask: one shard at a time
+                memory_limit=0,  # the cap of the experiment holds; a worker that is killed for its memory helps nobody
+                dashboard_address="127.0.0.1:0",  # any free port: two runs on a machine do not meet
+                silence_logs=logging.CRITICAL,
+                preload=["gaussian_test.engine.worker_setup"],
+                env={SHARE: str(workers)},
+                death_timeout=STARTING,
+            )
+        except Exception as error:  # Dask trips over a worker that is late, too, and leaves it behind
+            for process in set(multiprocessing.active_children()) - before:
+                if process.name.startswith("Dask Worker"):  # and no other child that somebody has started meanwhile
+                    process.kill()
+            raise UserError(
+                f"the workers could not be started ({_reason(error)[:120]}): in a script of your own, call run under "
+                "if __name__ == '__main__':, as each worker imports the script"
+            ) from error
+        stack.callback(_close, cluster)
+        stack.enter_context(_replaced(cluster))
+        yield stack.enter_context(distributed.Client(cluster, timeout=60, set_as_default=False))
+
+
+@contextmanager
+def _replaced(cluster: Any) -> Iterator[None]:
+    """Start anew the workers that Dask gives up: those that are killed, once more, while they start again after a kill.
+
+    Dask drops such a worker without a word, or keeps it although it is closed, and its specification stays: with all of them gone
+    a run would wait for ever.
+    """
+    asked, ended = len(cluster.worker_spec), threading.Event()
+
+    def look() -> None:
+        missing_since = None
+        while not ended.wait(POLL):
+            workers = cluster.workers.copy()
+            closed = [name for name, nanny in workers.items() if nanny.status.name in ("closed", "failed")]
+            missing = asked - len(workers) + len(closed)
+            if missing <= 0:
+                missing_since = None
+                continue
+            now = time.monotonic()
+            missing_since = missing_since or now
+            if now - missing_since > SETTLING:
+                log("replaced", logging.WARNING, workers=missing, reason="Dask has given them up")
+                for name in closed:
+                    cluster.workers.pop(name, None)
+                cluster.scale(asked)
+                missing_since = None
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        looking.join()
+
+
+def _close(cluster: Any) -> None:
+    """Close the workers, and kill those that Dask does not get closed: whatever it stumbles over, finished shards are written."""
+    nannies = list(cluster._created)
+    try:
+        cluster.close(timeout=CLOSING)
+    except Exception as error:
+        log("killed", logging.WARNING, reason=f"Dask has not closed its workers: {_reason(error)}")
+        cluster.shutdown_on_close = False  # or Dask tries again when the interpreter ends
+        for nanny in nannies:
+            nanny.close_gracefully()  # by which it starts no other worker
+            if nanny.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(nanny.pid, signal.SIGKILL)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def ask(client: Any, question: Callable[[Order], Any], order: Order) -> Any:
+    """Have one worker answer a question about a run.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of the cluster.
+    question : callable
+        Of :mod:`gaussian_test.engine.worker`.
+    order : Order
+        The run.
+
+    Returns
+    -------
+    object
+        The answer.
+
+    Raises
+    ------
+    UserError
+        If the worker refuses or dies, or the scheduler is lost.
+    """
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    idle_since = time.monotonic()
+    while True:
+        future = client.submit(question, order, pure=False)
+        future.add_done_callback(done.put)
+        while True:
+            try:
+                done.get(timeout=POLL)
+                break
+            except queue.Empty:
+                idle_since = _look_around(client, idle_since)
+        outcome = _outcome(future)
+        if isinstance(outcome, _Failed):
+            raise UserError(f"no worker can load the run: {outcome.why.rstrip('.')}; mend it and run again")
+        if outcome is not None:
+            return outcome.value
+        _look_around(client, idle_since)
+
+
+def compute_on(
+    client: Any, order: Order, parts: Parts, missing: Sequence[int], progress: Progress, interruption: Interruption
+) -> dict[int, str]:
+    """Have the workers compute the shards that are missing.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of the cluster.
+    order : Order
+        The run, with identity and micro-batches.
+    parts : Parts
+        Where the workers write.
+    missing : sequence of int
+        Numbers of the shards.
+    progress : Progress
+        Counts them.
+    interruption : Interruption
+        After whose signal the workers finish what they are at.
+
+    Returns
+    -------
+    dict of int to str
+        Shards that could not be computed, and why.
+
+    Raises
+    ------
+    UserError
+        If the scheduler is lost; what is finished is kept.
+    Interrupted
+        If a signal came.
+    """
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    pending: dict[str, tuple[int, Any]] = {}
+    failures: dict[int, str] = {}
+    misfits: set[str] = set()
+    suspects: dict[int, str] = {}  # shards whose workers were killed, perhaps by others: tried once more, alone
+    alone: set[int] = set()
+
+    def submit(shard: int) -> bool:
+        """Hand a shard to the workers that are fit, if there are any."""
+        fit = set(client.nthreads()) - misfits if misfits else None
+        if fit is not None and not fit:
+            return False
+        key = f"shard-{shard}-{Path(order.output).name}-{time.time_ns()}"
+        future = client.submit(compute, order, shard, key=key, retries=RETRIES, workers=sorted(fit) if fit else None)
+        pending[future.key] = (shard, future)
+        future.add_done_callback(done.put)
+        return True
+
+    def failed(shard: int, why: str) -> None:
+        failures[shard] = why
+        log("failed", logging.ERROR, shard=shard, reason=why)
+
+    with interruption.finishing():
+        for shard in missing:
+            submit(shard)
+        stopping, idle_since = False, time.monotonic()
+        while pending or (suspects and not stopping):
+            if not pending:
+                shard, why = suspects.popitem()
+                alone.add(shard)
+                if not submit(shard):
+                    failed(shard, why)
+                continue
+            if interruption.asked is not None and not stopping:
+                stopping = True
+                parts.stop()  # what a worker has not begun it does not begin
+            try:
+                future = done.get(timeout=POLL)
+            except queue.Empty:
+                idle_since = _look_around(client, idle_since)
+                continue
+            shard, _ = pending.pop(future.key)
+            outcome = _outcome(future)
+            if outcome is None:  # its worker has died with the receipt, or the connection is gone
+                _look_around(client, idle_since)
+                if not stopping:
+                    submit(shard)
+            elif isinstance(outcome, _Failed):
+                if outcome.killed and shard not in alone:
+                    suspects[shard] = outcome.why
+                else:
+                    failed(shard, outcome.why)
+            else:
+                receipt: Receipt = outcome.value
+                if receipt.state == "failed":
+                    failed(shard, receipt.problem)
+                elif receipt.state == "misfit":
+                    if receipt.address not in misfits:
+                        log("misfit", logging.WARNING, worker=receipt.worker, reason=receipt.problem)
+                    misfits.add(receipt.address)
+                    if not stopping and not submit(shard):
+                        failed(shard, receipt.problem)
+                elif receipt.state == "written":
+                    progress.finished(shard, receipt.seconds, worker=receipt.worker)
+    if interruption.asked is not None:
+        raise Interrupted(interruption.asked)
+    return failures
+
+
+@dataclass(frozen=True)
+class _Answer:
+    value: Any
+
+
+@dataclass(frozen=True)
+class _Failed:
+    why: str
+    killed: bool = False
+
+
+def _outcome(future: Any) -> _Answer | _Failed | None:
+    """Return what a task has returned, why it has failed, or None if neither can be had."""
+    if future.status == "finished":
+        try:
+            return _Answer(future.result(timeout=PATIENCE))
+        except (OSError, KeyError, asyncio.CancelledError):
+            return None
+    if future.status != "error":
+        return None
+    error = future.exception()
+    if isinstance(error, UserError):
+        return _Failed(str(error))
+    if type(error).__name__ == "KilledWorker":
+        return _Failed(f"it has killed {error.allowed_failures + 1} workers, perhaps for want of memory", killed=True)
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+    return _Failed(f"{type(error).__name__}: {reason}")
+
+
+def _look_around(client: Any, idle_since: float) -> float:
+    """Stop where the scheduler is gone, and say where there are no workers."""
+    if client.status not in ("running", "connecting"):
+        raise UserError(LOST)
+    now = time.monotonic()
+    if client.status == "running" and client.nthreads():
+        return now
+    if now - idle_since < SILENCE:
+        return idle_since
+    log("waiting", logging.WARNING, reason="the cluster has no workers")
+    return now

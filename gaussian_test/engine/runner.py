@@ -1,0 +1,393 @@
+"""Run an experiment: shards to sample tables, tables to the result, the result to an archive."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from gaussian_test import sampler
+from gaussian_test.build.identity import check_recognisable, run_identity, shard_identity
+from gaussian_test.build.own_observables import Measure
+from gaussian_test.build.problem import Prepared, prepare
+from gaussian_test.engine import cluster, worker
+from gaussian_test.engine.interruption import Interrupted, Interruption
+from gaussian_test.engine.local import compute_here, computing, settle_micro_batches
+from gaussian_test.errors import UserError, user_input
+from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.log import Progress, log, to_file
+from gaussian_test.result.assemble import assemble
+from gaussian_test.store import archive, files
+from gaussian_test.store.lock import locked
+from gaussian_test.store.parts import Parts, first_difference, parts_folder
+
+AFTER = "statistics and observables of all shards"
+MICRO_BATCHES = "micro_batches.json"
+
+
+def run(
+    experiment: Experiment | Mapping[str, Any] | str | Path | None = None,
+    output: str | Path | None = None,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    threads: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    truth: xr.Dataset | None = None,
+    scores: Mapping[str, sampler.Score] | None = None,
+    trust: Mapping[str, str] | None = None,
+    classifier: Any = None,
+    features: Callable[[torch.Tensor], Any] | None = None,
+    own_observables: Mapping[str, Measure] | None = None,
+    progress: bool | None = None,
+) -> xr.Dataset:
+    """Run the Gaussian Test.
+
+    Parameters
+    ----------
+    experiment : Experiment, dict or path of a YAML file, optional
+        What to run; default: the Gaussian Test of the embedded digits.
+    output : path, optional
+        Where to write the archive; finished shards are kept beside it until it is whole. Default: memory only.
+    device : str
+        ``auto`` (a GPU where there is one), ``cpu`` or ``cuda[:i]``.
+    workers : int, optional
+        Compute the shards in so many processes of this machine (Dask), which share its cores. Default: in this process.
+    scheduler : str, optional
+        Compute the shards on the workers of a running Dask cluster: the address of its scheduler, or its scheduler file.
+    threads : int, optional
+        Threads of torch in each process, on which the last digits depend. Default: all cores here, 1 for each of ``workers``,
+        and on a cluster what it gives.
+    resume : bool
+        Go on with the parts of an interrupted run of the same experiment; an archive that is already whole is opened.
+    overwrite : bool
+        Replace an existing archive (when the new one is whole) and drop the parts of an interrupted run.
+    truth : Dataset, optional
+        Ground-truth samples from python, as :func:`gaussian_test.data.load` gives them, instead of the experiment's ``data``.
+    scores : mapping of str to Score, optional
+        Scores from python, beside those of the experiment; moved to the device and into the type of the run.
+    trust : mapping of str to str, optional
+        Files that run code when they are opened (pickles, TorchScript), and the sha256 by which they are trusted.
+    classifier : scikit-learn classifier, optional
+        Who says of which class an end point is, instead of the experiment's; a copy is fitted on the ground truth.
+    features : torch module or callable, optional
+        On what end points and ground truth are compared, instead of the experiment's: takes samples (batch, ``*event``) as a
+        tensor and returns features (batch, F), for example those of an Inception network.
+    own_observables : mapping of str to callable, optional
+        Observables of your own, beside those of the experiment: each takes starts and ends of U-Turns (batch, ``*event``), float32
+        tensors on the device of the run, and returns a number for each (batch,); the archive has its curve under this name.
+    progress : bool, optional
+        Show a progress bar; default: when on a terminal.
+
+    Returns
+    -------
+    Dataset
+        The root group of the archive; ``.gaussian_test.group("moments")`` gives the others.
+
+    Raises
+    ------
+    UserError
+        If something the user gave cannot be done. Nothing is left behind then, but for the finished shards of a run that failed
+        after it had begun (a score that returns NaN, a full disk).
+    Interrupted
+        A KeyboardInterrupt, after Ctrl-C or SIGTERM: with an output the shards in work are finished first, and a second signal
+        ends the run at once.
+
+    Examples
+    --------
+    >>> result = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 5.0]}, "keep": {"pictures": 0}})
+    >>> result.memorized_share.sel(score="empirical").values.tolist()
+    [1.0, 0.0]
+    """
+    settings = experiment if isinstance(experiment, Experiment) else Experiment.load(_as_source(experiment))
+    path = None if output is None else Path(output)
+    given = [name for name, value in _given(truth, scores, classifier, features, own_observables).items() if value]
+    _check_engine(workers, scheduler, threads, path, given)
+    if path is None:
+        with _torch_threads(threads), Interruption().listening() as interruption:
+            prepared = prepare(settings, device, truth, scores, trust, classifier, features, own_observables)
+            return _in_memory(prepared, progress, interruption)
+    with user_input():
+        _check_output(path, resume, overwrite)
+    # bits depend on threads: each of our workers has one, however many there are, and what is put together here has as many
+    share = threads or (1 if workers else None)
+    with _torch_threads(share), Interruption().listening() as interruption, locked(path):
+        with user_input():
+            _check_output(path, resume, overwrite)  # once more: another run may just have finished
+        # of several machines the driver may be the one without the GPU that the workers have
+        here = device if scheduler is None else "auto"
+        folder = parts_folder(path) if resume else None
+        prepared = prepare(settings, here, truth, scores, trust, classifier, features, own_observables, folder)
+        if resume:
+            check_recognisable(prepared)
+        order = None
+        if workers is not None or scheduler is not None:
+            given_trust = {os.path.abspath(file): digest for file, digest in (trust or {}).items()}
+            order = worker.Order(cluster.absolute(settings, Path.cwd()), device, given_trust, str(path.absolute()), share)
+        return _to_archive(path, prepared, order, (workers, scheduler), (resume, overwrite), progress, interruption)
+
+
+def _in_memory(prepared: Prepared, progress: bool | None, interruption: Interruption) -> xr.Dataset:
+    shards = prepared.plan.shards(prepared.samples.tolist())
+    settle_micro_batches(prepared, {})
+    with Progress(len(shards), 0, f"U-Turns on {prepared.device}", progress) as counter:
+        tables = compute_here(prepared, None, range(len(shards)), counter, interruption)
+        counter.then(AFTER)
+    with computing(prepared):
+        result, groups = assemble(prepared, joined([tables[shard] for shard in range(len(shards))]), run_identity(prepared))
+    return archive.attach(result, groups)
+
+
+def _to_archive(
+    path: Path,
+    prepared: Prepared,
+    order: worker.Order | None,
+    where: tuple[int | None, str | None],
+    again: tuple[bool, bool],
+    progress: bool | None,
+    interruption: Interruption,
+) -> xr.Dataset:
+    """Run with parts beside the archive in the making."""
+    resume, overwrite = again
+    identity = run_identity(prepared)
+    shards = prepared.plan.shards(prepared.samples.tolist())
+    with _workers(order, where) as client:
+        if order is not None:
+            # which type of device the shards are for, the workers know
+            identity["device type"] = cluster.ask(client, worker.device_type, order)
+        parts = Parts(path, shard_identity(identity), len(shards))
+        finished = _already_there(path, identity, parts) if resume and path.exists() else None
+        if finished is not None:
+            parts.remove()  # a run may have been killed between its last two steps
+            files.sweep(path)
+            return finished
+        with user_input():
+            parts.open(resume, overwrite)
+        try:
+            with to_file(parts.folder), _said(parts, len(shards)):
+                tables = _tables(prepared, parts, order, client, progress, interruption)
+                with computing(prepared):
+                    result, groups = assemble(prepared, joined(tables), identity)
+                _write(path, result, groups)
+        finally:
+            if not parts.count():
+                parts.remove()  # nothing is finished that could be lost
+    parts.remove()
+    files.sweep(path)
+    return archive.open_archive(path)
+
+
+def _tables(
+    prepared: Prepared,
+    parts: Parts,
+    order: worker.Order | None,
+    client: Any,
+    progress: bool | None,
+    interruption: Interruption,
+) -> list[xr.Dataset]:
+    """Return the tables of all shards: those of finished parts, and the others, which are computed."""
+    total = len(prepared.plan.shards(prepared.samples.tolist()))
+    with user_input():
+        prepared.fits.save(parts.folder)
+    tables = {shard: table for shard in range(total) if (table := parts.read(shard)) is not None}
+    missing = [shard for shard in range(total) if shard not in tables]
+    known = _known_micro_batches(parts, prepared, list(tables.values()))
+    where = str(prepared.device) if order is None else f"workers ({client.scheduler.address})"
+    log("start", shards=total, finished=len(tables), on=where, samples=len(prepared.samples), seed=prepared.settings.seed)
+    if missing:
+        if order is None:
+            settled = settle_micro_batches(prepared, known)
+        else:
+            order = replace(order, identity=parts.identity, micro_batches=known)
+            # a size that is open is measured where it is to be used
+            is_open = any(
+                isinstance(score, sampler.NetworkScore) and not score.asked_micro_batch for score in prepared.scores.values()
+            )
+            settled = cluster.ask(client, worker.settle, order) if is_open else settle_micro_batches(prepared, known)
+            order = replace(order, micro_batches=settled)
+        with user_input():
+            files.write_text(parts.folder / MICRO_BATCHES, json.dumps(settled))
+        with Progress(total, len(tables), f"U-Turns on {where}", progress) as counter:
+            if order is None:
+                tables |= compute_here(prepared, parts, missing, counter, interruption)
+            else:
+                failures = cluster.compute_on(client, order, parts, missing, counter, interruption)
+                if failures:
+                    raise UserError(_failed(failures, total))
+                tables |= {shard: table for shard in missing if (table := parts.read(shard)) is not None}
+            counter.then(AFTER)
+    lost = [shard for shard in range(total) if shard not in tables]
+    if lost:
+        raise UserError(f"{len(lost)} parts written by workers are not in {parts.folder}: let all machines see the same folder")
+    return [tables[shard] for shard in range(total)]
+
+
+@contextmanager
+def _workers(order: worker.Order | None, where: tuple[int | None, str | None]) -> Iterator[Any]:
+    if order is None:
+        yield None
+        return
+    with cluster.connected(*where, order.threads) as client:
+        yield client
+
+
+def _failed(failures: dict[int, str], total: int) -> str:
+    shard = min(failures)
+    return (
+        f"{len(failures)} of {total} shards failed, shard {shard} for one: {failures[shard].rstrip('.')}; "
+        "the others are kept: mend it and add --resume"
+    )
+
+
+@contextmanager
+def _said(parts: Parts, total: int) -> Iterator[None]:
+    """Log how a run ended before its end, and say what is left where it was told to stop."""
+    try:
+        yield
+    except Interrupted as error:
+        done = parts.count()
+        log("interrupted", logging.WARNING, signal=error.number, done=done, of=total)
+        left = f"{done} of {total} shards are finished and kept in {parts.folder}: add --resume to go on"
+        raise Interrupted(error.number, left if done else f"none of {total} shards was finished: run again") from None
+    except UserError as error:
+        log("failed", logging.ERROR, reason=error)
+        raise
+
+
+def _known_micro_batches(parts: Parts, prepared: Prepared, finished: list[xr.Dataset]) -> dict[str, int]:
+    """Return the micro-batches that the run began with, of networks that leave theirs open."""
+    names = [name for name, score in prepared.scores.items() if isinstance(score, sampler.NetworkScore)]
+    try:
+        known = json.loads((parts.folder / MICRO_BATCHES).read_text(encoding="utf-8"))
+        return {name: int(known[name]) for name in names}
+    except (OSError, ValueError, KeyError, TypeError):  # of some parts memory may have halved it
+        return {name: max(int(table["micro_batch"].sel(score=name).max()) for table in finished) for name in names if finished}
+
+
+def _write(path: Path, result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> None:
+    began = time.monotonic()
+    try:
+        archive.write(path, result, groups)
+    except OSError as error:
+        raise UserError(
+            f"{path} could not be written ({error.strerror or error}): make room or give permission to write, and add --resume"
+        ) from error
+    log("archive", bytes=path.stat().st_size, seconds=time.monotonic() - began)
+
+
+@contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    """Let torch use so many threads for the time of a run."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _given(truth: Any, scores: Any, classifier: Any, features: Any, own_observables: Any) -> dict[str, bool]:
+    return {
+        "truth": truth is not None,
+        "scores": bool(scores),
+        "classifier": classifier is not None,
+        "features": features is not None,
+        "own_observables": bool(own_observables),
+    }
+
+
+def _check_engine(workers: int | None, scheduler: str | None, threads: int | None, path: Path | None, given: list[str]) -> None:
+    for name, value in (("workers", workers), ("threads", threads)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} = {value} is too few: give at least 1")
+    if workers is None and scheduler is None:
+        return
+    if workers is not None and scheduler is not None:
+        raise UserError("workers and scheduler exclude each other: start workers here or use those of a running cluster")
+    if path is None:
+        raise UserError("workers write their shards beside the archive: give an output")
+    if given:
+        raise UserError(
+            f"{' and '.join(given)} from python cannot be sent to workers: name files and factories (package.module:function) in "
+            "the experiment, or run without workers"
+        )
+
+
+def _as_source(experiment: Mapping[str, Any] | str | Path | None) -> dict[str, Any] | str | Path | None:
+    return dict(experiment) if isinstance(experiment, Mapping) else experiment
+
+
+def _check_output(path: Path, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise UserError("resume and overwrite exclude each other: go on with the parts or start again")
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent} is not a folder: create it or choose another output")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the name of a file in it")
+    if path.exists() and not (resume or overwrite):
+        raise UserError(f"{path} exists: add --overwrite to replace it or choose another output")
+
+
+def _already_there(path: Path, identity: dict[str, str], parts: Parts) -> xr.Dataset | None:
+    """Return the archive of this very run; None where an interrupted run is about to replace the one that is there."""
+    try:
+        result = archive.open_archive(path)
+        differs = first_difference(identity, json.loads(result.attrs.get("identity", "{}")))
+        if differs is not None:
+            raise UserError(f"{path} is the archive of another run ({differs} differs): choose another output or --overwrite")
+    except UserError:
+        if parts.are_there():
+            return None
+        raise
+    return result
+
+
+def joined(tables: list[xr.Dataset]) -> xr.Dataset:
+    """Return the table of all shards, of which each has its own samples.
+
+    Parameters
+    ----------
+    tables : list of Dataset
+        In the order of the shards.
+
+    Returns
+    -------
+    Dataset
+        Along ``sample``, and ``kept`` where states were kept.
+
+    Raises
+    ------
+    ValueError
+        If the tables differ in anything else.
+
+    Examples
+    --------
+    >>> joined([xr.Dataset({"a": ("sample", [1])}), xr.Dataset({"a": ("sample", [2])})]).a.values.tolist()
+    [1, 2]
+    """
+    first = tables[0]
+    # what xarray's concat does takes a millisecond for each table: there may be thousands
+    variables: dict[Any, xr.Variable] = {}
+    for name in dict.fromkeys(name for table in tables for name in table.variables):
+        parts = [table.variables[name] for table in tables if name in table.variables]
+        dims, attrs = parts[0].dims, parts[0].attrs
+        along = [dims.index(dim) for dim in ("sample", "kept") if dim in dims]
+        if any(part.dims != dims or (not along and part.values.tobytes() != parts[0].values.tobytes()) for part in parts):
+            raise ValueError(f"{name} differs between the parts of a run")
+        variables[name] = xr.Variable(dims, np.concatenate([part.values for part in parts], along[0]), attrs) if along else parts[0]
+    coords = {name: variables[name] for table in tables for name in table.coords}
+    rest = {name: variable for name, variable in variables.items() if name not in coords}
+    return xr.Dataset(rest, coords, first.attrs)

@@ -1,0 +1,389 @@
+"""The experiment: everything that defines a run, from python, a YAML file or the command line, checked at the door."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    ByteSize,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+
+from gaussian_test.errors import UserError
+from gaussian_test.experiment.observables import CHEAP, OBSERVABLES, Chains, Classifier, Features, Observable, OwnObservable
+from gaussian_test.experiment.processes import Arguments, Factory, Process, Settings, VarianceExploding, shown
+from gaussian_test.experiment.refusal import sentence
+from gaussian_test.experiment.scores import Count, Empirical, Gaussian, ScoreSettings
+from gaussian_test.experiment.yaml_file import NOT_YAML, check_size, read_yaml
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Confidence = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]  # 1 less it is neither 1 nor 0
+Level = Annotated[float, Field(ge=0)]
+Rho = Annotated[float, Field(ge=0.1, le=1000)]  # powers 1/rho of noise levels stay within floats, and apart
+
+
+class Data(Settings):
+    """Where the ground-truth samples come from; the arguments of :func:`gaussian_test.data.load`."""
+
+    source: str = "digits"
+    path: str | None = None
+    key: str | None = None
+    labels: str | None = None
+    split: str | None = None
+    value_range: tuple[float, float] | None = None
+
+
+class Spacing(Settings):
+    """Log-spaced values."""
+
+    min: PositiveFloat
+    max: PositiveFloat
+    count: Count
+
+
+class TurnTimes(Settings):
+    """Turn times, either as noise-to-signal ratios or in the process's time."""
+
+    noise_to_signal: Spacing | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
+    time: Spacing | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.noise_to_signal is None) == (self.time is None):
+            raise ValueError("turn_times needs exactly one of noise_to_signal and time: give one of them")
+        return self
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Behjoo & Chertkov's sampler: EDM's stochastic one on its own grid of 256 levels
+    "paper": {
+        "kind": "edm",
+        "grid": "process",
+        "steps": 256,
+        "rho": 7.0,
+        "S_churn": 40.0,
+        "S_min": 0.05,
+        "S_max": 50.0,
+        "S_noise": 1.003,
+    }
+}
+
+
+class Reverse(Settings):
+    """The reverse kernel and its steps.
+
+    ``preset: paper`` stands for the paper's sampler; what is given beside it wins. ``grid: turn_times`` puts every turn time on
+    the grid, ``grid: process`` moves turn times to the nearest level of a grid over the whole process. ``kind: factory`` is a
+    function of the user's that returns a :class:`gaussian_test.sampler.ReverseKernel`, called with ``arguments``.
+    """
+
+    preset: Literal["paper"] | None = None
+    kind: Literal["auto", "exact", "sde", "exponential_sde", "euler", "heun", "edm", "ancestral", "factory"] = "auto"
+    factory: Factory | None = None
+    arguments: Arguments = Field(default_factory=dict)
+    steps: Count = 64
+    grid: Literal["turn_times", "process"] = "turn_times"
+    rho: Rho = 7.0
+    clock: Literal["time", "variance"] = "variance"
+    S_churn: Annotated[float, Field(ge=0)] = 0.0
+    S_min: Annotated[float, Field(ge=0)] = 0.0
+    S_max: PositiveFloat = 1e9
+    S_noise: PositiveFloat = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("preset"), str):
+            return {**PRESETS.get(values["preset"], {}), **values}
+        return values
+
+    @model_validator(mode="after")
+    def _factory_of_kind(self) -> Self:
+        if (self.kind == "factory") != (self.factory is not None):
+            raise ValueError("kind: factory and the name of the factory belong together: give both or neither")
+        if self.arguments and self.factory is None:
+            raise ValueError("arguments are for a factory, and none is given: give one or drop them")
+        return self
+
+
+class Keep(Settings):
+    """What is kept beside the sample table: end points of the first samples as pictures, and on request their paths.
+
+    ``end_points`` keeps those of all starts that the observables look at.
+
+    ``trajectory`` is true for all times of the reverse grid, or a list of noise-to-signal ratios, of which the nearest on the
+    grid are kept.
+    """
+
+    pictures: Annotated[int, Field(strict=True, ge=0)] = 8
+    trajectory: bool | Annotated[tuple[Level, ...], Field(min_length=1)] = False
+    eigenvectors: bool = False
+    end_points: bool = False
+
+    @model_validator(mode="after")
+    def _trajectories_of_the_pictures(self) -> Self:
+        if self.trajectory and not self.pictures:
+            raise ValueError("keep.trajectory keeps the paths of the pictures' samples, and keep.pictures = 0: give their number")
+        return self
+
+
+class StatisticsSettings(Settings):
+    """Settings of the statistics; they do not change what is simulated.
+
+    ``level`` is what memorized share and class retention fall through; one of them alone is changed by ``memorization_level`` and
+    ``speciation_level``. Definitions: a U-Turn is remembered where the nearest sample is its ``own`` start, or ``any`` sample is
+    closer than samples typically are to each other; a class is kept as the ``retention`` over chance, or as the plain share of
+    the ``same`` class; the affine time is read off the gap of one evaluation (``one_shot``) or of the U-Turns (``uturn``).
+    """
+
+    confidence: Confidence = 0.95
+    bootstrap: Annotated[int, Field(strict=True, ge=100)] = 2000
+    level: Fraction = 0.5
+    memorization_level: Fraction | None = None
+    speciation_level: Fraction | None = None
+    tolerance: PositiveFloat = 0.02
+    memorization: Literal["own", "any"] = "own"
+    speciation: Literal["retention", "same"] = "retention"
+    affine: Literal["one_shot", "uturn"] = "one_shot"
+
+
+class Experiment(Settings):
+    """Everything that defines a run of the Gaussian Test; every key has a default.
+
+    Attributes
+    ----------
+    data : Data
+        Ground-truth samples.
+    process : Process
+        Forward process.
+    scores : tuple of ScoreSettings
+        Scores to run, named by their kind or by ``name``.
+    turn_times : TurnTimes
+        Where to turn.
+    start : {"noised_data", "gaussian", "isotropic"}
+        What is reversed: noised ground-truth samples (the U-Turn); the Gaussian of the noised data's mean and covariance (the
+        G-Turn); noise alone.
+    reverse : Reverse
+        Reverse kernel: exact where the score has a posterior, else the SDE, unless one is named.
+    samples : int or "all"
+        Ground-truth samples to start from, drawn with the seed.
+    repeats : int
+        U-Turns of each sample at each turn time.
+    shard_size : int
+        Samples per shard: what is computed, and kept, together.
+    seed : int
+        Of noise, choice of samples and resampling.
+    micro_batch : int
+        States per call of a score.
+    dtype : {"float32", "float64"}
+        Of the states.
+    tf32 : bool, optional
+        Whether products and convolutions of float32 on a CUDA device are of TF32: three digits instead of seven, several times as
+        fast. Default: as torch is set.
+    observables : tuple of str, "all" or "none"
+        What is measured beside the Gaussian Test: ``affinity`` of the score, ``normality`` of the noised data, ``quality`` of the
+        end points, detailed ``balance``; with reverse runs of their own, other ``starts`` and ``chains`` of U-Turns.
+    own_observables : dict of str to OwnObservable
+        By name, functions of the user's that give a number for the start and the end of each U-Turn.
+    features : Features
+        On what end points and ground truth are compared.
+    classifier : Classifier
+        Who says of which class an end point is.
+    chains : Chains
+        Length and turn times of chains.
+    end_points : int
+        Starts, evenly picked, whose end points are looked at by the observables that need them all at once.
+    keep : Keep
+        Pictures, trajectories, eigenvectors, end points.
+    memory : int or str, optional
+        What a process may take, as in 4GB: ground truth that does not fit stays in its file and is read in passes. Default: half
+        of the machine's. It changes no result.
+    statistics : StatisticsSettings
+        Confidence, resamples, levels, tolerance, definitions of the times.
+
+    Examples
+    --------
+    >>> Experiment(samples=16).reverse.steps
+    64
+    >>> Experiment.load({"sampels": 16})
+    Traceback (most recent call last):
+    ...
+    gaussian_test.errors.UserError: experiment: unknown key 'sampels': did you mean 'samples'? (valid keys: ...)
+    """
+
+    data: Data = Data()
+    process: Process = VarianceExploding()
+    scores: Annotated[tuple[ScoreSettings, ...], Field(min_length=1)] = (Empirical(kind="empirical"), Gaussian(kind="gaussian"))
+    turn_times: TurnTimes = TurnTimes(noise_to_signal=Spacing(min=0.1, max=20, count=24))
+    start: Literal["noised_data", "gaussian", "isotropic"] = "noised_data"
+    reverse: Reverse = Reverse()
+    samples: Annotated[int, Field(strict=True, ge=4)] | Literal["all"] = 512
+    repeats: Count = 1
+    shard_size: Count = 64
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
+    micro_batch: Count = 1024
+    dtype: Literal["float32", "float64"] = "float32"
+    tf32: bool | None = None
+    observables: tuple[Observable, ...] | Literal["all", "none"] = CHEAP
+    own_observables: dict[str, OwnObservable] = Field(default_factory=dict)
+    features: Features = Features()
+    classifier: Classifier = Classifier()
+    chains: Chains = Chains()
+    end_points: Annotated[int, Field(strict=True, ge=4)] = 1024
+    keep: Keep = Keep()
+    memory: ByteSize | None = None
+    statistics: StatisticsSettings = StatisticsSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_kinds(cls, values: Any) -> Any:
+        """Let a process without a kind be the default one, once the whole is known to be of a size that can be looked through."""
+        for key, value in values.items() if isinstance(values, dict) else ():
+            check_size(key, value)
+        if isinstance(values, dict) and isinstance(values.get("process"), dict) and "kind" not in values["process"]:
+            return {**values, "process": {"kind": VarianceExploding().kind, **values["process"]}}
+        return values
+
+    @field_validator("observables", mode="before")
+    @classmethod
+    def _known_observables(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple) and not (isinstance(value, str) and value in ("all", "none")):
+            raise ValueError(f"{shown(value)} is neither all nor none: give one of them or a list of {', '.join(OBSERVABLES)}")
+        return value
+
+    @field_validator("memory", mode="wrap")
+    @classmethod
+    def _some_memory(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(value)
+        except OverflowError:  # which pydantic before 2.14 lets through
+            raise ValueError(f"{shown(value)} is more than there is: write for example 4GB") from None
+
+    @property
+    def observed(self) -> tuple[Observable, ...]:
+        """Observables to measure; those of U-Turns are left out where the start is none.
+
+        Examples
+        --------
+        >>> Experiment(start="gaussian").observed
+        ('quality',)
+        """
+        wanted = (
+            {"all": OBSERVABLES, "none": ()}.get(self.observables, ()) if isinstance(self.observables, str) else self.observables
+        )
+        return tuple(name for name in OBSERVABLES if name in wanted and (self.start == "noised_data" or name == "quality"))
+
+    @classmethod
+    def load(cls, source: str | Path | dict[str, Any] | None = None, changes: Iterable[str] = ()) -> Experiment:
+        """Read an experiment from a YAML file or a dict and change some of its keys.
+
+        Parameters
+        ----------
+        source : path or dict, optional
+            Default: the defaults.
+        changes : iterable of str
+            Each ``key=value`` with a dotted key (``reverse.steps=16``, ``scores.0.kind=mixture``) and a value in YAML.
+
+        Returns
+        -------
+        Experiment
+
+        Raises
+        ------
+        UserError
+            If the file cannot be read or something in it is not valid.
+
+        Examples
+        --------
+        >>> Experiment.load(changes=["reverse.steps=16", "turn_times.noise_to_signal=[0.5, 1]"]).reverse.steps
+        16
+        """
+        values = source if isinstance(source, dict) else {} if source is None else read_yaml(Path(source))
+        for change in changes:
+            values = _changed(values, change)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise UserError(sentence(error)) from None
+
+    def to_yaml(self) -> str:
+        """Return the whole configuration as YAML, defaults included.
+
+        Examples
+        --------
+        >>> Experiment.load(yaml.safe_load(Experiment().to_yaml())) == Experiment()
+        True
+        """
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {shown(change)} is not of the form key=value: write for example reverse.steps=16")
+    try:
+        value = yaml.safe_load(text)
+    except NOT_YAML:
+        raise UserError(f"--set {shown(change)}: {shown(text)} is not a YAML value: quote or correct it") from None
+    return with_value(values, key.strip(), value, f"--set {shown(change)}")
+
+
+def with_value(values: dict[str, Any], key: str, value: Any, where: str) -> dict[str, Any]:
+    """Return the keys of an experiment with one of them changed.
+
+    Parameters
+    ----------
+    values : dict
+        As in a file.
+    key : str
+        Dotted, as in ``reverse.steps`` or ``scores.0.path``.
+    value : object
+        Its new value.
+    where : str
+        What is said to be wrong if the key is.
+
+    Returns
+    -------
+    dict
+        A copy as far as it is changed.
+
+    Raises
+    ------
+    UserError
+        If the key leads into a list that has no such place.
+
+    Examples
+    --------
+    >>> with_value({"reverse": {"kind": "sde"}}, "reverse.steps", 16, "sweep")
+    {'reverse': {'kind': 'sde', 'steps': 16}}
+    """
+    parts = key.split(".")
+    changed = dict(values)
+    place: Any = changed
+    for depth, (part, following) in enumerate(pairwise(parts)):
+        inner = place[int(part)] if isinstance(place, list) else place.get(part)
+        if inner is None and depth == 0 and part in ("scores", "turn_times"):
+            # what the file leaves to the defaults is changed within them; the others have defaults key by key
+            inner = Experiment().model_dump(mode="json", exclude_none=True)[part]
+        inner = inner.copy() if isinstance(inner, dict | list) else {}
+        if isinstance(inner, list) and following not in map(str, range(len(inner))):
+            raise UserError(f"{where}: {part} is a list of {len(inner)}, and {shown(following)} is none of its places")
+        place[int(part) if isinstance(place, list) else part] = inner
+        place = inner
+    last = parts[-1]
+    if isinstance(place, dict):
+        if last == "kind" and parts[0] in ("process", "scores"):
+            place.clear()  # another kind has other settings
+        if parts[0] == "turn_times":
+            place.pop({"noise_to_signal": "time", "time": "noise_to_signal"}.get(last, ""), None)
+    place[int(last) if isinstance(place, list) else last] = value
+    return changed

@@ -1,0 +1,147 @@
+"""Settings of the forward processes, and the base of all settings."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, model_validator
+
+SHOWN = 120  # characters of a value that a message quotes
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message quotes it: on one line, and not more of it than anybody reads.
+
+    Parameters
+    ----------
+    value : object
+        What the user gave, of any kind and size.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> shown([0.5, "a"]), shown("x" * 1000)[-6:]
+    ("[0.5, 'a']", 'xxx...')
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # whole numbers of too many digits; any object's own repr
+        text = f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are refused with the nearest valid name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            valid = list(cls.model_fields)
+            for key in values:
+                if key not in valid:
+                    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5) if isinstance(key, str) else []
+                    hint = f"did you mean {near[0]!r}?" if near else "leave it out"
+                    raise ValueError(f"unknown key {shown(key)}: {hint} (valid keys: {', '.join(valid)})")
+        return values
+
+
+def _factory(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
+        raise ValueError(f"{shown(text)} does not name a function: write package.module:function")
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """Refuse what the YAML in an archive could not give back: dates, bytes, NaN, objects of python."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(item) for key, item in value.items()}
+    raise ValueError(f"{shown(value)} cannot be kept in an archive: give text, finite numbers, lists, and dicts with keys of text")
+
+
+Factory = Annotated[str, AfterValidator(_factory)]
+Arguments = Annotated[dict[str, Any], BeforeValidator(_plain)]
+
+
+class VarianceExploding(Settings):
+    """EDM's process."""
+
+    kind: Literal["variance_exploding"] = "variance_exploding"
+    sigma_min: PositiveFloat = 0.002
+    sigma_max: PositiveFloat = 80.0
+
+
+class OrnsteinUhlenbeck(Settings):
+    """The Ornstein-Uhlenbeck process."""
+
+    kind: Literal["ornstein_uhlenbeck"]
+    time_min: PositiveFloat = 2e-6
+    time_max: PositiveFloat = 10.0
+
+
+class VariancePreserving(Settings):
+    """The variance preserving process with a linear rate."""
+
+    kind: Literal["variance_preserving"]
+    beta_min: PositiveFloat = 0.1
+    beta_max: PositiveFloat = 20.0
+    time_min: PositiveFloat = 1e-5
+    time_max: PositiveFloat = 1.0
+
+
+class Cosine(Settings):
+    """The cosine process."""
+
+    kind: Literal["cosine"]
+    time_min: PositiveFloat = 0.001
+    time_max: PositiveFloat = 0.9999
+
+
+class Rectified(Settings):
+    """The rectified process."""
+
+    kind: Literal["rectified"]
+    time_min: PositiveFloat = 0.001
+    time_max: PositiveFloat = 0.9999
+
+
+class DiscreteVP(Settings):
+    """The discrete levels of a DDPM checkpoint: given, or read from the folder of a diffusers scheduler or pipeline."""
+
+    kind: Literal["discrete_vp"]
+    alphas_cumprod: tuple[float, ...] | None = None
+    scheduler: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.alphas_cumprod is None) == (self.scheduler is None):
+            raise ValueError("discrete_vp needs exactly one of alphas_cumprod and scheduler: give one of them")
+        return self
+
+
+class OwnProcess(Settings):
+    """A process of the user's: a function that returns a :class:`gaussian_test.sampler.Process`, called with ``arguments``."""
+
+    kind: Literal["factory"]
+    factory: Factory
+    arguments: Arguments = Field(default_factory=dict)
+
+
+Process = Annotated[
+    VarianceExploding | OrnsteinUhlenbeck | VariancePreserving | Cosine | Rectified | DiscreteVP | OwnProcess,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,109 @@
+"""The page of a sweep, or of any folder with archives: what its template is filled with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gaussian_test.analysis.figures import overview
+from gaussian_test.errors import UserError
+from gaussian_test.html_report.inline_svg import inline_svg
+from gaussian_test.result.finding import time_with_interval
+from gaussian_test.result.table import TIMES
+from gaussian_test.store import archive
+from gaussian_test.sweep.status import STATES, read_runs, status
+
+FIGURES = {
+    "times_of_runs": (
+        "Times of the runs",
+        "Each mark is a time with its interval, a noise-to-signal ratio. Runs whose intervals do not overlap differ.",
+    ),
+    "autocorrelation_of_runs": (
+        "Auto-correlations of the runs",
+        "The U-Turn auto-correlation of each score, a curve for each run; bands are in the reports of the single runs.",
+    ),
+}
+
+
+def sweep_context(folder: Path) -> dict[str, Any]:
+    """Return what the template of a sweep's overview is filled with.
+
+    Parameters
+    ----------
+    folder : Path
+        With archives.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    UserError
+        If it holds no finished run, or an archive is damaged.
+
+    Examples
+    --------
+    >>> sweep_context(Path("."))
+    Traceback (most recent call last):
+    ...
+    gaussian_test.errors.UserError: . holds no finished run: ...
+    """
+    states = status(folder)
+    finished = [run.name for run in states if run.state == "finished"]
+    if not finished:
+        raise UserError(f"{folder} holds no finished run: see gaussian-test status {folder}")
+    results = {name: archive.open_archive(folder / f"{name}.nc") for name in finished}
+    labels = read_runs(folder)
+    keys = list(dict.fromkeys(key for run in states for key in labels.get(run.name, {})))
+    rows = []
+    for run in states:
+        shards = f", {run.done} of {run.of or '?'} shards" if run.done is not None else ""
+        reason = f": {run.reason}" if run.reason else ""
+        rows.append((run.name, [*(labels.get(run.name, {}).get(key, "") for key in keys), f"{run.state}{shards}{reason}"]))
+    counts = [(sum(run.state == state for run in states), state) for state in STATES]
+    times = [
+        (f"{name}, {score}", [time_with_interval(result, f"{time}_noise_to_signal", str(score)) or "undefined" for time in TIMES])
+        for name, result in results.items()
+        for score in result["score"].values
+    ]
+    drawn = overview.draw_runs(results)
+    return {
+        "title": f"Runs of {folder.resolve().name}",
+        "lines": [", ".join(f"{count} {state}" for count, state in counts if count)],
+        "finding": _ranges(results),
+        "runs": {"title": "Runs and what they vary", "first": "run", "columns": [*keys, "state"], "rows": rows},
+        "times": {"title": "Times, as noise-to-signal ratios [interval]", "first": "run", "columns": list(TIMES), "rows": times},
+        "figures": [
+            {
+                "id": f"figure-{index}",
+                "heading": FIGURES[name][0],
+                "reading": FIGURES[name][1],
+                "alt": f"{FIGURES[name][0]}, of {len(results)} runs; the numbers are in the table of times.",
+                "svg": inline_svg(figure, f"figure-{index}"),
+            }
+            for index, (name, figure) in enumerate(drawn.items())
+        ],
+        "experiments": [(name, str(result.attrs["experiment"])) for name, result in results.items()],
+    }
+
+
+def _ranges(results: dict[str, Any]) -> list[str]:
+    """Return from where to where each time goes over the runs."""
+    said = []
+    for score in dict.fromkeys(str(score) for result in results.values() for score in result["score"].values):
+        parts = []
+        for time in TIMES:
+            found = [
+                (float(value), name)
+                for name, result in results.items()
+                if score in result["score"].values and (value := result[f"{time}_noise_to_signal"].sel(score=score)).notnull()
+            ]
+            if found:
+                (low, first), (high, last) = min(found), max(found)
+                spread = f"{low:.3g} ({first}) to {high:.3g} ({last})" if low < high else f"{low:.3g}"
+                of = f" (in {len(found)} of {len(results)} runs)" if len(found) < len(results) else ""
+                parts.append(f"{time} time {spread}{of}")
+        if parts:
+            said.append(f"{score} score: {'; '.join(parts)}.")
+    return said or ["No time is defined in any run."]

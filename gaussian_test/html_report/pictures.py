@@ -1,0 +1,149 @@
+"""Pictures of starts and end points as strips, one for each score and turn time, for the slider of a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from PIL import Image
+
+from gaussian_test.analysis.figures.draw import as_rgb
+
+SAMPLES = 8  # a strip, so that it can be read on a phone
+SIDE = 48  # pixels of a thumbnail; larger pictures are made smaller
+BUDGET = 1_200_000  # bytes of pixels up to which pictures stay as they are; beyond, they are compressed with loss
+MARGIN = 1 / 8  # between pictures, of their width
+
+
+@dataclass(frozen=True)
+class Strip:
+    """End points of one score at one turn time.
+
+    Attributes
+    ----------
+    image : str
+        As a data URI.
+    text : str
+        What has become of the samples.
+    """
+
+    image: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Frames:
+    """All that the slider of a page shows.
+
+    Attributes
+    ----------
+    start : str
+        The samples started from, as a data URI.
+    strips : dict of str to list of Strip
+        By score, one for each turn time.
+    noise_to_signal : list of str
+        Of the turn times, as text.
+    printed : list of int
+        Turn times that a page on paper shows.
+    count : int
+        Number of samples.
+    reduced : str
+        What was done to the pictures to make them small; empty if nothing.
+    """
+
+    start: str
+    strips: dict[str, list[Strip]]
+    noise_to_signal: list[str]
+    printed: list[int]
+    count: int
+    reduced: str
+
+
+def picture_frames(pictures: xr.Dataset, result: xr.Dataset) -> Frames:
+    """Return the strips of a result's pictures.
+
+    Parameters
+    ----------
+    pictures : Dataset
+        Group ``pictures`` of an archive: ``start`` (sample, channel, row, column), ``end`` (score, turn_time, ...), in [-1, 1].
+    result : Dataset
+        Its root group.
+
+    Returns
+    -------
+    Frames
+
+    Examples
+    --------
+    >>> from gaussian_test.engine.runner import run
+    >>> small = run({"samples": 4, "turn_times": {"noise_to_signal": [0.1, 5.0]}, "keep": {"pictures": 2}, "observables": "none"})
+    >>> frames = picture_frames(small.gaussian_test.group("pictures"), small)
+    >>> frames.count, frames.noise_to_signal, frames.strips["empirical"][0].text
+    (2, ['0.1', '5'], '2 of 2 their own sample, 2 of 2 of their class')
+    """
+    shown = pictures.isel(sample=slice(SAMPLES))
+    side = max(shown.sizes["row"], shown.sizes["column"])
+    small = min(1.0, SIDE / side)
+    raw = shown.sizes["sample"] * (1 + shown["end"][:, :, 0, 0, 0, 0].size) * 3 * round(side * small) ** 2
+    lossy = raw > BUDGET
+    steps = [f"made smaller, to {SIDE} pixels"] if small < 1 else []
+    steps += ["compressed with loss"] if lossy else []
+    table = result.sel(sample=shown["sample"]).isel(repeat=0)
+    scores = [str(score) for score in shown["score"].values]
+    turns = range(shown.sizes["turn_time"])
+    nu = [f"{value:.3g}" for value in result["noise_to_signal"].values]
+    return Frames(
+        _strip(shown["start"], small, lossy),
+        {
+            score: [
+                Strip(
+                    _strip(shown["end"].sel(score=score).isel(turn_time=turn), small, lossy),
+                    _fate(table.sel(score=score).isel(turn_time=turn)) if result.attrs["start"] == "noised_data" else "",
+                )
+                for turn in turns
+            ]
+            for score in scores
+        },
+        nu,
+        np.unique(np.linspace(0, len(nu) - 1, min(len(nu), 6)).round().astype(int)).tolist(),
+        shown.sizes["sample"],
+        " and ".join(steps),
+    )
+
+
+def _fate(row: xr.Dataset) -> str:
+    """Return how many end points are nearest to their own sample and how many are of their class, where that is known."""
+    count = row.sizes["sample"]
+    said = []
+    if (row["nearest_sample"] >= 0).all():
+        said.append(f"{int((row['nearest_sample'] == row['sample']).sum())} of {count} their own sample")
+    if (row["label_after"] >= 0).all() and (row["label"] >= 0).all():
+        said.append(f"{int((row['label_after'] == row['label']).sum())} of {count} of their class")
+    return ", ".join(said)
+
+
+def _strip(pictures: xr.DataArray, small: float, lossy: bool) -> str:
+    """Return pictures side by side as a data URI."""
+    values = (as_rgb(pictures) * 255).round().astype(np.uint8)
+    if small < 1:
+        size = (max(1, round(values.shape[2] * small)), max(1, round(values.shape[1] * small)))
+        values = np.stack([np.asarray(Image.fromarray(value).resize(size, Image.Resampling.LANCZOS)) for value in values])
+    margin = max(1, round(values.shape[2] * MARGIN))
+    count, height, width, _ = values.shape
+    strip: NDArray[np.uint8] = np.zeros((height, count * (width + margin) - margin, 4), dtype=np.uint8)  # clear between pictures
+    for index, value in enumerate(values):
+        left = index * (width + margin)
+        strip[:, left : left + width, :3] = value
+        strip[:, left : left + width, 3] = 255
+    buffer = io.BytesIO()
+    image = Image.fromarray(strip)
+    if lossy:
+        image.save(buffer, "WEBP", quality=80)
+    else:
+        image.save(buffer, "PNG", optimize=True)
+    kind = "webp" if lossy else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,218 @@
+"""Two archives side by side: how times and curves of the scores that both have differ, with bands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+import yaml
+from numpy.typing import NDArray
+
+from gaussian_test import analysis
+from gaussian_test.analysis.statistics.bootstrap import SUFFIXES
+from gaussian_test.errors import UserError
+from gaussian_test.result.table import TIMES
+
+Array = NDArray[np.float64]
+# curve: how its values for every sample follow from the table, and whether these are shares
+COMPARED: dict[str, tuple[Callable[[xr.Dataset], xr.DataArray], bool]] = {
+    "autocorrelation": (lambda r: r["sample_autocorrelation"], False),
+    "autocorrelation_one_shot": (lambda r: r["sample_autocorrelation_one_shot"], False),
+    "memorized_share": (lambda r: (r["nearest_sample"] == r["sample"]).astype(np.float64), True),
+    "class_retention": (lambda r: _retention(r), True),
+    "end_square": (lambda r: r["sample_end_square"], False),
+    "close_share": (lambda r: (r["nearest_distance"] < r["typical_nearest_distance"]).astype(np.float64), True),
+    "denoiser_gap": (lambda r: r["sample_denoiser_gap"], False),
+    "score_norm": (lambda r: r["sample_score_norm"], False),
+    "frechet": (lambda r: r["sample_frechet"], False),
+    "kid": (lambda r: r["sample_kid"], False),
+}
+# by which curve a time is found, for each of its definitions
+CROSSED = {
+    "memorization": {"own": "memorized_share", "any": "close_share"},
+    "speciation": {"retention": "class_retention"},
+}
+
+
+def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
+    r"""Compare two results: two models, two data sets, two checkpoints in training.
+
+    Runs that share samples, noise and turn times are compared sample by sample: bands and p-values are of the paired differences.
+    Else the values of every sample are interpolated linearly in :math:`\log\nu` to the turn times of ``a`` that ``b`` covers too,
+    and the two sets of samples are resampled independently.
+
+    Parameters
+    ----------
+    a, b : Dataset
+        Root groups of two archives.
+
+    Returns
+    -------
+    Dataset
+        ``memorization``, ``speciation``, ``affine`` (and ``_low``, ``_high``) over (archive, score), as noise-to-signal ratios, and
+        their ``_difference`` (``_low``, ``_high`` for the first two), b minus a; for every curve that both have
+        ``<curve>_difference`` (``_se``, ``_low``, ``_high``, ``_pvalue``) over (score, noise_to_signal). The settings of the
+        statistics are those of ``a``.
+
+    Raises
+    ------
+    UserError
+        If they have no score or no noise level in common.
+
+    Examples
+    --------
+    >>> from gaussian_test.engine.runner import run
+    >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "keep": {"pictures": 0}})
+    >>> float(abs(compare(small, small).autocorrelation_difference).max())
+    0.0
+    """
+    scores = [str(score) for score in a["score"].values if score in b["score"].values]
+    if not scores:
+        raise UserError(
+            f"the archives have no score in common ({', '.join(a['score'].values)} and {', '.join(b['score'].values)}): "
+            "give the scores to compare the same name"
+        )
+    nu, other = a["noise_to_signal"].values, b["noise_to_signal"].values
+    shared = nu[(nu >= other[0] * (1 - 1e-9)) & (nu <= other[-1] * (1 + 1e-9))]
+    if not len(shared):
+        raise UserError(
+            f"the archives share no noise level ({nu[0]:.3g} to {nu[-1]:.3g} and {other[0]:.3g} to {other[-1]:.3g}): "
+            "run them on turn times that overlap"
+        )
+    together = paired(a, b)
+    result = xr.Dataset(coords={"score": scores, "archive": ["a", "b"], "noise_to_signal": shared}, attrs={"paired": int(together)})
+    for name in TIMES:
+        for suffix in ("", "_low", "_high"):
+            values = [side[f"{name}_noise_to_signal{suffix}"].sel(score=scores).values for side in (a, b)]
+            attributes = a[f"{name}_noise_to_signal{suffix}"].attrs
+            result[name + suffix] = (("archive", "score"), np.array(values), {k: attributes[k] for k in ("long_name", "units")})
+        result[f"{name}_difference"] = (
+            "score",
+            result[name].values[1] - result[name].values[0],
+            {"long_name": f"difference of the {name} times as noise-to-signal ratios, b - a", "units": "1"},
+        )
+    settings = yaml.safe_load(a.attrs["experiment"])["statistics"]
+    own = {str(name) for side in (a, b) for name, values in side.data_vars.items() if "own_observable" in values.attrs}
+    for name, is_share in ({name: share for name, (_, share) in COMPARED.items()} | dict.fromkeys(sorted(own), False)).items():
+        bands = [_difference(a, b, name, score, shared, together, is_share, settings) for score in scores]
+        if all(band is None for band in bands):
+            continue
+        nothing = np.full(len(shared), np.nan)
+        for suffix, of_suffix in SUFFIXES.items():
+            result[f"{name}_difference{suffix}"] = (
+                ("score", "noise_to_signal"),
+                np.array([nothing if band is None else band.columns()[suffix] for band in bands]),
+                {
+                    "long_name": f"difference of {name.replace('_', ' ')}, b - a{of_suffix}",
+                    "units": str(a[name].attrs.get("units", "1")) if name in a else "1",
+                    "comment": "paired: the same samples with the same noise" if together else "independent samples",
+                },
+            )
+    for name, curves in CROSSED.items():
+        curve = curves.get(settings[name], "")
+        _add_time_intervals(result, name, [_replicates(a, b, curve, score, settings, together) for score in scores], settings)
+    return result
+
+
+def paired(a: xr.Dataset, b: xr.Dataset) -> bool:
+    """Return whether two runs started from the same samples with the same noise at the same turn times.
+
+    Examples
+    --------
+    >>> from gaussian_test.engine.runner import run
+    >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "keep": {"pictures": 0}})
+    >>> paired(small, small)
+    True
+    """
+    same = all(a.attrs[name] == b.attrs[name] for name in ("seed", "data_digest", "start"))
+    return same and all(
+        a[name].shape == b[name].shape and np.allclose(a[name].values, b[name].values, rtol=1e-9)
+        for name in ("sample", "repeat", "noise_to_signal")
+    )
+
+
+def _values(result: xr.Dataset, name: str, score: str) -> Array | None:
+    """Return a curve's values for every sample, repeats averaged, (samples, points); None where it has no meaning."""
+    if name not in result.data_vars or not np.isfinite(result[name].sel(score=score)).any():
+        return None
+    of_score = result.sel(score=score)
+    values = COMPARED[name][0](of_score) if name in COMPARED else of_score[f"sample_{name}"]
+    if "repeat" in values.dims:
+        values = values.mean("repeat")
+    (sample,) = set(values.dims) - {"turn_time"}
+    found: Array = values.transpose(sample, "turn_time").values.astype(np.float64)
+    return found
+
+
+def _retention(result: xr.Dataset) -> xr.DataArray:
+    """Return the class retention of every U-Turn."""
+    kept = (result["label_after"] == result["label"]).astype(np.float64)
+    by_chance = float(result["class_retention"].attrs["by_chance"])
+    retained: xr.DataArray = (kept - by_chance) / (1 - by_chance)
+    return retained
+
+
+def _difference(
+    a: xr.Dataset, b: xr.Dataset, name: str, score: str, nu: Array, together: bool, is_share: bool, settings: dict[str, float]
+) -> analysis.Band | None:
+    first, second = (_values(side, name, score) for side in (a, b))
+    if first is None or second is None:
+        return None
+    resamples, confidence = int(settings["bootstrap"]), settings["confidence"]
+    if together and first.shape == second.shape:
+        chosen = np.isin(a["noise_to_signal"].values, nu)
+        return analysis.ClusterBootstrap(len(first), resamples, confidence).band(
+            (second - first)[:, chosen], studentized=not is_share
+        )
+    first, second = _at(a, first, nu), _at(b, second, nu)
+    resample = [analysis.ClusterBootstrap(len(v), resamples, confidence, seed) for seed, v in enumerate((second, first))]
+    return resample[0].difference_band(second, resample[1], first, studentized=not is_share)
+
+
+def _at(side: xr.Dataset, values: Array, nu: Array) -> Array:
+    known = np.log(side["noise_to_signal"].values)
+    return np.array([np.interp(np.log(nu), known, row) for row in values])
+
+
+def _replicates(
+    a: xr.Dataset, b: xr.Dataset, curve: str, score: str, settings: dict[str, float], together: bool
+) -> list[tuple[Array, Array]] | None:
+    """Return for either side the noise levels and the resampled curves; with the same resamples where runs are paired."""
+    found = []
+    for seed, side in enumerate((a, b)):
+        values = _values(side, curve, score)
+        if values is None:
+            return None
+        resample = analysis.ClusterBootstrap(
+            len(values), int(settings["bootstrap"]), settings["confidence"], 0 if together else seed
+        )
+        found.append((side["noise_to_signal"].values, resample.means(values)))
+    return found
+
+
+def _add_time_intervals(
+    result: xr.Dataset, name: str, replicates: list[list[tuple[Array, Array]] | None], settings: dict[str, float]
+) -> None:
+    """Add the percentile interval of the difference of a time: open (infinite) where a resample does not cross."""
+    level = settings.get(f"{name}_level") or settings["level"]
+    tail = (1 - settings["confidence"]) / 2
+    edges = []
+    for sides, known in zip(replicates, result[f"{name}_difference"].values, strict=True):
+        if sides is None or not np.isfinite(known):
+            edges.append((np.nan, np.nan))
+            continue
+        crossings = [np.array([analysis.falls_through(nu, curve, level) for curve in curves]) for nu, curves in sides]
+        with np.errstate(invalid="ignore"):  # infinity less infinity: neither side crosses
+            difference = crossings[1] - crossings[0]
+        low, high = np.nanquantile(difference, [tail, 1 - tail], method="inverted_cdf")
+        edges.append((float(low), float(high)))
+    for suffix, column in zip(("_low", "_high"), np.array(edges).T, strict=True):
+        result[f"{name}_difference{suffix}"] = (
+            "score",
+            column,
+            {
+                "long_name": f"difference of the {name} times{SUFFIXES[suffix].replace('simultaneous band', 'interval')}",
+                "units": "1",
+            },
+        )

@@ -1,0 +1,104 @@
+"""Which sampler, how many steps: the exact error of every reverse kernel on the Gaussian of a data set, without running one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from gaussian_test import analysis
+from gaussian_test.analysis.theory.sampler_law import KERNELS
+from gaussian_test.build.factories import make_process, own_kernel
+from gaussian_test.build.problem import load_truth, turn_levels
+from gaussian_test.errors import UserError, user_input
+from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.text import aligned
+
+STEPS = (4, 8, 16, 32, 64, 128, 256)
+
+
+def samplers(experiment: Experiment | None = None, steps: Sequence[int] = STEPS) -> xr.Dataset:
+    r"""Return how far each reverse kernel is from the Gaussian of a data set, at each number of steps.
+
+    With the affine score every step is affine, so mean and covariance of the end points are known exactly; so is their
+    Wasserstein-2 distance from :math:`\mathcal N(\mu, \Sigma)`.
+
+    Parameters
+    ----------
+    experiment : Experiment, optional
+        Its data, process, largest turn time, ``start`` and ``reverse.rho`` are used, and a reverse kernel of the user's own.
+    steps : sequence of int
+        Numbers of reverse steps.
+
+    Returns
+    -------
+    Dataset
+        As :func:`gaussian_test.analysis.sampler_study` gives it.
+
+    Raises
+    ------
+    UserError
+        If the experiment cannot be done, or a number of steps is below 1.
+
+    References
+    ----------
+    Pierret & Galerne, arXiv 2405.14250.
+
+    Examples
+    --------
+    >>> study = samplers(steps=[8, 16])
+    >>> bool((study.wasserstein.sel(kernel="heun") < study.wasserstein.sel(kernel="euler")).all())
+    True
+    """
+    settings = experiment or Experiment()
+    if not len(steps) or min(steps) < 1:
+        raise UserError(f"steps = {', '.join(map(str, steps)) or 'none'} are no numbers of steps: give whole numbers from 1")
+    with user_input():
+        process = make_process(settings.process)
+        turn = max(turn_levels(process, settings.turn_times))
+        truth = load_truth(settings.data)
+        moments = analysis.fit_moments(truth["x"])
+        own, kernels = settings.reverse.factory, dict(KERNELS)
+        if own is not None:
+            kernels[own] = own_kernel(own, settings.reverse.arguments, process)
+    values, mean = analysis.whole_spectrum(moments)
+    return analysis.sampler_study(
+        values, process, turn, kernels, sorted(set(steps)), settings.reverse.rho, settings.start, mean
+    ).assign_attrs(data_source=str(truth.attrs.get("source", "")))
+
+
+def samplers_text(study: xr.Dataset) -> str:
+    """Return a study of samplers as text.
+
+    Parameters
+    ----------
+    study : Dataset
+        From :func:`samplers`.
+
+    Returns
+    -------
+    str
+        A row for each number of steps.
+
+    Examples
+    --------
+    >>> print(samplers_text(samplers(steps=[8])).splitlines()[0])
+    Samplers on the Gaussian of digits, from noise-to-signal 20 (noised_data start)
+    """
+    lines = [
+        f"Samplers on the Gaussian of {study.attrs['data_source']}, from noise-to-signal {float(study['noise_to_signal']):.4g} "
+        f"({study.attrs['start']} start)",
+        "",
+    ]
+    for name, title in (
+        ("wasserstein_relative", "Wasserstein-2 distance of the end points, in units of the root of the total variance"),
+        ("autocorrelation_error", "Error of the auto-correlation"),
+        ("evaluations", "Evaluations of the score per sample"),
+    ):
+        rows = [["steps", *(str(kernel) for kernel in study["kernel"].values)]]
+        for count in study["steps"].values:
+            values = study[name].sel(steps=count).values
+            rows.append([str(count), *("-" if np.isnan(value) else f"{value:.3g}" for value in values)])
+        lines += [title, *aligned(rows), ""]
+    return "\n".join(lines[:-1])

@@ -1,0 +1,281 @@
+"""The archive: NetCDF4, schema 1, whole or not there at all, self-describing, the same on disk as in memory.
+
+Attributes and the book-keeping of the NetCDF library have no checksum in NetCDF4, and a flipped bit there can change a value, or
+hang or crash the library. So every file ends with one of its own (:mod:`gaussian_test.store.files`), which is compared in plain
+python before the library is given the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gaussian_test.errors import UserError
+from gaussian_test.store.files import ChecksumError, State, appearing, check, seal, sync
+from gaussian_test.text import near_files
+
+SCHEMA_VERSION = 1
+GROUPS = "groups"  # under which a result in memory knows its groups
+DAMAGE = (OSError, RuntimeError, ValueError, AttributeError)  # what the NetCDF library raises on damaged files
+MAGIC = (b"\x89HDF", b"CDF")
+
+
+def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> None:
+    """Write a dataset and its groups so that they appear under their name only when they are whole.
+
+    A private temporary name in the same folder, fsync, re-opened and compared with memory, sealed with the checksum of the
+    whole file, fsync, renamed, folder fsync.
+
+    Parameters
+    ----------
+    path : Path
+        Final name.
+    root : Dataset
+        Root group.
+    groups : mapping of str to Dataset, optional
+        Further groups.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses; nothing is left behind then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder) / "a.nc", xr.Dataset({"a": ("x", [1.0, 2.0])}))
+    ...     read(Path(folder) / "a.nc").a.values.tolist()
+    [1.0, 2.0]
+    """
+    contents: list[tuple[str | None, xr.Dataset]] = [(None, root), *(groups or {}).items()]
+    with appearing(path) as temporary:
+        try:
+            for group, dataset in contents:
+                dataset.to_netcdf(temporary, mode="a" if group else "w", group=group, engine="netcdf4", encoding=_encoding(dataset))
+            sync(temporary)
+            whole = all(read_unchecked(temporary, group).identical(dataset) for group, dataset in contents)
+        except RuntimeError as error:  # how the NetCDF library says that the disk is full or fails
+            raise OSError(" ".join(str(error).split())) from error
+        if not whole:
+            raise OSError(f"{path} did not read back as it was written: check the disk and run again")
+        seal(temporary)
+
+
+def read(path: Path, group: str | None = None, known: State | None = None) -> xr.Dataset:
+    """Return a group of a file written by :func:`write`, loaded, and the file closed; its checksum is compared first.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    group : str, optional
+        The group; default: the root.
+    known : tuple of int, optional
+        See :func:`gaussian_test.store.files.check`: a file is not hashed once for every group.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    OSError, RuntimeError, ValueError, AttributeError
+        :data:`DAMAGE`: a :class:`~gaussian_test.store.files.ChecksumError` where the checksum does not fit, else what the NetCDF
+        library says.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder) / "a.nc", xr.Dataset(attrs={"seed": 1}))
+    ...     read(Path(folder) / "a.nc").attrs["seed"]
+    1
+    """
+    check(path, known)
+    return read_unchecked(path, group)
+
+
+def read_unchecked(path: Path, group: str | None = None) -> xr.Dataset:
+    """Return a group of a NetCDF file, loaded, and the file closed; for files whose sha256 was compared already.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     xr.Dataset(attrs={"seed": 1}).to_netcdf(Path(folder) / "a.nc", engine="netcdf4")
+    ...     read_unchecked(Path(folder) / "a.nc").attrs["seed"]
+    1
+    """
+    with xr.open_dataset(path, group=group, engine="netcdf4", decode_times=False) as dataset:
+        loaded = dataset.load()
+        for variable in loaded.variables.values():
+            variable.encoding = {}
+        return plain(loaded)
+
+
+def refusal(path: str | Path, error: Exception) -> UserError:
+    """Return what to tell the user of an archive that could not be read.
+
+    Parameters
+    ----------
+    path : path
+        The archive.
+    error : Exception
+        One of :data:`DAMAGE`.
+
+    Returns
+    -------
+    UserError
+
+    Examples
+    --------
+    >>> refusal("a.nc", RuntimeError("NetCDF: HDF error"))
+    UserError('a.nc is damaged (NetCDF: HDF error): restore it or run again')
+    """
+    if isinstance(error, ChecksumError):
+        return UserError(str(error))
+    return UserError(f"{path} is damaged ({' '.join(str(error).split())}): restore it or run again")
+
+
+def open_archive(path: str | Path) -> xr.Dataset:
+    """Open an archive and check that it is one, and that not a bit of it has changed since it was written.
+
+    Parameters
+    ----------
+    path : path
+        A file written by :func:`gaussian_test.run`.
+
+    Returns
+    -------
+    Dataset
+        The root group, loaded; ``.gaussian_test.group("moments")`` gives the others.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not an archive, is damaged (its checksum does not fit), was cut short or changed (it has none),
+        or is of a newer schema.
+
+    Examples
+    --------
+    >>> open_archive("nowhere/nowhere.nc")
+    Traceback (most recent call last):
+    ...
+    gaussian_test.errors.UserError: nowhere/nowhere.nc does not exist: give the path of an archive
+    """
+    path = Path(path)
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise UserError(f"{str(path)[:60]}... cannot be a file ({error.strerror}): give the path of an archive") from None
+    if not there:
+        raise UserError(f"{path} does not exist: {near_files(path, '.nc') or 'give the path of an archive'}")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the path of an archive in it")
+    no_archive = UserError(f"{path} is not an archive of gaussian_test: give a file written by 'gaussian-test run'")
+    try:
+        with path.open("rb") as file:
+            if not file.read(4).startswith(MAGIC):
+                raise no_archive
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+    try:
+        state = check(path)
+        dataset = read_unchecked(path)
+    except DAMAGE as error:
+        raise refusal(path, error) from None
+    version = dataset.attrs.get("schema_version")
+    if not isinstance(version, int | np.integer):
+        raise no_archive
+    if version > SCHEMA_VERSION:
+        raise UserError(f"{path} has schema {version}, newer than the {SCHEMA_VERSION} known here: update gaussian-test")
+    if not {"experiment", "data_source"} <= set(dataset.attrs) or not {"autocorrelation", "noise_to_signal"} <= set(
+        dataset.variables
+    ):
+        raise no_archive
+    if "classifier_accuracy" not in dataset.variables:
+        raise UserError(f"{path} was written by an earlier gaussian-test, without what is shown now: run again")
+    dataset.encoding |= {"source": str(path), "checked": state}  # for the groups, which are read when they are asked for
+    return dataset
+
+
+def groups(result: xr.Dataset, *names: str) -> dict[str, xr.Dataset]:
+    """Return those of some further groups that a result has, read from its file when they are asked for.
+
+    The checksum of the whole file is compared, unless :func:`open_archive` has done so and the file is still the same.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group, of an archive or of a run without one.
+    *names : str
+        Of the groups.
+
+    Returns
+    -------
+    dict of str to Dataset
+
+    Raises
+    ------
+    UserError
+        If the archive is damaged.
+    """
+    found = {name: group for name, group in result.encoding.get(GROUPS, {}).items() if name in names}
+    source = Path(str(result.encoding.get("source", "")))
+    for name in names if source.is_file() else ():
+        try:
+            result.encoding["checked"] = check(source, result.encoding.get("checked"))
+            found.setdefault(name, read_unchecked(source, name))
+        except DAMAGE as error:
+            if "group not found" not in str(error) or isinstance(error, ChecksumError):
+                raise refusal(source, error) from None
+    return found
+
+
+def attach(result: xr.Dataset, further: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Let a result that is in no file know its groups."""
+    result.encoding[GROUPS] = dict(further)
+    return result
+
+
+def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """Return checksums for every variable and compression for statistics (pictures and paths are noise: they do not compress)."""
+    encoding: dict[str, dict[str, Any]] = {}
+    for name, variable in dataset.variables.items():
+        settings: dict[str, Any] = {"fletcher32": True}
+        if variable.dtype.kind in "UO":
+            settings |= {"dtype": "S1"}  # strings of variable length cannot carry a checksum
+        else:
+            settings["_FillValue"] = None
+            if variable.dtype != np.float32 and variable.ndim:
+                settings |= {"zlib": True, "complevel": 1, "shuffle": True}
+        if not variable.ndim:
+            settings.pop("fletcher32")
+        encoding[str(name)] = settings
+    return encoding
+
+
+def plain(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a dataset whose strings and attributes have python's and numpy's plain types, on disk and in memory alike.
+
+    Examples
+    --------
+    >>> plain(xr.Dataset(attrs={"seed": np.int64(3)})).attrs
+    {'seed': 3}
+    """
+    for name, variable in dataset.variables.items():
+        if variable.dtype.kind in "SO":
+            strings = np.asarray(variable.values).astype(str)
+            dataset[name] = (variable.dims, strings, variable.attrs)
+    holders: list[Any] = [dataset, *dataset.variables.values()]
+    for holder in holders:
+        holder.attrs = {
+            key: value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.size == 1) else value
+            for key, value in holder.attrs.items()
+        }
+    return dataset

@@ -1,0 +1,280 @@
+"""Files that are whole or not there, and their checksums."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Give a private name in the folder of a file; what was written and synced there gets the final name, or is removed.
+
+    The name is chosen before anything is created, so that there is no moment at which an interruption leaves a file behind.
+
+    Parameters
+    ----------
+    path : Path
+        The final name.
+
+    Yields
+    ------
+    Path
+        The private one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with appearing(Path(folder) / "a.txt") as temporary:
+    ...         _ = temporary.write_text("done")
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['a.txt']
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove the temporary files that killed writers of this file left in its folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / ".a.nc.x.tmp").write_text("half")
+    ...     sweep(Path(folder) / "a.nc")
+    ...     list(Path(folder).iterdir())
+    []
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have the disk take what was written to a file, or which names are in a folder.
+
+    Examples
+    --------
+    >>> sync(Path("."))
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file, whole or not at all.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_text(Path(folder) / "a.txt", "done")
+    ...     (Path(folder) / "a.txt").read_text()
+    'done'
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_bytes(Path(folder) / "a", b"done")
+    ...     (Path(folder) / "a").read_bytes()
+    b'done'
+    """
+    with appearing(path) as temporary, temporary.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+SEAL = b"\nsha256 of all before, by gaussian_test: "  # behind it 64 hexadecimal digits and a line feed
+TRAILER = len(SEAL) + 64 + 1
+CHUNK = 2**20  # bytes hashed at a time
+State = tuple[int, ...]
+
+
+class ChecksumError(OSError):
+    """A file whose checksum is missing or does not fit; the message is the whole sentence for the user."""
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / "a.txt").touch()
+    ...     file_digest(Path(folder) / "a.txt")[:8]
+    'e3b0c442'
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(path: Path) -> None:
+    """Append the checksum of a file to it, and sync; for a NetCDF file that you have changed and stand for yourself.
+
+    Parameters
+    ----------
+    path : Path
+        A file without a checksum at its end.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a.nc"
+    ...     _ = path.write_bytes(b"what anybody may read")
+    ...     seal(path)
+    ...     path.read_bytes().split(SEAL)[0]
+    b'what anybody may read'
+    """
+    with path.open("r+b") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # leaves the file at its end
+        file.write(SEAL + digest.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sealed(content: bytes) -> bytes:
+    """Return the content of a file with its checksum behind it.
+
+    Examples
+    --------
+    >>> unsealed(sealed(b"abc"), Path("a"))
+    b'abc'
+    """
+    return content + SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n"
+
+
+def unsealed(content: bytes, path: Path) -> bytes:
+    """Return the content of a file without its checksum, once it has been compared.
+
+    Parameters
+    ----------
+    content : bytes
+        All of the file.
+    path : Path
+        Its name, for the message.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ChecksumError
+        If there is no checksum or another one.
+
+    Examples
+    --------
+    >>> unsealed(b"abc", Path("a"))  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    ...
+    gaussian_test.store.files.ChecksumError: a is damaged (its checksum does not fit): restore it or run again
+    """
+    whole = content[:-TRAILER]
+    if content != sealed(whole):
+        raise ChecksumError(f"{path} is damaged (its checksum does not fit): restore it or run again")
+    return whole
+
+
+def is_sealed(path: Path) -> bool:
+    """Return whether a file ends as :func:`seal` leaves it, whatever is in it.
+
+    Examples
+    --------
+    >>> is_sealed(Path("nowhere.nc"))
+    False
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(-TRAILER, os.SEEK_END)
+            return file.read(len(SEAL)) == SEAL
+    except OSError:
+        return False
+
+
+def check(path: Path, known: State | None = None) -> State:
+    """Compare a file with the checksum at its end, without the NetCDF library.
+
+    Parameters
+    ----------
+    path : Path
+        A file with a checksum at its end.
+    known : tuple of int, optional
+        What an earlier check of the file returned: it is not read again as long as it is the same file, of the same size and
+        time of change.
+
+    Returns
+    -------
+    tuple of int
+        Device, inode, size and time of change of the file that was found right.
+
+    Raises
+    ------
+    ChecksumError
+        If there is no checksum or another one.
+    OSError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a.nc"
+    ...     _ = path.write_bytes(b"seed")
+    ...     seal(path)
+    ...     assert check(path) == check(path, check(path))
+    ...     _ = path.write_bytes(path.read_bytes().replace(b"seed", b"sead"))
+    ...     check(path)  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    ...
+    gaussian_test.store.files.ChecksumError: a.nc is damaged (its checksum does not fit): restore it or run again
+    """
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if state == known:
+            return state
+        left = max(status.st_size - TRAILER, 0)
+        file.seek(left)
+        trailer = file.read(TRAILER)
+        if len(trailer) < TRAILER or not trailer.startswith(SEAL):
+            raise ChecksumError(
+                f"{path} has no checksum at its end: it was cut short, or changed after it was written, or is no archive: "
+                "restore it or run again; xarray.open_dataset opens it as it is"
+            )
+        file.seek(0)
+        digest = hashlib.sha256()
+        while left and (chunk := file.read(min(CHUNK, left))):
+            digest.update(chunk)
+            left -= len(chunk)
+    if left or trailer != SEAL + digest.hexdigest().encode() + b"\n":
+        raise ChecksumError(f"{path} is damaged (its checksum does not fit): restore it or run again")
+    return state

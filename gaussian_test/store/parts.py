@@ -1,0 +1,290 @@
+"""The parts of a run in progress: one file per finished shard, each with its own checksum and the digest of its run.
+
+A part is written whole under its name or not at all, by whoever computed it, any number of times. So it needs
+no list that could be lost or lag behind: what is there, is whole and says that it belongs to this run, is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from gaussian_test.errors import UserError
+from gaussian_test.store import files
+
+MANIFEST = "manifest.json"
+STOP = "stop"  # there while a run that was told to stop waits for its workers
+
+
+def parts_folder(output: Path) -> Path:
+    """Return the folder of the parts of an output.
+
+    Examples
+    --------
+    >>> parts_folder(Path("results/run.nc")).name
+    'run.nc.parts'
+    """
+    return output.with_name(output.name + ".parts")
+
+
+def identity_digest(identity: Mapping[str, str]) -> str:
+    """Return the sha256 of what a run is.
+
+    Examples
+    --------
+    >>> identity_digest({"seed": "0"})[:8]
+    '57692611'
+    """
+    return hashlib.sha256(json.dumps(dict(sorted(identity.items()))).encode()).hexdigest()
+
+
+def first_difference(mine: Mapping[str, str], theirs: Mapping[str, str]) -> str | None:
+    """Return the first thing in which two runs differ, or None.
+
+    Examples
+    --------
+    >>> first_difference({"seed": "0"}, {"seed": "1"})
+    'seed'
+    """
+    return next((key for key in [*mine, *theirs] if mine.get(key) != theirs.get(key)), None)
+
+
+class Parts:
+    """The folder of parts beside an archive in the making.
+
+    Parameters
+    ----------
+    output : Path
+        Final name of the archive; the parts live in ``<output>.parts``.
+    identity : dict of str to str
+        What the run is: every item must be the same when it is resumed.
+    shards : int
+        How many parts there will be; 0 for a writer of single parts.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     parts = Parts(Path(folder) / "run.nc", {"seed": "0"}, 2)
+    ...     parts.open()
+    ...     parts.write(0, xr.Dataset({"a": 1}))
+    ...     again = Parts(Path(folder) / "run.nc", {"seed": "0"}, 2)
+    ...     again.open(resume=True)
+    ...     int(again.read(0).a), again.read(1)
+    (1, None)
+    """
+
+    def __init__(self, output: Path, identity: Mapping[str, str], shards: int = 0) -> None:
+        self.folder = parts_folder(output)
+        self.identity = dict(identity)
+        self._shards = shards
+        self.digest = identity_digest(identity)
+
+    def open(self, resume: bool = False, overwrite: bool = False) -> None:
+        """Make the folder, or take over the one that is there.
+
+        Parameters
+        ----------
+        resume, overwrite : bool
+            What to do with parts that are there already.
+
+        Raises
+        ------
+        UserError
+            If there are parts and neither is asked for, or they belong to another run.
+        """
+        if self.folder.exists():
+            if overwrite:
+                shutil.rmtree(self.folder)
+            elif not resume:
+                raise UserError(
+                    f"{self.folder} holds the parts of an interrupted run: add --resume to go on or --overwrite to start again"
+                )
+            else:
+                self._check_owner()
+        self.folder.mkdir(exist_ok=True)
+        for left in (*self.folder.glob(".*.tmp"), self.folder / STOP):  # by runs that were killed
+            left.unlink(missing_ok=True)
+        text = json.dumps({"sha256": self.digest, "shards": self._shards, "identity": self.identity}, indent=1)
+        files.write_text(self.folder / MANIFEST, text)
+
+    def _check_owner(self) -> None:
+        """Refuse the parts of another run, by what differs; where the manifest is damaged or lost the parts know it."""
+        theirs = read_identity(self.folder)
+        differs = None if theirs is None else first_difference(self.identity, theirs)
+        if theirs is None and any(self._owner(path) not in (None, self.digest) for path in self.folder.glob("shard-*.part")):
+            differs = "its manifest is lost, and what is in its parts"
+        if differs is not None:
+            raise UserError(
+                f"{self.folder} belongs to another run ({differs} differs): use the same experiment to resume, "
+                "another output, or --overwrite to start again"
+            )
+
+    def _owner(self, path: Path) -> str | None:
+        """Return the digest of the run that a part belongs to, or None where it is damaged."""
+        try:
+            return str(read_part(path).attrs.get("run"))
+        except DAMAGE:
+            return None
+
+    def path(self, shard: int) -> Path:
+        """Return the file of a shard."""
+        return self.folder / f"shard-{shard:06d}.part"
+
+    def write(self, shard: int, table: xr.Dataset) -> None:
+        """Write a finished shard."""
+        write_part(self.path(shard), table.assign_attrs(run=self.digest, shard=shard))
+
+    def read(self, shard: int) -> xr.Dataset | None:
+        """Return a finished shard, or None if it is missing, damaged, or not of this run."""
+        try:
+            table = read_part(self.path(shard))
+        except DAMAGE:
+            return None
+        if table.attrs.pop("run", None) != self.digest or table.attrs.pop("shard", None) != shard:
+            return None
+        return table
+
+    def are_there(self) -> bool:
+        """Return whether there are parts of this run."""
+        return read_identity(self.folder) == self.identity and self.count() > 0
+
+    def stop(self) -> None:
+        """Tell the workers to begin nothing more."""
+        (self.folder / STOP).touch()
+
+    def told_to_stop(self) -> bool:
+        """Return whether nothing more is to be begun."""
+        return (self.folder / STOP).exists()
+
+    def count(self) -> int:
+        """Return how many shards are finished, by their names."""
+        return count_parts(self.folder)[0]
+
+    def remove(self) -> None:
+        """Remove the parts, once the archive is there; where the folder has become read-only they stay."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def read_identity(folder: Path) -> dict[str, str] | None:
+    """Return what the run of a folder of parts is, or None where its manifest is lost or damaged.
+
+    Examples
+    --------
+    >>> read_identity(Path("nowhere")) is None
+    True
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        identity = {str(key): str(value) for key, value in manifest["identity"].items()}
+        return identity if manifest["sha256"] == identity_digest(identity) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def count_parts(folder: Path) -> tuple[int, int | None]:
+    """Return how many shards of a run are finished, by their names, and of how many; None where its manifest does not say.
+
+    Examples
+    --------
+    >>> count_parts(Path("nowhere"))
+    (0, None)
+    """
+    done = len(list(folder.glob("shard-*.part")))
+    try:
+        return done, int(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["shards"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return done, None
+
+
+DESCRIPTION = "dataset"  # no variable can have this name
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)  # what damaged files raise
+
+
+def write_part(path: Path, dataset: xr.Dataset) -> None:
+    """Write a dataset so that it appears under its name only when it is whole: see :mod:`gaussian_test.store.files`.
+
+    Parameters
+    ----------
+    path : Path
+        Final name.
+    dataset : Dataset
+        Variables of numbers or text, and attributes that JSON has.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses; nothing is left behind then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_part(Path(folder) / "a", xr.Dataset({"a": ("x", [1.0, 2.0])}, {"x": ["p", "q"]}))
+    ...     read_part(Path(folder) / "a").a.sel(x="q").item()
+    2.0
+    """
+    arrays: dict[str, Any] = {}
+    variables = {}
+    for name, variable in dataset.variables.items():
+        values = np.asarray(variable.values)
+        described: dict[str, Any] = {"dims": variable.dims, "attrs": variable.attrs}
+        if values.dtype.kind == "U":
+            described["text"] = values.tolist()
+        else:
+            arrays[str(name)] = np.asarray(values, order="C")
+        variables[str(name)] = described
+    description = {"variables": variables, "coords": [str(name) for name in dataset.coords], "attrs": dataset.attrs}
+    arrays[DESCRIPTION] = np.frombuffer(json.dumps(description, default=_plain).encode(), dtype=np.uint8)
+    files.write_bytes(path, files.sealed(save(arrays)))
+
+
+def read_part(path: Path) -> xr.Dataset:
+    """Return a dataset written by :func:`write_part`; its checksum is compared first.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError
+        :data:`DAMAGE`: a :class:`gaussian_test.store.files.ChecksumError` where the checksum does not fit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_part(Path(folder) / "a", xr.Dataset(attrs={"seed": 1}))
+    ...     read_part(Path(folder) / "a").attrs["seed"]
+    1
+    """
+    arrays = load(files.unsealed(path.read_bytes(), path))
+    description = json.loads(arrays.pop(DESCRIPTION).tobytes())
+    coords = set(description["coords"])
+    variables: dict[bool, dict[str, xr.Variable]] = {True: {}, False: {}}
+    for name, described in description["variables"].items():
+        values = np.array(described["text"]) if "text" in described else arrays[name]
+        variables[name in coords][name] = xr.Variable(described["dims"], values, described["attrs"])
+    return xr.Dataset(variables[False], variables[True], description["attrs"])
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy's numbers as JSON's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"an attribute of type {type(value).__name__} is not kept")

@@ -1,0 +1,1 @@
+"""Many runs: what varies, running them, their folder, their status."""

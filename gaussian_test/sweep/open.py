@@ -1,0 +1,86 @@
+"""The archives of a sweep as one dataset, read when it is looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gaussian_test.data.formats.netcdf import NETCDF_LOCK
+from gaussian_test.errors import UserError
+from gaussian_test.store import archive, files
+from gaussian_test.sweep.status import read_runs, status
+
+
+def open_sweep(folder: str | Path) -> xr.Dataset:
+    """Open all finished runs of a folder as one dataset.
+
+    Parameters
+    ----------
+    folder : path
+        Of a sweep, or any folder with archives.
+
+    Returns
+    -------
+    Dataset
+        The root groups of the archives along ``run``, with the label of each key of the sweep as a coordinate of ``run``, and
+        each run's ``experiment`` as a variable. Values are read when they are needed (Dask). Where runs have other scores, turn
+        times or samples, what one lacks is NaN, -1 in whole numbers and empty in texts.
+
+    Raises
+    ------
+    UserError
+        If there is no finished run, an archive is damaged, or Dask is not installed.
+
+    Examples
+    --------
+    >>> open_sweep("nowhere")
+    Traceback (most recent call last):
+    ...
+    gaussian_test.errors.UserError: nowhere is neither a folder nor the archive of a run: give the ...
+    """
+    place = Path(folder)
+    names = [run.name for run in status(place) if run.state == "finished"]
+    if not names:
+        raise UserError(f"{place} holds no finished run: see gaussian-test status {place}")
+    opened = [_opened(place / f"{name}.nc") for name in names]
+    experiments = [str(dataset.attrs["experiment"]) for dataset in opened]
+    combined = xr.concat(
+        opened,
+        xr.Variable("run", names, {"long_name": "name of the run", "units": "1"}),
+        data_vars="all",
+        coords=["noise_to_signal"],  # of the same time another one in another process
+        compat="override",
+        join="outer",
+        fill_value=_fill_values(opened),
+        combine_attrs="drop_conflicts",
+    )
+    combined["score"] = combined["score"].astype(str)  # joined names are objects
+    combined["experiment"] = ("run", experiments, {"long_name": "the whole configuration, YAML", "units": "1"})
+    runs = read_runs(place)
+    for key in dict.fromkeys(key for name in names for key in runs.get(name, {})):
+        labels = [runs.get(name, {}).get(key, "") for name in names]
+        coordinate = f"sweep_{key}" if key in combined.variables or key in combined.dims else key
+        combined = combined.assign_coords({coordinate: ("run", labels, {"long_name": f"value of {key}", "units": "1"})})
+    return combined
+
+
+def _opened(path: Path) -> xr.Dataset:
+    """Return the root group of an archive, whose checksum is right, with values that are read later under one lock."""
+    try:
+        import dask.array  # noqa: F401 # what holds values that are not read yet
+    except ImportError:
+        raise UserError("open_sweep needs dask, which is not installed: pip install 'gaussian-test[cluster]'") from None
+    try:
+        files.check(path)
+    except archive.DAMAGE as error:
+        raise archive.refusal(path, error) from None
+    # the lock is taken for opening as for every reading: none of it is a business of two threads at once
+    return xr.open_dataset(path, engine="netcdf4", chunks={}, decode_times=False, lock=NETCDF_LOCK)
+
+
+def _fill_values(datasets: list[xr.Dataset]) -> dict[Any, Any]:
+    kinds = {name: variable.dtype.kind for dataset in datasets for name, variable in dataset.variables.items()}
+    return {name: {"i": -1, "u": 0, "U": "", "S": b"", "O": ""}.get(kind, np.nan) for name, kind in kinds.items()}

@@ -1,0 +1,191 @@
+"""What has become of the runs in a folder: finished, running, interrupted, failed or waiting."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gaussian_test.errors import UserError
+from gaussian_test.log import LOG
+from gaussian_test.store import files
+from gaussian_test.store.lock import is_locked
+from gaussian_test.store.parts import count_parts, parts_folder
+from gaussian_test.sweep.sweep import Sweep
+from gaussian_test.text import aligned
+
+RUNS = "sweep.json"  # in the folder of a sweep: the labels of its runs, by their names
+STATES = ("finished", "running", "interrupted", "failed", "waiting")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The state of a run.
+
+    Attributes
+    ----------
+    name : str
+        Of the run.
+    state : str
+        One of ``finished``, ``running``, ``interrupted``, ``failed``, ``waiting``.
+    done : int or None
+        Shards that are finished, while it is not.
+    of : int or None
+        Of how many.
+    remaining : float or None
+        Seconds that a run in work expected to need when its last shard was finished.
+    reason : str
+        Why it failed.
+    """
+
+    name: str
+    state: str
+    done: int | None = None
+    of: int | None = None
+    remaining: float | None = None
+    reason: str = ""
+
+
+def save_runs(folder: Path, sweep: Sweep) -> None:
+    """Write which runs a folder is to hold, beside those that it was to hold before.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_runs(Path(folder), Sweep.load({"sweep": {"seed": [0]}}))
+    ...     read_runs(Path(folder))
+    {'seed=0': {'seed': '0'}}
+    """
+    files.write_text(folder / RUNS, json.dumps(read_runs(folder) | sweep.labels, indent=1) + "\n")
+
+
+def read_runs(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the labels of the runs that a folder is to hold, by their names; empty where no sweep was run.
+
+    Examples
+    --------
+    >>> read_runs(Path("nowhere"))
+    {}
+    """
+    try:
+        runs = json.loads((folder / RUNS).read_text(encoding="utf-8"))
+        return {str(name): {str(key): str(label) for key, label in labels.items()} for name, labels in runs.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def error_path(output: Path) -> Path:
+    """Return the file that says why a run of a sweep failed.
+
+    Examples
+    --------
+    >>> error_path(Path("seed=0.nc")).name
+    'seed=0.nc.error'
+    """
+    return output.with_name(output.name + ".error")
+
+
+def status(folder: str | Path) -> list[RunStatus]:
+    """Return the states of the runs of a folder.
+
+    Parameters
+    ----------
+    folder : path
+        Of a sweep, or any folder with archives and parts of runs; or the archive of one run, finished or not.
+
+    Returns
+    -------
+    list of RunStatus
+        Those of its sweep first, in their order.
+
+    Raises
+    ------
+    UserError
+        If it is neither.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_runs(Path(folder), Sweep.load({"sweep": {"seed": [0]}}))
+    ...     status(folder)[0].state
+    'waiting'
+    """
+    place = Path(folder)
+    if not place.is_dir() and (files.is_sealed(place) or parts_folder(place).is_dir() or is_locked(place)):
+        return [_of_run(place.name.removesuffix(".nc"), place)]
+    if not place.is_dir():
+        raise UserError(f"{place} is neither a folder nor the archive of a run: give the folder of a sweep")
+    names = dict.fromkeys(read_runs(place))
+    # other NetCDF files, such as the ground truth, may lie beside them
+    names |= dict.fromkeys(sorted(path.name.removesuffix(".nc") for path in place.glob("*.nc") if files.is_sealed(path)))
+    names |= dict.fromkeys(sorted(path.name.removesuffix(".nc.parts") for path in place.glob("*.nc.parts") if path.is_dir()))
+    return [_of_run(name, place / f"{name}.nc") for name in names]
+
+
+def _of_run(name: str, output: Path) -> RunStatus:
+    parts = parts_folder(output)
+    done, of = count_parts(parts) if parts.is_dir() else (None, None)
+    if is_locked(output):
+        return RunStatus(name, "running", done, of, _remaining(parts))
+    if error_path(output).exists() and not _is_newer(output, error_path(output)):
+        reason = error_path(output).read_text(encoding="utf-8", errors="replace").strip()
+        return RunStatus(name, "failed", done, of, reason=reason)
+    if done is not None:
+        return RunStatus(name, "interrupted", done, of)
+    return RunStatus(name, "finished" if output.exists() else "waiting")
+
+
+def _is_newer(path: Path, other: Path) -> bool:
+    return path.exists() and path.stat().st_mtime_ns >= other.stat().st_mtime_ns
+
+
+def _remaining(parts: Path) -> float | None:
+    try:
+        found = re.findall(r"remaining_seconds=(\S+)", (parts / LOG).read_text(encoding="utf-8", errors="replace"))
+        return float(found[-1]) if found else None
+    except (OSError, ValueError):
+        return None
+
+
+def status_text(found: list[RunStatus]) -> str:
+    """Return the states of runs as a table.
+
+    Parameters
+    ----------
+    found : list of RunStatus
+        From :func:`status`.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> print(status_text([RunStatus("seed=0", "finished"), RunStatus("seed=1", "running", 3, 8, 75.0)]))
+    run        state  shards  remaining
+    seed=0  finished       -          -
+    seed=1   running  3 of 8   1 min 15 s
+    <BLANKLINE>
+    2 runs: 1 finished, 1 running
+    """
+    if not found:
+        return "no runs"
+    rows = [["run", "state", "shards", "remaining"]]
+    for run in found:
+        shards = "-" if run.done is None else f"{run.done} of {run.of or '?'}"
+        rows.append([run.name, run.state, shards, _duration(run.remaining)])
+    counts = [(sum(run.state == state for run in found), state) for state in STATES]
+    total = ", ".join(f"{count} {state}" for count, state in counts if count)
+    reasons = [f"{run.name}: {run.reason}" for run in found if run.reason]
+    return "\n".join([*aligned(rows), *reasons, "", f"{len(found)} run{'s' * (len(found) != 1)}: {total}"])
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

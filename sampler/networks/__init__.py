@@ -1,0 +1,1 @@
+"""Scores that a network has learned."""

@@ -1,0 +1,86 @@
+r"""How many states to hand to a network at once: a few sizes are timed, and the fastest is taken.
+
+Too small a batch leaves the device idle, too large a one falls out of its caches; where the best lies depends on the network and
+the machine, so it is measured.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from gaussian_test.sampler.networks.network import NetworkScore
+
+SIZES = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+ROUNDS = 3
+ENOUGH = 0.97  # of the best rate: the smallest such batch is taken
+HOPELESS = 0.7  # of the best rate: after two such sizes in a row larger ones are not tried any more
+SECONDS = 20.0  # no further size is begun after this
+
+
+def fastest_micro_batch(
+    score: NetworkScore, largest: int, device: torch.device, dtype: torch.dtype = torch.float32, conditional: bool = False
+) -> int:
+    """Return the number of states per call at which a network denoises the most states per second.
+
+    Parameters
+    ----------
+    score : NetworkScore
+        The network, on its device.
+    largest : int
+        Largest size to try.
+    device, dtype
+        Of the states.
+    conditional : bool
+        Whether it is called with labels.
+
+    Returns
+    -------
+    int
+        One of a few sizes up to ``largest``; not one for which the memory is too small.
+
+    Examples
+    --------
+    >>> score = NetworkScore.from_callable(lambda x, t, label: x / 2, (3,))
+    >>> fastest_micro_batch(score, 1, torch.device("cpu"))
+    1
+    """
+    low, high = score.noise_range
+    process = score.process
+    edges = [float(process.noise_to_signal(t)) for t in (process.time_min, process.time_max)]
+    low, high = max(low, edges[0]), min(high, edges[1])
+    nu = (low * high) ** 0.5 if score.levels is None else float(score.levels[len(score.levels) // 2])
+    t = process.level(float(process.time(nu)))
+    rates: dict[int, float] = {}
+    slower = 0  # sizes in a row: one alone may be an accident of the machine
+    kept = score.micro_batch
+    started = time.perf_counter()
+    try:
+        for size in sorted({*(size for size in SIZES if size < largest), largest}):
+            x = torch.ones(size, *score.event_shape, device=device, dtype=dtype)
+            label = torch.zeros(size, dtype=torch.long, device=device) if conditional else None
+            score.micro_batch = size
+            rate = size / _seconds(score, x, t, label)
+            if score.micro_batch < size:
+                break  # memory ran out, and the call was halved
+            rates[size] = rate
+            slower = slower + 1 if rate < HOPELESS * max(rates.values()) else 0
+            if slower == 2 or time.perf_counter() - started > SECONDS:
+                break
+    finally:
+        score.micro_batch = kept
+    return min(size for size, rate in rates.items() if rate >= ENOUGH * max(rates.values()))
+
+
+def _seconds(score: NetworkScore, x: torch.Tensor, t: float, label: torch.Tensor | None) -> float:
+    """Return the shortest time of a call, after one to warm up: whatever else the machine does only adds to it."""
+    taken = []
+    for turn in range(ROUNDS + 1):
+        start = time.perf_counter()
+        score.denoise(x, t, label)
+        if x.device.type == "cuda":
+            torch.cuda.synchronize(x.device)
+        if turn:
+            taken.append(time.perf_counter() - start)
+    return min(taken)

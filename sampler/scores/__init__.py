@@ -1,0 +1,1 @@
+"""Scores whose formula is known."""

@@ -1,0 +1,431 @@
+r"""The score of the ground-truth samples themselves, computed and not learned.
+
+.. math:: D(x, t) = \sum_n w_n x_0^{(n)},\qquad w = \mathrm{softmax}_n\left(-\|x - \alpha_t x_0^{(n)}\|^2/2\sigma_t^2\right)
+
+One pass over the samples in tiles, with a running maximum (online softmax), so memory does not grow with their number; nor need
+the samples be in memory (:mod:`gaussian_test.sampler.scores.store`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gaussian_test.sampler.noise import Noise
+from gaussian_test.sampler.process import Process, Time
+from gaussian_test.sampler.processes import VarianceExploding
+from gaussian_test.sampler.scores.score import Score, pick
+from gaussian_test.sampler.scores.store import (
+    ByteSamples,
+    ResidentSamples,
+    Scaling,
+    Store,
+    StreamedSamples,
+    half_square_norm,
+    mean_of,
+    row_slices,
+)
+
+BLOCK = 32  # samples per block of the two-stage draw
+MOST_BLOCKS = 2**13
+DRAWN_ELEMENTS = 2**20  # elements of a (rows, blocks) table of weights, in float64, that is drawn from at once
+TILE_ELEMENTS = 2**22  # elements of a (rows, samples) tile of logits
+SAMPLE_ELEMENTS = 2**21  # elements of a tile of samples: 8 MB in float32, which the last cache holds until the second product
+MAX_ROWS = 1024
+LOG_2 = math.log(2)  # weights are powers of 2: torch's exp takes fifty times as long where the result underflows, exp2 does not
+CANDIDATES = 4  # nearest samples by matrix product, of which differences find the nearest one
+
+
+class EmpiricalScore(Score):
+    """Exact score of a finite set of samples.
+
+    Parameters
+    ----------
+    samples : Tensor, ByteSamples or StreamedSamples
+        Ground-truth samples, shape (N, ``*event``), N >= 1, finite. Those that are bytes are converted again in every pass, those
+        that are streamed are read again.
+    labels : Tensor, optional
+        Class of each sample, int64, shape (N,); needed to condition on a class.
+    process : Process, optional
+        Default: variance exploding.
+
+    Raises
+    ------
+    ValueError
+        If samples are missing or not finite, or the labels do not match them.
+
+    Examples
+    --------
+    >>> score = EmpiricalScore(torch.tensor([[-1.0], [1.0]]))
+    >>> torch.allclose(score.denoise(torch.tensor([[0.5]]), 1.0), torch.tensor([[0.5]]).tanh())
+    True
+    """
+
+    has_posterior: ClassVar[bool] = True
+    samples: Tensor | None  # relative to the center; as they were given where they are bytes, None where they are streamed
+    center: Tensor
+    half_square_norm: Tensor
+    labels: Tensor | None
+
+    def __init__(
+        self, samples: Tensor | ByteSamples | StreamedSamples, labels: Tensor | None = None, process: Process | None = None
+    ) -> None:
+        count, *event = samples.shape or (0,)
+        if not event or count < 1:
+            raise ValueError(f"samples of shape {tuple(samples.shape)} are not a set of samples: give (N, *event) with N >= 1")
+        super().__init__(process or VarianceExploding(), tuple(event))
+        if not samples.dtype.is_floating_point:
+            raise ValueError(f"samples of type {samples.dtype} are not states: convert them to float32 or float64, or use fit")
+        if labels is not None and labels.shape != (count,):
+            raise ValueError(f"{tuple(labels.shape)} labels do not match {count} samples: give one label per sample")
+        store: Store = ResidentSamples(samples.reshape(count, -1)) if isinstance(samples, Tensor) else samples
+        features = math.prod(event)
+        # Distances do not change when the origin moves, but logits lose fewer digits near it.
+        mean = mean_of(store, features)
+        if not bool(torch.isfinite(mean).all()):
+            raise ValueError("the samples hold NaN or infinite values: remove or repair them")
+        center = mean.to(samples.dtype)
+        self._streamed: StreamedSamples | None = None
+        self._scaling: Scaling | None = None
+        if isinstance(store, StreamedSamples):
+            store = self._streamed = store.centered(center)
+            self.register_buffer("samples", None)
+        elif isinstance(store, ByteSamples):
+            store, self._scaling = store.centered(center), store.scaling
+            self.register_buffer("samples", store.values)
+        else:
+            store = ResidentSamples((store.samples - center).contiguous())
+            self.register_buffer("samples", store.samples)
+        self.register_buffer("center", center)
+        self.register_buffer("half_square_norm", half_square_norm(store, features).to(samples.dtype))
+        self.register_buffer("labels", None if labels is None else labels.long().clone())
+
+    @classmethod
+    def fit(
+        cls,
+        samples: Any,
+        labels: Any = None,
+        process: Process | None = None,
+        dtype: torch.dtype = torch.float32,
+        resident: bool = True,
+        scaling: Scaling = (1.0, 0.0),
+    ) -> EmpiricalScore:
+        r"""Make the score of samples given as any array (numpy, xarray, torch).
+
+        Parameters
+        ----------
+        samples : array
+            Shape (N, ``*event``). Those of type uint8 stay bytes, a quarter of the memory of float32, at nearly its speed.
+        labels : array, optional
+            Shape (N,), integers.
+        process : Process, optional
+            Default: variance exploding.
+        dtype : torch.dtype
+            float32 or float64.
+        resident : bool
+            Whether the samples are held in memory. Otherwise they stay where they are (a memory map, a lazily indexed xarray
+            object, a dask array) and every pass reads them tile by tile: the same results, bit for bit.
+        scaling : tuple of float
+            (scale, offset) of bytes: the states are :math:`x = \mathrm{scale}\cdot v + \mathrm{offset}`.
+
+        Returns
+        -------
+        EmpiricalScore
+
+        Raises
+        ------
+        ValueError
+            As the class does, or if samples that are not bytes in memory are to be scaled.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> EmpiricalScore.fit(np.eye(3)).event_shape
+        (3,)
+        """
+        classes = None if labels is None else to_tensor(labels).long()
+        as_bytes = resident and str(getattr(samples, "dtype", "")).removeprefix("torch.") == "uint8"
+        if scaling != (1.0, 0.0) and not as_bytes:
+            raise ValueError(f"scaling = {scaling} is for samples of type uint8 in memory: scale others before they are given")
+        if not resident:
+            return cls(StreamedSamples(samples, dtype), classes, process)
+        given = to_tensor(samples)
+        return cls(ByteSamples(given, dtype, scaling) if as_bytes else given.to(dtype), classes, process)
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return len(self.half_square_norm)
+
+    def tiles(self) -> Iterator[Tensor]:
+        """Yield all samples in order, relative to :attr:`center`, in tiles (n, features) on the device.
+
+        Yields
+        ------
+        Tensor
+            Of a width that depends on the number of features alone.
+
+        Examples
+        --------
+        >>> [tile.tolist() for tile in EmpiricalScore(torch.tensor([[1.0], [3.0]])).tiles()]
+        [[[-1.0], [1.0]]]
+        """
+        store = self._store()
+        return (store.tile(rows) for rows in row_slices(self.count, len(self.center)))
+
+    def originals(self, index: Tensor) -> Tensor:
+        """Return samples by their numbers, as they were given.
+
+        Parameters
+        ----------
+        index : Tensor
+            int64, shape (n,), in any order, also repeated.
+
+        Returns
+        -------
+        Tensor
+            Shape (n, ``*event``), on the device.
+
+        Examples
+        --------
+        >>> EmpiricalScore(torch.tensor([[1.0], [3.0]])).originals(torch.tensor([1, 0, 1])).tolist()
+        [[3.0], [1.0], [3.0]]
+        """
+        return (self._store().take(index) + self.center).reshape(-1, *self.event_shape)
+
+    def _store(self) -> Store:
+        if self._streamed is not None:
+            return self._streamed.to(self.center.device, self.center.dtype)
+        assert self.samples is not None  # for types: None only where they are streamed
+        if self._scaling is not None:
+            return ByteSamples(self.samples, self.center.dtype, self._scaling, self.center)
+        return ResidentSamples(self.samples)
+
+    def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
+        y, variance = self.signal(x, t)
+        parts = [
+            self._mean(y[rows] - self.center, _rows(variance, rows), None if label is None else label[rows])
+            for rows in _row_chunks(len(y), MAX_ROWS)
+        ]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(x.shape)
+
+    def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
+        return self.originals(self.posterior_index(x, t, noise, label))
+
+    def posterior_index(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
+        r"""Draw which sample the noised states came from: :math:`n \sim w(x, t)`.
+
+        Parameters
+        ----------
+        x, t, label
+            As in :meth:`denoise`.
+        noise : Noise
+            One uniform variable per row is used.
+
+        Returns
+        -------
+        Tensor
+            int64, shape (batch,).
+
+        Examples
+        --------
+        >>> score = EmpiricalScore(torch.tensor([[-1.0], [1.0]]))
+        >>> noise = Noise(torch.zeros(1, 1), torch.tensor([0.4]).double())
+        >>> score.posterior_index(torch.tensor([[0.9]]), 0.1, noise).tolist()
+        [1]
+        """
+        y, variance = self.signal(x, t)
+        out = torch.empty(len(y), dtype=torch.long, device=y.device)
+        for rows in _row_chunks(len(y), MAX_ROWS):
+            out[rows] = self._index(y[rows], _rows(variance, rows), noise.uniform[rows], None if label is None else label[rows])
+        return out
+
+    def nearest_index(self, x: Tensor, prefer: Tensor | None = None, exclude: Tensor | None = None) -> Tensor:
+        """Return which sample each state is closest to: where the weights go as the noise vanishes.
+
+        Parameters
+        ----------
+        x, prefer, exclude
+            As in :meth:`nearest`.
+
+        Returns
+        -------
+        Tensor
+            int64, shape (batch,).
+
+        Examples
+        --------
+        >>> score = EmpiricalScore(torch.tensor([[0.0], [0.0], [5.0]]))
+        >>> score.nearest_index(torch.tensor([[4.0], [0.1]]), prefer=torch.tensor([1, 1])).tolist()
+        [2, 1]
+        """
+        return self.nearest(x, prefer, exclude)[0]
+
+    def nearest(self, x: Tensor, prefer: Tensor | None = None, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return which sample each state is closest to, and how close.
+
+        Candidates come from matrix products, whose rounding can confuse near duplicates; the last word is a difference.
+
+        Parameters
+        ----------
+        x : Tensor
+            States at time 0, shape (batch, ``*event``).
+        prefer : Tensor, optional
+            Sample that wins ties with its exact duplicates, int64, shape (batch,).
+        exclude : Tensor, optional
+            Sample that does not count, int64, shape (batch,): the state's own, where it is one of the samples.
+
+        Returns
+        -------
+        tuple of Tensor
+            Index (int64) and Euclidean distance in the unit of the data, both (batch,).
+
+        Examples
+        --------
+        >>> score = EmpiricalScore(torch.tensor([[0.0], [2.0], [5.0]]))
+        >>> index, distance = score.nearest(torch.tensor([[0.0], [2.0]]), exclude=torch.tensor([0, 1]))
+        >>> index.tolist(), distance.tolist()
+        ([1, 0], [2.0, 2.0])
+        """
+        y, store = self.flat(x), self._store()
+        one = torch.ones((), dtype=torch.float64)
+        out, away = torch.empty(len(y), dtype=torch.long, device=y.device), y.new_empty(len(y))
+        for rows in _row_chunks(len(y), MAX_ROWS):
+            best = y.new_full((len(y[rows]), CANDIDATES), -torch.inf)
+            index = torch.zeros_like(best, dtype=torch.long)
+            offset = y[rows] - self.center
+            for numbers, _, logits in self._logits(store, offset, one, None):
+                values, columns = logits.topk(min(CANDIDATES, logits.shape[1]), dim=1)
+                best, order = torch.cat([best, values], 1).topk(CANDIDATES, dim=1)
+                index = torch.cat([index, columns + numbers.start], 1).gather(1, order)
+            if prefer is not None:  # first, so that it is the first of equals
+                index = torch.cat([prefer[rows, None], index], 1)
+            offset = offset.unsqueeze(1)
+            for few in _row_chunks(len(index), max(1, TILE_ELEMENTS // (index.shape[1] * y.shape[1]))):
+                square = (store.take(index[few]) - offset[few]).square_().sum(2)
+                if exclude is not None:
+                    square.masked_fill_(index[few] == exclude[rows][few, None], torch.inf)
+                least, column = square.min(1, keepdim=True)
+                out[rows][few] = index[few].gather(1, column).squeeze(1)
+                away[rows][few] = least.squeeze(1).sqrt_()
+        return out, away
+
+    def _mean(self, offset: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
+        """Online softmax: weights relative to the running maximum, rescaled when it rises."""
+        variance = variance * LOG_2
+        scaled = offset.div_(variance)
+        mean, highest = torch.empty_like(scaled), scaled.new_full((len(scaled), 1), -torch.inf)
+        total: Tensor | None = None
+        for _, tile, logits in self._logits(self._store(), scaled, variance, label):
+            new_highest = torch.maximum(highest, logits.amax(1, keepdim=True))
+            reference = _finite(new_highest)
+            weights = logits.sub_(reference).exp2_()
+            summed = weights.sum(1, keepdim=True)
+            if total is None:
+                torch.mm(weights, tile, out=mean)
+                total = summed
+            else:
+                rescale = (highest - reference).exp2_()
+                mean.mul_(rescale).addmm_(weights, tile)
+                total = total.mul_(rescale).add_(summed)
+            highest = new_highest
+        assert total is not None  # there is at least one tile
+        return mean.div_(total).add_(self.center)
+
+    def _index(self, y: Tensor, variance: Tensor, uniform: Tensor, label: Tensor | None) -> Tensor:
+        """Draw in two stages, block and sample within it: the logits of all N samples are never held at once."""
+        store, size, variance = self._store(), self._block(y.shape[1]), variance * LOG_2
+        mass = y.new_empty(len(y), -(-self.count // size))
+        offset = y - self.center
+        for numbers, _, logits in self._logits(store, offset / variance, variance, label):
+            short = -logits.shape[1] % size
+            padded = torch.nn.functional.pad(logits, (0, short), value=-torch.inf) if short else logits
+            blocks = padded.view(len(y), -1, size)
+            highest = _finite(blocks.amax(2))
+            summed = blocks.sub_(highest.unsqueeze(2)).exp2_().sum(2).log2_().add_(highest)
+            mass[:, numbers.start // size : numbers.start // size + blocks.shape[1]] = summed
+        block, left = torch.empty_like(uniform, dtype=torch.long), torch.empty_like(uniform)
+        for rows in _row_chunks(len(y), max(1, DRAWN_ELEMENTS // mass.shape[1])):
+            block[rows], left[rows] = pick(_weights(mass[rows]), uniform[rows])
+        member = block.unsqueeze(1) * size + torch.arange(size, device=y.device)
+        outside = member >= self.count
+        member = member.clamp(max=self.count - 1)
+        logits = y.new_empty(len(y), size)
+        for rows in _row_chunks(len(y), max(1, TILE_ELEMENTS // (size * y.shape[1]))):
+            logits[rows] = torch.bmm(store.take(member[rows]), offset[rows].unsqueeze(2)).squeeze(2)
+        logits = (logits - self.half_square_norm[member]) / variance
+        logits.masked_fill_(outside, -torch.inf)
+        if label is not None:
+            logits.masked_fill_(self._of_class(member) != label.unsqueeze(1), -torch.inf)
+        column, _ = pick(_weights(logits), left)
+        return member.gather(1, column.unsqueeze(1)).squeeze(1)
+
+    def _block(self, features: int) -> int:
+        """Return how many samples the draw takes together: more where there are many, so that the masses of blocks stay few."""
+        size = BLOCK
+        while self.count > MOST_BLOCKS * size and 2 * size * features <= SAMPLE_ELEMENTS:
+            size *= 2
+        return size
+
+    def _logits(
+        self, store: Store, scaled: Tensor, variance: Tensor, label: Tensor | None
+    ) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        r"""Yield tiles of samples and of :math:`(y\cdot x_n - |x_n|^2/2)/\nu^2`, the log-weights up to a constant per row.
+
+        Of states over :math:`\nu^2`, relative to the center; to base 2 where that variance is given times :math:`\log 2`. Logits
+        are good until the next are asked for.
+        """
+        size = self._block(scaled.shape[1])
+        width = max(size, min(TILE_ELEMENTS // max(len(scaled), 1), SAMPLE_ELEMENTS // scaled.shape[1]) // size * size)
+        parts = list(_row_chunks(self.count, width))
+        # one buffer for all tiles: large blocks given back and asked for again in turns leave holes in the heap
+        buffer = scaled.new_empty(len(scaled) * min(width, self.count))
+        precision = 1 / (variance if variance.ndim == 0 else variance.squeeze(1))
+        for numbers, tile in zip(parts, store.tiles(parts), strict=True):
+            out = buffer[: len(scaled) * len(tile)].view(len(scaled), len(tile))
+            half = self.half_square_norm[numbers]
+            if variance.ndim == 0:
+                logits = torch.addmm(half * precision, scaled, tile.T, beta=-1, out=out)
+            else:
+                logits = torch.mm(scaled, tile.T, out=out).addr_(precision, half, alpha=-1)
+            if label is not None:
+                logits.masked_fill_(self._of_class(numbers) != label.unsqueeze(1), -torch.inf)
+            yield numbers, tile, logits
+
+    def _of_class(self, index: slice | Tensor) -> Tensor:
+        if self.labels is None:
+            raise ValueError("a label was given, but this score was made without labels: fit it with them")
+        return self.labels[index]
+
+
+def to_tensor(values: Any) -> Tensor:
+    """Return any array as a CPU tensor or, if it is one already, as it is."""
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    # torch takes neither another machine's byte order nor, without a warning, what must not be written to
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable))
+
+
+def _row_chunks(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _rows(variance: Tensor, rows: slice) -> Tensor:
+    return variance if variance.ndim == 0 else variance[rows]
+
+
+def _finite(highest: Tensor) -> Tensor:
+    """Return the running maximum, or 0 where a row has seen no sample of its class yet."""
+    return torch.where(torch.isinf(highest), torch.zeros_like(highest), highest)
+
+
+def _weights(logits: Tensor) -> Tensor:
+    """Return weights in float64, relative to the largest of each row, from logarithms to base 2."""
+    logits = logits.double()
+    return (logits - logits.amax(1, keepdim=True)).exp2_()

@@ -1,0 +1,166 @@
+r"""What a score is: :math:`D(x, t) = E[x_0 \mid x_t = x]` and :math:`\nabla\log p_t(x) = (\alpha_t D - x)/\sigma_t^2`.
+
+The two are the same thing (Tweedie): a score gives its denoiser and everything else follows. A score that can also draw from
+:math:`p(x_0 \mid x_t)` says so (``has_posterior``), and the reverse process then needs no time steps.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gaussian_test.sampler.noise import Noise
+from gaussian_test.sampler.process import Process, Time, as_time, per_row
+
+
+@dataclass(frozen=True)
+class ModalForm:
+    """A score in rotated coordinates, with the rotations there and back (states and noise alike): one rotation in, one out."""
+
+    score: Score
+    rotate: Callable[[Tensor], Tensor]
+    rotate_back: Callable[[Tensor], Tensor]
+
+
+class Score(nn.Module, ABC):
+    r"""A score function of noised data, at any time of its process.
+
+    Parameters
+    ----------
+    process : Process
+        The forward process whose time ``t`` the score understands.
+    event_shape : tuple of int
+        Shape of one sample; states are (batch, ``*event_shape``).
+
+    Attributes
+    ----------
+    has_posterior : bool
+        Whether it can draw from :math:`p(x_0 \mid x_t)` exactly.
+    conditional : bool
+        Whether runs give it the class of each sample.
+    micro_batch : int or None
+        States that it takes in one call of a network; None where the caller's batch is taken as it is.
+
+    Notes
+    -----
+    States are float32 or float64, as the module's buffers are (``.to()``, ``.double()``).
+    """
+
+    has_posterior: ClassVar[bool] = False
+    conditional: bool = False
+    micro_batch: int | None = None
+
+    if TYPE_CHECKING:  # nn.Module declares its call as returning anything
+
+        def __call__(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor: ...
+
+    def __init__(self, process: Process, event_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.process = process
+        self.event_shape = tuple(int(size) for size in event_shape)
+
+    @abstractmethod
+    def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
+        r"""Return :math:`D(x, t) = E[x_0 \mid x_t = x]`.
+
+        Parameters
+        ----------
+        x : Tensor
+            Noised states, shape (batch, ``*event_shape``).
+        t : float or Tensor
+            Time, scalar or (batch,).
+        label : Tensor, optional
+            Class of each row, int64, shape (batch,): the posterior mean within the class.
+
+        Returns
+        -------
+        Tensor
+            Shape of ``x``.
+        """
+
+    def forward(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
+        r"""Return the score :math:`\nabla\log p_t(x) = (\alpha_t D(x, t) - x)/\sigma_t^2`, shape of ``x``."""
+        t = as_time(t)
+        denoised = self.denoise(x, t, label)
+        return (per_row(self.process.alpha(t), x) * denoised - x) / per_row(self.process.sigma(t) ** 2, x)
+
+    def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
+        r"""Draw :math:`x_0 \sim p(x_0 \mid x_t = x)`, one per row, from the noise handed in.
+
+        Parameters
+        ----------
+        x, t, label
+            As in :meth:`denoise`.
+        noise : Noise
+            The randomness: the draw is a pure function of it.
+
+        Returns
+        -------
+        Tensor
+            Shape of ``x``.
+
+        Raises
+        ------
+        TypeError
+            If this score has no posterior that can be drawn exactly.
+        """
+        raise TypeError(
+            f"{type(self).__name__} cannot draw from its posterior: use a reverse kernel with time steps, such as ReverseSDE"
+        )
+
+    def modal(self) -> ModalForm | None:
+        """Return this score in coordinates where it acts feature by feature, or None where there are none."""
+        return None
+
+    def flat(self, x: Tensor) -> Tensor:
+        """Return states as (batch, features), after checking their shape."""
+        if tuple(x.shape[1:]) != self.event_shape:
+            raise ValueError(
+                f"a state of shape {tuple(x.shape)} does not fit this score: give (batch, {', '.join(map(str, self.event_shape))})"
+            )
+        return x.reshape(x.shape[0], -1)
+
+    def signal(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
+        r"""Return :math:`x_t/\alpha_t` as (batch, features) and :math:`\nu_t^2`, scalar or (batch, 1).
+
+        Every process is the same experiment in these units, so scores compute in them.
+        """
+        t = as_time(t)
+        flat = self.flat(x)
+        return flat / per_row(self.process.alpha(t), flat), per_row(self.process.noise_to_signal(t) ** 2, flat)
+
+
+def pick(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw one column per row in proportion to weights, by inverting their cumulative sum.
+
+    Parameters
+    ----------
+    weights : Tensor
+        Nonnegative, float64, shape (batch, columns), not all zero in a row.
+    uniform : Tensor
+        In [0, 1), float64, shape (batch,).
+
+    Returns
+    -------
+    tuple of Tensor
+        The column drawn (int64) and what is left of the uniform variable, again uniform on [0, 1): both (batch,).
+
+    Examples
+    --------
+    >>> column, left = pick(torch.tensor([[1.0, 3.0]]).double(), torch.tensor([0.625]).double())
+    >>> column.item(), left.item()
+    (1, 0.5)
+    """
+    cumulative = weights.cumsum(1)
+    target = (uniform * cumulative[:, -1]).unsqueeze(1)
+    column = torch.searchsorted(cumulative, target, right=True)
+    # a uniform next to 1 can round up to the total: fall back on the last column that carries weight
+    column = torch.minimum(column, (weights > 0).long().cumsum(1).argmax(1, keepdim=True))
+    weight = weights.gather(1, column)
+    left = (target - (cumulative.gather(1, column) - weight)) / weight
+    return column.squeeze(1), left.squeeze(1).clamp(0, 1 - 2**-53)
