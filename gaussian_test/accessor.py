@@ -62,7 +62,7 @@ class GaussianTestAccessor:
         -------
         str
         """
-        from gaussian_test.result.table import show
+        from gaussian_test.result.text import show
 
         return show(self._dataset, archive.groups(self._dataset, "chains"), every)
 

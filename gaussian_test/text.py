@@ -31,7 +31,7 @@ def interval(value: float, low: float, high: float) -> str:
     Examples
     --------
     >>> interval(1.25, 1, float("inf"))
-    '1.25 [1, inf]'
+    '1.25 [1, ∞]'
     """
     if math.isnan(value):
         return "undefined"
@@ -39,14 +39,14 @@ def interval(value: float, low: float, high: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with three digits; a dash where there is none.
+    """Return a number with three digits; a dash where there is none, ∞ where it has no bound.
 
     Examples
     --------
     >>> number(0.12345), number(float("nan"))
     ('0.123', '-')
     """
-    return "-" if math.isnan(value) else f"{value:.3g}"
+    return "-" if math.isnan(value) else f"{value:.3g}".replace("inf", "∞")
 
 
 def fixed(value: float) -> str:

@@ -15,7 +15,6 @@ from gaussian_test.analysis.figures.parts import (
     LEGEND,
     MARKERS,
     STYLE,
-    TIMES,
     WIDTH,
     band,
     canvas,
@@ -23,20 +22,10 @@ from gaussian_test.analysis.figures.parts import (
     names_above,
     plain,
 )
+from gaussian_test.analysis.observables.registry import titles
+from gaussian_test.analysis.terms import TIMES
 
 MOST_NAMED = 12  # runs that a legend can hold
-CURVES = {  # that are compared, and what they are called
-    "autocorrelation": "auto-correlation",
-    "autocorrelation_one_shot": "auto-correlation by one evaluation",
-    "memorized_share": "memorized share",
-    "class_retention": "class retention",
-    "end_square": "variance of the end points",
-    "close_share": "share of end points close to a sample",
-    "denoiser_gap": "squared distance from the Gaussian denoiser",
-    "score_norm": "norm of the score",
-    "frechet": "Fréchet distance from the ground truth",
-    "kid": "squared MMD from the ground truth",
-}
 
 
 def draw_comparison(a: xr.Dataset, b: xr.Dataset, comparison: xr.Dataset, names: tuple[str, str]) -> dict[str, Figure]:
@@ -56,15 +45,16 @@ def draw_comparison(a: xr.Dataset, b: xr.Dataset, comparison: xr.Dataset, names:
     dict of str to Figure
         By the name of the curve.
     """
+    called = titles()
     with mpl.rc_context(STYLE), sns.axes_style("ticks"):  # type: ignore[arg-type] # keys are literals there
         return {
-            name: _compared(a, b, comparison, name, names)
-            for name in CURVES
+            name: _compared(a, b, comparison, name, called[name], names)
+            for name in called
             if f"{name}_difference" in comparison and f"{name}_low" in a and f"{name}_low" in b
         }
 
 
-def _compared(a: xr.Dataset, b: xr.Dataset, comparison: xr.Dataset, name: str, names: tuple[str, str]) -> Figure:
+def _compared(a: xr.Dataset, b: xr.Dataset, comparison: xr.Dataset, name: str, title: str, names: tuple[str, str]) -> Figure:
     figure, axes = canvas(2, 5.0)
     scores = [str(score) for score in comparison["score"].values]
     for index, (score, colour) in enumerate(zip(scores, sns.color_palette("colorblind", len(scores)), strict=True)):
@@ -83,7 +73,7 @@ def _compared(a: xr.Dataset, b: xr.Dataset, comparison: xr.Dataset, name: str, n
         if np.isfinite(row[f"{name}_difference"]).any():
             nu = comparison["noise_to_signal"].values
             band(axes[1], nu, row.rename(_without_difference(row, name)), name, colour, index, f"{plain(score)} score")
-    axes[0].set_ylabel("\n".join(textwrap.wrap(CURVES[name], 26)))
+    axes[0].set_ylabel("\n".join(textwrap.wrap(title, 26)))
     names_above(figure, axes[0], 2)
     axes[1].axhline(0, color="0.6", linewidth=0.8, zorder=0)
     axes[1].set_ylabel("difference, second - first")
@@ -119,7 +109,7 @@ def _times_of_runs(runs: Mapping[str, xr.Dataset], scores: Sequence[str]) -> Fig
     figure = Figure(figsize=(WIDTH, 1.2 + 3 * (0.3 + 0.12 * len(runs) * (1 + len(scores)))), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True)
     colours = sns.color_palette("colorblind", len(scores))
-    for axis, (time, symbol) in zip(axes, TIMES.items(), strict=True):
+    for axis, (time, described) in zip(axes, TIMES.items(), strict=True):
         for place, result in enumerate(runs.values()):
             for index, score in enumerate(scores):
                 if score not in result["score"].values:
@@ -137,7 +127,7 @@ def _times_of_runs(runs: Mapping[str, xr.Dataset], scores: Sequence[str]) -> Fig
         axis.set_yticks(range(len(runs)), [plain(name) for name in runs])
         axis.set_ylim(len(runs) - 0.5, -0.5)
         axis.tick_params(axis="y", length=0)
-        axis.set_title(f"{time} time, {symbol}", loc="left")
+        axis.set_title(f"{time} time, {described.symbol}", loc="left")
         sns.despine(ax=axis, left=True)
     named = max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1]))
     names_above(figure, named, 3)

@@ -15,6 +15,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
+
+from gaussian_test.analysis.terms import TIMES
 
 WIDTH = 6.4  # inches; figures are drawn at the size they are printed
 STYLE: dict[str, Any] = {
@@ -28,11 +31,9 @@ STYLE: dict[str, Any] = {
     "pdf.fonttype": 42,  # text stays text
     "savefig.dpi": 200,
 }
-COMPUTED = {"empirical", "gaussian", "mixture"}  # kinds of scores that are no networks
 MARKERS = "osD^vPX"
 LEGEND: dict[str, Any] = {"frameon": True, "framealpha": 0.9, "edgecolor": "none"}  # readable where lines pass behind it
 NU_LABEL = r"noise-to-signal ratio at the turn, $\nu_T=\sigma_T/\alpha_T$"
-TIMES = {"memorization": r"$T_m$", "speciation": r"$T_s$", "affine": r"$T_G$"}
 
 
 def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
@@ -99,6 +100,12 @@ def canvas(panels: int, height: float) -> tuple[Figure, list[Axes]]:
     return figure, list(axes)
 
 
+def evenly_picked(count: int, most: int) -> NDArray[np.int64]:
+    """Return the places of at most so many of some things in a row, evenly picked."""
+    places: NDArray[np.int64] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+    return places
+
+
 def log_noise(axis: Axes) -> None:
     """Make the axis below one of noise-to-signal ratios, logarithmic, with plain numbers."""
     axis.set_xscale("log")
@@ -162,5 +169,5 @@ def mark(axis: Axes, row: xr.Dataset, time: str, colour: Any, of: str) -> None:
         return
     left, right = max(low, float(row["noise_to_signal"][0])), min(high, float(row["noise_to_signal"][-1]))
     axis.axvspan(left, right, color=colour, alpha=0.2, linewidth=0)
-    label = f"{TIMES[time]}{' ' + of if of else ''} = {value:.3g} [{low:.3g}, {high:.3g}]"
+    label = f"{TIMES[time].symbol}{' ' + of if of else ''} = {value:.3g} [{low:.3g}, {high:.3g}]"
     axis.axvline(value, color=colour, linestyle="--", linewidth=1.2, label=label)

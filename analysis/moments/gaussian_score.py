@@ -7,7 +7,8 @@ In the eigenbasis every mode is multiplied by :math:`\lambda_i/(\lambda_i + \nu_
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from gaussian_test.analysis.moments.moments import Moments, Shrinkage, fit_moments
-from gaussian_test.sampler import GaussianComponents, ModalForm, Noise, Process, Score, VarianceExploding, eigen_factors
+from gaussian_test.sampler import (
+    GaussianComponents,
+    MixtureScore,
+    ModalForm,
+    Noise,
+    Process,
+    Score,
+    VarianceExploding,
+    eigen_factors,
+)
 from gaussian_test.sampler.process import Time
 
 
@@ -286,3 +296,112 @@ def stack_components(moments: list[Moments], dtype: torch.dtype) -> GaussianComp
         vectors[index, :, : len(m.eigenvalues)] = torch.from_numpy(m.eigenvectors)
     means = torch.stack([torch.from_numpy(m.mean.reshape(-1)) for m in moments])
     return GaussianComponents(means.to(dtype), values.to(dtype), vectors.to(dtype))
+
+
+def isotropic_score(moments: Moments, process: Process | None = None, dtype: torch.dtype = torch.float32) -> GaussianScore:
+    r"""Return the score of the Gaussian with the data's mean and the covariance :math:`\frac{\mathrm{tr}\,\Sigma}{d}I`.
+
+    Parameters
+    ----------
+    moments : Moments
+        Mean and spectrum of the ground truth.
+    process : Process, optional
+        Default: variance exploding.
+    dtype : torch.dtype
+        float32 or float64.
+
+    Returns
+    -------
+    GaussianScore
+
+    References
+    ----------
+    Wang & Vastola, arXiv 2412.09726.
+
+    Examples
+    --------
+    >>> from gaussian_test.analysis.moments.moments import fit_moments
+    >>> moments = fit_moments(np.array([[2.0, 0.0], [-2.0, 0.0]]))  # variances 4 and 0: 2 in every direction
+    >>> isotropic_score(moments).denoise(torch.tensor([[3.0, 3.0]]), 1.0)
+    tensor([[2., 2.]])
+    """
+    features = moments.mean.size
+    spectrum = np.full(features, moments.trace / features)
+    return GaussianScore.from_moments(moments.mean, spectrum=spectrum, process=process, dtype=dtype)
+
+
+def class_mixture(x: Any, labels: Any, process: Process | None = None, dtype: torch.dtype = torch.float32) -> MixtureScore:
+    """Return the score of the mixture of one Gaussian per class, with the mean, covariance and share of each class.
+
+    Parameters
+    ----------
+    x : array
+        Samples, shape (N, ``*event``).
+    labels : array
+        Classes, integers from 0, shape (N,); at least two samples in each that is there.
+    process : Process, optional
+        Default: variance exploding.
+    dtype : torch.dtype
+        float32 or float64.
+
+    Returns
+    -------
+    MixtureScore
+        Conditional on a class where a label is given.
+
+    Raises
+    ------
+    ValueError
+        If the labels do not match, or a class has fewer than two samples or samples that do not vary.
+
+    References
+    ----------
+    Wang & Vastola, arXiv 2412.09726.
+
+    Examples
+    --------
+    >>> score = class_mixture(np.array([[-3.0], [-1.0], [1.0], [3.0]]), [0, 0, 1, 1], dtype=torch.float64)
+    >>> score.denoise(torch.tensor([[0.0], [0.0]], dtype=torch.float64), 1.0, torch.tensor([0, 1])).tolist()
+    [[-1.0], [1.0]]
+    """
+    return mixture_of_classes(class_moments(x, labels), process, dtype)
+
+
+def mixture_of_classes(
+    by_class: Sequence[tuple[int, Moments]], process: Process | None = None, dtype: torch.dtype = torch.float32
+) -> MixtureScore:
+    """Return the score of the mixture of one Gaussian per class, from the moments of the classes.
+
+    Parameters
+    ----------
+    by_class : sequence of (int, Moments)
+        From :func:`class_moments`.
+    process, dtype
+        As in :func:`class_mixture`.
+
+    Returns
+    -------
+    MixtureScore
+        Conditional on a class where a label is given.
+
+    Examples
+    --------
+    >>> by_class = class_moments(np.array([[-3.0], [-1.0], [1.0], [3.0]]), [0, 0, 1, 1])
+    >>> mixture_of_classes(by_class).event_shape
+    (1,)
+    """
+    moments = [m for _, m in by_class]
+    if any(len(m.eigenvalues) == m.mean.size for m in moments):
+        # beside a class of full rank no direction counts as outside: the others have to list those without variance
+        moments = [_completed(m) for m in moments]
+    weights = torch.tensor([float(m.count) for m in moments], dtype=torch.float64)
+    classes = torch.tensor([label for label, _ in by_class])
+    return MixtureScore(weights, stack_components(moments, dtype), moments[0].event_shape, classes, process)
+
+
+def _completed(moments: Moments) -> Moments:
+    """Return the same moments with all modes, those of variance 0 too."""
+    modes = len(moments.eigenvalues)
+    basis, _ = np.linalg.qr(moments.eigenvectors, mode="complete")
+    vectors = np.hstack([moments.eigenvectors, basis[:, modes:]])
+    return replace(moments, eigenvalues=np.append(moments.eigenvalues, np.zeros(len(basis) - modes)), eigenvectors=vectors)

@@ -76,7 +76,7 @@ def banded(
     return xr.Dataset(
         {
             f"{values.name}{suffix}": like.copy(data=np.reshape(column, like.shape)).assign_attrs(
-                long_name=f"{values.attrs['long_name']}{SUFFIXES[suffix]}"
+                {"long_name": f"{values.attrs['long_name']}{SUFFIXES[suffix]}"} if "long_name" in values.attrs else {}
             )
             for suffix, column in columns.items()
         }

@@ -10,16 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import cumulative_trapezoid
 from scipy.interpolate import PchipInterpolator
 
-from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
-
 Array = NDArray[np.float64]
-
-STEP = 1e-4  # relative, of the derivatives of the integral
 
 
 def kl_from_gaussian(noise_to_signal: ArrayLike, excess: ArrayLike) -> Array:
@@ -61,74 +56,6 @@ def kl_from_gaussian(noise_to_signal: ArrayLike, excess: ArrayLike) -> Array:
         pieces = np.append(pieces, (half * inside) @ weights)
     total: Array = pieces.cumsum()[::-1] / 2
     return total
-
-
-def divergence(excess: Array | None, trace: float, noise_to_signal: ArrayLike, resample: ClusterBootstrap) -> xr.Dataset:
-    r"""Return the divergence of the noised data from its Gaussian with its errors: of sampling, and of the quadrature.
-
-    The sampling error is that of the integral linearised in the integrand. The quadrature error is the change when every second
-    noise level is left out: an upper estimate, as the integrand is smooth.
-
-    Parameters
-    ----------
-    excess : ndarray or None
-        :math:`\|D-D_G\|^2/\mathrm{tr}\,\Sigma` of the exact score of the samples, shape (samples, points); None where it was
-        not run.
-    trace : float
-        :math:`\mathrm{tr}\,\Sigma`.
-    noise_to_signal : array
-        :math:`\nu`, ascending, shape (points,).
-    resample : ClusterBootstrap
-        For the band.
-
-    Returns
-    -------
-    Dataset
-        ``kl_from_gaussian`` (``_se``, ``_low``, ``_high``, ``_quadrature_error``) over ``turn_time``, in nats. Its attribute
-        ``beyond_largest_turn_time`` is the part of it that rests on the extrapolation beyond the largest noise level.
-
-    Examples
-    --------
-    >>> found = divergence(np.array([[6.0, 6 / 16]] * 4), 1.0, [1.0, 2.0], ClusterBootstrap(4, 100))
-    >>> found.kl_from_gaussian.values.round(12).tolist(), found.kl_from_gaussian_se.values.tolist()
-    ([1.0, 0.015625], [0.0, 0.0])
-    """
-    nu = np.asarray(noise_to_signal, dtype=np.float64)
-    names = ("", "_se", "_low", "_high", "_quadrature_error")
-    attributes: dict[str, str | float] = {"units": "nat"}
-    if excess is None:
-        columns = [np.full(len(nu), np.nan)] * len(names)
-        attributes["reason"] = "no unconditional empirical score was run"
-    else:
-        mean = excess.mean(0) * trace
-        total = kl_from_gaussian(nu, mean)
-        moved = [kl_from_gaussian(nu, mean * (1 + STEP * (np.arange(len(nu)) == point))) for point in range(len(nu))]
-        change = mean * STEP
-        slopes = np.divide((np.array(moved) - total).T, change, out=np.zeros((len(nu), len(nu))), where=change > 0)
-        band = resample.positive_band(total + (excess * trace - mean) @ slopes.T)
-        coarse = [_without_every_second(nu, mean, point) for point in range(len(nu))]
-        columns = [total, band.standard_error, band.low, band.high, np.abs(total - coarse)]
-        attributes |= {
-            "comment": "half the integral of lmmse - mmse = E|D-D_G|^2 over 1/nu^2 (I-MMSE); monotone cubics of its logarithm "
-            "between turn times, gamma^2 beyond the largest one",
-            "cut_off_noise_to_signal": float(nu[-1]),
-            "beyond_largest_turn_time": float(total[-1]),
-        }
-    said = [", standard error", ", lower edge of the simultaneous band", ", upper edge of the simultaneous band"]
-    said = ["", *said, ", error of the quadrature"]
-    long_name = "Kullback-Leibler divergence of the noised data from its Gaussian"
-    return xr.Dataset(
-        {
-            f"kl_from_gaussian{name}": ("turn_time", values, {"long_name": long_name + suffix, **attributes})
-            for name, suffix, values in zip(names, said, columns, strict=True)
-        }
-    )
-
-
-def _without_every_second(nu: Array, excess: Array, point: int) -> float:
-    """Return the integral up to a noise level with every second level beyond it left out, but for the largest."""
-    kept = np.unique(np.append(np.arange(point, len(nu), 2), len(nu) - 1))
-    return float(kl_from_gaussian(nu[kept], excess[kept])[0])
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore
 from gaussian_test.analysis.theory.closed_form import autocorrelation_exact, discrete_law
-from gaussian_test.analysis.uturn.starts import NO_START
+from gaussian_test.analysis.variable import WHY
 from gaussian_test.sampler import (
     Ancestral,
     EDMStochastic,
@@ -155,7 +155,7 @@ def sampler_law(
             "autocorrelation": (
                 "turn_time",
                 correlation,
-                {"long_name": "U-Turn auto-correlation", "units": "1"} | ({} if from_data else {"reason": NO_START}),
+                {"long_name": "U-Turn auto-correlation", "units": "1"} | ({} if from_data else {"reason": WHY["start"]}),
             ),
             "end_square": (
                 "turn_time",
@@ -257,7 +257,7 @@ def sampler_study(
             error[row, column] = law["autocorrelation"].item() - reference
     attributes = _attributes("error of the auto-correlation", "through the steps, less the closed form in continuous time")
     if start == "isotropic":
-        attributes["reason"] = NO_START
+        attributes["reason"] = WHY["start"]
     elif churned:
         attributes["reason"] = f"{', '.join(sorted(churned))}: with churn the correlation is the sampler's, not the process's"
     return xr.Dataset(

@@ -179,6 +179,30 @@ def nearest_accuracy(samples: EmpiricalScore, labels: ArrayLike) -> tuple[float,
     return _share(classes[nearest] == classes[index])
 
 
+def typical_nearest_distance(samples: EmpiricalScore, most: int = 1024) -> float:
+    """Return how far ground-truth samples typically are from their nearest neighbour: the median.
+
+    Parameters
+    ----------
+    samples : EmpiricalScore
+        The ground-truth set, at least two samples.
+    most : int
+        Samples looked at, evenly spaced over the set.
+
+    Returns
+    -------
+    float
+        Euclidean distance, in the unit of the data.
+
+    Examples
+    --------
+    >>> typical_nearest_distance(EmpiricalScore(torch.tensor([[0.0], [1.0], [3.0]])))
+    1.0
+    """
+    index = torch.from_numpy(evenly(samples.count, most)).to(samples.center.device)
+    return float(samples.nearest(samples.originals(index), exclude=index)[1].median())
+
+
 def _share(right: NDArray[np.bool_]) -> tuple[float, float]:
     share = float(right.mean())
     return share, float(np.sqrt(share * (1 - share) / len(right)))

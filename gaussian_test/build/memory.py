@@ -172,7 +172,7 @@ def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept:
             "give fewer end_points, fewer observables or more",
         ),
     ]
-    compared = {"quality", "starts", "balance"} & set(settings.observed)
+    compared = settings.needs("features")
     if compared and not shards_only and settings.features.kind in ("pixels", "pca"):
         columns = features if settings.features.kind == "pixels" else min(settings.features.components, modes)
         needs.append((f"{columns} features of {count} samples", 16 * columns * count, "use fewer, fewer observables or more"))

@@ -1,4 +1,4 @@
-"""Observables of the user's: a number for the start and the end of each U-Turn, and the curve with its bands that follows."""
+"""Observables of the user's: built from their factories or from python, tried, and known again."""
 
 from __future__ import annotations
 
@@ -11,45 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
-import xarray as xr
-from numpy.typing import NDArray
 
-from gaussian_test import analysis
-from gaussian_test.analysis.statistics.bootstrap import SUFFIXES
+from gaussian_test.analysis.observables.custom import custom
+from gaussian_test.analysis.observables.record import Observable
+from gaussian_test.analysis.observables.registry import taken
+from gaussian_test.analysis.variable import ENDINGS
 from gaussian_test.build.factories import call_factory, lawful, source_digest
 from gaussian_test.conformance import check_observable
 from gaussian_test.errors import UserError
 from gaussian_test.experiment import observables
 
-Array = NDArray[np.float64]
 Measure = Callable[[torch.Tensor, torch.Tensor], Any]
 ROWS = 256  # U-Turns per call
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
-OF_BANDS = ("_se", "_low", "_high", "_pvalue")
-TAKEN = frozenset(
-    """
-    affine_gain affine_gap affine_noise_to_signal affine_noise_to_signal_predicted affine_time affine_time_predicted archive
-    autocorrelation autocorrelation_discrete autocorrelation_exact autocorrelation_gaussian autocorrelation_one_shot
-    autocorrelation_one_shot_squared autocorrelation_time autocorrelation_time_gaussian balance_simulated balance_squared
-    chain_label chain_product chain_turn change_correlation change_correlation_length change_correlation_length_magnitude
-    change_correlation_magnitude change_susceptibility change_susceptibility_gaussian change_susceptibility_magnitude
-    channel class class_retention classifier_accuracy close_share column component conditional denoiser_gap distance
-    eigenvalue eigenvector end end_gaussian end_isotropic end_square end_square_discrete excess_entropy
-    exchange_class_statistic exchange_energy_statistic exchange_moments_largest exchange_moments_mean
-    exchange_moments_statistic experiment feature flow frechet frechet_floor frechet_plug_in gap gap_one_shot kept
-    kept_sample kernel kid kl_from_gaussian kl_from_gaussian_quadrature_error ks_discovered ks_distance ks_mean
-    ks_share_above ks_share_above_null ks_share_discovered ks_share_rejected label label_after link link_other mean
-    memorization_noise_to_signal memorization_noise_to_signal_by_class memorization_noise_to_signal_predicted
-    memorization_noise_to_signal_predicted_excess_entropy memorization_noise_to_signal_predicted_within_class
-    memorization_self_averaging memorization_time memorization_time_predicted memorized_share micro_batch mode
-    nearest_distance nearest_sample noise_to_signal reference reference_discrete repeat residual reverse_steps row run
-    sample score score_explained score_kind score_norm score_norm_gaussian score_norm_relative score_norm_relative_gaussian
-    score_square_scaled score_square_scaled_gaussian speciation_noise_to_signal speciation_noise_to_signal_by_class
-    speciation_noise_to_signal_predicted speciation_noise_to_signal_predicted_within_class speciation_self_averaging
-    speciation_time speciation_time_predicted start start_frechet start_frechet_plug_in start_frechet_to_truth
-    start_frechet_to_truth_plug_in start_kid start_kid_to_truth state step time truth turn_time typical_nearest_distance
-    """.split()  # noqa: SIM905 # variables and dimensions of archives and parts
-)
 
 
 @dataclass(frozen=True)
@@ -75,6 +49,11 @@ class OwnObservable:
     source: str
     attributes: dict[str, str]
     digest: str
+
+    @property
+    def record(self) -> Observable:
+        """Its record, with which it is measured and shown like any other."""
+        return custom(self.name, self.attributes, self.source, self)
 
     def __call__(self, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
         """Return a number for each U-Turn, float64 on the CPU, (n,), in batches."""
@@ -155,12 +134,12 @@ def build_own_observables(
 
 
 def _check_name(name: Any) -> None:
-    if not isinstance(name, str) or not NAME.fullmatch(name) or name.endswith(OF_BANDS) or name.startswith("sample_"):
+    if not isinstance(name, str) or not NAME.fullmatch(name) or name.endswith(ENDINGS) or name.startswith("sample_"):
         raise UserError(
             f"own_observables: {name!r:.80} cannot name a variable: give letters, digits and underscores, a letter first, without "
-            f"sample_ at the start or {', '.join(OF_BANDS)} at the end"
+            f"sample_ at the start or {', '.join(ENDINGS)} at the end"
         )
-    if name in TAKEN:
+    if name in taken():
         raise UserError(f"own_observables: the name {name!r} is taken in the archive: give another one")
 
 
@@ -183,88 +162,3 @@ def _digest(call: Measure, code: str) -> str:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest() if known or state else ""
-
-
-def own_curves(observables: tuple[OwnObservable, ...], table: xr.Dataset, resample: analysis.ClusterBootstrap) -> xr.Dataset:
-    """Return the curves of the user's observables: means over the starts with simultaneous bands.
-
-    Parameters
-    ----------
-    observables : tuple of OwnObservable
-        Of the run.
-    table : Dataset
-        The sample table, with ``sample_<name>`` over (score, turn_time, sample, repeat).
-    resample : ClusterBootstrap
-        Of the starts.
-
-    Returns
-    -------
-    Dataset
-        ``<name>``, ``<name>_se``, ``<name>_low`` and ``<name>_high`` over (score, turn_time).
-
-    Examples
-    --------
-    >>> table = xr.Dataset({"sample_moved": (("score", "turn_time", "sample", "repeat"), np.ones((1, 2, 9, 1)))})
-    >>> moved = OwnObservable("moved", lambda start, end: end, "given in python", {"long_name": "moved", "units": "1"}, "")
-    >>> own_curves((moved,), table, analysis.ClusterBootstrap(9, 100)).moved.values.tolist()
-    [[1.0, 1.0]]
-    """
-    result = xr.Dataset()
-    for observable in observables:
-        values = table[f"sample_{observable.name}"].mean("repeat").transpose("score", "sample", "turn_time").values
-        bands = [_band(of_score, resample).columns() for of_score in values]
-        for suffix in ("", "_se", "_low", "_high"):
-            attributes = observable.attributes | {"long_name": f"{observable.attributes['long_name']}{SUFFIXES[suffix]}"}
-            if not suffix:
-                attributes["own_observable"] = observable.source
-            result[observable.name + suffix] = (("score", "turn_time"), np.array([band[suffix] for band in bands]), attributes)
-    return result
-
-
-def _band(values: Array, resample: analysis.ClusterBootstrap) -> analysis.Band:
-    """Return the band of a curve; where resamples lose all variation, as those of shares do, in units of the data's own error."""
-    band = resample.band(values)
-    return band if np.isfinite(band.low).all() else resample.band(values, studentized=False)
-
-
-class OwnTable:
-    """Collects the values of the user's observables for one shard.
-
-    Parameters
-    ----------
-    observables : tuple of OwnObservable
-        Of the run.
-    scores : list of str
-        In the order of the table.
-    turn_times, repeats : int
-        Numbers of them.
-    x0 : Tensor
-        Starts of the shard, shape (n, ``*event``).
-    """
-
-    def __init__(
-        self, observables: tuple[OwnObservable, ...], scores: list[str], turn_times: int, repeats: int, x0: torch.Tensor
-    ) -> None:
-        self._observables = observables
-        self._scores = scores
-        self._start = x0.repeat_interleave(repeats, 0) if observables else x0
-        self._shape = (len(scores), turn_times, len(x0), repeats)
-        self._values = {
-            one.name: torch.full((len(scores), turn_times, len(x0) * repeats), torch.nan).double() for one in observables
-        }
-
-    def observe(self, score: str, turns: slice, ends: torch.Tensor) -> None:
-        """Measure end points of some turn times, (turns, rows, ``*event``)."""
-        for observable in self._observables:
-            start = self._start.expand(len(ends), *self._start.shape).flatten(0, 1)
-            found = observable(start, ends.flatten(0, 1)).reshape(len(ends), -1)
-            self._values[observable.name][self._scores.index(score), turns] = found
-
-    def to_dataset(self) -> xr.Dataset:
-        """Return ``sample_<name>`` over (score, turn_time, sample, repeat)."""
-        result = xr.Dataset()
-        for one in self._observables:
-            values = self._values[one.name].numpy().reshape(self._shape)
-            attributes = one.attributes | {"long_name": f"{one.attributes['long_name']}, of one U-Turn"}
-            result[f"sample_{one.name}"] = (("score", "turn_time", "sample", "repeat"), values, attributes)
-        return result

@@ -14,6 +14,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from gaussian_test import analysis, data, sampler
+from gaussian_test.analysis.observables import registry
+from gaussian_test.analysis.observables.record import Observable
 from gaussian_test.build.factories import make_process
 from gaussian_test.build.features import Classified, Extractor, build_classifier, build_features
 from gaussian_test.build.from_python import checked_truth
@@ -27,7 +29,6 @@ from gaussian_test.store.digest import data_digest
 from gaussian_test.store.fits import Fits
 
 FROM_PYTHON = "python"  # the source that an archive names for samples that were handed in
-OTHER_STARTS = ("gaussian", "isotropic")
 START_STREAM, CLASS_STREAM = 1, 2  # of the keyed noise: stream 0 is the trajectories'
 
 
@@ -88,6 +89,12 @@ class Prepared:
         return {name: entry.score for name, entry in self.built.items()}
 
     @property
+    def observables(self) -> tuple[Observable, ...]:
+        """What is measured, in this order: what always is, what is the user's, what the experiment names."""
+        named = (registry.OBSERVABLES[name] for name in self.settings.observed)
+        return (*registry.ALWAYS, *(one.record for one in self.own_observables), *named)
+
+    @property
     def dtype(self) -> torch.dtype:
         """Type of the states."""
         return torch.float64 if self.settings.dtype == "float64" else torch.float32
@@ -138,7 +145,7 @@ class Prepared:
 
 def _keeps(settings: experiment.Experiment) -> bool:
     """Return whether states are to be kept until all shards are done."""
-    return bool(set(settings.observed) - {"normality"}) or settings.keep.end_points
+    return settings.keep.end_points or settings.needs("end points")
 
 
 def prepare(
@@ -239,7 +246,7 @@ def prepare(
         reference = replace(
             reference,
             classify=classified.classify,
-            scores=_references(reference, truth["x"], fitted, process, dtype, place) if "affinity" in settings.observed else {},
+            scores=_references(reference, truth["x"], fitted, process, dtype, place) if settings.needs("references") else {},
         )
         built = build_scores(settings, truth["x"], reference, fitted, plan, place, scores or {}, trust or {})
         kernels = make_kernels(settings.reverse, {name: entry.score for name, entry in built.items()}, plan)
@@ -261,20 +268,6 @@ def _references(
         with suppress(ValueError):  # a class whose samples are all the same has no Gaussian
             scores["mixture"] = analysis.mixture_of_classes(fits.of_classes(x, reference.labels), process, dtype).to(device)
     return scores | {"empirical": reference.samples}
-
-
-def chain_levels(prepared: Prepared) -> list[int]:
-    """Return which turn times have chains, evenly picked.
-
-    Examples
-    --------
-    >>> from gaussian_test.experiment import experiment
-    >>> from gaussian_test.build import problem
-    >>> chain_levels(problem.prepare(experiment.Experiment(samples=4)))
-    [0, 5, 9, 14, 18, 23]
-    """
-    places: list[int] = analysis.evenly(len(prepared.plan.levels), prepared.settings.chains.turn_times).tolist()
-    return places
 
 
 def pick_device(device: str) -> torch.device:
@@ -347,14 +340,3 @@ def draw_samples(settings: experiment.Experiment, count: int) -> NDArray[np.int6
             f"samples = {settings.samples} is more than the {count} ground-truth samples: give a smaller number or 'all'"
         )
     return np.sort(np.random.default_rng(settings.seed).choice(count, settings.samples, replace=False)).astype(np.int64)
-
-
-def is_affine(score: sampler.Score) -> bool:
-    """Return whether a score is the unconditional affine one, for which closed forms exist.
-
-    Examples
-    --------
-    >>> is_affine(analysis.GaussianScore.from_moments([0.0], [[1.0]]))
-    True
-    """
-    return isinstance(score, analysis.GaussianScore) and score.labels is None

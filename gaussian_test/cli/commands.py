@@ -200,7 +200,7 @@ def _plot(result: object, folder: Path, quiet: bool) -> None:
 def compare(a: Path, b: Path) -> None:
     """Compare two archives, A and B: times and curves, b - a, with bands (of paired differences where they share samples)."""
     from gaussian_test.result.comparison import compare as compare_results
-    from gaussian_test.result.table import compare_text
+    from gaussian_test.result.text import compare_text
     from gaussian_test.store.archive import open_archive
 
     click.echo(compare_text(compare_results(open_archive(a), open_archive(b)), (str(a), str(b))))

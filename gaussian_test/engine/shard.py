@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
-import torch
 import xarray as xr
 
 from gaussian_test import analysis, data, sampler
-from gaussian_test.build.own_observables import OwnTable
-from gaussian_test.build.problem import OTHER_STARTS, Prepared, chain_levels
+from gaussian_test.analysis.observables.record import Observable, Shard
+from gaussian_test.analysis.observables.run import FACTS
+from gaussian_test.analysis.variable import declared
+from gaussian_test.build.problem import Prepared
 from gaussian_test.engine.diagnosis import first_bad_level
 from gaussian_test.errors import UserError
-
-CHAIN_STREAM = 16  # of the keyed noise: that of the first U-Turn of a chain; each has a stream of its own
 
 
 def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
@@ -52,10 +50,9 @@ def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
     with _user_errors(prepared):
         result, states = _turns(prepared, shard, kept)
         _check_finite(prepared, result, shard)
-        if kept and "starts" in prepared.settings.observed:
-            states = states.merge(_other_starts(prepared, kept), compat="override")
-        if kept and "chains" in prepared.settings.observed:
-            states = states.merge(_chains(prepared, kept), compat="override")
+        for observable in prepared.observables if kept else ():
+            if observable.runs:
+                states = states.merge(observable.function(observable.runs)(_shard(prepared, observable, kept)), compat="override")
     if before != [score.micro_batch for score in prepared.scores.values()]:
         return run_shard(prepared, shard)  # a micro-batch was halved on the way: all of the shard is of one size
     for name in states.data_vars:
@@ -65,11 +62,8 @@ def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
                 "'starts' and 'chains' out of observables; the shards finished before are kept"
             )
     sizes = [score.micro_batch or prepared.plan.micro_batch for score in prepared.scores.values()]
-    result["micro_batch"] = (
-        ("score", "sample"),
-        np.repeat(np.array(sizes, dtype=np.int64)[:, None], len(shard), axis=1),
-        {"long_name": "states per call of the score", "units": "1", "comment": "decides the last bits of what is computed"},
-    )
+    sizes_of_rows = np.repeat(np.array(sizes, dtype=np.int64)[:, None], len(shard), axis=1)
+    result = result.merge(declared(FACTS, {"micro_batch": sizes_of_rows}))
     return result.merge(states, compat="override", join="exact")
 
 
@@ -97,93 +91,26 @@ def _turns(prepared: Prepared, shard: tuple[int, ...], kept: tuple[int, ...]) ->
     x0, labels = prepared.starts(shard), prepared.labels(shard)
     are_samples = prepared.settings.start == "noised_data"
     places = [shard.index(sample) for sample in kept]
-    table = analysis.SampleTable(prepared.plan, prepared.scores, prepared.reference, x0, shard, labels, are_samples, places)
-    plan = prepared.plan
-    own = OwnTable(prepared.own_observables, list(prepared.scores), len(plan.levels), plan.repeats, x0)
-    for state in plan.run(x0, shard, prepared.scores, prepared.kernels, labels):
-        table.observe(state)
-        if state.phase == "end" and state.score is not None and bool(torch.isfinite(state.x).all()):
-            own.observe(state.score, state.turns, state.x)  # of others the score is to blame, which is said below
-    rows = table.to_dataset()
-    return rows.assign(own.to_dataset().data_vars), table.kept_states() if kept else xr.Dataset()
-
-
-def _ends(
-    prepared: Prepared,
-    plan: sampler.UTurnPlan,
-    x0: torch.Tensor,
-    samples: tuple[int, ...],
-    labels: Mapping[str, torch.Tensor],
-    names: Sequence[str],
-) -> dict[str, torch.Tensor]:
-    """Run a plan for some scores and return their end points, (turn times, rows, *event)."""
-    scores, kernels = {name: prepared.scores[name] for name in names}, {name: prepared.kernels[name] for name in names}
-    given = {name: label for name, label in labels.items() if name in names}
-    ends = {name: x0.new_empty(len(plan.levels), len(x0) * plan.repeats, *x0.shape[1:]) for name in names}
-    for state in plan.run(x0, samples, scores, kernels, given):
-        if state.phase == "end" and state.score is not None:
-            ends[state.score][state.turns] = state.x
-    return ends
-
-
-def _other_starts(prepared: Prepared, samples: tuple[int, ...]) -> xr.Dataset:
-    """Reverse other starts with the same noise: the Gaussian of the noised data, and noise alone."""
-    plan, labels, result = prepared.plan, prepared.labels(samples), xr.Dataset()
-    names = list(prepared.scores)
-    for start in OTHER_STARTS:
-        ends = _ends(prepared, plan, prepared.starts(samples, start), samples, labels, names)
-        values = torch.stack([ends[name] for name in names]).cpu().numpy()
-        shape = (len(names), len(plan.levels), len(samples), plan.repeats, *values.shape[3:])
-        dims = ("score", "turn_time", "kept", "repeat", *analysis.event_dims(values.ndim - 3))
-        result[f"end_{start}"] = (dims, values.reshape(shape))
-    return result
-
-
-def _chains(prepared: Prepared, samples: tuple[int, ...]) -> xr.Dataset:
-    """Run chains of U-Turns, each from the end of the last: inner products of their states, and their classes."""
-    reference, levels = prepared.reference, chain_levels(prepared)
-    names, x0, labels = list(prepared.scores), prepared.starts(samples), prepared.labels(samples)
-    products, classes = [], []
-    for name in names:
-        states = [x0.expand(len(levels), *x0.shape)]
-        for link in range(prepared.settings.chains.length):
-            states.append(_next_link(prepared, name, states[-1], samples, labels, CHAIN_STREAM + link))
-        chain = torch.stack(states, 1)
-        products.append([analysis.chain_products(of_level, reference.moments) for of_level in chain])
-        found = [reference.classes(state.flatten(0, 1)).reshape(len(levels), -1) for state in states]
-        classes.append(np.stack(found, -1))
-    dims = ("score", "chain_turn", "kept", "link")
-    return xr.Dataset({"chain_product": ((*dims, "link_other"), np.array(products)), "chain_label": (dims, np.array(classes))})
-
-
-def _next_link(
-    prepared: Prepared, name: str, states: torch.Tensor, samples: tuple[int, ...], labels: Mapping[str, torch.Tensor], stream: int
-) -> torch.Tensor:
-    """Return the ends of one U-Turn from the states of every chain, (levels, n, *event); all levels share its noise."""
-    plan, kernel, score = prepared.plan, prepared.kernels[name], prepared.scores[name]
-    levels, steps = chain_levels(prepared), plan.reverse_steps()
-    if not kernel.exact:
-        ends = []
-        for turn, x0 in zip(levels, states, strict=True):
-            count = steps[turn] if plan.grid_of == "turn_times" else plan.steps
-            link = replace(plan, turn_times=[plan.levels[turn]], steps=count, repeats=1, stream=stream)
-            ends.append(_ends(prepared, link, x0, samples, labels, [name])[name][0])
-        return torch.stack(ends)
-    # one exact step from every level: merged, they fill the device
-    noise = sampler.KeyedNoise(plan.seed, samples, 1, tuple(states.shape[2:]), states.device, states.dtype, stream)
-    forward, at_end = noise.draw(), noise.draw()
-    t = torch.tensor([plan.levels[turn] for turn in levels], dtype=torch.float64).repeat_interleave(len(samples))
-    normal, end_normal, uniform = (
-        value.repeat(len(levels), *(1,) * (value.ndim - 1)) for value in (forward.normal, at_end.normal, at_end.uniform)
+    table = analysis.SampleTable(
+        prepared.plan, prepared.scores, prepared.reference, x0, shard, labels, are_samples, places, prepared.observables
     )
-    x = plan.process.noised(states.flatten(0, 1), t, normal)
-    label = labels[name].repeat(len(levels)) if name in labels else None
-    end = torch.empty_like(x)
-    for start in range(0, len(x), plan.micro_batch):
-        rows = slice(start, start + plan.micro_batch)
-        given = sampler.Noise(end_normal[rows], uniform[rows])
-        end[rows] = kernel.step(score, x[rows], t[rows], 0.0, given, None if label is None else label[rows])
-    return end.reshape(states.shape)
+    for state in prepared.plan.run(x0, shard, prepared.scores, prepared.kernels, labels):
+        table.observe(state)
+    return table.to_dataset(), table.kept_states() if kept else xr.Dataset()
+
+
+def _shard(prepared: Prepared, observable: Observable, samples: tuple[int, ...]) -> Shard:
+    """Return what an observable may use to take reverse runs of its own."""
+    return Shard(
+        prepared.plan,
+        prepared.scores,
+        prepared.kernels,
+        prepared.labels(samples),
+        prepared.reference,
+        samples,
+        getattr(prepared.settings, observable.name, None),
+        lambda start: prepared.starts(samples, start),
+    )
 
 
 def _check_finite(prepared: Prepared, table: xr.Dataset, shard: tuple[int, ...]) -> None:

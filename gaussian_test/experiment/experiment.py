@@ -18,13 +18,17 @@ from pydantic import (
     model_validator,
 )
 
+from gaussian_test.analysis.observables.record import Needs
+from gaussian_test.analysis.observables.registry import OBSERVABLES
+from gaussian_test.analysis.terms import Affine, Memorization, Speciation, StartName, Statistics
 from gaussian_test.errors import UserError
-from gaussian_test.experiment.observables import CHEAP, OBSERVABLES, Chains, Classifier, Features, Observable, OwnObservable
+from gaussian_test.experiment.observables import CHEAP, Chains, Classifier, Features, Observable, OwnObservable, factory_of_kind
 from gaussian_test.experiment.processes import Arguments, Factory, Process, Settings, VarianceExploding, shown
 from gaussian_test.experiment.refusal import sentence
 from gaussian_test.experiment.scores import Count, Empirical, Gaussian, ScoreSettings
 from gaussian_test.experiment.yaml_file import NOT_YAML, check_size, read_yaml
 
+DEFAULTS = Statistics()
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Confidence = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]  # 1 less it is neither 1 nor 0
 Level = Annotated[float, Field(ge=0)]
@@ -98,6 +102,7 @@ class Reverse(Settings):
     S_min: Annotated[float, Field(ge=0)] = 0.0
     S_max: PositiveFloat = 1e9
     S_noise: PositiveFloat = 1.0
+    _belong_together = model_validator(mode="after")(factory_of_kind)
 
     @model_validator(mode="before")
     @classmethod
@@ -105,14 +110,6 @@ class Reverse(Settings):
         if isinstance(values, dict) and isinstance(values.get("preset"), str):
             return {**PRESETS.get(values["preset"], {}), **values}
         return values
-
-    @model_validator(mode="after")
-    def _factory_of_kind(self) -> Self:
-        if (self.kind == "factory") != (self.factory is not None):
-            raise ValueError("kind: factory and the name of the factory belong together: give both or neither")
-        if self.arguments and self.factory is None:
-            raise ValueError("arguments are for a factory, and none is given: give one or drop them")
-        return self
 
 
 class Keep(Settings):
@@ -145,15 +142,15 @@ class StatisticsSettings(Settings):
     the ``same`` class; the affine time is read off the gap of one evaluation (``one_shot``) or of the U-Turns (``uturn``).
     """
 
-    confidence: Confidence = 0.95
-    bootstrap: Annotated[int, Field(strict=True, ge=100)] = 2000
-    level: Fraction = 0.5
-    memorization_level: Fraction | None = None
-    speciation_level: Fraction | None = None
-    tolerance: PositiveFloat = 0.02
-    memorization: Literal["own", "any"] = "own"
-    speciation: Literal["retention", "same"] = "retention"
-    affine: Literal["one_shot", "uturn"] = "one_shot"
+    confidence: Confidence = DEFAULTS.confidence
+    bootstrap: Annotated[int, Field(strict=True, ge=100)] = DEFAULTS.bootstrap
+    level: Fraction = DEFAULTS.level
+    memorization_level: Fraction | None = DEFAULTS.memorization_level
+    speciation_level: Fraction | None = DEFAULTS.speciation_level
+    tolerance: PositiveFloat = DEFAULTS.tolerance
+    memorization: Memorization = DEFAULTS.memorization
+    speciation: Speciation = DEFAULTS.speciation
+    affine: Affine = DEFAULTS.affine
 
 
 class Experiment(Settings):
@@ -224,7 +221,7 @@ class Experiment(Settings):
     process: Process = VarianceExploding()
     scores: Annotated[tuple[ScoreSettings, ...], Field(min_length=1)] = (Empirical(kind="empirical"), Gaussian(kind="gaussian"))
     turn_times: TurnTimes = TurnTimes(noise_to_signal=Spacing(min=0.1, max=20, count=24))
-    start: Literal["noised_data", "gaussian", "isotropic"] = "noised_data"
+    start: StartName = "noised_data"
     reverse: Reverse = Reverse()
     samples: Annotated[int, Field(strict=True, ge=4)] | Literal["all"] = 512
     repeats: Count = 1
@@ -277,10 +274,19 @@ class Experiment(Settings):
         >>> Experiment(start="gaussian").observed
         ('quality',)
         """
-        wanted = (
-            {"all": OBSERVABLES, "none": ()}.get(self.observables, ()) if isinstance(self.observables, str) else self.observables
-        )
-        return tuple(name for name in OBSERVABLES if name in wanted and (self.start == "noised_data" or name == "quality"))
+        named = {"all": tuple(OBSERVABLES), "none": ()}
+        wanted = named[self.observables] if isinstance(self.observables, str) else self.observables
+        return tuple(name for name, one in OBSERVABLES.items() if name in wanted and (self.start == "noised_data" or one.any_start))
+
+    def needs(self, what: Needs) -> bool:
+        """Return whether an observable to measure asks for something.
+
+        Examples
+        --------
+        >>> Experiment(observables="none").needs("end points")
+        False
+        """
+        return any(what in OBSERVABLES[name].needs for name in self.observed)
 
     @classmethod
     def load(cls, source: str | Path | dict[str, Any] | None = None, changes: Iterable[str] = ()) -> Experiment:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from gaussian_test.analysis.observables.registry import OBSERVABLES
 from gaussian_test.experiment.processes import Arguments, Factory, Settings
 from gaussian_test.experiment.scores import Count
 
-Observable = Literal["affinity", "normality", "quality", "balance", "starts", "chains"]
-OBSERVABLES: tuple[Observable, ...] = ("affinity", "normality", "quality", "balance", "starts", "chains")
-CHEAP: tuple[Observable, ...] = OBSERVABLES[:4]  # the others take reverse runs of their own
+if TYPE_CHECKING:
+    Observable = str
+else:
+    Observable = Literal[tuple(OBSERVABLES)]
+CHEAP: tuple[Observable, ...] = tuple(name for name, one in OBSERVABLES.items() if one.default)  # no reverse runs of their own
+
+
+def factory_of_kind(settings: Any) -> Any:
+    """Refuse a kind and a factory that do not belong together: a validator of settings that have both."""
+    if (settings.kind == "factory") != (settings.factory is not None):
+        raise ValueError("kind: factory and the name of the factory belong together: give both or neither")
+    if settings.arguments and settings.factory is None:
+        raise ValueError("arguments are for a factory, and none is given: give one or drop them")
+    return settings
 
 
 class _Made(Settings):
@@ -20,14 +32,7 @@ class _Made(Settings):
     kind: str
     factory: Factory | None = None
     arguments: Arguments = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _factory_of_kind(self) -> Self:
-        if (self.kind == "factory") != (self.factory is not None):
-            raise ValueError("kind: factory and the name of the factory belong together: give both or neither")
-        if self.arguments and self.factory is None:
-            raise ValueError("arguments are for a factory, and none is given: give one or drop them")
-        return self
+    _belong_together = model_validator(mode="after")(factory_of_kind)
 
 
 class Features(_Made):

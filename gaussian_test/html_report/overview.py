@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from gaussian_test.analysis.figures import overview
+from gaussian_test.analysis.terms import TIMES
 from gaussian_test.errors import UserError
 from gaussian_test.html_report.inline_svg import inline_svg
-from gaussian_test.result.finding import time_with_interval
-from gaussian_test.result.table import TIMES
+from gaussian_test.result.view import View, view
 from gaussian_test.store import archive
 from gaussian_test.sweep.status import STATES, read_runs, status
+from gaussian_test.text import number
 
 FIGURES = {
     "times_of_runs": (
@@ -62,16 +64,17 @@ def sweep_context(folder: Path) -> dict[str, Any]:
         reason = f": {run.reason}" if run.reason else ""
         rows.append((run.name, [*(labels.get(run.name, {}).get(key, "") for key in keys), f"{run.state}{shards}{reason}"]))
     counts = [(sum(run.state == state for run in states), state) for state in STATES]
+    seen = {name: view(result) for name, result in results.items()}
     times = [
-        (f"{name}, {score}", [time_with_interval(result, f"{time}_noise_to_signal", str(score)) or "undefined" for time in TIMES])
-        for name, result in results.items()
-        for score in result["score"].values
+        (f"{name}, {score.name}", [str(score.times[time].estimates["noise_to_signal"]) for time in TIMES])
+        for name, one in seen.items()
+        for score in one.scores
     ]
     drawn = overview.draw_runs(results)
     return {
         "title": f"Runs of {folder.resolve().name}",
         "lines": [", ".join(f"{count} {state}" for count, state in counts if count)],
-        "finding": _ranges(results),
+        "finding": _ranges(seen),
         "runs": {"title": "Runs and what they vary", "first": "run", "columns": [*keys, "state"], "rows": rows},
         "times": {"title": "Times, as noise-to-signal ratios [interval]", "first": "run", "columns": list(TIMES), "rows": times},
         "figures": [
@@ -88,21 +91,19 @@ def sweep_context(folder: Path) -> dict[str, Any]:
     }
 
 
-def _ranges(results: dict[str, Any]) -> list[str]:
-    """Return from where to where each time goes over the runs."""
+def _ranges(runs: dict[str, View]) -> list[str]:
+    """Return for each score between which runs its times range."""
     said = []
-    for score in dict.fromkeys(str(score) for result in results.values() for score in result["score"].values):
+    for score in dict.fromkeys(score.name for seen in runs.values() for score in seen.scores):
+        times = {name: one.times for name, seen in runs.items() for one in seen.scores if one.name == score}
         parts = []
         for time in TIMES:
-            found = [
-                (float(value), name)
-                for name, result in results.items()
-                if score in result["score"].values and (value := result[f"{time}_noise_to_signal"].sel(score=score)).notnull()
-            ]
+            values = {name: of_run[time].estimates["noise_to_signal"].value for name, of_run in times.items()}
+            found = [(value, name) for name, value in values.items() if not math.isnan(value)]
             if found:
                 (low, first), (high, last) = min(found), max(found)
-                spread = f"{low:.3g} ({first}) to {high:.3g} ({last})" if low < high else f"{low:.3g}"
-                of = f" (in {len(found)} of {len(results)} runs)" if len(found) < len(results) else ""
+                spread = f"{number(low)} ({first}) to {number(high)} ({last})" if low < high else number(low)
+                of = f" (in {len(found)} of {len(runs)} runs)" if len(found) < len(runs) else ""
                 parts.append(f"{time} time {spread}{of}")
         if parts:
             said.append(f"{score} score: {'; '.join(parts)}.")

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import xarray as xr
-import yaml
-from matplotlib.figure import Figure
 
-from gaussian_test.analysis.figures import draw
-from gaussian_test.html_report.captions import MAIN, alternative_text, caption_of, shown_order
-from gaussian_test.html_report.inline_svg import inline_svg
+from gaussian_test.analysis.terms import PREDICTIONS, TIMES
+from gaussian_test.analysis.variable import reasons_of
+from gaussian_test.html_report.figures import placed_figures
 from gaussian_test.html_report.pictures import picture_frames
-from gaussian_test.result import finding, table
+from gaussian_test.result.finding import finding
+from gaussian_test.result.text import AT, show
+from gaussian_test.result.view import View, view
 from gaussian_test.text import number
 
-EVENTS = {"affine": "affine beyond", "memorization": "sample forgotten at", "speciation": "class changes at"}
-PREDICTED = {
-    "predicted": "predicted from the data",
-    "predicted_within_class": "predicted within classes",
-    "predicted_excess_entropy": "excess entropy vanishes",
-}
-PREDICTIONS = (
+COLUMNS = ("affine", "memorization", "speciation")  # times, in the order of a sentence of the finding
+PREDICTION = (
     "Predictions rest on the ground truth alone, to leading order and for no score in particular; they say where to look, and need "
     "not lie within the intervals."
 )
@@ -54,181 +46,74 @@ def result_context(result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> dict
     >>> context["title"], [figure["name"] for figure in context["figures"]]
     ('Gaussian Test of digits', ['autocorrelation', 'gap', 'times'])
     """
-    settings = yaml.safe_load(result.attrs["experiment"])
-    start = str(result.attrs["start"])
-    drawn = draw.draw(result, {name: group for name, group in groups.items() if name != "pictures"})
+    seen = view(result, groups)
     pictures = groups.get("pictures")
-    times = [times_table(result, "noise_to_signal", "Times, as noise-to-signal ratios")]
-    if settings["process"]["kind"] != "variance_exploding":
-        times.append(times_table(result, "time", "Times, in the time of the process"))
+    of_test, of_observables = placed_figures(seen)
     return {
-        "title": f"Gaussian Test of {result.attrs['data_source']}",
-        "lines": table.headline(result),
-        "finding": finding.finding(result),
-        "times": times if start == "noised_data" else [],
-        "warnings": warnings(result),
-        "figures": placed_figures({name: drawn[name] for name in MAIN if name in drawn}, result, "test"),
-        "observables": placed_figures({name: drawn[name] for name in drawn if name not in MAIN}, result, "observable"),
+        "title": f"Gaussian Test of {seen.attributes['data_source']}",
+        "lines": seen.headline,
+        "finding": finding(seen),
+        "times": [times_table(seen, unit) for unit in seen.units] if seen.start == "noised_data" else [],
+        "warnings": warnings(seen),
+        "figures": of_test,
+        "observables": of_observables,
         "frames": picture_frames(pictures, result) if pictures is not None and "row" in pictures.dims else None,
-        "start_name": "ground truth" if start == "noised_data" else "start",
-        "tables": table.show(result, groups, every=True),
-        "provenance": provenance(result),
+        "start_name": "ground truth" if seen.start == "noised_data" else "start",
+        "tables": show(result, groups, every=True),
+        "provenance": provenance(seen),
         "settings": str(result.attrs["experiment"]),
     }
 
 
-def warnings(result: xr.Dataset) -> list[str]:
-    """Return what a reader of a result is to keep in mind.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-
-    Returns
-    -------
-    list of str
-
-    Examples
-    --------
-    >>> from gaussian_test.engine.runner import run
-    >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "observables": "none"})
-    >>> warnings(small)[-1]
-    'Bands from 8 samples are rough: start from more.'
-    """
-    notes = [note.removeprefix("Note: ") for note in table.notes(result)]
+def warnings(seen: View) -> list[str]:
+    """Return what a reader should keep in mind."""
+    notes = [note.removeprefix("Note: ") for note in seen.notes()]
     return [note[:1].upper() + note[1:] for note in notes]
 
 
-def placed_figures(drawn: Mapping[str, Figure], result: xr.Dataset, prefix: str = "figure") -> list[dict[str, Any]]:
-    """Return figures as a template shows them, in order: name, heading, reading, alternative text and SVG.
-
-    Parameters
-    ----------
-    drawn : mapping of str to Figure
-        By name.
-    result : Dataset
-        Root group of the archive, for what stands for a figure in words.
-    prefix : str
-        Of the ids.
-
-    Returns
-    -------
-    list of dict
-
-    Examples
-    --------
-    >>> placed_figures({}, xr.Dataset())
-    []
-    """
-    placed = []
-    for index, name in enumerate(shown_order(drawn)):
-        caption = caption_of(name)
-        placed.append(
-            {
-                "name": name,
-                "id": f"{prefix}-{index}",
-                "heading": caption.heading,
-                "reading": caption.reading,
-                "alt": alternative_text(name, result),
-                "svg": inline_svg(drawn[name], f"{prefix}-{index}"),
-            }
-        )
-    return placed
-
-
-def times_table(result: xr.Dataset, unit: str, title: str) -> dict[str, Any]:
-    """Return the table of times: a row for each score and each prediction, and why times are undefined.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-    unit : str
-        ``noise_to_signal`` or ``time``.
-    title : str
-        Of the table.
-
-    Returns
-    -------
-    dict
-        ``title``, ``columns``, ``rows`` (name and cells) and ``notes``.
-
-    Examples
-    --------
-    >>> from gaussian_test.engine.runner import run
-    >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "observables": "none"})
-    >>> found = times_table(small, "noise_to_signal", "Times")
-    >>> found["columns"], found["rows"][1][0]
-    (['affine beyond', 'sample forgotten at', 'class changes at'], 'gaussian score')
-    """
-    scores = [str(score) for score in result["score"].values]
+def times_table(seen: View, unit: str) -> dict[str, Any]:
+    """Return the table of the times in a unit: a row for each score and for each kind of prediction, and why any is undefined."""
     rows = []
-    for score in scores:
-        cells = [
-            finding.time_with_interval(result, f"{time}_{unit}", score).replace(", ", ",\N{NO-BREAK SPACE}") for time in EVENTS
-        ]
-        cells = [cell or "undefined" for cell in cells]
-        if str(result["score_kind"].sel(score=score).item()) == "gaussian":
+    for score in seen.scores:
+        cells = [str(score.times[time].estimates[unit]).replace(", ", ",\N{NO-BREAK SPACE}") for time in COLUMNS]
+        if score.kind == "gaussian":
             cells[0] = "everywhere"
-        rows.append((f"{score} score", cells))
-    for key, what in PREDICTED.items():
-        for of, cells in _predictions(result, f"{unit}_{key}", scores):
-            rows.append((f"{what}{of}", cells))
+        rows.append((f"{score.name} score", cells))
+    for kind, where in PREDICTIONS.items():
+        found = {
+            score.name: [number(score.times[time].predicted[unit].get(kind, float("nan"))) for time in COLUMNS]
+            for score in seen.scores
+        }
+        known = {name: cells for name, cells in found.items() if set(cells) != {"-"}}
+        same = len({tuple(cells) for cells in found.values()}) == 1
+        for name, cells in list(known.items())[: 1 if same else None]:
+            rows.append((f"predicted {where}{'' if same else f', {name} score'}", cells))
+    reasons = [
+        f"{time} time{f', {score}' if score else ''}: {reason}."
+        for time in COLUMNS
+        for score, reason in reasons_of(seen.result[f"{time}_{unit}"]).items()
+    ]
     return {
-        "title": title,
-        "confidence": f"{result.attrs['confidence']:.0%}",
-        "columns": list(EVENTS.values()),
+        "title": f"Times, {AT[unit]}",
+        "confidence": seen.confidence,
+        "columns": [TIMES[time].event for time in COLUMNS],
         "rows": rows,
-        "notes": [*finding.lines_of_reasons(result, {f"{time}_{unit}": f"{time} time" for time in EVENTS}), PREDICTIONS],
+        "notes": [*reasons, PREDICTION],
     }
 
 
-def _predictions(result: xr.Dataset, suffix: str, scores: list[str]) -> list[tuple[str, list[str]]]:
-    """Return a row of predictions, or one for each score where these differ."""
-    columns = []
-    for time in EVENTS:
-        name = f"{time}_{suffix}"
-        values = np.atleast_1d(result[name].values) if name in result else np.array([math.nan])
-        columns.append(np.broadcast_to(values, len(scores)))
-    values = np.array(columns).T
-    if np.isnan(values).all():
-        return []
-    same = all((np.isnan(column).all() or np.ptp(column) == 0) for column in values.T)
-    rows = [("", values[0])] if same else [(f", {score} score", row) for score, row in zip(scores, values, strict=True)]
-    return [(of, [number(float(value)) for value in row]) for of, row in rows if not np.isnan(row).all()]
-
-
-def provenance(result: xr.Dataset) -> list[tuple[str, str]]:
-    """Return where a result comes from, as pairs of what and which.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-
-    Returns
-    -------
-    list of tuple of str
-
-    Examples
-    --------
-    >>> from gaussian_test.engine.runner import run
-    >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "observables": "none"})
-    >>> dict(provenance(small))["seed"]
-    '0'
-    """
-    attributes = result.attrs
+def provenance(seen: View) -> list[tuple[str, str]]:
+    """Return where everything came from: date, device, seed, versions, and by what data and scores are known again."""
+    attributes = seen.attributes
     pairs = [
         ("made", str(attributes.get("date_created", "in memory, not archived"))),
         ("device", str(attributes["device"])),
         ("seed", str(attributes["seed"])),
-        ("versions", ", ".join(f"{name} {version}" for name, version in json.loads(attributes["versions"]).items())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in attributes["versions"].items())),
         ("ground truth", f"{attributes['data_source']}, sha256 {attributes['data_digest']}"),
     ]
-    origins = json.loads(attributes["score_origin"])
-    for score, digest in json.loads(attributes["score_digest"]).items():
-        origin = origins.get(score, {})
+    for score, digest in attributes["score_digest"].items():
+        origin = attributes["score_origin"].get(score, {})
         said = ", ".join(f"{what}{origin[key]}" for key, what in ORIGINS.items() if origin.get(key))
         pairs.append((f"{score} score", ", ".join(filter(None, (said, f"digest {digest}")))))
     return pairs

@@ -6,6 +6,7 @@ import datetime
 import json
 import platform
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, sampler
 from gaussian_test._version import __version__
+from gaussian_test.analysis.observables import registry
+from gaussian_test.analysis.observables.record import Inputs
+from gaussian_test.analysis.observables.run import FACTS
+from gaussian_test.analysis.variable import declared, described, undefine
 from gaussian_test.build.kernels import kernel_name
-from gaussian_test.build.problem import Prepared, is_affine, turn_levels
-from gaussian_test.result.observables import observe
-from gaussian_test.result.predicted import predictions
+from gaussian_test.build.problem import Prepared, turn_levels
 from gaussian_test.store import archive
 
 DOI = "https://doi.org/10.3390/e27040343"
@@ -43,146 +46,92 @@ def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) ->
     -------
     tuple of Dataset and dict of str to Dataset
     """
-    settings, reference = prepared.settings, prepared.reference
-    steps = prepared.plan.reverse_steps()
-    taken = [[1 if kernel.exact else count for count in steps] for kernel in prepared.kernels.values()]
-    table = table.assign_coords(noise_to_signal=("turn_time", prepared.noise_to_signal))
-    table["noise_to_signal"].attrs = {"long_name": "noise-to-signal ratio at the turn", "units": "1", "comment": "sigma/alpha"}
-    labels = np.full(len(prepared.samples), -1, dtype=np.int64)
-    if reference.labels is not None and (settings.start == "noised_data" or any(e.conditional for e in prepared.built.values())):
-        labels = prepared.classes(tuple(prepared.samples.tolist()))
-    table["label"] = (
-        "sample",
-        labels,
-        {"long_name": "class of the sample, or that a start which is none was given", "units": "1", "comment": "-1: none"},
-    )
-    table["kernel"] = (
-        "score",
-        [kernel_name(settings.reverse, kernel) for kernel in prepared.kernels.values()],
-        {"long_name": "reverse kernel", "units": "1"},
-    )
-    table["reverse_steps"] = (
-        ("score", "turn_time"),
-        np.array(taken, dtype=np.int64),
-        {"long_name": "reverse steps taken from the turn to 0", "units": "1"},
-    )
-    table["score_kind"] = (
-        "score",
-        [entry.kind for entry in prepared.built.values()],
-        {"long_name": "kind of the score, as in the experiment; python for one that was handed in", "units": "1"},
-    )
-    table["conditional"] = (
-        "score",
-        np.array([entry.conditional for entry in prepared.built.values()], dtype=np.int8),
-        {"long_name": "whether the score is given the class of the start", "units": "1"},
-    )
-    table["flow"] = ("score", [kernel.flow or "none" for kernel in prepared.kernels.values()])
-    table["truth"] = ("score", [_kind(name, prepared) for name in prepared.scores])
-    exact, discrete, of_reference = _closed_forms(prepared)
-    table["reference_discrete"] = (("score", "turn_time"), of_reference)
-    resampling = settings.statistics.model_dump() | {"seed": settings.seed}
-    truth = analysis.GroundTruth(
-        reference.moments.count,
-        reference.moments.eigenvalues,
-        analysis.third_cumulant_norm(prepared.truth["x"], reference.moments.mean),
-        None if reference.labels is None else np.bincount(reference.labels) / len(reference.labels),
-        analysis.typical_nearest_distance(reference.samples),
-    )
-    result = analysis.gaussian_test(table, truth, analysis.Statistics(**resampling))
-    observed, groups = observe(prepared, table, truth)
-    for part in (observed, predictions(prepared, result, truth)):
-        result = result.merge(part, compat="override", join="override", combine_attrs="override")
-    added: dict[str, Any] = {}  # at once in the end: xarray takes each assignment for a merge of all
-    for name, values, comment in (
-        ("autocorrelation_exact", exact, "closed form in continuous time; NaN where there is none"),
-        ("autocorrelation_discrete", discrete, "closed form through the very steps simulated; NaN where there is none"),
-    ):
-        added[name] = (("score", "turn_time"), values, {"long_name": name.replace("_", " "), "units": "1", "comment": comment})
-    added |= _process_times(result, prepared)
-    added["end_square_discrete"] = (
-        ("score", "turn_time"),
-        _end_squares(prepared),
-        {
-            "long_name": "mean squared distance of the end points from the data's mean, closed form",
-            "units": "1",
-            "comment": "of the Gaussian score, through the very steps simulated; NaN where there is none",
-        },
-    )
-    added["typical_nearest_distance"] = (
-        (),
-        truth.typical_distance,
-        {
-            "long_name": "median distance of a ground-truth sample to its nearest neighbour",
-            "units": "1",
-            "comment": "in data units",
-        },
-    )
-    accuracy = {"units": "1", "comment": "on samples that it was not fitted on", "classifier": prepared.classified.name or "none"}
-    for suffix, value in (("", prepared.classified.accuracy), ("_se", prepared.classified.error)):
-        long_name = "accuracy of the classifier of end points" + (", standard error" if suffix else "")
-        added[f"classifier_accuracy{suffix}"] = ((), value, {"long_name": long_name, **accuracy})
-    result.update(added)
-    rows = table.drop_vars(["truth", "flow", "reference_discrete"]).drop_dims("kept", errors="ignore")
-    result = result.merge(rows, compat="override", combine_attrs="override")
-    result = analysis.undefine(result, settings.start)
+    inputs = _inputs(prepared, table)
+    result, groups = xr.Dataset(), _groups(prepared, inputs.table)
+    for observable in prepared.observables:
+        for group, found in observable.function(observable.measure)(inputs).items() if observable.measure else ():
+            if group:
+                groups[group] = found
+            else:
+                result = inputs.measured = result.merge(found, compat="override", join="override", combine_attrs="override")
+    rows = inputs.table.drop_dims("kept", errors="ignore")
+    for part in (_run_facts(prepared), rows):
+        result = result.merge(part, compat="override", combine_attrs="override")
+    declarations = [variable for observable in prepared.observables for variable in observable.variables]
+    undefine(result, declarations, prepared.settings.start)
     result.attrs = _provenance(prepared, identity)
-    groups = _groups(prepared) | groups
     return archive.plain(result), {name: archive.plain(group) for name, group in groups.items()}
 
 
-def _kind(name: str, prepared: Prepared) -> str:
-    entry = prepared.built[name]
-    return "empirical" if entry.score is prepared.reference.samples and not entry.conditional else "other"
+def _inputs(prepared: Prepared, table: xr.Dataset) -> Inputs:
+    """Return what the observables may use."""
+    settings, reference = prepared.settings, prepared.reference
+    labels = np.full(len(prepared.samples), -1, dtype=np.int64)
+    if reference.labels is not None and (settings.start == "noised_data" or any(e.conditional for e in prepared.built.values())):
+        labels = prepared.classes(tuple(prepared.samples.tolist()))
+    table = table.assign_coords(noise_to_signal=("turn_time", prepared.noise_to_signal)).assign(label=("sample", labels))
+    return Inputs(
+        described(table, FACTS),
+        _score_facts(prepared),
+        analysis.GroundTruth(
+            reference.moments.count,
+            reference.moments.eigenvalues,
+            analysis.third_cumulant_norm(prepared.truth["x"], reference.moments.mean),
+            None if reference.labels is None else np.bincount(reference.labels) / len(reference.labels),
+            analysis.typical_nearest_distance(reference.samples),
+        ),
+        reference,
+        prepared.plan,
+        analysis.Statistics(**settings.statistics.model_dump(), seed=settings.seed),
+        settings.start,
+        prepared.together,
+        prepared.starts,
+        prepared.truth["x"],
+        prepared.features,
+        lambda: prepared.fits.of_classes(prepared.truth["x"], reference.labels),
+        dict(settings),
+    )
 
 
-def _closed_forms(prepared: Prepared) -> tuple[Array, Array, Array]:
-    """Return the closed forms of affine scores, continuous and discretised, and the fitted Gaussian's under each score's kernel."""
-    plan, moments = prepared.plan, prepared.reference.moments
-    exact, discrete, reference = [], [], []
-    known: dict[str, Array] = {}
-    for name, score in prepared.scores.items():
-        kernel = prepared.kernels[name]
-        flow = kernel.flow
-        if repr(kernel) not in known:
-            known[repr(kernel)] = analysis.autocorrelation_discrete(
-                moments.eigenvalues, plan.process, kernel, plan.grid, plan.levels
-            )
-        reference.append(known[repr(kernel)])
-        nothing = np.full(len(plan.levels), np.nan)
-        if not is_affine(score):
-            exact.append(nothing)
-            discrete.append(nothing)
-            continue
-        is_reference = score is prepared.reference.gaussian
-        along, model = (moments.eigenvalues, None) if is_reference else _along_model(score, moments)
-        exact.append(nothing if flow is None else analysis.autocorrelation_exact(along, prepared.noise_to_signal, flow, model))
-        discrete.append(
-            reference[-1]
-            if is_reference
-            else analysis.autocorrelation_discrete(along, plan.process, kernel, plan.grid, plan.levels, model)
+def _score_facts(prepared: Prepared) -> dict[str, analysis.ScoreFacts]:
+    """Return how each score was run, with its closed forms where it is affine."""
+    plan, moments, found = prepared.plan, prepared.reference.moments, {}
+    known: dict[str, Array] = {}  # of the fitted Gaussian, by kernel
+    for name, entry in prepared.built.items():
+        kernel, score = prepared.kernels[name], entry.score
+        through = partial(
+            analysis.autocorrelation_discrete, process=plan.process, kernel=kernel, grid=plan.grid, turn_times=plan.levels
         )
-    return np.array(exact), np.array(discrete), np.array(reference)
+        if repr(kernel) not in known:
+            known[repr(kernel)] = through(moments.eigenvalues)
+        facts = analysis.ScoreFacts(
+            kernel_name(prepared.settings.reverse, kernel),
+            kernel.flow or "none",
+            entry.conditional,
+            score is prepared.reference.samples,
+            known[repr(kernel)],
+        )
+        if isinstance(score, analysis.GaussianScore) and score.labels is None:
+            is_reference = score is prepared.reference.gaussian
+            along, model = (moments.eigenvalues, None) if is_reference else _along_model(score, moments)
+            if kernel.flow is not None:
+                exact = analysis.autocorrelation_exact(along, prepared.noise_to_signal, kernel.flow, model)
+                facts = replace(facts, exact=exact)
+            if is_reference:
+                values, mean = analysis.whole_spectrum(moments)
+                law = analysis.sampler_law(values, plan.process, kernel, plan.grid, plan.levels, prepared.settings.start, mean)
+                facts = replace(facts, discrete=facts.reference, end_square=law["end_square"].values)
+            else:
+                facts = replace(facts, discrete=through(along, model=model))
+        found[name] = facts
+    return found
 
 
-def _end_squares(prepared: Prepared) -> Array:
-    """Return the mean squared distance of the ends from the mean in closed form, for the fitted Gaussian: (score, turn_time)."""
-    plan = prepared.plan
-    values, mean = analysis.whole_spectrum(prepared.reference.moments)
-    result = np.full((len(prepared.scores), len(plan.levels)), np.nan)
-    for index, (name, score) in enumerate(prepared.scores.items()):
-        if score is prepared.reference.gaussian:
-            kernel, start = prepared.kernels[name], prepared.settings.start
-            law = analysis.sampler_law(values, plan.process, kernel, plan.grid, plan.levels, start, mean)
-            result[index] = law["end_square"].values
-    return result
-
-
-def _along_model(score: sampler.Score, moments: analysis.Moments) -> tuple[Array, Array]:
+def _along_model(score: analysis.GaussianScore, moments: analysis.Moments) -> tuple[Array, Array]:
     """Return the data's variance along the modes of a Gaussian score of other moments, and the score's own.
 
     What the modes do not cover is one more mode, which the score sends to its mean.
     """
-    assert isinstance(score, analysis.GaussianScore)
     values = score.components.eigenvalues[0].double().cpu().numpy()
     vectors = score.components.eigenvectors
     basis = np.eye(len(values)) if vectors is None else vectors[0].double().cpu().numpy()
@@ -191,26 +140,35 @@ def _along_model(score: sampler.Score, moments: analysis.Moments) -> tuple[Array
     return np.append(along, rest), np.append(values, 0.0)
 
 
-def _process_times(result: xr.Dataset, prepared: Prepared) -> dict[str, tuple[str, Array, dict[str, Any]]]:
-    """Return the three times in the process's own time, beside the noise-to-signal ratios they were found as."""
-    process, times = prepared.plan.process, {}
-    for name in ("memorization", "speciation", "affine"):
-        for suffix in ("", "_low", "_high", "_predicted"):
-            nu = result[f"{name}_noise_to_signal{suffix}"]
-            values = nu.values.copy()
-            inside = np.isfinite(values) & (values > 0)
-            values[inside] = process.time(torch.from_numpy(values[inside])).numpy()
-            attributes = dict(nu.attrs)
-            attributes["long_name"] = attributes["long_name"].replace(
-                "as a noise-to-signal ratio sigma/alpha", "in the process's time"
-            )
-            times[f"{name}_time{suffix}"] = ("score", values, attributes)
-    return times
+def _run_facts(prepared: Prepared) -> xr.Dataset:
+    """Return what reversed each score and how, and how good the classifier of end points is."""
+    kernels, entries, steps = prepared.kernels.values(), prepared.built.values(), prepared.plan.reverse_steps()
+    values = {
+        "kernel": [kernel_name(prepared.settings.reverse, kernel) for kernel in kernels],
+        "reverse_steps": np.array([[1 if kernel.exact else count for count in steps] for kernel in kernels], dtype=np.int64),
+        "score_kind": [entry.kind for entry in entries],
+        "conditional": np.array([entry.conditional for entry in entries], dtype=np.int8),
+        "classifier_accuracy": prepared.classified.accuracy,
+        "classifier_accuracy_se": prepared.classified.error,
+    }
+    result = declared(FACTS, values)
+    for name in ("classifier_accuracy", "classifier_accuracy_se"):
+        result[name].attrs["classifier"] = prepared.classified.name or "none"
+    return result
 
 
-def _groups(prepared: Prepared) -> dict[str, xr.Dataset]:
+def _end_points(table: xr.Dataset) -> xr.Dataset:
+    """Return the kept end points, of the U-Turns and of other starts."""
+    known = [variable for variable in registry.variables("end_points") if variable.name in table]
+    result = table[[variable.name for variable in known]].rename(kept="sample").drop_vars("sample", errors="ignore")
+    return described(result.assign_coords(sample=("sample", table["kept_sample"].values)), known)
+
+
+def _groups(prepared: Prepared, table: xr.Dataset) -> dict[str, xr.Dataset]:
     keep = prepared.settings.keep
     groups = {"moments": prepared.reference.moments.to_dataset(keep.eigenvectors)}
+    if keep.end_points:
+        groups["end_points"] = _end_points(table)
     shown = tuple(prepared.samples[: keep.pictures].tolist())
     if not shown:
         return groups

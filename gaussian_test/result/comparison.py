@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -10,24 +11,16 @@ import yaml
 from numpy.typing import NDArray
 
 from gaussian_test import analysis
-from gaussian_test.analysis.statistics.bootstrap import SUFFIXES
+from gaussian_test.analysis.observables.custom import in_archive
+from gaussian_test.analysis.observables.record import resolved
+from gaussian_test.analysis.observables.registry import in_result, titles
+from gaussian_test.analysis.terms import TIMES
+from gaussian_test.analysis.variable import BAND, TESTED, Variable
 from gaussian_test.errors import UserError
-from gaussian_test.result.table import TIMES
+from gaussian_test.result.view import Estimate, estimate
+from gaussian_test.text import number
 
 Array = NDArray[np.float64]
-# curve: how its values for every sample follow from the table, and whether these are shares
-COMPARED: dict[str, tuple[Callable[[xr.Dataset], xr.DataArray], bool]] = {
-    "autocorrelation": (lambda r: r["sample_autocorrelation"], False),
-    "autocorrelation_one_shot": (lambda r: r["sample_autocorrelation_one_shot"], False),
-    "memorized_share": (lambda r: (r["nearest_sample"] == r["sample"]).astype(np.float64), True),
-    "class_retention": (lambda r: _retention(r), True),
-    "end_square": (lambda r: r["sample_end_square"], False),
-    "close_share": (lambda r: (r["nearest_distance"] < r["typical_nearest_distance"]).astype(np.float64), True),
-    "denoiser_gap": (lambda r: r["sample_denoiser_gap"], False),
-    "score_norm": (lambda r: r["sample_score_norm"], False),
-    "frechet": (lambda r: r["sample_frechet"], False),
-    "kid": (lambda r: r["sample_kid"], False),
-}
 # by which curve a time is found, for each of its definitions
 CROSSED = {
     "memorization": {"own": "memorized_share", "any": "close_share"},
@@ -93,13 +86,15 @@ def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
             {"long_name": f"difference of the {name} times as noise-to-signal ratios, b - a", "units": "1"},
         )
     settings = yaml.safe_load(a.attrs["experiment"])["statistics"]
-    own = {str(name) for side in (a, b) for name, values in side.data_vars.items() if "own_observable" in values.attrs}
-    for name, is_share in ({name: share for name, (_, share) in COMPARED.items()} | dict.fromkeys(sorted(own), False)).items():
-        bands = [_difference(a, b, name, score, shared, together, is_share, settings) for score in scores]
+    compared = {
+        variable.name: variable for one in (*in_result(a), *in_archive(b)) for variable in one.variables if variable.compared
+    }
+    for name, variable in compared.items():
+        bands = [_difference(a, b, variable, score, shared, together, settings) for score in scores]
         if all(band is None for band in bands):
             continue
         nothing = np.full(len(shared), np.nan)
-        for suffix, of_suffix in SUFFIXES.items():
+        for suffix, of_suffix in {"": "", **TESTED}.items():
             result[f"{name}_difference{suffix}"] = (
                 ("score", "noise_to_signal"),
                 np.array([nothing if band is None else band.columns()[suffix] for band in bands]),
@@ -111,7 +106,9 @@ def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
             )
     for name, curves in CROSSED.items():
         curve = curves.get(settings[name], "")
-        _add_time_intervals(result, name, [_replicates(a, b, curve, score, settings, together) for score in scores], settings)
+        _add_time_intervals(
+            result, name, [_replicates(a, b, compared.get(curve), score, settings, together) for score in scores], settings
+        )
     return result
 
 
@@ -132,12 +129,13 @@ def paired(a: xr.Dataset, b: xr.Dataset) -> bool:
     )
 
 
-def _values(result: xr.Dataset, name: str, score: str) -> Array | None:
+def _values(result: xr.Dataset, variable: Variable, score: str) -> Array | None:
     """Return a curve's values for every sample, repeats averaged, (samples, points); None where it has no meaning."""
+    name, by = variable.name, variable.compared
     if name not in result.data_vars or not np.isfinite(result[name].sel(score=score)).any():
         return None
     of_score = result.sel(score=score)
-    values = COMPARED[name][0](of_score) if name in COMPARED else of_score[f"sample_{name}"]
+    values: xr.DataArray = resolved(by)(of_score) if ":" in by else of_score[by]
     if "repeat" in values.dims:
         values = values.mean("repeat")
     (sample,) = set(values.dims) - {"turn_time"}
@@ -145,29 +143,21 @@ def _values(result: xr.Dataset, name: str, score: str) -> Array | None:
     return found
 
 
-def _retention(result: xr.Dataset) -> xr.DataArray:
-    """Return the class retention of every U-Turn."""
-    kept = (result["label_after"] == result["label"]).astype(np.float64)
-    by_chance = float(result["class_retention"].attrs["by_chance"])
-    retained: xr.DataArray = (kept - by_chance) / (1 - by_chance)
-    return retained
-
-
 def _difference(
-    a: xr.Dataset, b: xr.Dataset, name: str, score: str, nu: Array, together: bool, is_share: bool, settings: dict[str, float]
+    a: xr.Dataset, b: xr.Dataset, variable: Variable, score: str, nu: Array, together: bool, settings: dict[str, float]
 ) -> analysis.Band | None:
-    first, second = (_values(side, name, score) for side in (a, b))
+    first, second = (_values(side, variable, score) for side in (a, b))
     if first is None or second is None:
         return None
     resamples, confidence = int(settings["bootstrap"]), settings["confidence"]
     if together and first.shape == second.shape:
         chosen = np.isin(a["noise_to_signal"].values, nu)
         return analysis.ClusterBootstrap(len(first), resamples, confidence).band(
-            (second - first)[:, chosen], studentized=not is_share
+            (second - first)[:, chosen], studentized=not variable.is_share
         )
     first, second = _at(a, first, nu), _at(b, second, nu)
     resample = [analysis.ClusterBootstrap(len(v), resamples, confidence, seed) for seed, v in enumerate((second, first))]
-    return resample[0].difference_band(second, resample[1], first, studentized=not is_share)
+    return resample[0].difference_band(second, resample[1], first, studentized=not variable.is_share)
 
 
 def _at(side: xr.Dataset, values: Array, nu: Array) -> Array:
@@ -176,12 +166,12 @@ def _at(side: xr.Dataset, values: Array, nu: Array) -> Array:
 
 
 def _replicates(
-    a: xr.Dataset, b: xr.Dataset, curve: str, score: str, settings: dict[str, float], together: bool
+    a: xr.Dataset, b: xr.Dataset, curve: Variable | None, score: str, settings: dict[str, float], together: bool
 ) -> list[tuple[Array, Array]] | None:
     """Return for either side the noise levels and the resampled curves; with the same resamples where runs are paired."""
     found = []
     for seed, side in enumerate((a, b)):
-        values = _values(side, curve, score)
+        values = None if curve is None else _values(side, curve, score)
         if values is None:
             return None
         resample = analysis.ClusterBootstrap(
@@ -212,7 +202,67 @@ def _add_time_intervals(
             "score",
             column,
             {
-                "long_name": f"difference of the {name} times{SUFFIXES[suffix].replace('simultaneous band', 'interval')}",
+                "long_name": f"difference of the {name} times{BAND[suffix].replace('simultaneous band', 'interval')}",
                 "units": "1",
             },
         )
+
+
+@dataclass(frozen=True)
+class TimeDifference:
+    """A time of a score in both archives, and how it differs; without an interval where there is none."""
+
+    name: str
+    score: str
+    sides: tuple[Estimate, Estimate]
+    difference: Estimate
+
+    def __str__(self) -> str:
+        return number(self.difference.value) if math.isnan(self.difference.low) else str(self.difference)
+
+
+def time_differences(comparison: xr.Dataset) -> list[TimeDifference]:
+    """Return the times of a comparison, one after the other, score by score."""
+    found = []
+    for name in TIMES:
+        for score in map(str, comparison["score"].values):
+            row = comparison.sel(score=score)
+            first, second = (estimate(row.sel(archive=side), name) for side in ("a", "b"))
+            difference = f"{name}_difference"
+            with_interval = f"{difference}_low" in row
+            between = estimate(row, difference) if with_interval else Estimate(float(row[difference]), math.nan, math.nan)
+            found.append(TimeDifference(name, score, (first, second), between))
+    return found
+
+
+@dataclass(frozen=True)
+class CurveDifference:
+    """How a curve of a score differs: where it does most for its error, whether beyond its band, whether not at all."""
+
+    name: str
+    title: str
+    score: str
+    at: Estimate
+    differs: bool
+    is_same: bool
+
+
+def curve_differences(comparison: xr.Dataset) -> list[CurveDifference]:
+    """Return the curves of a comparison that both archives have, score by score."""
+    found, called = [], titles()
+    names = [str(name) for name, values in comparison.data_vars.items() if "noise_to_signal" in values.dims]
+    for name in [name.removesuffix("_difference") for name in names if name.endswith("_difference")]:
+        for score in map(str, comparison["score"].values):
+            row = comparison.sel(score=score)
+            values, error, low, high = (row[f"{name}_difference{ending}"].values for ending in ("", "_se", "_low", "_high"))
+            if np.isnan(values).all():
+                continue
+            with np.errstate(divide="ignore", invalid="ignore"):
+                size = np.abs(values)
+                at = int(np.nanargmax(np.where(size > 0, size / error, np.where(np.isnan(size), np.nan, 0.0))))
+            pvalue, nu = row[f"{name}_difference_pvalue"].values, comparison["noise_to_signal"].values
+            most = Estimate(*[float(column[at]) for column in (values, low, high, error, pvalue, nu)])
+            title = called.get(name, name.replace("_", " "))
+            differs = bool(((low > 0) | (high < 0)).any())
+            found.append(CurveDifference(name, title, score, most, differs, not np.nan_to_num(values).any()))
+    return found

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import xarray as xr
-import yaml
 
-from gaussian_test.result import reasons
+from gaussian_test.analysis.terms import TIMES
+from gaussian_test.analysis.variable import ENDINGS, reason_of
+from gaussian_test.result.view import ScoreView, TimeView, view
 
 FORMAT = 1
-TIMES = ("memorization", "speciation", "affine")
-UNITS = {"noise_to_signal": "noise_to_signal", "process_time": "time"}  # keys here, and the ends of the archive's names
-OF_A_TIME = ("_low", "_high", "_predicted", "_predicted_within_class", "_predicted_excess_entropy")
-OF_A_QUANTITY = ("_se", "_low", "_high", "_pvalue")
+UNITS = {"noise_to_signal": "noise_to_signal", "time": "process_time"}  # of the times, and their keys here
+OF_A_TIME = re.compile(rf"({'|'.join(TIMES)})_({'|'.join(UNITS)})(_low|_high|_predicted.*)?$")
 NOT_HERE = {"sample", "repeat", "kept"}  # axes of the sample table, which stays in the archive
 ABOUT_A_SCORE = ("score_kind", "kernel", "conditional")
 
@@ -72,14 +73,13 @@ def to_json(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) 
     >>> found["coordinates"]["noise_to_signal"], found["scores"]["gaussian"]["times"]["affine"]["reason"]
     ([0.1, 1.0, 5.0], 'the score is affine at every turn time')
     """
-    attributes = result.attrs
+    seen = view(result, groups)
     scores, rest = _measured(result)
-    for name, found in scores.items():
-        row = result.sel(score=name)
-        about: dict[str, Any] = {key.removeprefix("score_"): row[key].item() for key in ABOUT_A_SCORE}
-        about["conditional"] = bool(about["conditional"])
-        scores[name] = about | {"times": _times(result, name), "largest_gap": _largest_gap(row)} | found
-    chains = (groups or {}).get("chains")
+    for one in seen.scores:
+        about: dict[str, Any] = {"kind": one.kind, "kernel": one.kernel, "conditional": one.conditional}
+        about |= {"times": _times(one), "largest_gap": None if one.gap is None else asdict(one.gap)}
+        scores[one.name] = about | scores[one.name]
+    chains, attributes = seen.groups.get("chains"), seen.attributes
     document = {
         "format": FORMAT,
         "scores": scores,
@@ -102,11 +102,11 @@ def to_json(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) 
             "digest": attributes["data_digest"],
             "samples": attributes["samples_in_ground_truth"],
         },
-        "experiment": yaml.safe_load(attributes["experiment"]),
-        "versions": json.loads(attributes["versions"]),
-        "digests": json.loads(attributes["score_digest"]),
-        "origins": json.loads(attributes["score_origin"]),
-        "networks": json.loads(attributes["network_settings"]),
+        "experiment": seen.settings,
+        "versions": attributes["versions"],
+        "digests": attributes["score_digest"],
+        "origins": attributes["score_origin"],
+        "networks": attributes["network_settings"],
     }
     return json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False)
 
@@ -133,65 +133,45 @@ def plain(value: Any) -> Any:
 def _measured(dataset: xr.Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return curves and values by score, and those that are of no single score."""
     names = [str(name) for name in dataset.data_vars if not NOT_HERE & set(dataset[name].dims)]
-    names = [name for name in names if name not in {*_names_of_times(), *ABOUT_A_SCORE}]
+    names = [name for name in names if name not in ABOUT_A_SCORE and not OF_A_TIME.match(name)]
     scores: dict[str, Any] = {str(score): {"curves": {}, "values": {}} for score in dataset["score"].values}
     rest: dict[str, Any] = {"curves": {}, "values": {}}
     for name in names:
         if _base(dataset, name) != name:
             continue
-        parts = {"": name} | {
-            end: name + end for end in OF_A_QUANTITY if name + end in names and _base(dataset, name + end) == name
-        }
+        parts = {"": name} | {end: name + end for end in ENDINGS if name + end in names and _base(dataset, name + end) == name}
         kind = "curves" if "turn_time" in dataset[name].dims else "values"
         for score, found in scores.items() if "score" in dataset[name].dims else [("", rest)]:
             columns = {end: dataset[part].sel(score=score) if score else dataset[part] for end, part in parts.items()}
             found[kind][name] = {
                 "dims": list(columns[""].dims),
                 "units": dataset[name].attrs.get("units"),
-                "reason": _reason(dataset, name, score),
+                "reason": reason_of(dataset[name], score) or None,
                 **{end.removeprefix("_") or "value": column.values for end, column in columns.items()},
             }
     return scores, rest
 
 
-def _names_of_times() -> set[str]:
-    return {f"{time}_{unit}{end}" for time in TIMES for unit in UNITS.values() for end in ("", *OF_A_TIME)}
-
-
 def _base(dataset: xr.Dataset, name: str) -> str:
     """Return the name of the quantity whose error, band or p-value a variable is; its own where it is none."""
-    for end in OF_A_QUANTITY:
+    for end in ENDINGS:
         base = name.removesuffix(end)
         if name.endswith(end) and base in dataset and dataset[base].dims == dataset[name].dims:
             return base
     return name
 
 
-def _times(result: xr.Dataset, score: str) -> dict[str, Any]:
-    times: dict[str, Any] = {}
-    for time in TIMES:
-        predictions = [f"{time}_noise_to_signal{end}" for end in OF_A_TIME if end.startswith("_predicted")]
-        unpredicted = [why for name in predictions if name in result and (why := _reason(result, name, score))]
-        times[time] = {
-            "reason": _reason(result, f"{time}_noise_to_signal", score),
-            "reason_predicted": "; ".join(unpredicted) or None,
-        }
-        for key, unit in UNITS.items():
-            found = {end: result[f"{time}_{unit}{end}"] for end in ("", *OF_A_TIME) if f"{time}_{unit}{end}" in result}
-            times[time][key] = {
-                end.removeprefix("_") or "value": (column.sel(score=score) if "score" in column.dims else column).item()
-                for end, column in found.items()
-            }
-    return times
+def _times(score: ScoreView) -> dict[str, Any]:
+    return {
+        name: {"reason": time.reason or None, "reason_predicted": time.reason_predicted or None}
+        | {key: _numbers(time, unit) for unit, key in UNITS.items()}
+        for name, time in score.times.items()
+    }
 
 
-def _largest_gap(row: xr.Dataset) -> dict[str, Any] | None:
-    gap = np.abs(row["gap"].values)
-    if np.isnan(gap).all():
-        return None
-    here = row.isel(turn_time=int(np.nanargmax(gap)))
-    ends = {end.removeprefix("_") or "value": here["gap" + end].item() for end in ("", *OF_A_QUANTITY)}
-    return ends | {name: here[name].item() for name in ("noise_to_signal", "turn_time")}
+def _numbers(time: TimeView, unit: str) -> dict[str, float]:
+    found = time.estimates[unit]
+    return {"value": found.value, "low": found.low, "high": found.high, **time.predicted[unit]}
 
 
 def _coordinates(dataset: xr.Dataset) -> dict[str, Any]:
@@ -201,11 +181,3 @@ def _coordinates(dataset: xr.Dataset) -> dict[str, Any]:
 def _chains(chains: xr.Dataset) -> dict[str, Any]:
     scores, rest = _measured(chains)
     return {"scores": scores, **rest, "coordinates": _coordinates(chains)}
-
-
-def _reason(dataset: xr.Dataset, name: str, score: str) -> str | None:
-    """Return why something is undefined: what is said of this score and of all."""
-    said = dataset[name].attrs.get("reason")
-    if said is None or not score:
-        return said
-    return reasons.of_score(str(said), score, [str(other) for other in dataset["score"].values]) or None

@@ -103,7 +103,7 @@ def test_a_folder_fits_on_a_screen_and_a_file_has_one_subject():
         "gaussian_test.analysis.figures.observables",
         "gaussian_test.analysis.observables.balance.change_field",
         "gaussian_test.analysis.observables.quality.distances",
-        "gaussian_test.analysis.uturn.sample_times",
+        "gaussian_test.analysis.observables.sample_times.sample_times",
         "gaussian_test.sampler.networks.network",
         "gaussian_test.sampler.scores.empirical",
     }

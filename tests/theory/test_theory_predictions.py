@@ -16,7 +16,7 @@ from gaussian_test.analysis.theory.predictions import (
     predicted_speciation_within_class,
 )
 from gaussian_test.analysis.theory.two_gaussians import retention_signal_to_noise, two_gaussians
-from gaussian_test.analysis.uturn.sample_times import class_times
+from gaussian_test.analysis.observables.sample_times.sample_times import class_times
 
 SPECTRUM = np.array([9.0, 2.0, 0.5, 0.01, 0.0])
 

@@ -9,135 +9,39 @@ of the denoiser from the Gaussian one, are
 
 For an exact score no affine map comes closer than :math:`D_G` (orthogonality principle). A learned score can be affine and
 yet far from it: :func:`best_affine` looks for the affine map that it is close to.
+
+The norm of a score in three normalisations:
+
+.. math:: \mathbb E|s(x_T, T)|,\qquad \frac{\mathbb E|s(x_T, T)|}{\mathbb E|s(x_{T_0}, T_0)|},\qquad
+          \frac{\sigma_T^2\,\mathbb E|s(x_T, T)|^2}{d}
+
+The first is the paper's, the second (over the smallest noise level :math:`T_0` of the curve) that of its authors' scripts; the
+third has no unit, lies between 0 and 1 for an exact score and goes to 1 where the noise is all there is. For an exact score
+:math:`-\sigma s = \mathbb E[z\mid x_T]` is the mean of the noise given the state, hence
+
+.. math:: \sigma^2\,\mathbb E|s|^2 = d - \frac{\alpha^2}{\sigma^2}\,\mathrm{mmse}.
+
+For the Gaussian score :math:`\mathbb E|s_G|^2 = \sum_i 1/(\alpha^2\lambda_i + \sigma^2)` on any data with these moments.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from gaussian_test.analysis.moments.gaussian_score import GaussianScore, class_moments, stack_components
-from gaussian_test.analysis.moments.moments import Moments
+from gaussian_test.analysis.observables.affinity import VARIABLES
+from gaussian_test.analysis.observables.affinity.best_affine import affine_features, best_affine
+from gaussian_test.analysis.observables.record import Inputs, Rows, Turned
 from gaussian_test.analysis.statistics.banded import banded, ratio_of_means
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
-from gaussian_test.sampler import MixtureScore, Process
+from gaussian_test.analysis.variable import declared, described
+from gaussian_test.sampler import Process
 
 Array = NDArray[np.float64]
-
-
-def isotropic_score(moments: Moments, process: Process | None = None, dtype: torch.dtype = torch.float32) -> GaussianScore:
-    r"""Return the score of the Gaussian with the data's mean and the covariance :math:`\frac{\mathrm{tr}\,\Sigma}{d}I`.
-
-    Parameters
-    ----------
-    moments : Moments
-        Mean and spectrum of the ground truth.
-    process : Process, optional
-        Default: variance exploding.
-    dtype : torch.dtype
-        float32 or float64.
-
-    Returns
-    -------
-    GaussianScore
-
-    References
-    ----------
-    Wang & Vastola, arXiv 2412.09726.
-
-    Examples
-    --------
-    >>> from gaussian_test.analysis.moments.moments import fit_moments
-    >>> moments = fit_moments(np.array([[2.0, 0.0], [-2.0, 0.0]]))  # variances 4 and 0: 2 in every direction
-    >>> isotropic_score(moments).denoise(torch.tensor([[3.0, 3.0]]), 1.0)
-    tensor([[2., 2.]])
-    """
-    features = moments.mean.size
-    spectrum = np.full(features, moments.trace / features)
-    return GaussianScore.from_moments(moments.mean, spectrum=spectrum, process=process, dtype=dtype)
-
-
-def class_mixture(x: Any, labels: Any, process: Process | None = None, dtype: torch.dtype = torch.float32) -> MixtureScore:
-    """Return the score of the mixture of one Gaussian per class, with the mean, covariance and share of each class.
-
-    Parameters
-    ----------
-    x : array
-        Samples, shape (N, ``*event``).
-    labels : array
-        Classes, integers from 0, shape (N,); at least two samples in each that is there.
-    process : Process, optional
-        Default: variance exploding.
-    dtype : torch.dtype
-        float32 or float64.
-
-    Returns
-    -------
-    MixtureScore
-        Conditional on a class where a label is given.
-
-    Raises
-    ------
-    ValueError
-        If the labels do not match, or a class has fewer than two samples or samples that do not vary.
-
-    References
-    ----------
-    Wang & Vastola, arXiv 2412.09726.
-
-    Examples
-    --------
-    >>> score = class_mixture(np.array([[-3.0], [-1.0], [1.0], [3.0]]), [0, 0, 1, 1], dtype=torch.float64)
-    >>> score.denoise(torch.tensor([[0.0], [0.0]], dtype=torch.float64), 1.0, torch.tensor([0, 1])).tolist()
-    [[-1.0], [1.0]]
-    """
-    return mixture_of_classes(class_moments(x, labels), process, dtype)
-
-
-def mixture_of_classes(
-    by_class: Sequence[tuple[int, Moments]], process: Process | None = None, dtype: torch.dtype = torch.float32
-) -> MixtureScore:
-    """Return the score of the mixture of one Gaussian per class, from the moments of the classes.
-
-    Parameters
-    ----------
-    by_class : sequence of (int, Moments)
-        From :func:`class_moments`.
-    process, dtype
-        As in :func:`class_mixture`.
-
-    Returns
-    -------
-    MixtureScore
-        Conditional on a class where a label is given.
-
-    Examples
-    --------
-    >>> by_class = class_moments(np.array([[-3.0], [-1.0], [1.0], [3.0]]), [0, 0, 1, 1])
-    >>> mixture_of_classes(by_class).event_shape
-    (1,)
-    """
-    moments = [m for _, m in by_class]
-    if any(len(m.eigenvalues) == m.mean.size for m in moments):
-        # beside a class of full rank no direction counts as outside: the others have to list those without variance
-        moments = [_completed(m) for m in moments]
-    weights = torch.tensor([float(m.count) for m in moments], dtype=torch.float64)
-    classes = torch.tensor([label for label, _ in by_class])
-    return MixtureScore(weights, stack_components(moments, dtype), moments[0].event_shape, classes, process)
-
-
-def _completed(moments: Moments) -> Moments:
-    """Return the same moments with all modes, those of variance 0 too."""
-    modes = len(moments.eigenvalues)
-    basis, _ = np.linalg.qr(moments.eigenvectors, mode="complete")
-    vectors = np.hstack([moments.eigenvectors, basis[:, modes:]])
-    return replace(moments, eigenvalues=np.append(moments.eigenvalues, np.zeros(len(basis) - modes)), eigenvectors=vectors)
+STEP = 0.3  # of the trapezoid rule in log(u), whose error is exp(-pi^2/STEP), 5e-15
+NODES = np.arange(-60, 60.01, STEP)  # beyond them the integrand is exp(-30), 1e-13
 
 
 def explained_share(score_square: ArrayLike, distance_square: ArrayLike) -> Array:
@@ -215,30 +119,9 @@ def affinity(
         output_core_dims=[core],
         join="exact",
     )
-    result = banded(
-        _described(
-            explained,
-            "score_explained",
-            "share of the score's squared norm that a reference score explains",
-            "1 - E|s-s_ref|^2/E|s|^2",
-        ),
-        resample,
-        bounded="below one",
-    )
-    return result.merge(
-        banded(
-            _described(
-                _averaged(denoiser_gap),
-                "denoiser_gap",
-                "squared distance of the denoiser from the Gaussian one",
-                "E|D-D_G|^2/tr(Sigma)",
-            ),
-            resample,
-            bounded="positive",
-        ),
-        compat="override",
-        join="exact",
-    )
+    result = banded(explained.rename("score_explained"), resample, bounded="below one")
+    gap = banded(_averaged(denoiser_gap).rename("denoiser_gap"), resample, bounded="positive")
+    return described(result.merge(gap, compat="override", join="exact"), VARIABLES)
 
 
 def best_affine_gap(values: xr.DataArray, baseline: xr.DataArray, trace: float, resample: ClusterBootstrap) -> xr.Dataset:
@@ -277,31 +160,221 @@ def best_affine_gap(values: xr.DataArray, baseline: xr.DataArray, trace: float, 
     (0.125, 0.375)
     """
     values, baseline = xr.align(_averaged(values), _averaged(baseline), join="exact")
-    gap = _described(
-        values / trace,
-        "affine_gap",
-        "squared distance of the denoiser from the best affine map found",
-        "E|D-D_affine|^2/tr(Sigma), on samples that the map was not fitted to",
-    )
-    gain = _described(
-        (baseline - values) / trace,
-        "affine_gain",
-        "gain of the best affine map found over the Gaussian one",
-        "E[|D-D_G|^2 - |D-D_affine|^2]/tr(Sigma), on samples that the map was not fitted to; not positive for an exact score",
-    )
-    result = banded(gap, resample, bounded="positive")
+    result = banded((values / trace).rename("affine_gap"), resample, bounded="positive")
+    gain = ((baseline - values) / trace).rename("affine_gain")
     result = result.merge(banded(gain, resample, ("", "_se", "_low", "_high", "_pvalue")), compat="override")
     # a map that is worse than the Gaussian says nothing against it
-    pvalue = result["affine_gain_pvalue"]
-    result["affine_gain_pvalue"] = pvalue.where(result["affine_gain"] > 0, 1.0)
-    return result
+    result["affine_gain_pvalue"] = result["affine_gain_pvalue"].where(result["affine_gain"] > 0, 1.0)
+    return described(result, VARIABLES)
 
 
 def _averaged(values: xr.DataArray) -> xr.DataArray:
     return values.mean("repeat") if "repeat" in values.dims else values
 
 
-def _described(values: xr.DataArray, name: str, long_name: str, comment: str) -> xr.DataArray:
-    named = values.rename(name)
-    named.attrs = {"long_name": long_name, "units": "1", "comment": comment}
-    return named
+def score_square_gaussian(eigenvalues: ArrayLike, features: int, process: Process, times: ArrayLike) -> Array:
+    r"""Return :math:`\mathbb E|s_G|^2 = \sum_i 1/(\alpha^2\lambda_i + \sigma^2)`, for any data with these moments.
+
+    Parameters
+    ----------
+    eigenvalues : array
+        Of the covariance, shape (modes,).
+    features : int
+        d, at least the number of modes: directions that are not listed have eigenvalue 0.
+    process : Process
+        The forward process.
+    times : array
+        Positive, shape (points,).
+
+    Returns
+    -------
+    ndarray
+        In the inverse squared unit of the data, shape (points,).
+
+    Raises
+    ------
+    ValueError
+        If there are more modes than features, or no noise at a time.
+
+    Examples
+    --------
+    >>> from gaussian_test.sampler import VarianceExploding
+    >>> score_square_gaussian([3.0], 2, VarianceExploding(), [1.0]).tolist()
+    [1.25]
+    """
+    weights, multiplicity = _precisions(eigenvalues, features, process, times)
+    result: Array = weights @ multiplicity
+    return result
+
+
+def score_norm_gaussian(eigenvalues: ArrayLike, features: int, process: Process, times: ArrayLike) -> Array:
+    r"""Return :math:`\mathbb E|s_G|` for Gaussian data, by a one-dimensional integral.
+
+    Its square is :math:`Q = \sum_i w_i\chi^2_1` with :math:`w_i = 1/(\alpha^2\lambda_i+\sigma^2)`, and
+
+    .. math:: \mathbb E\sqrt Q = \frac{1}{2\sqrt\pi}\int_0^\infty\Big(1 - \prod_i(1 + 2w_iu)^{-1/2}\Big)u^{-3/2}\,du
+
+    Analytic in :math:`\log u`, so the trapezoid rule has all digits.
+
+    Parameters
+    ----------
+    eigenvalues, features, process, times
+        As in :func:`score_square_gaussian`.
+
+    Returns
+    -------
+    ndarray
+        In the inverse unit of the data, shape (points,). Other data with these moments have another mean norm, at most the root
+        of :func:`score_square_gaussian`.
+
+    Raises
+    ------
+    ValueError
+        If there are more modes than features, or no noise at a time.
+
+    References
+    ----------
+    Mathai & Provost, Quadratic Forms in Random Variables (1992), on fractional moments.
+
+    Examples
+    --------
+    >>> from gaussian_test.sampler import VarianceExploding
+    >>> norm = score_norm_gaussian([0.0], 1, VarianceExploding(), [2.0])  # E|z|/2
+    >>> bool(np.isclose(norm[0], np.sqrt(2 / np.pi) / 2, rtol=1e-12))
+    True
+    """
+    weights, multiplicity = _precisions(eigenvalues, features, process, times)
+    total = weights @ multiplicity
+    powers = np.exp(NODES)
+    integrals = np.empty(len(total))
+    for index, (row, scale) in enumerate(zip(weights, total, strict=True)):
+        logarithm = np.log1p(np.multiply.outer(powers, 2 * row / scale)) @ multiplicity
+        integrals[index] = -np.expm1(-logarithm / 2) @ np.exp(-NODES / 2) * STEP
+    result: Array = np.sqrt(total / np.pi) / 2 * integrals
+    return result
+
+
+def _precisions(eigenvalues: ArrayLike, features: int, process: Process, times: ArrayLike) -> tuple[Array, Array]:
+    r"""Return :math:`1/(\alpha^2\lambda_i+\sigma^2)`, (points, modes + 1), and how many directions have each."""
+    values = np.asarray(eigenvalues, dtype=np.float64)
+    if features < len(values):
+        raise ValueError(f"{len(values)} modes do not fit {features} features: give the number of features of a sample")
+    t = torch.tensor(np.asarray(times, dtype=np.float64))
+    alpha, variance = process.alpha(t).numpy()[:, None], process.sigma(t).numpy()[:, None] ** 2
+    if not (variance > 0).all():
+        raise ValueError(f"time {float(t[variance[:, 0] <= 0][0]):g} has no noise, where the score is not defined: leave it out")
+    weights = 1 / (alpha**2 * np.append(values, 0.0) + variance)
+    return weights, np.append(np.ones(len(values)), features - len(values))
+
+
+def score_norms(
+    score_norm: xr.DataArray,
+    score_square: xr.DataArray,
+    process: Process,
+    eigenvalues: ArrayLike,
+    features: int,
+    resample: ClusterBootstrap,
+) -> xr.Dataset:
+    r"""Return the norm of each score in its three normalisations, with bands, beside the Gaussian's in closed form.
+
+    Parameters
+    ----------
+    score_norm, score_square : DataArray
+        :math:`|s|` and :math:`|s|^2`, over (score, turn_time, sample, repeat), with the coordinate ``turn_time`` in the time of
+        the process.
+    process : Process
+        The forward process.
+    eigenvalues : array
+        Of the covariance of the ground truth, shape (modes,).
+    features : int
+        d, at least the number of modes.
+    resample : ClusterBootstrap
+        Of the samples.
+
+    Returns
+    -------
+    Dataset
+        ``score_norm``, ``score_norm_relative`` and ``score_square_scaled`` over (score, turn_time), each with ``_se``, ``_low``
+        and ``_high``, and over (turn_time) with ``_gaussian``.
+
+    Raises
+    ------
+    ValueError
+        If the number of samples is not that of the bootstrap, or no noise is at a turn time.
+
+    References
+    ----------
+    Behjoo & Chertkov, arXiv 2308.07421.
+
+    Examples
+    --------
+    >>> from gaussian_test.sampler import VarianceExploding
+    >>> rows = xr.DataArray(np.ones((1, 2, 9, 1)), dims=("score", "turn_time", "sample", "repeat"))
+    >>> rows = rows.assign_coords(turn_time=[1.0, 2.0])
+    >>> result = score_norms(2 * rows, 4 * rows, VarianceExploding(), [1.0], 4, ClusterBootstrap(9, 100))
+    >>> result.score_norm_relative.values.tolist(), result.score_square_scaled.values.tolist()
+    ([[1.0, 1.0]], [[1.0, 4.0]])
+    """
+    times = score_norm["turn_time"].values
+    norm, square = score_norm.mean("repeat"), score_square.mean("repeat")
+    first = int(times.argmin())
+    scale = process.sigma(torch.tensor(times, dtype=torch.float64)).numpy() ** 2 / features
+    core = ["sample", "turn_time"]
+    relative = xr.apply_ufunc(
+        lambda values: ratio_of_means(values, values[..., first, None]), norm, input_core_dims=[core], output_core_dims=[core]
+    )
+    gaussian = score_norm_gaussian(eigenvalues, features, process, times)
+    closed = {
+        "score_norm_gaussian": gaussian,
+        "score_norm_relative_gaussian": gaussian / gaussian[first],
+        "score_square_scaled_gaussian": scale * score_square_gaussian(eigenvalues, features, process, times),
+    }
+    curves = {
+        "score_norm": norm,
+        "score_norm_relative": relative,
+        "score_square_scaled": square * xr.DataArray(scale, dims="turn_time"),
+    }
+    bands = xr.merge([banded(values.rename(name), resample) for name, values in curves.items()], compat="override", join="exact")
+    return described(bands, VARIABLES).merge(declared(VARIABLES, closed), compat="override")
+
+
+def at_turn(turned: Turned) -> Rows:
+    """Yield norms of the scores, their distances from the reference scores, and what the Gaussian denoiser leaves."""
+    alpha, variance = turned.alpha, turned.sigma**2
+    for score, denoised in turned.denoised.items():
+        # alpha D - x in the precision of the states; squares and their scale in float64
+        raw = denoised + turned.mean
+        offset = alpha.to(raw.dtype)[..., None] * raw - turned.x
+        square = offset.square().sum(-1, dtype=torch.float64) / variance**2
+        yield "sample_score_square", score, square
+        yield "sample_score_norm", score, square.sqrt()
+        distances = [
+            (denoised - other).square().sum(-1, dtype=torch.float64) * (alpha / variance) ** 2
+            for other in turned.references.values()
+        ]
+        yield "sample_score_distance", score, torch.stack(distances)
+        yield "residual", score, denoised - turned.gaussian
+
+
+def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
+    """Return how much of each score others explain, its norm, and the best affine map beside the Gaussian."""
+    table, moments, plan = inputs.table, inputs.reference.moments, inputs.plan
+    resample = inputs.resample(table.sizes["sample"])
+    explained = affinity(table["sample_score_square"], table["sample_score_distance"], table["sample_denoiser_gap"], resample)
+    norms = score_norms(
+        table["sample_score_norm"], table["sample_score_square"], plan.process, moments.eigenvalues, moments.mean.size, resample
+    )
+    residual = table["residual"]
+    values = np.zeros((2, *residual.shape[:3]))
+    for turn, states in enumerate(inputs.noised(table["kept_sample"].values)):
+        features = affine_features(states.double().cpu().numpy(), moments, plan.process, plan.levels[turn])
+        for score in range(residual.sizes["score"]):
+            rest = residual.isel(score=score, turn_time=turn).values.reshape(len(states), -1).astype(np.float64)
+            if rest.any():
+                fit = best_affine(features, rest, folds=min(5, len(rest) - 1), seed=inputs.statistics.seed)
+                values[:, score, turn] = fit.values, fit.baseline
+    dims = ("score", "turn_time", "sample")
+    coords = {name: residual[name] for name in dims[:2]}
+    of_fit, of_gaussian = (xr.DataArray(distances, dims=dims, coords=coords) for distances in values)
+    fits = best_affine_gap(of_fit, of_gaussian, moments.trace, inputs.resample(table.sizes["kept"]))
+    return {"": xr.merge([explained, norms, fits], compat="override", join="override")}

@@ -20,7 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from scipy.stats import norm, rankdata
 
+from gaussian_test.analysis.observables.balance import CHANGE, ENDS, KINDS
 from gaussian_test.analysis.statistics.bootstrap import NEGLIGIBLE, ClusterBootstrap, expanded
+from gaussian_test.analysis.variable import declared
 
 Array = NDArray[np.float64]
 
@@ -219,13 +221,13 @@ def change_field(start: xr.DataArray, end: xr.DataArray, resample: ClusterBootst
     event = [name for name in start.dims if name != "sample"]
     ends = end.transpose(*lead, "sample", "repeat", *event)
     x = start.transpose("sample", *event).values.astype(np.float64)
-    scores = [f"{name}: " for name in ends["score"].values] if "score" in lead else [""]
+    scores = [str(name) for name in ends["score"].values] if "score" in lead else [""]
     picture = len(event) == 3
     distance = _distances(*x.shape[-2:])[0] if picture else np.empty(0)
-    result = xr.Dataset(coords={name: ends.coords[name] for name in lead if name in ends.coords})
-    if picture:
-        result.coords["distance"] = ("distance", distance, {"long_name": "mean distance of pixels", "units": "1"})
-    for kind, of_what in KINDS.items():
+    coords = {name: ends.coords[name] for name in lead if name in ends.coords}
+    values: dict[str, xr.DataArray] = {}
+    reasons: dict[str, dict[str, str]] = {}
+    for kind in KINDS:
         rows = ends.shape[: len(lead)]
         above, below = np.full((2, *rows, len(x)), np.nan)
         correlation = np.full((*rows, len(distance)), np.nan)
@@ -243,32 +245,15 @@ def change_field(start: xr.DataArray, end: xr.DataArray, resample: ClusterBootst
                 length[(slice(None), *row)] = _length(distance, sums, resample)
         by_score = [values.reshape(len(scores), -1, len(x)) for values in (above, below)]
         bands = np.stack([_bands(a.T, b.T, resample) for a, b in zip(*by_score, strict=True)], 1).reshape(4, *rows)
-        reasons = _reasons(by_score[1], length[0].reshape(len(scores), -1), scores, picture)
-        for name, values in (("change_susceptibility", bands), ("change_correlation_length", length)):
-            long_name, comment = DESCRIPTIONS[name]
-            for suffix, column in zip(SUFFIXES, values, strict=True):
-                attributes = {"long_name": f"{long_name}{of_what}{SUFFIXES[suffix]}", "units": "1", "comment": comment}
-                result[name + kind + suffix] = (lead, column, attributes | reasons[name])
+        why = _reasons(by_score[1], length[0].reshape(len(scores), -1), scores, picture)
+        for name, columns in (("change_susceptibility", bands), ("change_correlation_length", length)):
+            values |= {
+                name + kind + suffix: xr.DataArray(column, dims=lead) for suffix, column in zip(("", *ENDS), columns, strict=True)
+            }
+            reasons[name + kind] = why[name]
         if picture:
-            long_name, comment = DESCRIPTIONS["change_correlation"]
-            attributes = {"long_name": long_name + of_what, "units": "1", "comment": comment}
-            result[f"change_correlation{kind}"] = ((*lead, "distance"), correlation, attributes)
-    return result
-
-
-KINDS = {"": " of the change", "_magnitude": " of the magnitude of the change"}
-SUFFIXES = {"": "", "_se": ", standard error", "_low": ", lower end", "_high": ", upper end"}
-DESCRIPTIONS = {
-    "change_susceptibility": (
-        "susceptibility",
-        "sum of all covariances of pixels over the sum of their variances; band over turn times",
-    ),
-    "change_correlation_length": (
-        "correlation length",
-        "in pixels: where C(r)/C(0) first falls through 1/e; interval at each turn time",
-    ),
-    "change_correlation": ("correlation over the distance of pixels", "C(r)/C(0), over all pairs of pixels"),
-}
+            values[f"change_correlation{kind}"] = xr.DataArray(correlation, dims=(*lead, "distance"))
+    return declared(CHANGE, values, coords | ({"distance": distance} if picture else {}), reasons)
 
 
 def _fields(change: ArrayLike, magnitude: bool) -> Array:
@@ -399,15 +384,18 @@ def _reasons(below: Array, length: Array, scores: list[str], picture: bool) -> d
     }
     endless = {"the correlation does not fall below 1/e": ~infinite & ~nothing & np.isnan(length)}
     return {
-        "change_susceptibility": _as_reason(common, scores),
-        "change_correlation_length": _as_reason(common | endless, scores)
+        "change_susceptibility": _by_score(common, scores),
+        "change_correlation_length": _by_score(common | endless, scores)
         if picture
-        else {"reason": "features without rows and columns have no distance"},
+        else {"": "features without rows and columns have no distance"},
     }
 
 
-def _as_reason(places: dict[str, NDArray[np.bool_]], scores: list[str]) -> dict[str, str]:
-    """Return one sentence for each score and cause, with the number of turn times."""
-    counts = [(score, text, int(where[row].sum())) for text, where in places.items() for row, score in enumerate(scores)]
-    said = [f"{score}{text} at {count} turn time{'s' if count > 1 else ''}" for score, text, count in counts if count]
-    return {"reason": "; ".join(said)} if said else {}
+def _by_score(places: dict[str, NDArray[np.bool_]], scores: list[str]) -> dict[str, str]:
+    found = {}
+    for row, score in enumerate(scores):
+        counts = {text: int(where[row].sum()) for text, where in places.items()}
+        found[score] = "; ".join(
+            f"{text} at {count} turn time{'s' if count > 1 else ''}" for text, count in counts.items() if count
+        )
+    return {score: said for score, said in found.items() if said}

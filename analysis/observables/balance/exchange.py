@@ -21,7 +21,12 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics.pairwise import euclidean_distances
 
-from gaussian_test.analysis.moments.moments import evenly
+from gaussian_test.analysis.moments.moments import evenly, event_dims
+from gaussian_test.analysis.observables.balance import CHANGE, EXCHANGE, LARGEST
+from gaussian_test.analysis.observables.balance.change_field import change_field, susceptibility_gaussian
+from gaussian_test.analysis.observables.record import Inputs
+from gaussian_test.analysis.terms import NO_LABELS, ONE_CLASS
+from gaussian_test.analysis.variable import declared, give_reasons, undefine
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -222,62 +227,75 @@ def exchange_tests(
     x = np.asarray(start.transpose("sample", "feature").values, dtype=np.float64)
     labels, after, no_classes = _classes(label, label_after)
     signs = _signs(len(x), draws, seed)
-    columns = {name: np.full(ends.shape[:2], "" if name == LARGEST else np.nan, dtype=object) for name in DESCRIPTIONS}
-    reasons: dict[str, list[str]] = {"exchange_class": [no_classes] if no_classes else []}
+    columns = {one.name: np.full(ends.shape[:2], "" if one.name == LARGEST else np.nan, dtype=object) for one in EXCHANGE}
+    reasons: dict[str, dict[str, str]] = {name: {} for name in NAMES}
+    if no_classes:
+        reasons["exchange_class"][""] = no_classes
     for row in np.ndindex(ends.shape[:2]):
         e = np.asarray(ends[row].values, dtype=np.float64)
-        score = ends["score"].values[row[0]]
+        score = str(ends["score"].values[row[0]])
         if not np.isfinite(e).all():
-            for name in TESTS:
-                reasons.setdefault(name, []).append(f"{score}: end points are not finite")
+            for name in NAMES:
+                reasons[name].setdefault(score, "end points are not finite")
             continue
         e = _settled(x, e)
         tests = {"exchange_moments": _antisymmetric(x, e, signs), "exchange_energy": _energy_symmetry(x, e, signs)}
         if not no_classes and after[row].min() >= 0:
             tests["exchange_class"] = _class_symmetry(labels, after[row], signs)
         elif not no_classes:
-            reasons["exchange_class"].append(f"{score}: end points without a class")
+            reasons["exchange_class"].setdefault(score, "end points without a class")
         for name, test in tests.items():
             columns[f"{name}_statistic"][row], columns[f"{name}_pvalue"][row] = test.statistic, test.pvalue
         moments = tests["exchange_moments"]
         columns[LARGEST][row] = moments.largest
         columns["exchange_moments_mean"][row], columns["exchange_moments_se"][row] = moments.mean, moments.standard_error
-    result = xr.Dataset(coords={name: ends.coords[name] for name in ("score", "turn_time") if name in ends.coords})
-    for name, (long_name, comment) in DESCRIPTIONS.items():
-        values = columns[name].astype(np.str_ if name == LARGEST else np.float64)
-        result[name] = (("score", "turn_time"), values, {"long_name": long_name, "units": "1", "comment": comment})
-        test_name = next(test for test in TESTS if name.startswith(test))
-        if found := reasons.get(test_name):
-            result[name].attrs["reason"] = "; ".join(dict.fromkeys(found))
-    return result
+    values = {
+        name: xr.DataArray(column.astype(np.str_ if name == LARGEST else np.float64), dims=("score", "turn_time"))
+        for name, column in columns.items()
+    }
+    coords = {name: ends.coords[name] for name in ("score", "turn_time") if name in ends.coords}
+    why = {one.name: reasons[test] for one in EXCHANGE for test in NAMES if one.name.startswith(test)}
+    return declared(EXCHANGE, values, coords, why)
 
 
-TESTS = ("exchange_class", "exchange_moments", "exchange_energy")
-LARGEST = "exchange_moments_largest"
-NULL = "start and end of a U-Turn are exchangeable under the exact score and the reverse SDE; by random swaps, first repeat"
-DESCRIPTIONS = {
-    "exchange_class_statistic": ("asymmetry of the class transitions", "Bowker's sum of (n_ab - n_ba)^2/(n_ab + n_ba)"),
-    "exchange_class_pvalue": ("p-value of symmetric class transitions", NULL),
-    "exchange_moments_statistic": (
-        "largest |t| of drifts and currents",
-        "end less start in features, their squares and the squared norm; currents a_i b_j - b_i a_j of the leading features",
-    ),
-    "exchange_moments_pvalue": ("p-value of no drift and no current", NULL),
-    LARGEST: ("drift or current with the largest |t|", "features counted from 0"),
-    "exchange_moments_mean": ("mean over starts of the drift or current with the largest |t|", "in the unit of the features"),
-    "exchange_moments_se": ("its standard error over starts", "in the unit of the features"),
-    "exchange_energy_statistic": ("energy distance of the pairs from the swapped pairs", "in the unit of the features"),
-    "exchange_energy_pvalue": ("p-value of no energy distance of the pairs from the swapped pairs", NULL),
-}
+def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
+    """Return the tests of a run, undefined where its kernels or scores leave them so, and its change field."""
+    table, moments = inputs.table, inputs.reference.moments
+    kept = table["kept_sample"].values
+    x0 = inputs.states(tuple(kept.tolist())).cpu().numpy()
+    of_kept = table.sel(sample=kept)
+    tests = exchange_tests(
+        xr.DataArray(inputs.features(x0), dims=("sample", "feature")),
+        inputs.end_features,
+        of_kept["label"],
+        of_kept["label_after"],
+        seed=inputs.statistics.seed,
+    )
+    undefine(tests, EXCHANGE, inputs.start, [name for name, facts in inputs.scores.items() if facts.flow != "sde"])
+    conditional = [name for name, facts in inputs.scores.items() if facts.conditional]
+    for one in EXCHANGE if conditional else ():
+        if one.name.startswith("exchange_class"):
+            attributes = tests[one.name].attrs
+            tests[one.name] = tests[one.name].where(~tests["score"].isin(conditional))
+            tests[one.name].attrs = attributes
+            give_reasons(tests, one, dict.fromkeys(conditional, "the score is given the class of the start"))
+    starts = xr.DataArray(x0, dims=("sample", *event_dims(x0.ndim - 1)))
+    field = change_field(starts, table["end"].rename(kept="sample"), inputs.resample(table.sizes["kept"]))
+    closed = susceptibility_gaussian(moments.eigenvalues, moments.eigenvectors, inputs.noise_to_signal, moments.event_shape)
+    field = field.merge(declared(CHANGE, {"change_susceptibility_gaussian": closed}), compat="override")
+    return {"": xr.merge([tests, field], compat="override", join="override")}
+
+
+NAMES = ("exchange_class", "exchange_moments", "exchange_energy")
 
 
 def _classes(label: xr.DataArray | None, label_after: xr.DataArray | None) -> tuple[Labels, Labels, str]:
     """Return the classes of starts and first end points, and why there are no transitions to test."""
     nothing = np.empty(0, dtype=np.int64)
     if label is None or label_after is None or label.min() < 0:
-        return nothing, nothing, "the data set has no labels"
+        return nothing, nothing, NO_LABELS
     after = label_after.isel(repeat=0).transpose("score", "turn_time", "sample").values
-    reason = "the data set has a single class" if label.max() == 0 and after.max() <= 0 else ""
+    reason = ONE_CLASS if label.max() == 0 and after.max() <= 0 else ""
     return label.values, after, reason
 
 

@@ -11,18 +11,25 @@ these moments. A U-Turn is a forward step followed by its own reversal, hence :m
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from gaussian_test.analysis.moments.moments import Moments
+from gaussian_test.analysis.moments.moments import Moments, evenly
+from gaussian_test.analysis.observables.chains import BAND, INTERVAL, VARIABLES, WINDOW
+from gaussian_test.analysis.observables.record import Inputs, Shard
 from gaussian_test.analysis.statistics.bootstrap import Band, ClusterBootstrap
+from gaussian_test.analysis.terms import NO_LABELS, ONE_CLASS
+from gaussian_test.analysis.variable import declared
+from gaussian_test.sampler import KeyedNoise, Noise, UTurnPlan
 
 Array = NDArray[np.float64]
 
-WINDOW = 5  # auto-correlation times after which a sum of correlations is cut off
+STREAM = 16  # of the keyed noise: that of the first U-Turn of a chain; each has a stream of its own
 BLOCK_ELEMENTS = 2**22  # of states held in float64 at once
 
 
@@ -256,58 +263,86 @@ def chain_table(
         times[(slice(None), *row)] = _time(curves, resample)
         if shares is not None and not no_classes:
             retention[(slice(None), *row)] = _retention(labels[row].values, shares, resample)
-    steps, of_times, lead = ("score", "turn_time", "step"), ("score", "turn_time"), ("turn_time",)
-    columns: dict[str, tuple[str, tuple[str, ...], Array]] = {}
-    for suffix, band, other in zip(BAND, correlation, retention, strict=True):
-        columns[f"autocorrelation{suffix}"] = ("autocorrelation", steps, band)
-        columns[f"class_retention{suffix}"] = ("class_retention", steps, other)
-    for suffix, values in zip(INTERVAL, times, strict=True):
-        columns[f"autocorrelation_time{suffix}"] = ("autocorrelation_time", of_times, values)
-    gaussian = chain_autocorrelation_gaussian(eigenvalues, noise_to_signal, length)
-    columns["autocorrelation_gaussian"] = ("autocorrelation", (*lead, "step"), gaussian)
-    columns["autocorrelation_time_gaussian"] = (
-        "autocorrelation_time",
-        lead,
-        integrated_time_gaussian(eigenvalues, noise_to_signal),
-    )
-    too_short = {score: int(np.isnan(of_score).sum()) for score, of_score in zip(scores, times[0], strict=True)}
+    values = {f"autocorrelation{suffix}": column for suffix, column in zip(("", *BAND), correlation, strict=True)}
+    values |= {f"class_retention{suffix}": column for suffix, column in zip(("", *BAND), retention, strict=True)}
+    values |= {f"autocorrelation_time{suffix}": column for suffix, column in zip(("", *INTERVAL), times, strict=True)}
+    values["autocorrelation_gaussian"] = chain_autocorrelation_gaussian(eigenvalues, noise_to_signal, length)
+    values["autocorrelation_time_gaussian"] = integrated_time_gaussian(eigenvalues, noise_to_signal)
     short = f"{length} U-Turns are fewer than {WINDOW} auto-correlation times at"
+    counts = {str(score): int(np.isnan(of_score).sum()) for score, of_score in zip(scores, times[0], strict=True)}
     reasons = {
-        "class_retention": no_classes,
-        "autocorrelation_time": "; ".join(
-            f"{score}: {short} {count} turn time{'s' if count > 1 else ''}" for score, count in too_short.items() if count
-        ),
+        "class_retention": {"": no_classes},
+        "autocorrelation_time": {
+            score: f"{short} {count} turn time{'s' if count > 1 else ''}" for score, count in counts.items() if count
+        },
     }
-    result = xr.Dataset(coords={"step": ("step", np.arange(length + 1), {"long_name": "number of U-Turns", "units": "1"})})
-    result.coords["score"] = ("score", scores)
-    for name, (kind, dims, values) in columns.items():
-        long_name, comment = DESCRIPTIONS[kind]
-        suffix = name.removeprefix(kind)
-        attributes = {"long_name": long_name + (BAND | GAUSSIAN)[suffix], "units": "1", "comment": comment}
-        if reasons.get(kind) and suffix not in GAUSSIAN:
-            attributes["reason"] = reasons[kind]
-        result[name] = (dims, values, attributes)
-    return result
+    return declared(VARIABLES, values, {"step": np.arange(length + 1), "score": ("score", scores)}, reasons)
 
 
-BAND = {"": "", "_se": ", standard error", "_low": ", lower end", "_high": ", upper end"}
-INTERVAL = ("", "_low", "_high")
-GAUSSIAN = {"_gaussian": " of the Gaussian score in closed form, reverse SDE"}
-DESCRIPTIONS = {
-    "autocorrelation": (
-        "auto-correlation along a chain of U-Turns",
-        "C(k) = E[(x(j)-mu).(x(j+k)-mu)]/tr(Sigma) over all pairs k U-Turns apart; band over k",
-    ),
-    "autocorrelation_time": (
-        "integrated auto-correlation time, in U-Turns",
-        f"1 + 2 sum of C(k), k up to a window of at least {WINDOW} times itself; interval at each turn time; where the chain is "
-        "shorter, the lower end is that of the sum over all of it",
-    ),
-    "class_retention": (
-        "class retention along a chain of U-Turns",
-        "(P_same - P_inf)/(1 - P_inf), P_inf = sum of squared class shares, over all pairs k U-Turns apart; band over k",
-    ),
-}
+def levels_of(plan: UTurnPlan, count: int) -> list[int]:
+    """Return which turn times have chains, evenly picked.
+
+    Examples
+    --------
+    >>> levels_of(UTurnPlan(VarianceExploding(), [0.1, 0.5, 1.0, 2.0, 5.0]), 3)
+    [0, 2, 4]
+    """
+    places: list[int] = evenly(len(plan.levels), count).tolist()
+    return places
+
+
+def runs(shard: Shard) -> xr.Dataset:
+    """Run chains of U-Turns, each from the end of the last: inner products of their states, and their classes."""
+    levels, x0 = levels_of(shard.plan, shard.options.turn_times), shard.starts("noised_data")
+    products, classes = [], []
+    for name in shard.scores:
+        states = [x0.expand(len(levels), *x0.shape)]
+        for link in range(shard.options.length):
+            states.append(_next_link(shard, name, levels, states[-1], STREAM + link))
+        chain = torch.stack(states, 1)
+        products.append([chain_products(of_level, shard.reference.moments) for of_level in chain])
+        found = [shard.reference.classes(state.flatten(0, 1)).reshape(len(levels), -1) for state in states]
+        classes.append(np.stack(found, -1))
+    dims = ("score", "chain_turn", "kept", "link")
+    return xr.Dataset({"chain_product": ((*dims, "link_other"), np.array(products)), "chain_label": (dims, np.array(classes))})
+
+
+def _next_link(shard: Shard, name: str, levels: list[int], states: Tensor, stream: int) -> Tensor:
+    """Return the ends of one U-Turn from the states of every chain, (levels, n, *event); all levels share its noise."""
+    plan, kernel, score, samples = shard.plan, shard.kernels[name], shard.scores[name], shard.samples
+    steps = plan.reverse_steps()
+    if not kernel.exact:
+        ends = []
+        for turn, x0 in zip(levels, states, strict=True):
+            count = steps[turn] if plan.grid_of == "turn_times" else plan.steps
+            link = replace(plan, turn_times=[plan.levels[turn]], steps=count, repeats=1, stream=stream)
+            ends.append(shard.ends(link, x0, (name,))[name][0])
+        return torch.stack(ends)
+    # one exact step from every level: merged, they fill the device
+    noise = KeyedNoise(plan.seed, samples, 1, tuple(states.shape[2:]), states.device, states.dtype, stream)
+    forward, at_end = noise.draw(), noise.draw()
+    t = torch.tensor([plan.levels[turn] for turn in levels], dtype=torch.float64).repeat_interleave(len(samples))
+    normal, end_normal, uniform = (
+        value.repeat(len(levels), *(1,) * (value.ndim - 1)) for value in (forward.normal, at_end.normal, at_end.uniform)
+    )
+    x = plan.process.noised(states.flatten(0, 1), t, normal)
+    label = shard.labels[name].repeat(len(levels)) if name in shard.labels else None
+    end = torch.empty_like(x)
+    for start in range(0, len(x), plan.micro_batch):
+        rows = slice(start, start + plan.micro_batch)
+        given = Noise(end_normal[rows], uniform[rows])
+        end[rows] = kernel.step(score, x[rows], t[rows], 0.0, given, None if label is None else label[rows])
+    return end.reshape(states.shape)
+
+
+def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
+    """Return the chains of a run, as a group of their own."""
+    levels = levels_of(inputs.plan, inputs.options["chains"].turn_times)
+    table, nu = inputs.table, inputs.noise_to_signal[levels]
+    eigenvalues, resample = inputs.reference.moments.eigenvalues, inputs.resample(table.sizes["kept"])
+    found = chain_table(table["chain_product"], table["chain_label"], eigenvalues, nu, inputs.truth.class_shares, resample)
+    turn_times = np.array(inputs.plan.levels)[levels]
+    return {"chains": found.assign_coords(turn_time=("turn_time", turn_times), noise_to_signal=("turn_time", nu))}
 
 
 def _partial_times(curves: Array) -> Array:
@@ -349,5 +384,5 @@ def _retention(labels: NDArray[np.integer], shares: ArrayLike, resample: Cluster
 def _no_classes(labels: xr.DataArray, shares: ArrayLike | None) -> str:
     """Return why there are no classes to retain, or nothing."""
     if shares is None or labels.min() < 0:
-        return "the data set has no labels"
-    return "the data set has a single class" if _by_chance(shares) == 1 else ""
+        return NO_LABELS
+    return ONE_CLASS if _by_chance(shares) == 1 else ""

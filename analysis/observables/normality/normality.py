@@ -11,7 +11,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from gaussian_test.analysis.moments.moments import event_dims
+from gaussian_test.analysis.observables.normality import FIELDS, VARIABLES
 from gaussian_test.analysis.observables.normality.lilliefors import MOST_FEATURES, KSTest, ks_test
+from gaussian_test.analysis.observables.record import Inputs
+from gaussian_test.analysis.variable import declared
 
 Array = NDArray[np.float64]
 
@@ -143,64 +146,24 @@ def ks_dataset(
         raise ValueError(
             f"{len(tests)} blocks do not fill {dict(zip(coords, shape, strict=True))}: give one for each, at least one"
         )
-    result = xr.Dataset(coords=coords)
-    for name, (field, long_name, comment) in VARIABLES.items():
-        values = np.array([getattr(test, field) for test in tests])
-        dims, sizes = ((), ()) if values.ndim == 1 else (event_dims(len(event_shape)), tuple(event_shape))
-        attributes = {"long_name": long_name.format(test=tests[0]), "units": "1", "comment": comment.format(test=tests[0])}
-        result[name] = ((*coords, *dims), values.reshape((*shape, *sizes)), attributes)
-    result["ks_share_above_null"] = result["ks_share_above_null"].isel(dict.fromkeys(coords, 0), drop=True)  # the same for all
-    return result
+    values: dict[str, xr.DataArray] = {}
+    for name, field in FIELDS.items():
+        found = np.array([getattr(test, field) for test in tests])
+        dims, sizes = ((), ()) if found.ndim == 1 else (event_dims(len(event_shape)), tuple(event_shape))
+        values[name] = xr.DataArray(found.reshape((*shape, *sizes)), coords, (*coords, *dims))
+    values["ks_share_above_null"] = values["ks_share_above_null"].isel(dict.fromkeys(coords, 0), drop=True)  # the same for all
+    return declared(VARIABLES, values, coords, test=tests[0], most=MOST_FEATURES)
 
 
-NULL_RANGE = (
-    f"95 % of Gaussian samples with the observed mean and covariance, of at most {MOST_FEATURES} features, are in the range"
-)
-VARIABLES: dict[str, tuple[str, str, str]] = {
-    "ks_distance": (
-        "distance",
-        "Kolmogorov-Smirnov distance of a feature from the normal",
-        "sup|F_n - Phi|, centred and scaled by mean and standard deviation (n - 1) of {test.count} samples; NaN: does not vary",
-    ),
-    "ks_pvalue": (
-        "pvalue",
-        "p-value of a feature being normal",
-        "against simulated normal features with fitted mean and scale, {test.count} samples",
-    ),
-    "ks_discovered": (
-        "discovered",
-        "whether a feature is not normal, with the false discovery rate controlled",
-        "Benjamini-Hochberg over the features of one noise level, at {test.level:g}",
-    ),
-    "ks_mean": ("mean_distance", "mean Kolmogorov-Smirnov distance of the features", "over the features that vary"),
-    "ks_mean_pvalue": (
-        "mean_distance_pvalue",
-        "p-value of all features being jointly Gaussian, by their mean distance",
-        "among Gaussian samples with the observed mean and covariance: correlations are respected",
-    ),
-    "ks_share_above": (
-        "share_above",
-        "share of features above a distance of {test.threshold:g} from the normal",
-        "not zero for normal features: see ks_share_above_null",
-    ),
-    "ks_share_rejected": (
-        "share_rejected",
-        "share of features with a p-value of at most {test.level:g}",
-        "expectation for normal features: {test.level:g}",
-    ),
-    "ks_share_discovered": (
-        "share_discovered",
-        "share of features that are not normal, with the false discovery rate controlled",
-        "Benjamini-Hochberg over the features of one noise level, at {test.level:g}",
-    ),
-    "ks_share_above_null": (
-        "share_above_null",
-        "expected share of normal features above a distance of {test.threshold:g}",
-        "normal features with fitted mean and scale, {test.count} samples",
-    ),
-}
-VARIABLES |= {
-    f"{name}_null_{end}": (f"{VARIABLES[name][0]}_null_{end}", f"{VARIABLES[name][1]}, {edge} of its range if normal", NULL_RANGE)
-    for name in ("ks_mean", "ks_share_above", "ks_share_rejected")
-    for end, edge in (("low", "lower end"), ("high", "upper end"))
-}
+def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
+    """Return the tests of the noised data of a run, and as a group of their own the maps over the features."""
+    tests = ks_dataset(
+        (states.float().cpu().numpy() for states in inputs.noised(inputs.together)),
+        {"turn_time": np.array(inputs.plan.levels)},
+        inputs.reference.moments.event_shape,
+        level=1 - inputs.statistics.confidence,
+        seed=inputs.statistics.seed,
+    )
+    maps = [variable.name for variable in VARIABLES if variable.group]
+    rest = tests.drop_vars(maps).drop_dims([dim for dim in tests[maps[0]].dims if dim != "turn_time"], errors="ignore")
+    return {"": rest, "normality": tests[maps].astype(np.float64)}

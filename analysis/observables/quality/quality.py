@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import xarray as xr
@@ -10,9 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
 from gaussian_test.analysis.moments.moments import Moments
-from gaussian_test.analysis.observables.quality.distances import Distance, Population, frechet, frechet_between
+from gaussian_test.analysis.observables.quality import BETWEEN, VARIABLES, of_distances
+from gaussian_test.analysis.observables.quality.distances import Distance, Population, frechet, frechet_between, null_distance
 from gaussian_test.analysis.observables.quality.kernel_distance import kid, kid_between
+from gaussian_test.analysis.observables.record import Inputs
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
+from gaussian_test.analysis.variable import Variable, declared, described
 
 Array = NDArray[np.float64]
 
@@ -99,7 +102,7 @@ def sample_quality(
         "frechet": [[frechet(ends, population, starts) for ends in score] for score in x],
         "kid": [[kid(ends, population, starts=starts) for ends in score] for score in x],
     }
-    return _curves(distances, "{} of the end points from the ground truth", features, resample)
+    return _curves(distances, VARIABLES, features, resample)
 
 
 def start_sensitivity(features: xr.DataArray, other: xr.DataArray, resample: ClusterBootstrap) -> xr.Dataset:
@@ -138,23 +141,10 @@ def start_sensitivity(features: xr.DataArray, other: xr.DataArray, resample: Clu
         "start_frechet": [[frechet_between(*ends) for ends in zip(*score, strict=True)] for score in zip(x, y, strict=True)],
         "start_kid": [[kid_between(*ends) for ends in zip(*score, strict=True)] for score in zip(x, y, strict=True)],
     }
-    return _curves(distances, "{} between the end points of two starts", features, resample)
+    return _curves(distances, of_distances("start_{kind}", BETWEEN), features, resample)
 
 
 DIMS = ("score", "turn_time", "sample", "repeat", "feature")
-KINDS = {
-    "frechet": (
-        "Fréchet distance",
-        "|m1-m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2), in the squared unit of the features; its bias taken off",
-    ),
-    "kid": ("squared MMD of a polynomial kernel", "over pairs of different starts, unbiased: can be negative"),
-}
-SUFFIXES = {
-    "": "",
-    "_se": ", standard error with its part of second order",
-    "_low": ", lower edge of the simultaneous band (score interval)",
-    "_high": ", upper edge of the simultaneous band (score interval)",
-}
 
 
 def _arranged(features: xr.DataArray, resample: ClusterBootstrap) -> Array:
@@ -167,42 +157,35 @@ def _arranged(features: xr.DataArray, resample: ClusterBootstrap) -> Array:
 
 
 def _curves(
-    distances: dict[str, list[list[Distance]]], between: str, features: xr.DataArray, resample: ClusterBootstrap
+    distances: dict[str, list[list[Distance]]], variables: Iterable[Variable], features: xr.DataArray, resample: ClusterBootstrap
 ) -> xr.Dataset:
     """Return distances by score and turn time as curves with bands, and their pseudo-values."""
-    result = xr.Dataset(coords={name: features[name] for name in DIMS[:3] if name in features.coords})
+    values: dict[str, xr.DataArray] = {}
     for name, rows in distances.items():
-        long_name, comment = KINDS[name.removeprefix("start_")]
         edges = np.array([[one.interval(width) for one in row] for row in rows for width in [_critical(row, resample)]])
         columns = {
-            "": np.array([[one.estimate for one in row] for row in rows]),
-            "_se": np.array([[one.standard_error for one in row] for row in rows]),
-            "_low": edges[..., 0],
-            "_high": edges[..., 1],
+            name: np.array([[one.estimate for one in row] for row in rows]),
+            f"{name}_se": np.array([[one.standard_error for one in row] for row in rows]),
+            f"{name}_low": edges[..., 0],
+            f"{name}_high": edges[..., 1],
         }
-        for suffix, values in columns.items():
-            attributes = {"long_name": f"{long_name} {between}{SUFFIXES[suffix]}", "units": "1", "comment": comment}
-            result[name + suffix] = (DIMS[:2], values, attributes)
         if name.endswith("frechet"):
-            result[f"{name}_plug_in"] = (
-                DIMS[:2],
-                np.array([[one.plug_in for one in row] for row in rows]),
-                {
-                    "long_name": f"plug-in {long_name} {between}",
-                    "units": "1",
-                    "comment": "of the empirical laws themselves: too large by order 1/n",
-                },
-            )
-        result[f"sample_{name}"] = (
-            DIMS[:3],
-            np.array([[one.values for one in row] for row in rows]),
-            {
-                "long_name": f"pseudo-values of the {long_name} {between}",
-                "units": "1",
-                "comment": "of the jackknife over starts: their mean is the distance",
-            },
-        )
-    return result
+            columns[f"{name}_plug_in"] = np.array([[one.plug_in for one in row] for row in rows])
+        values |= {full: xr.DataArray(column, dims=DIMS[:2]) for full, column in columns.items()}
+        values[f"sample_{name}"] = xr.DataArray(np.array([[one.values for one in row] for row in rows]), dims=DIMS[:3])
+    return declared(variables, values, {name: features[name] for name in DIMS[:3] if name in features.coords})
+
+
+def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
+    """Return the quality of the end points of a run, and what as many perfect draws have."""
+    table = inputs.table
+    # the starts of U-Turns are drawn without replacement, and what ends keep of them is spread more evenly than free draws
+    starts = table["kept_sample"].values if inputs.start == "noised_data" else None
+    found = sample_quality(inputs.end_features, inputs.population, inputs.resample(table.sizes["kept"]), starts)
+    floor = null_distance(inputs.population, table.sizes["kept"], seed=inputs.statistics.seed)
+    found = found.rename(sample="kept").assign_coords(kept=("kept", table["kept_sample"].values))
+    found = described(found.assign(frechet_floor=floor.mean, frechet_floor_high=floor.high), VARIABLES)
+    return {"": inputs.on_features(found)}
 
 
 def _critical(row: list[Distance], resample: ClusterBootstrap) -> float:

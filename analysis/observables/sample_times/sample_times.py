@@ -12,25 +12,24 @@ tells how much of the spread of the times belongs to the sample and how much to 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from gaussian_test.analysis.observables.record import Inputs
+from gaussian_test.analysis.observables.sample_times import VARIABLES
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap, expanded
 from gaussian_test.analysis.statistics.crossings import Crossing, share_time
-from gaussian_test.analysis.uturn.curves import no_speciation
+from gaussian_test.analysis.terms import NO_LABELS
+from gaussian_test.analysis.uturn.reference import no_speciation
+from gaussian_test.analysis.variable import declared
 
 Array = NDArray[np.float64]
 
 FEWEST_STARTS = 4  # of a class whose time is given
 MOST_CENSORED = 0.2  # share of samples that may be left out of the analysis of variance
-NU = "noise-to-signal ratio sigma/alpha"
-ENDS = {"": "", "_low": ", lower end of its interval", "_high": ", upper end of its interval"}
-CURVES = {
-    "memorization": "memorized share",
-    "speciation": "class retention (P_a - pi_a)/(1 - pi_a), with the share pi_a of its class a among the ground-truth samples,",
-}
 NEGLIGIBLE = 1e-12  # of the sum of squares: a mean square that is less is rounding
 DIGITS = 9  # of summed shares: what is equal but for rounding is equal, as for a fit that stays at the level
 
@@ -339,11 +338,11 @@ def sample_times(
     shares = np.ones(1) if class_shares is None else np.asarray(class_shares, dtype=np.float64)
     classes = np.array([-1]) if class_shares is None else np.flatnonzero(shares)
     groups = _by_class(label.values, classes, resample)
-    no_labels = "the data set has no labels" if class_shares is None else ""
+    no_labels = NO_LABELS if class_shares is None else ""
     unchosen = [no_speciation(None if class_shares is None else shares, bool(given)) for given in conditional.values]
     own = np.zeros(len(label), dtype=np.int64) if class_shares is None else label.values
-    result = xr.Dataset(coords={"score": memorized["score"], "sample": memorized["sample"], "class": classes})
-    result["class"].attrs = {"long_name": "class of the ground-truth samples", "units": "1", "comment": "-1: there are none"}
+    values: dict[str, Any] = {}
+    reasons: dict[str, dict[str, str]] = {}
     for name, kept, level, by_chance, undefined in (
         ("memorization", memorized, levels[0], np.zeros(len(shares)), [""] * len(scores)),
         ("speciation", class_kept, levels[1], shares, unchosen),
@@ -361,47 +360,37 @@ def sample_times(
             missing = Crossing(np.nan, np.nan, np.nan, reason or no_labels)
             none = [missing] * len(classes)
             of_classes.append(none if missing.reason else _class_times(nu, outcomes, groups, level, by_chance[classes]))
-        result[f"sample_{name}_noise_to_signal"] = (
-            ("score", "sample"),
-            np.array(of_samples),
-            _attributes(
-                f"{name} time of a sample as a {NU}",
-                f"{CURVES[name]} of its repeats, by a monotone fit, falls through {level:g}; 0 where it is below at the smallest "
-                "turn time, infinite where it is not at the largest",
-                _by_score(scores, undefined),
-            ),
-        )
         times = np.array([[(crossing.estimate, crossing.low, crossing.high) for crossing in found] for found in of_classes])
-        time_reasons = [_of_classes(classes, found) for found in of_classes]
-        for place, (suffix, end) in enumerate(ENDS.items()):
-            result[f"{name}_noise_to_signal_by_class{suffix}"] = (
-                ("score", "class"),
-                times[..., place],
-                _attributes(
-                    f"{name} time of a class as a {NU}{end}",
-                    f"{CURVES[name]} of the starts of the class falls through {level:g}",
-                    _by_score(scores, time_reasons),
-                ),
-            )
-            result[f"{name}_self_averaging{suffix}"] = (
-                "score",
-                np.array([ratio[place] for ratio in ratios]),
-                _attributes(
-                    f"variance of {name} times between samples over that within samples{end}",
-                    "one-way random-effects analysis of variance of log(nu) at which each repeat is lost; 0: times of all samples "
-                    "are alike",
-                    _by_score(scores, [ratio[3] for ratio in ratios]),
-                ),
-            )
-    return result
+        values[f"sample_{name}_noise_to_signal"] = np.array(of_samples)
+        for place, suffix in enumerate(("", "_low", "_high")):
+            values[f"{name}_noise_to_signal_by_class{suffix}"] = times[..., place]
+            values[f"{name}_self_averaging{suffix}"] = np.array([ratio[place] for ratio in ratios])
+        for variable, said in (
+            (f"sample_{name}_noise_to_signal", undefined),
+            (f"{name}_noise_to_signal_by_class", [_of_classes(classes, found) for found in of_classes]),
+            (f"{name}_self_averaging", [ratio[3] for ratio in ratios]),
+        ):
+            reasons[variable] = dict(zip(scores, said, strict=True))
+    coords = {"score": memorized["score"], "sample": memorized["sample"], "class": classes}
+    return declared(VARIABLES, values, coords, reasons, levels=levels)
 
 
-def _attributes(long_name: str, comment: str, reason: str) -> dict[str, str]:
-    return {"long_name": long_name, "units": "1", "comment": comment} | ({"reason": reason} if reason else {})
-
-
-def _by_score(scores: Sequence[str], reasons: Sequence[str]) -> str:
-    return "; ".join(f"{score}: {reason}" for score, reason in zip(scores, reasons, strict=True) if reason)
+def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
+    """Return the times of the samples and classes of a run."""
+    table, statistics = inputs.table, inputs.statistics
+    own = table["nearest_sample"] == table["sample"]
+    conditional = [facts.conditional for facts in inputs.scores.values()]
+    return {
+        "": sample_times(
+            own if statistics.memorization == "own" else table["nearest_distance"] < inputs.truth.typical_distance,
+            table["label_after"] == table["label"],
+            table["label"].clip(min=0),  # where a start has no class nothing of this is defined
+            inputs.truth.class_shares,
+            xr.DataArray(conditional, dims="score"),
+            statistics.levels,
+            inputs.resample(table.sizes["sample"]),
+        )
+    }
 
 
 def _of_classes(classes: NDArray[np.int64], crossings: Sequence[Crossing]) -> str:

@@ -1,0 +1,26 @@
+"""Chains of U-Turns as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import xarray as xr
+
+from gaussian_test.analysis.variable import said_of
+from gaussian_test.text import aligned, interval, number
+
+
+def text(_: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> list[str]:
+    """Return the auto-correlation time of each score, in U-Turns, by noise level."""
+    table = groups["chains"]
+    rows = [["noise to signal", *(str(score) for score in table["score"].values), "Gaussian, closed form"]]
+    for index, level in enumerate(table["noise_to_signal"].values):
+        row = table.isel(turn_time=index)
+        cells = [
+            interval(*(float(row[f"autocorrelation_time{suffix}"].sel(score=score)) for suffix in ("", "_low", "_high")))
+            for score in table["score"].values
+        ]
+        rows.append([f"{level:.3f}", *cells, number(float(row["autocorrelation_time_gaussian"]))])
+    lines = ["", "Chains of U-Turns: auto-correlation time, in U-Turns", *aligned(rows)]
+    reason = said_of(table["autocorrelation_time"])
+    return [*lines, f"  {reason}"] if reason else lines

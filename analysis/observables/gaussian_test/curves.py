@@ -1,0 +1,312 @@
+r"""The Gaussian Test: from the sample table to curves with bands, the gap to the Gaussian, and the three times.
+
+:math:`\Delta(T) = C(T) - C_G(T)`. For an exact score :math:`\mathrm{tr}\Sigma\cdot\Delta = \mathrm{lmmse} - \mathrm{mmse} =
+\mathbb E\|D - D_G\|^2 \ge 0`, zero exactly where the score is affine, and with :math:`\gamma = 1/\nu^2`
+:math:`\mathrm{KL}(p_t\|\mathcal N_t) = \tfrac12\int_0^{\gamma_t}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from gaussian_test.analysis.observables.gaussian_test import VARIABLES
+from gaussian_test.analysis.observables.record import Ended, Inputs, Rows, Turned, product
+from gaussian_test.analysis.statistics.bootstrap import Band, ClusterBootstrap, controlled, expanded
+from gaussian_test.analysis.statistics.crossings import (
+    Crossing,
+    affine_time,
+    predicted_affine,
+    predicted_memorization,
+    predicted_speciation,
+    share_time,
+)
+from gaussian_test.analysis.terms import TIMES, Statistics
+from gaussian_test.analysis.theory.closed_form import autocorrelation_exact
+from gaussian_test.analysis.theory.information import kl_from_gaussian
+from gaussian_test.analysis.uturn.reference import GroundTruth, ScoreFacts, no_speciation
+from gaussian_test.analysis.variable import BAND, declared, reasons_of, undefine
+
+Array = NDArray[np.float64]
+STEP = 1e-4  # relative, of the derivatives of the integral
+
+
+def gaussian_test(
+    table: xr.Dataset, truth: GroundTruth, statistics: Statistics | None = None, scores: Mapping[str, ScoreFacts] | None = None
+) -> xr.Dataset:
+    r"""Return curves, bands, the test and the times from a sample table.
+
+    Parameters
+    ----------
+    table : Dataset
+        The sample table, with coordinates ``turn_time`` and ``noise_to_signal``.
+    truth : GroundTruth
+        Facts of the ground-truth set.
+    statistics : Statistics, optional
+        Settings.
+    scores : mapping of str to ScoreFacts, optional
+        Facts of each score's run. Default: unconditional scores under exact reversal.
+
+    Returns
+    -------
+    Dataset
+        Curves, bands, tests and times of the root group of an archive.
+
+    Notes
+    -----
+    ``gap`` compares U-Turns: under exact reversal :math:`E[\tilde x_0\mid x_T] = D(x_T)` stands for the end point
+    (Rao-Blackwell); under a kernel with time steps the simulated end points are held against the Gaussian's closed form through
+    the same steps. Such a gap at T also holds what the score does *below* T, and the discretisation error of this score's own
+    reverse run. ``gap_one_shot``, :math:`E[(x_0-\mu)\cdot(D-D_G)]/\mathrm{tr}\Sigma` from one evaluation at T, holds neither:
+    the affine time is read off it. Both have the one-evaluation Gaussian on the same noised samples as control variate,
+    whose mean is known.
+
+    Examples
+    --------
+    >>> names = ("", "_one_shot", "_one_shot_squared")
+    >>> rows = ("score", "turn_time", "sample", "repeat")
+    >>> numbers = np.random.default_rng(0).normal(size=(1, 2, 30, 1))
+    >>> table = xr.Dataset({f"sample_autocorrelation{name}": (rows, numbers) for name in names})
+    >>> table["sample_autocorrelation_gaussian"] = table["sample_autocorrelation"].isel(score=0)
+    >>> table["sample_denoiser_gap"] = 0 * table["sample_autocorrelation"]
+    >>> table["nearest_sample"] = table["label_after"] = table["sample_denoiser_gap"].astype(int)
+    >>> table["sample_end_square"] = table["nearest_distance"] = table["sample_denoiser_gap"]
+    >>> table = table.assign_coords(score=["any"], turn_time=[1.0, 2.0], sample=range(30))
+    >>> table = table.assign_coords(noise_to_signal=("turn_time", [1.0, 2.0]))
+    >>> result = gaussian_test(table, GroundTruth(30, np.ones(3), 0.0, None), Statistics(bootstrap=100))
+    >>> result.gap.values.round(12).tolist()  # the control variate explains the numbers: no gap
+    [[0.0, 0.0]]
+    """
+    settings = statistics or Statistics()
+    facts = scores or {str(name): ScoreFacts() for name in table["score"].values}
+    resample = ClusterBootstrap(table.sizes["sample"], settings.bootstrap, settings.confidence, settings.seed)
+    percentiles = expanded(settings.confidence, table.sizes["sample"])
+    nu = table["noise_to_signal"].values
+    exact_gaussian = autocorrelation_exact(truth.eigenvalues, nu)
+    control = _by_sample(table["sample_autocorrelation_gaussian"])
+    columns: dict[str, list[Array]] = {}
+    crossings: dict[str, dict[str, Crossing]] = {name: {} for name in TIMES}
+    excess = None
+    for score, of_score in facts.items():
+        row = table.sel(score=score)
+        simulated = _by_sample(row["sample_autocorrelation"])
+        one_shot = _by_sample(row["sample_autocorrelation_one_shot"])
+        squared = _by_sample(row["sample_autocorrelation_one_shot_squared"])
+        is_exact = of_score.kernel == "exact"
+        discretised = exact_gaussian if is_exact or of_score.reference is None else of_score.reference
+        gap_one_shot = resample.band(controlled(one_shot, control, exact_gaussian), exact_gaussian, fitted=1)
+        gap = gap_one_shot if is_exact else resample.band(controlled(simulated, control, exact_gaussian), discretised, fitted=1)
+        own = resample.share_band(_by_sample((row["nearest_sample"] == row["sample"]).astype(float)))
+        near = resample.share_band(_by_sample((row["nearest_distance"] < truth.typical_distance).astype(float)))
+        same, why_not = _same_class(row, truth, of_score.conditional, resample)
+        retention = _over_chance(same, truth)
+        for name, band in (
+            ("autocorrelation", resample.band(simulated)),
+            ("autocorrelation_one_shot", resample.band(one_shot)),
+            ("autocorrelation_one_shot_squared", resample.band(squared)),
+            ("gap", gap),
+            ("gap_one_shot", gap_one_shot),
+            ("memorized_share", own),
+            ("class_retention", retention),
+            ("balance_squared", resample.band(squared - one_shot)),
+            ("balance_simulated", resample.band(simulated - one_shot, discretised - exact_gaussian)),
+            ("end_square", resample.band(_by_sample(row["sample_end_square"]))),
+            ("close_share", near),
+        ):
+            for suffix, column in band.columns().items():
+                columns.setdefault(name + suffix, []).append(column)
+        remembered = own if settings.memorization == "own" else near
+        crossings["memorization"][score] = share_time(
+            nu, remembered.estimate, remembered.replicates, settings.levels[0], percentiles
+        )
+        kept = retention if settings.speciation == "retention" else same
+        crossings["speciation"][score] = (
+            Crossing(np.nan, np.nan, np.nan, why_not)
+            if why_not
+            else share_time(nu, kept.estimate, kept.replicates, settings.levels[1], percentiles)
+        )
+        tested = gap_one_shot if settings.affine == "one_shot" else gap
+        crossings["affine"][score] = affine_time(
+            nu, tested.estimate, tested.low, tested.high, settings.tolerance, tested.standard_error
+        )
+        if of_score.is_truth and not of_score.conditional and excess is None:
+            excess = _by_sample(row["sample_denoiser_gap"])
+    declared_names = {name for variable in VARIABLES for name in variable.names}
+    values = {name: np.array(column) for name, column in columns.items() if name in declared_names}
+    reasons: dict[str, dict[str, str]] = {}
+    if np.isnan(values["class_retention"]).all():
+        reasons["class_retention"] = {"": why_not}
+    for time, found in crossings.items():
+        ends = np.array([(crossing.estimate, crossing.low, crossing.high) for crossing in found.values()])
+        values |= {f"{time}_noise_to_signal{suffix}": ends[:, place] for place, suffix in enumerate(("", "_low", "_high"))}
+        reasons[f"{time}_noise_to_signal"] = {score: crossing.reason for score, crossing in found.items()}
+    for time, prediction in (
+        ("memorization", predicted_memorization(truth.eigenvalues, truth.count)),
+        ("speciation", predicted_speciation(truth.eigenvalues)),
+        ("affine", predicted_affine(truth.third_cumulant_norm, float(truth.eigenvalues.sum()), settings.tolerance)),
+    ):
+        values[f"{time}_noise_to_signal_predicted"] = np.full(len(facts), prediction)
+    coords = {"score": table["score"], "turn_time": table["turn_time"]}
+    result = declared(VARIABLES, values, coords, reasons, **_names(settings))
+    if truth.class_shares is not None:
+        for suffix in ("", *BAND):
+            result["class_retention" + suffix].attrs["by_chance"] = float((truth.class_shares**2).sum())
+    undefine(result, VARIABLES, "noised_data", [score for score, of_score in facts.items() if of_score.flow != "sde"])
+    return result.merge(divergence(excess, float(truth.eigenvalues.sum()), nu, resample), compat="override")
+
+
+def _names(settings: Statistics) -> dict[str, Any]:
+    """Return what the comments of the times name."""
+    return {
+        "memorized": "memorized" if settings.memorization == "own" else "close",
+        "kept": "class retention" if settings.speciation == "retention" else "share of the same class",
+        "tested": "gap_one_shot" if settings.affine == "one_shot" else "gap",
+        "levels": settings.levels,
+        "tolerance": settings.tolerance,
+    }
+
+
+def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
+    """Return the Gaussian Test of a run, with closed forms and the times in the time of its process."""
+    result = gaussian_test(inputs.table, inputs.truth, inputs.statistics, inputs.scores)
+    nothing = np.full(result.sizes["turn_time"], np.nan)
+    values: dict[str, Any] = {"typical_nearest_distance": inputs.truth.typical_distance}
+    for name, field in (
+        ("autocorrelation_exact", "exact"),
+        ("autocorrelation_discrete", "discrete"),
+        ("end_square_discrete", "end_square"),
+    ):
+        closed = [getattr(of_score, field) for of_score in inputs.scores.values()]
+        values[name] = np.array([nothing if found is None else found for found in closed])
+    reasons = {}
+    for time in TIMES:
+        for suffix in ("", "_low", "_high", "_predicted"):
+            found = result[f"{time}_noise_to_signal{suffix}"].values.copy()
+            inside = np.isfinite(found) & (found > 0)
+            found[inside] = inputs.plan.process.time(torch.from_numpy(found[inside])).numpy()
+            values[f"{time}_time{suffix}"] = found
+        reasons[f"{time}_time"] = reasons_of(result[f"{time}_noise_to_signal"])
+    return {"": result.merge(declared(VARIABLES, values, None, reasons, **_names(inputs.statistics)), compat="override")}
+
+
+def at_turn(turned: Turned) -> Rows:
+    """Yield the rows of turned states."""
+    yield "sample_autocorrelation_gaussian", None, turned.product(turned.start, turned.gaussian)
+    for score, denoised in turned.denoised.items():
+        yield "sample_autocorrelation_one_shot", score, turned.product(turned.start, denoised)
+        yield "sample_autocorrelation_one_shot_squared", score, turned.product(denoised, denoised)
+        difference = denoised - turned.gaussian
+        yield "sample_denoiser_gap", score, turned.product(difference, difference)
+
+
+def at_end(ended: Ended) -> Iterator[tuple[str, Tensor]]:
+    """Yield the rows of end points."""
+    yield "sample_autocorrelation", product(ended.start, ended.end, ended.trace)
+    yield "sample_end_square", product(ended.end, ended.end, ended.trace)
+    yield "nearest_sample", ended.nearest
+    yield "nearest_distance", ended.distance.double()
+    if ended.classify is not None:
+        yield "label_after", ended.classify(ended.x.flatten(0, 1)).reshape(len(ended.x), -1)
+
+
+def memorized(result: xr.Dataset) -> xr.DataArray:
+    """Return for every U-Turn of an archive whether its end point is nearest to its start."""
+    return (result["nearest_sample"] == result["sample"]).astype(np.float64)
+
+
+def close(result: xr.Dataset) -> xr.DataArray:
+    """Return for every U-Turn whether its end point is closer to a sample than these typically are to each other."""
+    return (result["nearest_distance"] < result["typical_nearest_distance"]).astype(np.float64)
+
+
+def retained(result: xr.Dataset) -> xr.DataArray:
+    """Return the class retention of every U-Turn."""
+    kept = (result["label_after"] == result["label"]).astype(np.float64)
+    by_chance = float(result["class_retention"].attrs["by_chance"])
+    found: xr.DataArray = (kept - by_chance) / (1 - by_chance)
+    return found
+
+
+def divergence(excess: Array | None, trace: float, noise_to_signal: ArrayLike, resample: ClusterBootstrap) -> xr.Dataset:
+    r"""Return the divergence of the noised data from its Gaussian with its errors: of sampling, and of the quadrature.
+
+    The sampling error is that of the integral linearised in the integrand. The quadrature error is the change when every second
+    noise level is left out: an upper estimate, as the integrand is smooth.
+
+    Parameters
+    ----------
+    excess : ndarray or None
+        :math:`\|D-D_G\|^2/\mathrm{tr}\,\Sigma` of the exact score of the samples, shape (samples, points); None where it was
+        not run.
+    trace : float
+        :math:`\mathrm{tr}\,\Sigma`.
+    noise_to_signal : array
+        :math:`\nu`, ascending, shape (points,).
+    resample : ClusterBootstrap
+        For the band.
+
+    Returns
+    -------
+    Dataset
+        ``kl_from_gaussian`` (``_se``, ``_low``, ``_high``, ``_quadrature_error``) over ``turn_time``, in nats. Its attribute
+        ``beyond_largest_turn_time`` is the part of it that rests on the extrapolation beyond the largest noise level.
+
+    Examples
+    --------
+    >>> found = divergence(np.array([[6.0, 6 / 16]] * 4), 1.0, [1.0, 2.0], ClusterBootstrap(4, 100))
+    >>> found.kl_from_gaussian.values.round(12).tolist(), found.kl_from_gaussian_se.values.tolist()
+    ([1.0, 0.015625], [0.0, 0.0])
+    """
+    nu = np.asarray(noise_to_signal, dtype=np.float64)
+    names = ("", "_se", "_low", "_high", "_quadrature_error")
+    if excess is None:
+        columns = [np.full(len(nu), np.nan)] * len(names)
+        why = "no unconditional empirical score was run"
+        values = {f"kl_from_gaussian{name}": column for name, column in zip(names, columns, strict=True)}
+        return declared(VARIABLES, values, None, {"kl_from_gaussian": {"": why}})
+    mean = excess.mean(0) * trace
+    total = kl_from_gaussian(nu, mean)
+    moved = [kl_from_gaussian(nu, mean * (1 + STEP * (np.arange(len(nu)) == point))) for point in range(len(nu))]
+    change = mean * STEP
+    slopes = np.divide((np.array(moved) - total).T, change, out=np.zeros((len(nu), len(nu))), where=change > 0)
+    band = resample.positive_band(total + (excess * trace - mean) @ slopes.T)
+    coarse = [_without_every_second(nu, mean, point) for point in range(len(nu))]
+    columns = [total, band.standard_error, band.low, band.high, np.abs(total - coarse)]
+    result = declared(VARIABLES, {f"kl_from_gaussian{name}": column for name, column in zip(names, columns, strict=True)})
+    for variable in result.values():
+        variable.attrs |= {"cut_off_noise_to_signal": float(nu[-1]), "beyond_largest_turn_time": float(total[-1])}
+    return result
+
+
+def _without_every_second(nu: Array, excess: Array, point: int) -> float:
+    """Return the integral up to a noise level with every second level beyond it left out, but for the largest."""
+    kept = np.unique(np.append(np.arange(point, len(nu), 2), len(nu) - 1))
+    return float(kl_from_gaussian(nu[kept], excess[kept])[0])
+
+
+def _by_sample(values: xr.DataArray) -> Array:
+    averaged: Array = values.mean("repeat").transpose("sample", "turn_time").values
+    return averaged
+
+
+def _same_class(row: xr.Dataset, truth: GroundTruth, conditional: bool, resample: ClusterBootstrap) -> tuple[Band, str]:
+    """Return the share of U-Turns that keep the class, with its band, and why it has no time; NaN where there are no classes."""
+    if reason := no_speciation(truth.class_shares, conditional):
+        nothing = np.full(row.sizes["turn_time"], np.nan)
+        if truth.class_shares is None or truth.class_shares.max() == 1:
+            return Band(nothing, nothing, nothing, nothing, nothing, nothing[None]), reason
+    return resample.share_band(_by_sample((row["label_after"] == row["label"]).astype(float))), reason
+
+
+def _over_chance(same: Band, truth: GroundTruth) -> Band:
+    """Return the class retention: 1 where all ends are in the class of their start, 0 where as many as by chance."""
+    by_chance = 0.0 if truth.class_shares is None else float((truth.class_shares**2).sum())
+    scale = 1 - by_chance if by_chance < 1 else np.nan
+    estimate, low, high, replicates = ((v - by_chance) / scale for v in (same.estimate, same.low, same.high, same.replicates))
+    return Band(estimate, same.standard_error / scale, low, high, same.pvalue, replicates)

@@ -1,0 +1,71 @@
+"""All observables, in the order in which a run measures and a page shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from gaussian_test.analysis.observables.affinity import AFFINITY
+from gaussian_test.analysis.observables.balance import BALANCE
+from gaussian_test.analysis.observables.chains import CHAINS
+from gaussian_test.analysis.observables.custom import in_archive
+from gaussian_test.analysis.observables.gaussian_test import GAUSSIAN_TEST
+from gaussian_test.analysis.observables.normality import NORMALITY
+from gaussian_test.analysis.observables.predictions import PREDICTIONS
+from gaussian_test.analysis.observables.quality import QUALITY
+from gaussian_test.analysis.observables.record import Figure, Observable
+from gaussian_test.analysis.observables.run import RUN
+from gaussian_test.analysis.observables.sample_times import SAMPLE_TIMES
+from gaussian_test.analysis.observables.starts import STARTS_OBSERVABLE
+from gaussian_test.analysis.variable import ENDINGS, Variable
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+ALWAYS = (GAUSSIAN_TEST, SAMPLE_TIMES, PREDICTIONS, RUN)
+# what an experiment may ask for, by its name
+OBSERVABLES: dict[str, Observable] = {
+    one.name: one
+    for one in (
+        AFFINITY,
+        NORMALITY,
+        QUALITY,
+        BALANCE,
+        STARTS_OBSERVABLE,
+        CHAINS,
+    )
+}
+
+
+def every() -> tuple[Observable, ...]:
+    """Return all observables, those that are always measured first."""
+    return (*ALWAYS, *OBSERVABLES.values())
+
+
+def in_result(result: xr.Dataset) -> list[Observable]:
+    """Return the records of what may be in an archive: all, and those of the user's that it holds."""
+    return [*every(), *in_archive(result)]
+
+
+def declared_figures(result: xr.Dataset) -> list[Figure]:
+    """Return the figures that the records of a result declare, in the order of a page."""
+    return [figure for one in in_result(result) for figure in one.figures]
+
+
+def variables(group: str | None = None) -> Iterator[Variable]:
+    """Yield the variables of all observables, of one group or of all."""
+    for one in every():
+        for variable in one.variables:
+            if group is None or variable.group == group:
+                yield variable
+
+
+def titles() -> dict[str, str]:
+    """Return what the variables that are compared between results are called."""
+    return {variable.name: variable.title for variable in variables() if variable.title}
+
+
+def taken() -> frozenset[str]:
+    """Return the names that a variable of a user's cannot have: of variables, dimensions and groups, with their endings."""
+    names = {name for variable in variables() for name in (*variable.names, *variable.dims, variable.group)}
+    return frozenset(names | {name.removesuffix(ending) for name in names for ending in ENDINGS} - {""})

@@ -1,0 +1,199 @@
+r"""The sample table: what is kept of each U-Turn, reduced on the fly from the states that the plan yields.
+
+One row per score, turn time, sample and repeat; which, the records of the observables say. Every curve and time of the Gaussian
+Test can be recomputed from the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from gaussian_test.analysis.moments.moments import event_dims
+from gaussian_test.analysis.observables.affinity import AFFINITY
+from gaussian_test.analysis.observables.gaussian_test import GAUSSIAN_TEST
+from gaussian_test.analysis.observables.record import Ended, Observable, Turned
+from gaussian_test.analysis.observables.run import COORDINATES
+from gaussian_test.analysis.uturn.reference import Reference
+from gaussian_test.analysis.variable import declared, described
+from gaussian_test.sampler import Score, State, UTurnPlan
+
+
+class SampleTable:
+    """Collects the rows of one shard.
+
+    Parameters
+    ----------
+    plan : UTurnPlan
+        The plan whose states are observed.
+    scores : mapping of str to Score
+        In the order of the table.
+    reference : Reference
+        What end points are compared with.
+    x0 : Tensor
+        The samples of the shard, shape (n, ``*event``).
+    samples : sequence of int
+        Their indices in the ground-truth set.
+    labels : mapping, optional
+        Class of each sample for scores that condition on it.
+    starts_are_samples : bool
+        Whether ``samples`` are indices into the ground-truth set, rather than numbers of draws from something else.
+    kept : sequence of int
+        Positions in ``samples`` of those whose end points are kept, and with reference scores what is left of the denoised turn
+        beside the Gaussian's: for observables that need those of all samples at once.
+    observables : sequence of Observable, optional
+        Whose rows are collected. Default: those of the Gaussian Test, and with reference scores those of the affinity.
+    """
+
+    def __init__(
+        self,
+        plan: UTurnPlan,
+        scores: Mapping[str, Score],
+        reference: Reference,
+        x0: Tensor,
+        samples: Sequence[int],
+        labels: Mapping[str, Tensor] | None = None,
+        starts_are_samples: bool = True,
+        kept: Sequence[int] = (),
+        observables: Sequence[Observable] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._scores = scores
+        self._reference = reference
+        default = (GAUSSIAN_TEST, AFFINITY) if reference.scores else (GAUSSIAN_TEST,)
+        observables = default if observables is None else observables
+        self._at_turn = [one.function(one.at_turn) for one in observables if one.at_turn]
+        self._at_end = [one.function(one.at_end) for one in observables if one.at_end]
+        self._variables = {variable.name: variable for one in observables for variable in one.variables}
+        self._samples = np.asarray(samples, dtype=np.int64)
+        self._labels = {name: label.repeat_interleave(plan.repeats, 0) for name, label in (labels or {}).items()}
+        own = torch.as_tensor(self._samples, device=x0.device).repeat_interleave(plan.repeats, 0)
+        self._index = own if starts_are_samples else None
+        self._mean = torch.from_numpy(reference.moments.mean.reshape(-1)).to(x0)
+        self._x0 = x0.repeat_interleave(plan.repeats, 0)
+        self._start = self._x0.flatten(1) - self._mean
+        self._values: dict[str, Tensor] = {}
+        self._kept = list(kept)
+        # the rows of the kept samples, all repeats side by side, and their first repeats
+        self._kept_rows = torch.arange(len(self._start), device=x0.device).reshape(-1, plan.repeats)[self._kept]
+        self._ends = x0.new_empty(len(scores), len(plan.levels), len(self._kept), plan.repeats, *x0.shape[1:])
+
+    def observe(self, state: State) -> None:
+        """Reduce one state of the plan to the table; states on the path leave no trace.
+
+        Parameters
+        ----------
+        state : State
+            As yielded by :meth:`UTurnPlan.run`.
+        """
+        if state.phase == "turn" and self._at_turn:
+            turned = self._turned(state)
+            for rows in self._at_turn:
+                for name, score, values in rows(turned):
+                    self._store(name, state.turns, values, score)
+        elif state.phase == "end" and state.score is not None:
+            count = len(state.x)
+            end = state.x.flatten(0, 1)
+            nearest, distance = self._reference.samples.nearest(end, None if self._index is None else self._index.repeat(count))
+            ended = Ended(
+                state.x,
+                self._x0,
+                self._centered(end, count),
+                self._start,
+                self._reference.moments.trace,
+                nearest.reshape(count, -1),
+                distance.reshape(count, -1),
+                self._reference.classify,
+            )
+            for rows in self._at_end:
+                for name, values in rows(ended):
+                    self._store(name, state.turns, values, state.score)
+            self._ends[list(self._scores).index(state.score), state.turns] = state.x[:, self._kept_rows]
+
+    def _turned(self, state: State) -> Turned:
+        """Ask every score, and those it is compared with, what it says of turned states; none is asked twice."""
+        count, process = len(state.x), self._plan.process
+        x, t = state.x.flatten(0, 1), self._plan.row_times(state.turns, state.x.shape[1])
+        known: dict[int, Tensor] = {}  # without labels; a score can be one of the references
+
+        def said(score: Score, label: Tensor | None = None) -> Tensor:
+            if label is not None:
+                return self._centered(self._denoise(score, x, t, label), count)
+            if id(score) not in known:
+                known[id(score)] = self._centered(self._denoise(score, x, t, None), count)
+            return known[id(score)]
+
+        gaussian = said(self._reference.gaussian)
+        references = {name: said(score) for name, score in self._reference.scores.items()}
+        labels = {name: label.repeat(count) for name, label in self._labels.items()}
+        levels = torch.tensor(self._plan.levels[state.turns], dtype=torch.float64)
+        alpha, sigma = (schedule(levels).to(x.device)[:, None] for schedule in (process.alpha, process.sigma))
+        return Turned(
+            state.x.reshape(count, -1, self._mean.numel()),
+            alpha,
+            sigma,
+            self._start,
+            self._mean,
+            self._reference.moments.trace,
+            gaussian,
+            {name: said(score, labels.get(name)) for name, score in self._scores.items()},
+            references,
+        )
+
+    def _denoise(self, score: Score, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        denoised = torch.empty_like(x)
+        for start in range(0, len(x), self._plan.micro_batch):
+            rows = slice(start, start + self._plan.micro_batch)
+            denoised[rows] = score.denoise(x[rows], t[rows], None if label is None else label[rows])
+        return denoised
+
+    def _centered(self, x: Tensor, count: int) -> Tensor:
+        return x.reshape(count, -1, self._mean.numel()) - self._mean
+
+    def _store(self, name: str, turns: slice, values: Tensor, score: str | None) -> None:
+        """Put rows in their place; of states that are kept, those of the first repeats of the kept samples."""
+        if "kept" in self._variables[name].dims:
+            values = values[:, self._kept_rows[:, 0]]
+        lead = () if score is None else (len(self._scores),)
+        inner = values.shape[:-2] if "reference" in self._variables[name].dims else ()
+        if name not in self._values:
+            shape = (*lead, *inner, len(self._plan.levels), *values.shape[len(inner) + 1 :])
+            self._values[name] = values.new_zeros(shape)
+        place: tuple[Any, ...] = (*(slice(None),) * len(inner), turns)
+        self._values[name][place if score is None else (list(self._scores).index(score), *place)] = values
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the rows: variables over (score, turn_time, sample, repeat)."""
+        values = {name: value.cpu().numpy() for name, value in self._values.items() if "kept" not in self._variables[name].dims}
+        nearest, labels = values.get("nearest_sample"), self._reference.labels
+        if "label_after" not in values and nearest is not None:
+            values["label_after"] = np.full_like(nearest, -1) if labels is None else labels[nearest]
+        shaped = {name: value.reshape(*value.shape[:-1], len(self._samples), self._plan.repeats) for name, value in values.items()}
+        coords = {
+            "score": list(self._scores),
+            "turn_time": np.array(self._plan.levels),
+            "sample": self._samples,
+            "repeat": np.arange(self._plan.repeats),
+        } | ({"reference": list(self._reference.scores)} if self._reference.scores else {})
+        ordered = {name: shaped[name] for name in self._variables if name in shaped}
+        return described(declared(self._variables.values(), ordered, coords), COORDINATES)
+
+    def kept_states(self) -> xr.Dataset:
+        """Return the end points of the kept samples, and what observables keep of their turned states, over ``kept``."""
+        dims = event_dims(self._ends.ndim - 4)
+        result = xr.Dataset(
+            {
+                "kept_sample": ("kept", self._samples[self._kept]),
+                "end": (("score", "turn_time", "kept", "repeat", *dims), self._ends.cpu().numpy()),
+            }
+        )
+        for name, value in self._values.items():
+            if "kept" in self._variables[name].dims:
+                states = value.reshape(*value.shape[:-1], *self._ends.shape[4:]).cpu().numpy()
+                result[name] = (("score", "turn_time", "kept", *dims), states)
+        return result

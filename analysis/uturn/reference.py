@@ -1,0 +1,134 @@
+"""What a run is held against: the ground truth, the Gaussian of its moments, and facts of each score's run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gaussian_test.analysis.moments.gaussian_score import GaussianScore
+from gaussian_test.analysis.moments.moments import Moments
+from gaussian_test.analysis.terms import NO_LABELS, ONE_CLASS
+from gaussian_test.sampler import EmpiricalScore, Score
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What end points are compared with.
+
+    Attributes
+    ----------
+    samples : EmpiricalScore
+        The ground-truth set, for the nearest sample.
+    moments : Moments
+        Its mean and spectrum.
+    gaussian : GaussianScore
+        The affine score of these moments: the control variate.
+    labels : ndarray or None
+        Class of each ground-truth sample, int64, shape (N,).
+    scores : mapping of str to Score
+        Scores whose share in the norm of every score of the run is measured; empty where it is not.
+    classify : callable or None
+        Gives the class of end points (batch, ``*event``) as int64 (batch,); None for that of the nearest ground-truth sample.
+    """
+
+    samples: EmpiricalScore
+    moments: Moments
+    gaussian: GaussianScore
+    labels: NDArray[np.int64] | None
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    classify: Callable[[Tensor], Tensor] | None = None
+
+    def classes(self, x: Tensor) -> NDArray[np.int64]:
+        """Return the class of each end point, (batch,); -1 where there are no classes."""
+        if self.classify is not None:
+            return self.classify(x).cpu().numpy()
+        nearest: NDArray[np.int64] = self.samples.nearest_index(x).cpu().numpy()
+        return np.full_like(nearest, -1) if self.labels is None else self.labels[nearest]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    r"""What the statistics need to know of the ground-truth set.
+
+    Attributes
+    ----------
+    count : int
+        Number of samples N.
+    eigenvalues : ndarray
+        Of the covariance, shape (modes,).
+    third_cumulant_norm : float
+        :math:`\\|\\kappa_3\\|^2`.
+    class_shares : ndarray or None
+        Share of each class, shape (classes,).
+    typical_distance : float
+        Of a sample to its nearest neighbour, in the unit of the data.
+    """
+
+    count: int
+    eigenvalues: Array
+    third_cumulant_norm: float
+    class_shares: Array | None
+    typical_distance: float = np.nan
+
+
+@dataclass(frozen=True)
+class ScoreFacts:
+    """What the statistics need to know of how a score was run.
+
+    Attributes
+    ----------
+    kernel : str
+        Name of its reverse kernel; ``exact`` for exact reversal.
+    flow : {"sde", "ode", "none"}
+        Law in continuous time that small steps go to.
+    conditional : bool
+        Whether it is given the class of the start.
+    is_truth : bool
+        Whether it is the exact score of the ground-truth set.
+    reference : ndarray or None
+        Closed form of the fitted Gaussian's auto-correlation under its kernel, shape (turn times,); needed unless that is exact.
+    exact, discrete, end_square : ndarray or None
+        Closed forms where the score is affine, shape (turn times,): auto-correlation in continuous time and through its steps, and
+        the mean square of the end points.
+    """
+
+    kernel: str = "exact"
+    flow: str = "sde"
+    conditional: bool = False
+    is_truth: bool = False
+    reference: Array | None = None
+    exact: Array | None = None
+    discrete: Array | None = None
+    end_square: Array | None = None
+
+
+def no_speciation(class_shares: Array | None, conditional: bool) -> str:
+    """Return why there is no time at which the class changes; empty where there is one.
+
+    Parameters
+    ----------
+    class_shares : ndarray or None
+        Share of each class in the data, shape (classes,); None where there are no classes.
+    conditional : bool
+        Whether the score is given the class of the start.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> no_speciation(np.array([1.0]), False)
+    'the data set has a single class'
+    """
+    if class_shares is None:
+        return NO_LABELS
+    if class_shares.max() == 1:
+        return ONE_CLASS
+    return "the score is given the class of the start, which it cannot forget" if conditional else ""

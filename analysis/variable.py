@@ -1,0 +1,245 @@
+"""Variables of a result: declared once, described wherever they are made.
+
+A declaration says what a variable of an archive means, over which dimensions it lies, which further variables (error, band,
+p-value) belong to it, and without what it is undefined. Text, JSON, figures, comparison and the reference are written from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+ERROR = {"_se": ", standard error"}
+BAND = ERROR | {
+    "_low": ", lower edge of the simultaneous band",
+    "_high": ", upper edge of the simultaneous band",
+}
+TESTED = BAND | {"_pvalue": ", p-value of being zero (max-t over all turn times)"}
+INTERVAL = {"_low": ", lower end of its interval", "_high": ", upper end of its interval"}
+# what belongs to an estimate, whatever its wording
+ENDINGS = ("_se", "_low", "_high", "_pvalue")
+
+Need = Literal["sample", "start", "sde"]
+WHY = {
+    "sample": "a G-Turn starts from no ground-truth sample",
+    "start": "the start is noise alone: there is nothing to correlate with",
+    "sde": "detailed balance holds for the reverse SDE alone",
+}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What a variable of an archive is.
+
+    Parameters
+    ----------
+    name : str
+        In its group.
+    dims : tuple of str
+        ``event`` stands for the axes of a sample.
+    long_name, comment, units : str
+        Its attributes; braces hold facts of the run.
+    band : mapping of str to str
+        Endings of the variables that belong to it, and what their long names add.
+    needs : {"", "sample", "start", "sde"}
+        Without what it is undefined: a ground-truth sample to have started from, a start that is not noise alone, the reverse SDE.
+    group : str
+        Of the archive; the root group if empty.
+    title : str
+        What a reader calls it, where it is compared between results.
+    compared : str
+        By which variable of the sample table, or ``module:function`` of a result, two results are compared sample by sample.
+    is_share : bool
+        Whether its values for single samples are shares.
+    invariant : bool
+        Whether two processes with the same noise-to-signal ratios give the same values.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    long_name: str
+    comment: str = ""
+    units: str = "1"
+    band: Mapping[str, str] = field(default_factory=dict)
+    needs: Need | Literal[""] = ""
+    group: str = ""
+    title: str = ""
+    compared: str = ""
+    is_share: bool = False
+    invariant: bool = True
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Names of the variable and of those that belong to it, and what their long names add."""
+        return {self.name: "", **{self.name + ending: said for ending, said in self.band.items()}}
+
+    def attributes(self, name: str, facts: Mapping[str, Any]) -> dict[str, str]:
+        """Return the attributes of the variable, or of one that belongs to it."""
+        long_name, comment = (text.format_map(facts) if facts else text for text in (self.long_name, self.comment))
+        return {"long_name": long_name + self.names[name], "units": self.units} | ({"comment": comment} if comment else {})
+
+
+def described(dataset: xr.Dataset, variables: Iterable[Variable], **facts: Any) -> xr.Dataset:
+    """Give the variables of a dataset the attributes of their declarations, beside those that they have of their own."""
+    for variable in variables:
+        for name in variable.names:
+            if name in dataset.variables:
+                dataset[name].attrs = variable.attributes(name, facts) | {
+                    key: value for key, value in dataset[name].attrs.items() if key not in ("long_name", "units", "comment")
+                }
+    return dataset
+
+
+def declared(
+    variables: Iterable[Variable],
+    values: Mapping[str, Any],
+    coords: Mapping[str, Any] | None = None,
+    reasons: Mapping[str, Mapping[str, str]] | None = None,
+    **facts: Any,
+) -> xr.Dataset:
+    """Return arrays as a dataset, with the dimensions and attributes of their declarations.
+
+    Parameters
+    ----------
+    variables : iterable of Variable
+        Declarations.
+    values : mapping of str to array or DataArray
+        By name; a DataArray keeps its dimensions.
+    coords : mapping, optional
+        Of the dataset.
+    reasons : mapping of str to mapping, optional
+        For a declared variable, why it is undefined, by score; under an empty name where it is for all.
+    **facts : object
+        What the attributes name.
+
+    Returns
+    -------
+    Dataset
+
+    Examples
+    --------
+    >>> made = declared([Variable("a", ("turn_time",), "an example")], {"a": [1.0]}, reasons={"a": {"network": "too few"}})
+    >>> made["a"].attrs["long_name"], reasons_of(made["a"])
+    ('an example', {'network': 'too few'})
+    """
+    import xarray as xr
+
+    known = list(variables)
+    dims = {name: variable.dims for variable in known for name in variable.names}
+    if unknown := sorted(values.keys() - dims.keys()):
+        raise ValueError(f"variables {', '.join(unknown)} are not declared: declare them")
+    # in the order of the declarations, so that an archive is the same to the byte however its values were gathered
+    ordered = {name: values[name] for name in dims if name in values}
+    made = {name: value if isinstance(value, xr.DataArray) else (dims[name], value) for name, value in ordered.items()}
+    result = described(xr.Dataset(made, coords), known, **facts)
+    for variable in known:
+        give_reasons(result, variable, (reasons or {}).get(variable.name, {}))
+    return result
+
+
+def give_reasons(dataset: xr.Dataset, variable: Variable, reasons: Mapping[str, str]) -> None:
+    """Say why a variable, and what belongs to it, is undefined, beside what is said already."""
+    for name in variable.names if any(reasons.values()) else ():
+        if name in dataset:
+            found = reasons_of(dataset[name])
+            for score, reason in reasons.items():
+                if reason and reason not in found.get(score, ""):
+                    found[score] = f"{found[score]}; {reason}" if score in found else reason
+            dataset[name].attrs["reason"] = json.dumps(found, ensure_ascii=False)
+
+
+def reasons_of(values: xr.DataArray) -> dict[str, str]:
+    """Return why a variable is undefined, by score; under an empty name what is said of none in particular.
+
+    Parameters
+    ----------
+    values : DataArray
+        Of an archive; those of version 0.1 say it in one sentence.
+
+    Returns
+    -------
+    dict of str to str
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> reasons_of(xr.DataArray(0.0, attrs={"reason": "the data set has no labels"}))
+    {'': 'the data set has no labels'}
+    """
+    text = str(values.attrs.get("reason", ""))
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = text
+    return {str(score): str(reason) for score, reason in found.items()} if isinstance(found, dict) else {"": text} if text else {}
+
+
+def reason_of(values: xr.DataArray, score: str) -> str:
+    """Return why a variable is undefined for a score: what is said of it and of all; empty where nothing is."""
+    found = reasons_of(values)
+    return "; ".join(filter(None, (found.get(""), found.get(score) if score else "")))
+
+
+def said_of(values: xr.DataArray) -> str:
+    """Return why a variable is undefined for all scores, in one line; those with the same reason stand together.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> said_of(xr.DataArray(0.0, attrs={"reason": '{"a": "few", "b": "few", "c": "none"}'}))
+    'a, b: few; c: none'
+    """
+    scores: dict[str, list[str]] = {}
+    for score, reason in reasons_of(values).items():
+        scores.setdefault(reason, []).append(score)
+    return "; ".join(f"{', '.join(of)}: {reason}" if any(of) else reason for reason, of in scores.items())
+
+
+def undefine(dataset: xr.Dataset, variables: Iterable[Variable], start: str, not_sde: Iterable[str] = ()) -> xr.Dataset:
+    """Set to NaN, with its reason, what the start or the kernels of a run leave undefined.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Variables of a run; changed in place.
+    variables : iterable of Variable
+        Their declarations.
+    start : {"noised_data", "gaussian", "isotropic"}
+        What was reversed.
+    not_sde : iterable of str
+        Scores whose kernel does not follow the reverse SDE.
+
+    Returns
+    -------
+    Dataset
+        The same one.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> result = xr.Dataset({"gap": ("turn_time", [0.1])})
+    >>> reasons_of(undefine(result, [Variable("gap", ("turn_time",), "gap", needs="sample")], "gaussian")["gap"])
+    {'': 'a G-Turn starts from no ground-truth sample'}
+    """
+    others = list(not_sde)
+    why = {"gaussian": WHY["sample"], "isotropic": WHY["start"]}.get(start, "")
+    for variable in variables:
+        of_start = variable.needs and why and (variable.needs != "start" or start == "isotropic")
+        reasons = {"": why} if of_start else dict.fromkeys(others, WHY["sde"]) if variable.needs == "sde" else {}
+        for name in variable.names if reasons else ():
+            if name in dataset:
+                values = dataset[name]
+                if of_start:
+                    values.attrs.pop("reason", None)
+                    dataset[name] = values.astype(float).where(False)
+                else:
+                    nothing = "" if values.dtype.kind == "U" else float("nan")
+                    dataset[name] = values.where(~values["score"].isin(others), nothing).astype(values.dtype)
+                dataset[name].attrs = values.attrs
+        give_reasons(dataset, variable, reasons)
+    return dataset

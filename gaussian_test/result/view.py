@@ -1,0 +1,256 @@
+"""One view of a result: an archive read once; its text, its JSON and its pages render it and compute nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import yaml
+
+from gaussian_test.analysis.terms import COMPUTED, PREDICTIONS, STARTS, TIMES
+from gaussian_test.analysis.variable import reason_of
+from gaussian_test.text import interval
+
+UNITS = ("noise_to_signal", "time")  # of the times: noise-to-signal ratio, and the time of the process
+BALANCE = ("balance_squared", "balance_simulated")
+ABSURD = 2.0  # times the variance of the data: a posterior mean has no more than 1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval and, of a point of a curve, its standard error, its p-value and where it is."""
+
+    value: float
+    low: float
+    high: float
+    se: float = math.nan
+    pvalue: float = math.nan
+    noise_to_signal: float = math.nan
+    turn_time: float = math.nan
+
+    def __str__(self) -> str:
+        return interval(self.value, self.low, self.high)
+
+    @property
+    def opposite(self) -> Estimate:
+        """The same number with the other sign."""
+        return Estimate(-self.value, -self.high, -self.low)
+
+    def excludes(self, value: float) -> bool:
+        """Return whether a value lies outside the interval."""
+        return self.low > value or self.high < value
+
+
+@dataclass(frozen=True)
+class TimeView:
+    """One of the three times of a score, by unit; its predictions, by unit and kind; why any of these is undefined."""
+
+    estimates: Mapping[str, Estimate]
+    predicted: Mapping[str, Mapping[str, float]]
+    reason: str
+    reason_predicted: str
+
+
+@dataclass(frozen=True)
+class ScoreView:
+    """What was run of a score, and what stands out of its curves.
+
+    Attributes
+    ----------
+    name, kind, kernel : str
+        Of the score, its kind, and what reversed it.
+    steps : int
+        From the largest turn time.
+    conditional, is_network : bool
+        Whether it is given the class of the start; whether it is a network, or came from python.
+    micro_batches : tuple of int
+        States per call.
+    times : mapping of str to TimeView
+        By name.
+    gap : Estimate or None
+        The largest, where there is one.
+    balance, violated : mapping of str to Estimate or None
+        Of the tests of detailed balance the largest, and the largest whose band does not hold zero.
+    """
+
+    name: str
+    kind: str
+    kernel: str
+    steps: int
+    conditional: bool
+    is_network: bool
+    micro_batches: tuple[int, ...]
+    times: Mapping[str, TimeView]
+    gap: Estimate | None
+    balance: Mapping[str, Estimate | None]
+    violated: Mapping[str, Estimate | None]
+
+
+@dataclass(frozen=True)
+class View:
+    """A result, read once.
+
+    Attributes
+    ----------
+    result : Dataset
+        Root group of the archive.
+    groups : mapping of str to Dataset
+        Its further groups, as far as they were asked for.
+    settings : dict
+        The experiment.
+    scores : tuple of ScoreView
+        In the order of the archive.
+    attributes : mapping
+        Those that hold JSON are read.
+    """
+
+    result: xr.Dataset
+    groups: Mapping[str, xr.Dataset]
+    settings: dict[str, Any]
+    scores: tuple[ScoreView, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def start(self) -> str:
+        """What was reversed."""
+        return str(self.settings["start"])
+
+    @property
+    def confidence(self) -> str:
+        """Confidence of the intervals, in percent."""
+        return f"{self.settings['statistics']['confidence']:.0%}"
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the scores that are networks."""
+        return tuple(score.name for score in self.scores if score.is_network)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Units in which the times are shown: where the time of the process is the noise level, once."""
+        return UNITS[:1] if self.settings["process"]["kind"] == "variance_exploding" else UNITS
+
+    @property
+    def headline(self) -> tuple[str, str]:
+        """What was run, in two lines."""
+        sizes, attributes = self.result.sizes, self.attributes
+        repeats = f"{sizes['repeat']} repeat{'s' if sizes['repeat'] > 1 else ''}"
+        process = self.settings["process"].get("factory") or self.settings["process"]["kind"]
+        kernels = (
+            f"{one.name} {one.kernel}" + (f" ({one.steps} steps from the largest turn time)" if one.steps > 1 else "")
+            for one in self.scores
+        )
+        return (
+            f"Gaussian Test of {attributes['data_source']}: {sizes['sample']} of {attributes['samples_in_ground_truth']} samples "
+            f"x {sizes['turn_time']} turn times x {repeats}, seed {attributes['seed']}, {attributes['device']}",
+            f"process {process}; {STARTS[self.start].headline}reverse: {', '.join(kernels)}",
+        )
+
+    def notes(self) -> Iterator[str]:
+        """Yield what a reader should keep in mind."""
+        result, attributes = self.result, self.attributes
+        if self.start != "noised_data":
+            yield "Note: the start of this run holds no data: a correlation with it is of the sampler's noise and the score alone."
+        if (moved := attributes["turn_time_moved"]) > 1e-6:
+            yield f"Note: turn times were moved to the nearest levels of the sampler's own grid, by up to {moved:.1%}."
+        for score in self.scores:
+            if score.is_network:
+                yield f"{score.name}: {' and '.join(map(str, score.micro_batches))} states a call."
+        for score in self.scores:
+            times = float(result["autocorrelation_one_shot_squared"].sel(score=score.name).max())
+            if score.is_network and times > ABSURD:
+                yield (
+                    f"Note: {score.name} does not denoise, as |D|^2 is up to {times:.3g} times the data's variance: see that what "
+                    "it predicts, its process ('trained') and the scaling of the data are those of its training."
+                )
+        kernels = {score.kernel for score in self.scores} - {"exact"}
+        if kernels and self.start == "noised_data":
+            yield (
+                "Note: the gap of simulated U-Turns at T also holds what the score does below T and its own discretisation error; "
+                "the affine time is read off the gap of one evaluation, gap_one_shot, which holds neither."
+            )
+            if self.networks and "sde" in kernels and self.settings["reverse"]["clock"] == "time":
+                yield "Note: the balance of the simulation also holds its discretisation error: reverse.clock=variance has less."
+        if "edm" in kernels and self.settings["reverse"]["S_churn"]:
+            yield "Note: with churn the auto-correlation belongs to the sampler: hold it against autocorrelation_discrete."
+        if (asked := attributes["turn_times_asked"]) > result.sizes["turn_time"]:
+            yield (
+                f"Note: {asked} turn times were asked for, which are {result.sizes['turn_time']} different levels of this process."
+            )
+        accuracy, error = (float(result[f"classifier_accuracy{ending}"]) for ending in ("", "_se"))
+        if not math.isnan(accuracy):
+            name = result["classifier_accuracy"].attrs["classifier"]
+            yield f"Classes by {name}, right in {accuracy:.1%} +- {error:.1%} of samples that it was not fitted on."
+        if result.sizes["sample"] < 16:
+            yield f"Note: bands from {result.sizes['sample']} samples are rough: start from more."
+
+
+def view(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> View:
+    """Read a result.
+
+    Parameters
+    ----------
+    result : Dataset
+        Root group of an archive.
+    groups : mapping of str to Dataset, optional
+        Further groups.
+
+    Returns
+    -------
+    View
+    """
+    scores = tuple(_score(result.sel(score=name), str(name)) for name in result["score"].values)
+    attributes = dict(result.attrs)
+    for name in ("versions", "score_digest", "score_origin", "network_settings"):
+        attributes[name] = json.loads(attributes[name])
+    return View(result, groups or {}, yaml.safe_load(result.attrs["experiment"]), scores, attributes)
+
+
+def _score(row: xr.Dataset, name: str) -> ScoreView:
+    kind = str(row["score_kind"].item())
+    finite = {one: bool(np.isfinite(row[one]).all()) for one in BALANCE}
+    outside = {one: np.flatnonzero((row[f"{one}_low"].values > 0) | (row[f"{one}_high"].values < 0)) for one in BALANCE}
+    everywhere = np.arange(row.sizes["turn_time"])
+    return ScoreView(
+        name,
+        kind,
+        str(row["kernel"].item()),
+        int(row["reverse_steps"].max()),
+        bool(row["conditional"].item()),
+        kind not in COMPUTED,
+        tuple(np.unique(row["micro_batch"].values).tolist()),
+        {time: _time(row, time, name) for time in TIMES},
+        None if np.isnan(row["gap"]).all() else _largest(row, "gap", everywhere),
+        {one: _largest(row, one, everywhere) if finite[one] else None for one in BALANCE},
+        {one: _largest(row, one, outside[one]) if len(outside[one]) else None for one in BALANCE},
+    )
+
+
+def estimate(row: xr.Dataset, name: str) -> Estimate:
+    """Return a number of a row with its interval."""
+    return Estimate(*(float(row[f"{name}{ending}"]) for ending in ("", "_low", "_high")))
+
+
+def _largest(row: xr.Dataset, name: str, places: np.ndarray) -> Estimate:
+    here = row.isel(turn_time=int(places[np.nanargmax(np.abs(row[name].values[places]))]))
+    numbers = (here[f"{name}{ending}"] for ending in ("", "_low", "_high", "_se", "_pvalue"))
+    return Estimate(*map(float, (*numbers, here["noise_to_signal"], here["turn_time"])))
+
+
+def _time(row: xr.Dataset, time: str, score: str) -> TimeView:
+    predicted = {
+        unit: {kind: float(row[f"{time}_{unit}_{kind}"]) for kind in PREDICTIONS if f"{time}_{unit}_{kind}" in row}
+        for unit in UNITS
+    }
+    unpredicted = [reason_of(row[f"{time}_noise_to_signal_{kind}"], score) for kind in predicted["noise_to_signal"]]
+    return TimeView(
+        {unit: estimate(row, f"{time}_{unit}") for unit in UNITS},
+        predicted,
+        reason_of(row[f"{time}_noise_to_signal"], score),
+        "; ".join(filter(None, unpredicted)),
+    )
