@@ -104,23 +104,6 @@ def declared(
 ) -> xr.Dataset:
     """Return arrays as a dataset, with the dimensions and attributes of their declarations.
 
-    Parameters
-    ----------
-    variables : iterable of Variable
-        Declarations.
-    values : mapping of str to array or DataArray
-        By name; a DataArray keeps its dimensions.
-    coords : mapping, optional
-        Of the dataset.
-    reasons : mapping of str to mapping, optional
-        For a declared variable, why it is undefined, by score; under an empty name where it is for all.
-    **facts : object
-        What the attributes name.
-
-    Returns
-    -------
-    Dataset
-
     Examples
     --------
     >>> made = declared([Variable("a", ("turn_time",), "an example")], {"a": [1.0]}, reasons={"a": {"network": "too few"}})
@@ -155,15 +138,6 @@ def give_reasons(dataset: xr.Dataset, variable: Variable, reasons: Mapping[str, 
 
 def reasons_of(values: xr.DataArray) -> dict[str, str]:
     """Return why a variable is undefined, by score; under an empty name what is said of none in particular.
-
-    Parameters
-    ----------
-    values : DataArray
-        Of an archive; those of version 0.1 say it in one sentence.
-
-    Returns
-    -------
-    dict of str to str
 
     Examples
     --------

@@ -23,16 +23,6 @@ class DataError(ValueError):
 def cause(error: Exception) -> str:
     """Return what a library says of a file, cut to what anybody reads: damaged files are quoted at length.
 
-    Parameters
-    ----------
-    error : Exception
-        What it raised.
-
-    Returns
-    -------
-    str
-        At most 200 characters, and three dots.
-
     Examples
     --------
     >>> cause(ValueError("no end"))
@@ -44,18 +34,6 @@ def cause(error: Exception) -> str:
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return the valid name that looks most like `name`.
-
-    Parameters
-    ----------
-    name : str
-        What was asked for.
-    valid : iterable of str
-        The names that exist, at least one.
-
-    Returns
-    -------
-    str
-        One of `valid`.
 
     Examples
     --------
@@ -98,13 +76,6 @@ def check_shape(shape: tuple[int, ...], name: str) -> None:
 def check_dtype(dtype: np.dtype[np.generic], name: str) -> None:
     """Refuse everything but real integers and floats of up to 64 bits.
 
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        Type of the raw values.
-    name : str
-        What the message calls the source.
-
     Raises
     ------
     DataError
@@ -125,16 +96,6 @@ def check_dtype(dtype: np.dtype[np.generic], name: str) -> None:
 def object_refusal(name: str) -> str:
     """Return the sentence that refuses an array of python objects.
 
-    Parameters
-    ----------
-    name : str
-        What the message calls the array.
-
-    Returns
-    -------
-    str
-        One sentence.
-
     Examples
     --------
     >>> object_refusal("x.npy").startswith("x.npy holds python objects")
@@ -148,18 +109,6 @@ def object_refusal(name: str) -> str:
 
 def blocks(rows: Rows, size: int = SCAN_BYTES) -> Iterator[tuple[int, Array]]:
     """Yield consecutive blocks of samples in their raw type, each of about `size` bytes.
-
-    Parameters
-    ----------
-    rows : Rows
-        The samples.
-    size : int
-        Bytes of one block; a block holds at least one sample.
-
-    Yields
-    ------
-    tuple of int and numpy.ndarray
-        Index of the block's first sample, and the block (sample, ...).
 
     Examples
     --------
@@ -183,21 +132,6 @@ class Extent:
 
 def extent(rows: Rows, name: str, *, stop_early: bool = False) -> Extent:
     """Return the smallest and the largest value, after refusing NaN, infinities and constant data.
-
-    Parameters
-    ----------
-    rows : Rows
-        The samples, read block by block.
-    name : str
-        What the message calls the source.
-    stop_early : bool
-        End at the first difference between two values, for types that cannot hold NaN; the extent then covers
-        only what was read.
-
-    Returns
-    -------
-    Extent
-        Smallest and largest value in raw units.
 
     Raises
     ------

@@ -27,22 +27,6 @@ def encode_labels(raw: ArrayLike, count: int, name: str, names: Sequence[str] | 
     Integers that are 0 to K-1 already, or that index `names`, stay; everything else is numbered in sorted order and
     its original text becomes the name.
 
-    Parameters
-    ----------
-    raw : array_like
-        One integer or string per sample, (sample,) or (sample, 1).
-    count : int
-        Number of samples.
-    name : str
-        What the message calls the labels.
-    names : sequence of str or None
-        Names of the classes 0, 1, ..., where they are known.
-
-    Returns
-    -------
-    Labels
-        The classes.
-
     Raises
     ------
     DataError

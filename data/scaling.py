@@ -37,19 +37,6 @@ class Scaling:
     def of_range(cls, low: float, high: float, name: str) -> Scaling:
         r"""Return the map that takes `low` to -1 and `high` to 1.
 
-        Parameters
-        ----------
-        low, high : float
-            Ends of the range in raw units, ``low < high``.
-        name : str
-            What the message calls the source.
-
-        Returns
-        -------
-        Scaling
-            $\mathrm{scale} = 2/(\mathrm{high}-\mathrm{low})$,
-            $\mathrm{offset} = -(\mathrm{high}+\mathrm{low})/(\mathrm{high}-\mathrm{low})$.
-
         Raises
         ------
         DataError
@@ -88,20 +75,6 @@ def choose_scaling(rows: Rows, name: str, value_range: tuple[float, float] | Non
 
     Unsigned 8- and 16-bit integers are mapped from the range of their type, floats within [-1, 1] stay as they are,
     and any other numbers are mapped from their smallest and largest value.
-
-    Parameters
-    ----------
-    rows : Rows
-        The samples, scanned block by block as far as needed.
-    name : str
-        What the message calls the source.
-    value_range : tuple of float or None
-        Ends of the range in raw units that map to -1 and 1, instead of the rule above.
-
-    Returns
-    -------
-    Scaling
-        The map.
 
     Raises
     ------

@@ -13,20 +13,6 @@ SPLITS = ("train", "test", "all")
 def choose_batches(path: Path, train: re.Pattern[str], test: re.Pattern[str], split: str | None) -> list[Path]:
     """Return the batch files to read, train before test, in the order of their numbers.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        One batch file, or a folder of batch files.
-    train, test : re.Pattern
-        What the names of the batches look like; a group of digits is the number of the batch.
-    split : {"train", "test", "all"} or None
-        Which batches of a folder; None and "all" take whatever is there.
-
-    Returns
-    -------
-    list of pathlib.Path
-        At least one file.
-
     Raises
     ------
     DataError

@@ -36,15 +36,6 @@ def _value(value: Any) -> str:
 def log(event: str, level: int = logging.INFO, **fields: Any) -> None:
     """Write a line.
 
-    Parameters
-    ----------
-    event : str
-        What happened, one word.
-    level : int
-        As in :mod:`logging`.
-    **fields
-        What belongs to it.
-
     Examples
     --------
     >>> log("shard", shard=3, done=4)

@@ -78,18 +78,6 @@ MOST = 5  # files that are named
 def near_files(path: Path, *suffixes: str) -> str:
     """Return what to do instead of opening a file that does not exist; empty where nothing like it is there.
 
-    Parameters
-    ----------
-    path : Path
-        The file that is not there.
-    *suffixes : str
-        Ends of the names of its kind.
-
-    Returns
-    -------
-    str
-        That it is still being made or was interrupted; else the file whose name is nearest; else those of its folder.
-
     Examples
     --------
     >>> import tempfile

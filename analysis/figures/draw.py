@@ -29,20 +29,7 @@ from gaussian_test.analysis.terms import COMPUTED
 
 
 def draw(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> dict[str, Figure]:
-    """Return all figures of a result.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-    groups : mapping of str to Dataset, optional
-        Further groups: with ``pictures`` the grids of pictures are drawn too, with ``normality`` the maps, with ``chains`` these.
-
-    Returns
-    -------
-    dict of str to Figure
-        By the names that the records of the observables give them, and ``pictures_<score>``; what is undefined is left out.
-    """
+    """Return all figures of a result."""
     others = groups or {}
     pictures = others.get("pictures")
     with mpl.rc_context(STYLE), sns.axes_style("ticks"):  # type: ignore[arg-type] # keys are literals there
@@ -102,23 +89,7 @@ def _panels(declared: record.Figure, result: xr.Dataset) -> Figure:
 
 
 def picture_grid(pictures: xr.Dataset, result: xr.Dataset, score: str, columns: int = 10) -> Figure:
-    """Draw ground-truth samples (rows) and where their U-Turns end (columns: turn times).
-
-    Parameters
-    ----------
-    pictures : Dataset
-        Group of pictures.
-    result : Dataset
-        Root group of the archive, for the noise levels.
-    score : str
-        Whose end points.
-    columns : int
-        Number of turn times shown, evenly picked.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw ground-truth samples (rows) and where their U-Turns end (columns: turn times)."""
     start, end = pictures["start"], pictures["end"].sel(score=score)
     chosen = evenly_picked(end.sizes["turn_time"], columns)
     grid = [start, *(end.isel(turn_time=turn) for turn in chosen)]
@@ -151,16 +122,6 @@ def picture_grid(pictures: xr.Dataset, result: xr.Dataset, score: str, columns: 
 
 def as_rgb(pictures: xr.DataArray) -> NDArray[np.float64]:
     """Return pictures as red, green and blue.
-
-    Parameters
-    ----------
-    pictures : DataArray
-        Dimensions sample, channel, row and column, values in [-1, 1]; a fourth channel is left out, a single one is grey.
-
-    Returns
-    -------
-    array
-        Shape (sample, row, column, 3), values in [0, 1].
 
     Examples
     --------

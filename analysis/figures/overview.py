@@ -29,22 +29,7 @@ MOST_NAMED = 12  # runs that a legend can hold
 
 
 def draw_comparison(a: xr.Dataset, b: xr.Dataset, comparison: xr.Dataset, names: tuple[str, str]) -> dict[str, Figure]:
-    """Draw each curve that two results have, and below it their difference with its band.
-
-    Parameters
-    ----------
-    a, b : Dataset
-        Root groups of two archives.
-    comparison : Dataset
-        What ``gaussian_test.compare`` gives of them: ``<curve>_difference`` (``_low``, ``_high``) over (score, noise_to_signal).
-    names : tuple of str
-        What to call the two.
-
-    Returns
-    -------
-    dict of str to Figure
-        By the name of the curve.
-    """
+    """Draw each curve that two results have, and below it their difference with its band."""
     called = titles()
     with mpl.rc_context(STYLE), sns.axes_style("ticks"):  # type: ignore[arg-type] # keys are literals there
         return {
@@ -88,18 +73,7 @@ def _without_difference(row: xr.Dataset, name: str) -> dict[str, str]:
 
 
 def draw_runs(runs: Mapping[str, xr.Dataset]) -> dict[str, Figure]:
-    """Draw the times of several runs with their intervals, and their auto-correlations.
-
-    Parameters
-    ----------
-    runs : mapping of str to Dataset
-        Root groups of archives, by the names of the runs.
-
-    Returns
-    -------
-    dict of str to Figure
-        ``times_of_runs`` and ``autocorrelation_of_runs``.
-    """
+    """Draw the times of several runs with their intervals, and their auto-correlations."""
     scores = list(dict.fromkeys(str(score) for result in runs.values() for score in result["score"].values))
     with mpl.rc_context(STYLE), sns.axes_style("ticks"):  # type: ignore[arg-type] # keys are literals there
         return {"times_of_runs": _times_of_runs(runs, scores), "autocorrelation_of_runs": _curves_of_runs(runs, scores)}

@@ -37,20 +37,7 @@ NU_LABEL = r"noise-to-signal ratio at the turn, $\nu_T=\sigma_T/\alpha_T$"
 
 
 def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Write figures as PNG and PDF, each whole under its name or not at all.
-
-    Parameters
-    ----------
-    figures : mapping of str to Figure
-        By name.
-    folder : Path
-        Created if need be.
-
-    Returns
-    -------
-    list of Path
-        The files.
-    """
+    """Write figures as PNG and PDF, each whole under its name or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
@@ -71,11 +58,6 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
 
 def lay_out(figure: Figure) -> None:
     """Place what is in a figure, once: a second layout would start from where the first one left things.
-
-    Parameters
-    ----------
-    figure : Figure
-        Drawn again, it is the same again.
 
     Examples
     --------
@@ -119,15 +101,6 @@ def log_noise(axis: Axes) -> None:
 
 def plain(name: str) -> str:
     r"""Return a name as a figure shows it to the letter: no formula begins in it, and no legend leaves it out.
-
-    Parameters
-    ----------
-    name : str
-        Of a score or a run.
-
-    Returns
-    -------
-    str
 
     Examples
     --------

@@ -25,15 +25,6 @@ def sampler_figure(study: xr.Dataset) -> Figure:
     at any number of steps, the exact one, is a horizontal line. Where the auto-correlation is undefined for all kernels there is
     one panel.
 
-    Parameters
-    ----------
-    study : Dataset
-        As :func:`~gaussian_test.analysis.theory.sampler_law.sampler_study` returns it.
-
-    Returns
-    -------
-    Figure
-
     Examples
     --------
     >>> from gaussian_test.analysis.theory.sampler_law import KERNELS, sampler_study

@@ -316,11 +316,6 @@ def shrink(covariance: Array, shrinkage: Shrinkage, x: Any) -> Array:
     x : array
         The samples, which the rules look at; shape (N, ``*event``).
 
-    Returns
-    -------
-    ndarray
-        Shape (features, features).
-
     Raises
     ------
     ValueError

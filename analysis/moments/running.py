@@ -177,11 +177,6 @@ def chunks(x: Any, elements: int | None = None) -> Iterator[NDArray[Any]]:
     elements : int, optional
         Numbers in a chunk.
 
-    Yields
-    ------
-    ndarray
-        Shape (n, features).
-
     Examples
     --------
     >>> [chunk.shape for chunk in chunks(np.zeros((3, 1, 2, 2)))]
@@ -202,10 +197,6 @@ def moments_of(x: Any, features: int) -> RunningMoments:
         Shape (N, ``*event``).
     features : int
         Numbers in a sample.
-
-    Returns
-    -------
-    RunningMoments
 
     Examples
     --------

@@ -33,19 +33,7 @@ class Custom:
 def custom(
     name: str, attributes: Mapping[str, str], source: str = "", function: Callable[[Tensor, Tensor], Tensor] | None = None
 ) -> Observable:
-    """Return the record of an observable of the user's.
-
-    Parameters
-    ----------
-    name : str
-        Of its curve.
-    attributes : mapping of str to str
-        ``long_name``, ``units`` and perhaps ``comment``.
-    source : str
-        Where its function came from.
-    function : callable, optional
-        Gives a number for the start and the end of each U-Turn; none to show what an archive holds.
-    """
+    """Return the record of an observable of the user's."""
     said = attributes["long_name"]
     comment, units = attributes.get("comment", ""), attributes.get("units", "1")
     unit = "" if units == "1" else f" ({units})"

@@ -18,23 +18,7 @@ ENOUGH = 256  # starts, for the bands of heavy-tailed curves: see docs/calibrati
 def observable_text(
     one: Observable, result: xr.Dataset, some: xr.Dataset, groups: Mapping[str, xr.Dataset], networks: Sequence[str] = ()
 ) -> list[str]:
-    """Return the lines of an observable: its own text, then its tables at some turn times.
-
-    Parameters
-    ----------
-    one : Observable
-        Its record.
-    result, some : Dataset
-        Root group of an archive, and the same at the turn times to show.
-    groups : mapping of str to Dataset
-        Further groups.
-    networks : sequence of str
-        Scores that are networks.
-
-    Returns
-    -------
-    list of str
-    """
+    """Return the lines of an observable: its own text, then its tables at some turn times."""
     here = any(variable.name in (groups.get(variable.group, ()) if variable.group else result) for variable in one.variables)
     lines = resolved(one.text)(result, groups) if one.text and here else []
     for table in one.tables if here else ():

@@ -320,17 +320,6 @@ def expanded(confidence: float, clusters: float) -> float:
     Resamples spread less than samples, and a normal tail is shorter than Student's: the tail :math:`\alpha/2` becomes
     :math:`\Phi\big(\sqrt{n/(n-1)}\;t_{\alpha/2,\,n-1}\big)`.
 
-    Parameters
-    ----------
-    confidence : float
-        Wanted, in (0, 1).
-    clusters : float
-        n, above 1; effective ones need not be whole.
-
-    Returns
-    -------
-    float
-
     References
     ----------
     Hesterberg, Am. Stat. 69, 371 (2015), on the expanded percentile interval.

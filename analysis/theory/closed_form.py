@@ -306,11 +306,6 @@ def composed_steps(
     process, kernel, grid, turn_times
         As in :func:`autocorrelation_discrete`.
 
-    Returns
-    -------
-    tuple of ndarray
-        a (dimensionless) and b (units of the eigenvalues), both (turn times, modes).
-
     Raises
     ------
     ValueError

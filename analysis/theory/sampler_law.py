@@ -308,11 +308,6 @@ def mean_ends(
     center, spectrum : ndarray
         Mean and eigenvalues of the score's Gaussian, shape (modes,).
 
-    Returns
-    -------
-    tuple of ndarray
-        Where they end, (turn times, modes), and the evaluations of the score taken, (turn times,).
-
     Examples
     --------
     >>> from gaussian_test.sampler import ExactReversal, VarianceExploding

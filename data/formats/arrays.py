@@ -86,16 +86,6 @@ def _mapped(path: Path, header: _Header, shift: int = 0) -> Rows:
 def npy_rows(path: Path) -> Rows:
     """Open a ``.npy`` file without reading its values.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Returns
-    -------
-    Rows
-        The array, samples along the first axis.
-
     Raises
     ------
     DataError
@@ -147,16 +137,6 @@ class Npz:
 
     def rows(self, key: str) -> Rows:
         """Open one array: mapped where it lies uncompressed, else read into memory in its own type.
-
-        Parameters
-        ----------
-        key : str
-            Name of the array.
-
-        Returns
-        -------
-        Rows
-            The array, samples along the first axis.
 
         Raises
         ------
@@ -213,18 +193,6 @@ def _listed(keys: Sequence[str]) -> str:
 def open_npy(path: Path, key: str | None = None) -> Samples:
     """Open the array of a ``.npy`` file as samples.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    key : str or None
-        Refused: the file holds a single array.
-
-    Returns
-    -------
-    Samples
-        The array as vectors or images, without labels.
-
     Raises
     ------
     DataError
@@ -247,20 +215,6 @@ def open_npy(path: Path, key: str | None = None) -> Samples:
 
 def open_npz(path: Path, key: str | None = None, label_key: str | None = None) -> Samples:
     """Open the arrays of a ``.npz`` file as samples and labels.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    key : str or None
-        Name of the samples; by default "x", "images", "data", or the sole array that is not the labels.
-    label_key : str or None
-        Name of the labels; by default "label", "labels" or "y", where there is one.
-
-    Returns
-    -------
-    Samples
-        The array as vectors or images, and its labels.
 
     Raises
     ------

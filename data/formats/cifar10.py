@@ -21,18 +21,6 @@ TEST = re.compile(r"test_batch\.bin")
 def open_cifar10(path: Path, split: str | None = None) -> Samples:
     """Open one ``.bin`` file, or a folder of ``data_batch_*.bin`` and ``test_batch.bin``, without reading the pixels.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file or folder.
-    split : {"train", "test", "all"} or None
-        Which batches of a folder; by default all that are there, train before test.
-
-    Returns
-    -------
-    Samples
-        uint8 (sample, 3, 32, 32), and labels 0 to 9 named after ``batches.meta.txt`` where it lies beside the batches.
-
     Raises
     ------
     DataError

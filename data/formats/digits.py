@@ -12,11 +12,6 @@ from gaussian_test.data.samples import Samples
 def open_digits() -> Samples:
     """Return the digits of scikit-learn's ``load_digits``, with nothing downloaded.
 
-    Returns
-    -------
-    Samples
-        uint8 (1797, 1, 8, 8) with values 0 to 16, and labels 0 to 9.
-
     Examples
     --------
     >>> open_digits().rows.shape

@@ -23,19 +23,6 @@ CLASSES = 1000
 def open_imagenet(path: Path, split: str | None = None) -> Samples:
     """Open one batch, or a folder of ``train_data_batch_*.npz`` and ``val_data.npz``.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file or folder. Each file holds ``data``, uint8 (sample, 3 * side * side), and ``labels``, 1 to 1000.
-    split : {"train", "test", "all"} or None
-        Which batches of a folder, "test" being ``val_data.npz``; by default all that are there, train before test.
-
-    Returns
-    -------
-    Samples
-        uint8 (sample, 3, side, side), and labels from 0 that are the file's minus 1; a class is named by the file's
-        number.
-
     Raises
     ------
     DataError

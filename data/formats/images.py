@@ -107,18 +107,6 @@ class ZipStore:
 def decode(content: bytes, name: str) -> tuple[str, Array]:
     """Decode one picture.
 
-    Parameters
-    ----------
-    content : bytes
-        The file.
-    name : str
-        What messages call it.
-
-    Returns
-    -------
-    tuple of str and numpy.ndarray
-        The mode ("L", "RGB", ...), and uint8 or uint16 pixels (channel, row, column).
-
     Raises
     ------
     DataError
@@ -204,16 +192,6 @@ def open_folder(path: Path) -> Samples:
     The pictures are ordered by their names. A ``dataset.json`` in the folder (the EDM format, unpacked) gives the
     labels instead of the sub-folders.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The folder.
-
-    Returns
-    -------
-    Samples
-        uint8 or uint16 (sample, channel, row, column), and labels named by sub-folder.
-
     Raises
     ------
     DataError
@@ -228,16 +206,6 @@ def open_folder(path: Path) -> Samples:
 
 def open_zip(path: Path) -> Samples:
     """Open a zip of pictures in the EDM data format: nested pictures and a ``dataset.json`` with their labels.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The zip file.
-
-    Returns
-    -------
-    Samples
-        uint8 or uint16 (sample, channel, row, column), and the labels, if any.
 
     Raises
     ------

@@ -58,20 +58,6 @@ def open_netcdf(path: Path, key: str | None = None, label_key: str | None = None
     Dimensions called sample, channel, row and column are taken by their names; without the name "sample" the first one
     counts the samples.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    key : str or None
-        Name of the samples; by default "x", or the sole variable besides the label with a sample dimension.
-    label_key : str or None
-        Name of the labels; by default "label" where there is one.
-
-    Returns
-    -------
-    Samples
-        The variable as vectors or images, and its labels.
-
     Raises
     ------
     DataError

@@ -241,16 +241,6 @@ def as_images(rows: Rows) -> Rows:
     Three axes are (sample, row, column) of one channel. Four axes have their channels last where the last length is
     1, 3 or 4 and the second is not; otherwise, and so in every ambiguous case, they have them first.
 
-    Parameters
-    ----------
-    rows : Rows
-        Samples with 2, 3 or 4 axes.
-
-    Returns
-    -------
-    Rows
-        Samples with 2 or 4 axes.
-
     Examples
     --------
     >>> [as_images(MemoryRows(np.zeros(shape))).shape for shape in [(9, 5), (9, 8, 8), (9, 8, 8, 3), (9, 3, 8, 4)]]

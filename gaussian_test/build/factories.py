@@ -21,27 +21,10 @@ from gaussian_test.experiment import processes
 def call_factory(name: str, arguments: Mapping[str, Any]) -> Any:
     """Import a function by name and call it; modules in the current folder are found too, after the installed ones.
 
-    Parameters
-    ----------
-    name : str
-        ``package.module:function``.
-    arguments : mapping
-        Its keyword arguments.
-
-    Returns
-    -------
-    object
-        What it returns.
-
     Raises
     ------
     UserError
         If it is not there or fails.
-
-    Examples
-    --------
-    >>> call_factory("fractions:Fraction", {"numerator": 1, "denominator": 2})
-    Fraction(1, 2)
     """
     module, _, function = name.partition(":")
     with current_folder():
@@ -55,22 +38,7 @@ def call_factory(name: str, arguments: Mapping[str, Any]) -> Any:
 
 
 def source_digest(factory: str) -> str:
-    """Return the sha256 of the file that a factory is written in, once it is imported; empty where there is none.
-
-    Parameters
-    ----------
-    factory : str
-        ``package.module:function``.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> len(source_digest("gaussian_test.build.factories:call_factory")), source_digest("math:sqrt")
-    (64, '')
-    """
+    """Return the sha256 of the file that a factory is written in, once it is imported; empty where there is none."""
     module = sys.modules.get(factory.partition(":")[0])
     file = getattr(module, "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and file.endswith(".py") and Path(file).is_file() else ""
@@ -78,14 +46,7 @@ def source_digest(factory: str) -> str:
 
 @contextmanager
 def current_folder() -> Iterator[None]:
-    """Find modules in the current folder too, after the installed ones.
-
-    Examples
-    --------
-    >>> with current_folder():
-    ...     sys.path[-1] == str(Path.cwd())
-    True
-    """
+    """Find modules in the current folder too, after the installed ones."""
     here = str(Path.cwd())
     sys.path.append(here)
     try:
@@ -95,13 +56,7 @@ def current_folder() -> Iterator[None]:
 
 
 def make_process(settings: Any) -> sampler.Process:
-    """Return the process of an experiment.
-
-    Examples
-    --------
-    >>> make_process(processes.VarianceExploding(sigma_max=10))
-    VarianceExploding(time_min=0.002, time_max=10)
-    """
+    """Return the process of an experiment."""
     if isinstance(settings, processes.OwnProcess):
         return own_process(settings.factory, settings.arguments)
     if isinstance(settings, processes.DiscreteVP) and settings.scheduler is not None:
@@ -121,26 +76,10 @@ def make_process(settings: Any) -> sampler.Process:
 def own_process(name: str, arguments: Mapping[str, Any]) -> sampler.Process:
     """Return a forward process that a function of the user's makes, once it has kept the laws of all processes.
 
-    Parameters
-    ----------
-    name : str
-        ``package.module:function``.
-    arguments : mapping
-        Its keyword arguments.
-
-    Returns
-    -------
-    Process
-
     Raises
     ------
     UserError
         If it cannot be had, is none, or breaks a law.
-
-    Examples
-    --------
-    >>> own_process("gaussian_test.sampler:Cosine", {"time_max": 0.9})
-    Cosine(time_min=0.001, time_max=0.9)
     """
     process = call_factory(name, arguments)
     if not isinstance(process, sampler.Process):
@@ -154,28 +93,10 @@ def own_process(name: str, arguments: Mapping[str, Any]) -> sampler.Process:
 def own_kernel(name: str, arguments: Mapping[str, Any], process: sampler.Process) -> sampler.ReverseKernel:
     """Return a reverse kernel that a function of the user's makes, once it has kept the laws of all kernels in a process.
 
-    Parameters
-    ----------
-    name : str
-        ``package.module:function``.
-    arguments : mapping
-        Its keyword arguments.
-    process : Process
-        In which it is to run.
-
-    Returns
-    -------
-    ReverseKernel
-
     Raises
     ------
     UserError
         If it cannot be had, is none, breaks a law, or calls itself exact: that is the score's to say.
-
-    Examples
-    --------
-    >>> own_kernel("gaussian_test.sampler:ProbabilityFlow", {"method": "euler"}, sampler.Cosine())
-    ProbabilityFlow(method='euler')
     """
     kernel = call_factory(name, arguments)
     if not isinstance(kernel, sampler.ReverseKernel):
@@ -196,21 +117,10 @@ def own_kernel(name: str, arguments: Mapping[str, Any], process: sampler.Process
 def lawful(check: Callable[[], None], what: str) -> None:
     """Run a suite of laws on an object of the user's, and say in a sentence what it breaks.
 
-    Parameters
-    ----------
-    check : callable
-        Raises where a law is broken.
-    what : str
-        What the sentence is about.
-
     Raises
     ------
     UserError
         If a law is broken, or the object fails.
-
-    Examples
-    --------
-    >>> lawful(lambda: check_process(sampler.Cosine()), "process: mine")
     """
     try:
         check()

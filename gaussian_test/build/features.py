@@ -72,20 +72,10 @@ def build_features(
     sample : array
         Two samples, (2, ``*event``).
 
-    Returns
-    -------
-    Extractor
-
     Raises
     ------
     UserError
         If it cannot be had, or does not return features.
-
-    Examples
-    --------
-    >>> moments = analysis.fit_moments(np.eye(3))
-    >>> build_features(Features(components=1), None, moments, torch.device("cpu"), np.eye(3))(np.eye(3)).shape
-    (3, 1)
     """
     if given is None and settings.kind == "pixels":
         return Extractor("pixels", lambda x: x.flatten(1), device)
@@ -152,22 +142,10 @@ def build_classifier(
     assess : bool
         Whether its accuracy is wanted: that takes fits of its own.
 
-    Returns
-    -------
-    Classified
-
     Raises
     ------
     UserError
         If there are no labels to fit it with, or it cannot be fitted.
-
-    Examples
-    --------
-    >>> from gaussian_test.build import problem
-    >>> from gaussian_test.experiment import experiment
-    >>> prepared = problem.prepare(experiment.Experiment(samples=4))
-    >>> bool(build_classifier(Classifier(), None, prepared.reference, None, 0).accuracy > 0.98)
-    True
     """
     labels = reference.labels
     if given is None and settings.kind == "nearest":

@@ -17,15 +17,7 @@ NOT_OF_A_SHARD = ("statistics", "keep", "features")
 
 
 def run_identity(prepared: Prepared) -> dict[str, str]:
-    """Return what must be the same for two runs to give the same bits.
-
-    Examples
-    --------
-    >>> from gaussian_test.experiment import experiment
-    >>> from gaussian_test.build import problem
-    >>> run_identity(problem.prepare(experiment.Experiment(samples=4)))["seed"]
-    '0'
-    """
+    """Return what must be the same for two runs to give the same bits."""
     settings = prepared.settings.model_dump(mode="json")
     identity = {key: json.dumps(_without_files(value)) for key, value in settings.items() if key not in NOT_OF_A_RESULT}
     identity |= {f"score {name}": score_digest(score) for name, score in prepared.scores.items()}
@@ -55,34 +47,17 @@ def _without_files(value: Any) -> Any:
 
 
 def shard_identity(identity: dict[str, str]) -> dict[str, str]:
-    """Return what must be the same for parts to fit: not how they are summed up, nor what is kept beside them.
-
-    Examples
-    --------
-    >>> shard_identity({"seed": "0", "statistics": "{}"})
-    {'seed': '0'}
-    """
+    """Return what must be the same for parts to fit: not how they are summed up, nor what is kept beside them."""
     return {key: value for key, value in identity.items() if key not in NOT_OF_A_SHARD}
 
 
 def check_recognisable(prepared: Prepared) -> None:
     """Refuse to go on with a run whose scores or observables cannot be told from others.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        The run.
-
     Raises
     ------
     UserError
         If one has neither tensors nor an attribute ``digest``, and no factory whose file could be compared.
-
-    Examples
-    --------
-    >>> from gaussian_test.experiment import experiment
-    >>> from gaussian_test.build import problem
-    >>> check_recognisable(problem.prepare(experiment.Experiment(samples=4)))
     """
     for name, score in prepared.scores.items():
         if not is_recognisable(score):

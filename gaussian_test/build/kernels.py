@@ -18,30 +18,10 @@ def make_kernels(
 ) -> dict[str, sampler.ReverseKernel]:
     """Return the reverse kernel of every score, once it asks none for what it does not know.
 
-    Parameters
-    ----------
-    settings : Reverse
-        Of the experiment.
-    scores : dict of str to Score
-        By name.
-    plan : UTurnPlan
-        Gives the process and the grid.
-
-    Returns
-    -------
-    dict of str to ReverseKernel
-        By the same names.
-
     Raises
     ------
     UserError
         If a kernel cannot be had, or does not fit its score.
-
-    Examples
-    --------
-    >>> plan = sampler.UTurnPlan(sampler.VarianceExploding(), [1.0])
-    >>> make_kernels(experiment.Reverse(kind="sde"), {"mine": sampler.EmpiricalScore(torch.eye(2))}, plan)
-    {'mine': ReverseSDE(method='euler_maruyama', clock='variance')}
     """
     if settings.factory is not None:
         one = own_kernel(settings.factory, settings.arguments, plan.process)
@@ -54,13 +34,7 @@ def make_kernels(
 
 
 def make_kernel(settings: experiment.Reverse, name: str, score: sampler.Score) -> sampler.ReverseKernel:
-    """Return the reverse kernel for a score: the one named, or for ``auto`` exact where the score has a posterior, else the SDE.
-
-    Examples
-    --------
-    >>> make_kernel(experiment.Reverse(kind="heun"), "any", sampler.EmpiricalScore(torch.eye(2)))
-    ProbabilityFlow(method='heun')
-    """
+    """Return the reverse kernel for a score: the one named, or for ``auto`` exact where the score has a posterior, else the SDE."""
     kind = settings.kind
     if kind == "auto":
         kind = "exact" if score.has_posterior else "sde"
@@ -81,16 +55,7 @@ def make_kernel(settings: experiment.Reverse, name: str, score: sampler.Score) -
 
 
 def check_levels(name: str, score: sampler.Score, plan: sampler.UTurnPlan, kernel: sampler.ReverseKernel) -> None:
-    """Refuse a run that would ask a network for noise levels that it was not trained for.
-
-    Examples
-    --------
-    >>> score = sampler.NetworkScore(lambda x, t, label: x, (1,), noise_range=(0.01, 80.0))
-    >>> check_levels("any", score, sampler.UTurnPlan(score.process, [1.0]), sampler.Ancestral())
-    Traceback (most recent call last):
-    ...
-    gaussian_test.errors.UserError: score 'any': noise-to-signal ratio 0.002 is outside the 0.01 to 80 that the network ...
-    """
+    """Refuse a run that would ask a network for noise levels that it was not trained for."""
     if isinstance(kernel, sampler.EDMStochastic):
         for t in plan.grid[:-1].tolist():
             if not math.isclose(kernel.risen(plan.process, t), kernel.risen(score.process, t), rel_tol=1e-6):
@@ -108,13 +73,7 @@ def check_levels(name: str, score: sampler.Score, plan: sampler.UTurnPlan, kerne
 
 
 def kernel_name(settings: experiment.Reverse, kernel: sampler.ReverseKernel) -> str:
-    """Return the experiment's name of a kernel, for the archive: of one of the user's that of its factory.
-
-    Examples
-    --------
-    >>> kernel_name(experiment.Reverse(), sampler.ProbabilityFlow("euler"))
-    'euler'
-    """
+    """Return the experiment's name of a kernel, for the archive: of one of the user's that of its factory."""
     if settings.factory is not None:
         return settings.factory
     if isinstance(kernel, sampler.ReverseSDE):

@@ -21,18 +21,7 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def machine_memory() -> tuple[int, str]:
-    """Return the memory of this machine, or the part of it that a container or a queue leaves to this job, and whose it is.
-
-    Returns
-    -------
-    tuple of int and str
-        Bytes, and ``machine`` or ``control group``.
-
-    Examples
-    --------
-    >>> machine_memory()[0] > 2**28
-    True
-    """
+    """Return the memory of this machine, or the part of it that a container or a queue leaves to this job, and whose it is."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = min(_limits(), default=physical)
     return (limit, "control group") if limit < physical else (physical, "machine")
@@ -57,37 +46,14 @@ def _limits() -> Iterator[int]:
 
 
 def memory_cap(settings: Experiment) -> int:
-    """Return what a process of a run may take beside its libraries, in bytes: half of the machine's unless it is given.
-
-    Examples
-    --------
-    >>> memory_cap(Experiment(memory="4GB"))
-    4000000000
-    """
+    """Return what a process of a run may take beside its libraries, in bytes: half of the machine's unless it is given."""
     if settings.memory is not None:
         return int(settings.memory)
     return machine_memory()[0] // 2 // _workers()
 
 
 def named_cap(settings: Experiment, cap: int) -> str:
-    """Return how a message names the cap, so that whoever reads it knows which figure to change.
-
-    Parameters
-    ----------
-    settings : Experiment
-        The experiment.
-    cap : int
-        From :func:`memory_cap`.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> named_cap(Experiment(memory="4GB"), 4 * 10**9)
-    'memory = 4.0GB'
-    """
+    """Return how a message names the cap, so that whoever reads it knows which figure to change."""
     if settings.memory is not None:
         return f"memory = {_bytes(cap)}"
     share = f"a worker's share, 1 of {_workers()}, of " if _workers() > 1 else ""
@@ -99,27 +65,7 @@ def _workers() -> int:
 
 
 def fits(truth: xr.Dataset, itemsize: int, cap: int) -> tuple[bool, bool]:
-    """Return whether the samples of a ground truth fit into memory: as they are read, and again as those of the exact score.
-
-    Parameters
-    ----------
-    truth : Dataset
-        Ground truth.
-    itemsize : int
-        Bytes of a value of a state.
-    cap : int
-        From :func:`memory_cap`.
-
-    Returns
-    -------
-    tuple of bool
-
-    Examples
-    --------
-    >>> truth = xr.Dataset({"x": (("sample", "feature"), np.zeros((1000, 10), np.float32))})
-    >>> fits(truth, 4, 2**20), fits(truth, 4, 2**16)
-    ((True, True), (False, False))
-    """
+    """Return whether the samples of a ground truth fit into memory: as they are read, and again as those of the exact score."""
     read, of_score = int(truth["x"].nbytes), truth["x"].size * itemsize
     load = read <= min(LOADED, cap // 8)
     return load, of_score + (read if load else 0) <= cap // 2
@@ -128,31 +74,10 @@ def fits(truth: xr.Dataset, itemsize: int, cap: int) -> tuple[bool, bool]:
 def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept: int, cap: int, shards_only: bool = False) -> None:
     """Refuse an experiment whose covariance, states or features cannot fit into the memory that was given.
 
-    Parameters
-    ----------
-    settings : Experiment
-        The experiment.
-    truth : Dataset
-        Ground truth.
-    turn_times, kept : int
-        Numbers of turn times, and of samples whose end points are kept.
-    cap : int
-        From :func:`memory_cap`.
-    shards_only : bool
-        Whether only shards are to be run.
-
     Raises
     ------
     UserError
         If something cannot fit, by its setting.
-
-    Examples
-    --------
-    >>> truth = xr.Dataset({"x": (("sample", "feature"), np.zeros((1000, 500), np.float32))})
-    >>> check_memory(Experiment(memory="1MB"), truth, 24, 0, 10**6)
-    Traceback (most recent call last):
-    ...
-    gaussian_test.errors.UserError: memory = 1.0MB is too little for the covariance of 500 features, which takes 8.0MB: ...
     """
     count, features = truth.sizes["sample"], int(np.prod(truth["x"].shape[1:]))
     itemsize = 8 if settings.dtype == "float64" else 4
@@ -184,26 +109,10 @@ def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept:
 def check_streamed(settings: Experiment, given_classifier: bool, cap: int) -> None:
     """Refuse what needs all samples in memory at once where these stay in their file.
 
-    Parameters
-    ----------
-    settings : Experiment
-        The experiment.
-    given_classifier : bool
-        Whether a classifier was handed in.
-    cap : int
-        From :func:`memory_cap`.
-
     Raises
     ------
     UserError
         If something needs them.
-
-    Examples
-    --------
-    >>> check_streamed(Experiment(classifier={"kind": "svc"}), False, 2**20)
-    Traceback (most recent call last):
-    ...
-    gaussian_test.errors.UserError: classifier svc needs all samples in memory, and half of ... is too little for them: ...
     """
     needing = []
     if given_classifier or settings.classifier.kind != "nearest":

@@ -71,20 +71,10 @@ def open_network(
     trust : mapping of str to str
         Files that the user trusts to run code, and their sha256.
 
-    Returns
-    -------
-    tuple of Score and Origin
-
     Raises
     ------
     UserError
         If it cannot be had.
-
-    Examples
-    --------
-    >>> score, origin = open_network(scores.Network(kind="network"), (1, 8, 8), sampler.VarianceExploding(), {})
-    >>> score.classes, origin.level
-    (10, 'shipped with gaussian_test, safetensors')
     """
     options = settings.model_dump(include=set(sampler.NetworkOptions.__annotations__))
     if options["micro_batch"] == "auto":
@@ -158,31 +148,10 @@ def _made(settings: scores.EDM | scores.Azula | scores.Callable, trust: Mapping[
 def read_weights(path: Path, trust: Mapping[str, str], key: str | None = None) -> tuple[dict[str, torch.Tensor], str, str]:
     """Return named tensors from a file, the level of trust that it took, and the file's sha256.
 
-    Parameters
-    ----------
-    path : Path
-        ``.safetensors``, or a file that torch saved.
-    trust : mapping of str to str
-        Files that the user trusts to run code, and their sha256.
-    key : str, optional
-        Under which the tensors stand, where the file holds more.
-
-    Returns
-    -------
-    tuple
-        Tensors by name; level; sha256.
-
     Raises
     ------
     UserError
         If the file is missing or damaged, would run code, or does not hold named tensors.
-
-    Examples
-    --------
-    >>> read_weights(Path("nowhere.safetensors"), {})
-    Traceback (most recent call last):
-    ...
-    gaussian_test.errors.UserError: nowhere.safetensors cannot be read (No such file or directory): give the path of a checkpoint
     """
     content, digest = _content(path)
     if path.suffix == ".safetensors":
@@ -217,32 +186,10 @@ def read_weights(path: Path, trust: Mapping[str, str], key: str | None = None) -
 def open_trusted(path: Path, trust: Mapping[str, str]) -> tuple[Any, Origin]:
     """Open a file that runs code, if the user has said that they trust it.
 
-    Parameters
-    ----------
-    path : Path
-        A pickle (EDM's ``.pkl``), TorchScript, or an exported program (``.pt2``).
-    trust : mapping of str to str
-        Files that the user trusts, and their sha256.
-
-    Returns
-    -------
-    tuple of object and Origin
-        The network: of a pickled dict, what it has under ``ema``.
-
     Raises
     ------
     UserError
         If the file is missing, not trusted, or cannot be opened.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = (Path(folder) / "net.pkl").write_bytes(b"")
-    ...     open_trusted(Path(folder) / "net.pkl", {})
-    Traceback (most recent call last):
-    ...
-    gaussian_test.errors.UserError: ...net.pkl is not opened: opening it runs whatever code is in it...
     """
     content, digest = _content(path)
     if path.suffix not in RUNS_CODE:

@@ -91,23 +91,10 @@ def build_own_observables(
     sample : array
         Two samples, (2, ``*event``).
 
-    Returns
-    -------
-    tuple of OwnObservable
-        In the order of the experiment, those from python last.
-
     Raises
     ------
     UserError
         If a name cannot be that of a variable, or an observable cannot be had or breaks a law of observables.
-
-    Examples
-    --------
-    >>> def moved(start, end):
-    ...     return (end - start).abs().mean(1)
-    >>> (found,) = build_own_observables({}, {"moved": moved}, torch.device("cpu"), np.eye(2))
-    >>> found(torch.zeros(3, 2), torch.ones(3, 2)).tolist()
-    [1.0, 1.0, 1.0]
     """
     built = []
     for name in (*settings, *(name for name in given if name not in settings)):

@@ -162,42 +162,10 @@ def prepare(
 ) -> Prepared:
     """Build everything that an experiment names.
 
-    Parameters
-    ----------
-    settings : Experiment
-        The experiment.
-    device : str
-        ``auto``, ``cpu`` or ``cuda[:i]``.
-    truth : Dataset, optional
-        Ground-truth samples from python instead of ``settings.data``.
-    scores : mapping of str to Score, optional
-        Scores from python, beside those that ``settings`` names; a name used twice means the one from python.
-    trust : mapping of str to str, optional
-        Files that run code when they are opened, and the sha256 by which the user trusts them.
-    classifier : scikit-learn classifier, optional
-        Instead of the one that ``settings`` names.
-    features : torch module or callable, optional
-        Instead of those that ``settings`` names.
-    own_observables : mapping of str to callable, optional
-        Observables from python, beside those that ``settings`` names; a name used twice means the one from python.
-    folder : Path, optional
-        Where what was fitted to the ground truth may have been saved.
-    shards_only : bool
-        Whether only shards are to be run: what belongs to the whole is left out.
-
-    Returns
-    -------
-    Prepared
-
     Raises
     ------
     UserError
         If anything in the experiment cannot be done.
-
-    Examples
-    --------
-    >>> prepare(experiment.Experiment(samples=4)).samples.shape
-    (4,)
     """
     place = pick_device(device)
     with user_input():
@@ -271,13 +239,7 @@ def _references(
 
 
 def pick_device(device: str) -> torch.device:
-    """Return the device asked for, or for ``auto`` the GPU where there is one.
-
-    Examples
-    --------
-    >>> pick_device("cpu")
-    device(type='cpu')
-    """
+    """Return the device asked for, or for ``auto`` the GPU where there is one."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = device.partition(":")
@@ -291,13 +253,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def load_truth(settings: experiment.Data) -> xr.Dataset:
-    """Load the ground truth that an experiment names.
-
-    Examples
-    --------
-    >>> load_truth(experiment.Data()).sizes["sample"]
-    1797
-    """
+    """Load the ground truth that an experiment names."""
     options: dict[str, Any] = settings.model_dump(exclude={"source", "path"}, exclude_none=True)
     if settings.path is None and settings.source == FROM_PYTHON:
         raise UserError(f"data.source = {FROM_PYTHON}: these samples were handed in from python: hand them in again, as truth")
@@ -307,13 +263,7 @@ def load_truth(settings: experiment.Data) -> xr.Dataset:
 
 
 def turn_levels(process: sampler.Process, settings: experiment.TurnTimes) -> list[float]:
-    """Return the turn times used, in the process's time, for those that were asked for.
-
-    Examples
-    --------
-    >>> turn_levels(sampler.Cosine(), experiment.TurnTimes(noise_to_signal=(1.0,)))
-    [0.5]
-    """
+    """Return the turn times used, in the process's time, for those that were asked for."""
     asked = settings.noise_to_signal or settings.time
     if isinstance(asked, experiment.Spacing):
         asked = tuple(sampler.log_levels(asked.min, asked.max, asked.count).tolist())
@@ -325,11 +275,6 @@ def draw_samples(settings: experiment.Experiment, count: int) -> NDArray[np.int6
     """Return the indices of the samples to start from: all, or some drawn with the seed, without replacement.
 
     Starts that are no samples are numbered from 0, and there may be more of them.
-
-    Examples
-    --------
-    >>> draw_samples(experiment.Experiment(samples="all"), 3).tolist()
-    [0, 1, 2]
     """
     if settings.samples == "all":
         return np.arange(count, dtype=np.int64)

@@ -59,40 +59,10 @@ def build_scores(
 ) -> dict[str, Built]:
     """Build all scores of a run, on its device and in its type.
 
-    Parameters
-    ----------
-    settings : Experiment
-        The experiment.
-    x : DataArray
-        Ground-truth samples.
-    reference : Reference
-        Their moments, labels and exact scores.
-    fits : Fits
-        What has been fitted to them.
-    plan : UTurnPlan
-        The plan, whose noise levels the scores must know.
-    device : torch.device
-        Where they are to live.
-    given : mapping of str to Score
-        Scores from python; a name used twice means the one from python.
-    trust : mapping of str to str
-        Files that the user trusts to run code, and their sha256.
-
-    Returns
-    -------
-    dict of str to Built
-        By name, in the order of the experiment.
-
     Raises
     ------
     UserError
         If one cannot be had or does not fit, by its name.
-
-    Examples
-    --------
-    >>> from gaussian_test.build import problem
-    >>> list(problem.prepare(Experiment(samples=4)).scores)
-    ['empirical', 'gaussian']
     """
     shape, process = reference.moments.event_shape, plan.process
     opened = {Path(str(file)).resolve() for wanted in settings.scores for file in _files(wanted)}

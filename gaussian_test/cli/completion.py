@@ -54,26 +54,10 @@ class _WholeWords(BashComplete):
 def script(command: click.Command, shell: str) -> str:
     """Return the script that teaches a shell to complete a command.
 
-    Parameters
-    ----------
-    command : Command
-        That of the command line.
-    shell : str
-        ``bash`` (4.4 or newer), ``zsh`` or ``fish``.
-
-    Returns
-    -------
-    str
-
     Raises
     ------
     ValueError
         If the shell is another one.
-
-    Examples
-    --------
-    >>> script(click.Command("gaussian-test"), "fish").split()[0]
-    'function'
     """
     known = get_completion_class(shell)
     if known is None:
@@ -82,23 +66,7 @@ def script(command: click.Command, shell: str) -> str:
 
 
 def files(*suffixes: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Return a function that offers files of some kinds, and folders on the way to them.
-
-    Parameters
-    ----------
-    *suffixes : str
-        Ends of the names.
-
-    Returns
-    -------
-    callable
-        For ``shell_complete`` of an argument; where there is no such file, the shell offers what it has.
-
-    Examples
-    --------
-    >>> [item.type for item in files(".nc")(None, None, "nowhere/")]
-    ['file']
-    """
+    """Return a function that offers files of some kinds, and folders on the way to them."""
 
     def found(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         folder, start = os.path.split(incomplete)
@@ -119,37 +87,19 @@ def files(*suffixes: str) -> Callable[[click.Context, click.Parameter, str], lis
 
 
 def folders(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Leave it to the shell to offer folders.
-
-    Examples
-    --------
-    >>> [item.type for item in folders(None, None, "res")]
-    ['dir']
-    """
+    """Leave it to the shell to offer folders."""
     return [CompletionItem(incomplete, type="dir")]
 
 
 def devices(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the devices: those of CUDA by what the driver shows of them, for torch takes seconds to ask.
-
-    Examples
-    --------
-    >>> [item.value for item in devices(None, None, "c")][:2]
-    ['cpu', 'cuda']
-    """
+    """Offer the devices: those of CUDA by what the driver shows of them, for torch takes seconds to ask."""
     numbers = sorted(int(path.name[6:]) for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name))
     names = ["auto", "cpu", "cuda", *(f"cuda:{number}" for number in range(len(numbers)))]
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def changes(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the keys of an experiment, and the values of those that have a few.
-
-    Examples
-    --------
-    >>> [item.value for item in changes(None, None, "reverse.grid=")]
-    ['reverse.grid=turn_times', 'reverse.grid=process']
-    """
+    """Offer the keys of an experiment, and the values of those that have a few."""
     from gaussian_test.experiment.experiment import Experiment
 
     keys = dict(_keys(Experiment))

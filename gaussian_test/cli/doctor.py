@@ -60,30 +60,10 @@ class Check:
 def diagnose(source: str | Path | dict[str, Any] | None = None, changes: Iterable[str] = (), device: str = "auto") -> list[Check]:
     """Look at everything that a run needs.
 
-    Parameters
-    ----------
-    source : path or dict, optional
-        The experiment; default: that of the digits with the empirical score, the network and the Gaussian.
-    changes : iterable of str
-        As in :meth:`Experiment.load`.
-    device : str
-        ``auto``, ``cpu`` or ``cuda[:i]``.
-
-    Returns
-    -------
-    list of Check
-        Seconds in ``numbers`` are of this machine as busy as it is now.
-
     Raises
     ------
     UserError
         If the experiment cannot be read: what is wrong with it is not this machine's.
-
-    Examples
-    --------
-    >>> found = diagnose({"samples": 8, "turn_times": {"noise_to_signal": [1.0]}}, device="cpu")
-    >>> [check.name for check in found if check.name.startswith("score")]
-    ['score empirical', 'score gaussian']
     """
     missing = [check for name in _needed() if (check := _requirement(name)) is not None]
     checks = [_versions(missing), *missing, *map(_extra, _extras())]
@@ -102,25 +82,7 @@ def diagnose(source: str | Path | dict[str, Any] | None = None, changes: Iterabl
 
 
 def as_text(checks: list[Check]) -> str:
-    """Return what was found as text.
-
-    Parameters
-    ----------
-    checks : list of Check
-        From :func:`diagnose`.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> print(as_text([Check("folder", "problem", "/ is read-only", "go to another folder"), Check("device", "ok", "cpu")]))
-    folder  problem  / is read-only: go to another folder
-    device  ok       cpu
-    <BLANKLINE>
-    1 problem
-    """
+    """Return what was found as text."""
     width = max(len(check.name) for check in checks)
     lines = [f"{check.name:<{width}}  {check.state:<7}  {': '.join(filter(None, [check.found, check.advice]))}" for check in checks]
     problems = sum(check.state == "problem" for check in checks)
@@ -128,22 +90,7 @@ def as_text(checks: list[Check]) -> str:
 
 
 def as_json(checks: list[Check]) -> str:
-    """Return what was found as JSON: ``ok``, and ``checks`` with the attributes of :class:`Check`.
-
-    Parameters
-    ----------
-    checks : list of Check
-        From :func:`diagnose`.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> json.loads(as_json([Check("device", "ok", "cpu")]))["ok"]
-    True
-    """
+    """Return what was found as JSON: ``ok``, and ``checks`` with the attributes of :class:`Check`."""
     ok = not any(check.state == "problem" for check in checks)
     listed = [asdict(check) | {"numbers": check.numbers or {}} for check in checks]
     return json.dumps({"ok": ok, "checks": listed}, indent=1, ensure_ascii=False, allow_nan=False)
@@ -375,13 +322,7 @@ def _states(prepared: Prepared, name: str) -> int:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in a unit that suits it, in two digits.
-
-    Examples
-    --------
-    >>> duration(0.5), duration(75), duration(86400)
-    ('0.5 s', '1.2 min', '24 h')
-    """
+    """Return a time in a unit that suits it, in two digits."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:.0f} {unit}"

@@ -77,25 +77,13 @@ def _end(error: click.UsageError) -> NoReturn:
 
 
 def resumed(arguments: list[str]) -> str:
-    """Return the command that goes on with an interrupted one.
-
-    Examples
-    --------
-    >>> resumed(["run", "my experiment.yaml", "--overwrite"])
-    "gaussian-test run 'my experiment.yaml' --resume"
-    """
+    """Return the command that goes on with an interrupted one."""
     kept = [argument for argument in arguments if argument not in ("--resume", "--overwrite")]
     return shlex.join(["gaussian-test", *kept, "--resume"])
 
 
 def next_commands(*commands: list[str]) -> str:
-    """Return the line that suggests what to do next.
-
-    Examples
-    --------
-    >>> next_commands(["show", "a.nc"], ["plot", "a.nc", "-o", "my figures"])
-    "next: gaussian-test show a.nc | gaussian-test plot a.nc -o 'my figures'"
-    """
+    """Return the line that suggests what to do next."""
     return "next: " + " | ".join(shlex.join(["gaussian-test", *command]) for command in commands)
 
 
@@ -106,13 +94,7 @@ def quiet_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def reporting(quiet: bool) -> Iterator[None]:
-    """Show the events of a run on stderr, unless they are not wanted.
-
-    Examples
-    --------
-    >>> with reporting(quiet=True):
-    ...     pass
-    """
+    """Show the events of a run on stderr, unless they are not wanted."""
     if quiet:
         yield
         return

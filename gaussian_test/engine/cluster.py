@@ -39,13 +39,7 @@ LOST = "the connection to the scheduler was lost; finished shards are kept: star
 
 
 def absolute(settings: Experiment, base: Path) -> dict[str, Any]:
-    """Return an experiment whose files are named by absolute paths, for workers that run in other folders.
-
-    Examples
-    --------
-    >>> absolute(Experiment.load({"data": {"source": "file", "path": "x.npz"}}), Path("/home"))["data"]["path"]
-    '/home/x.npz'
-    """
+    """Return an experiment whose files are named by absolute paths, for workers that run in other folders."""
     values: dict[str, Any] = settings.model_dump(mode="json")
     places = [(values["data"], "path"), *((score, key) for score in values["scores"] for key in ("path", "weights"))]
     if str(values["data"]["labels"]).lower().endswith(".npy"):  # another text is the name of an array in the file
@@ -62,19 +56,6 @@ def absolute(settings: Experiment, base: Path) -> dict[str, Any]:
 @contextmanager
 def connected(workers: int | None, scheduler: str | None, threads: int | None) -> Iterator[Any]:
     """Start workers on this machine, or find a scheduler that is running.
-
-    Parameters
-    ----------
-    workers : int or None
-        How many to start; each gets its share of the cores, or so many ``threads``.
-    scheduler : str or None
-        Address of a scheduler, or path of its file.
-    threads : int or None
-        As in :class:`Order`.
-
-    Yields
-    ------
-    distributed.Client
 
     Raises
     ------
@@ -193,20 +174,6 @@ def _environment_kept() -> Iterator[None]:
 def ask(client: Any, question: Callable[[Order], Any], order: Order) -> Any:
     """Have one worker answer a question about a run.
 
-    Parameters
-    ----------
-    client : distributed.Client
-        Of the cluster.
-    question : callable
-        Of :mod:`gaussian_test.engine.worker`.
-    order : Order
-        The run.
-
-    Returns
-    -------
-    object
-        The answer.
-
     Raises
     ------
     UserError
@@ -235,26 +202,6 @@ def compute_on(
     client: Any, order: Order, parts: Parts, missing: Sequence[int], progress: Progress, interruption: Interruption
 ) -> dict[int, str]:
     """Have the workers compute the shards that are missing.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        Of the cluster.
-    order : Order
-        The run, with identity and micro-batches.
-    parts : Parts
-        Where the workers write.
-    missing : sequence of int
-        Numbers of the shards.
-    progress : Progress
-        Counts them.
-    interruption : Interruption
-        After whose signal the workers finish what they are at.
-
-    Returns
-    -------
-    dict of int to str
-        Shards that could not be computed, and why.
 
     Raises
     ------

@@ -40,29 +40,7 @@ class _Watched(sampler.Score):
 
 
 def first_bad_level(prepared: Prepared, shard: tuple[int, ...], name: str) -> float | None:
-    """Return the noise-to-signal ratio at which a score first returns NaN or infinite values in a shard.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        The run.
-    shard : tuple of int
-        Its samples.
-    name : str
-        The score.
-
-    Returns
-    -------
-    float or None
-        None where all values are finite.
-
-    Examples
-    --------
-    >>> from gaussian_test.experiment.experiment import Experiment
-    >>> from gaussian_test.build.problem import prepare
-    >>> first_bad_level(prepare(Experiment(samples=4)), (0, 1), "gaussian") is None
-    True
-    """
+    """Return the noise-to-signal ratio at which a score first returns NaN or infinite values in a shard."""
     x0, labels = prepared.starts(shard), prepared.labels(shard)
     watched = _Watched(prepared.scores[name])
     own = {name: labels[name]} if name in labels else {}

@@ -24,24 +24,6 @@ def compute_here(
 ) -> dict[int, xr.Dataset]:
     """Compute the shards that are missing, and write each as a part when it is done.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        The run.
-    parts : Parts or None
-        Where they are kept; None for memory only.
-    missing : sequence of int
-        Numbers of the shards.
-    progress : Progress
-        Counts them.
-    interruption : Interruption
-        After whose signal no further shard is begun; where nothing is kept it ends the run at once.
-
-    Returns
-    -------
-    dict of int to Dataset
-        Their tables.
-
     Raises
     ------
     UserError
@@ -73,16 +55,7 @@ def compute_here(
 
 @contextmanager
 def computing(prepared: Prepared) -> Iterator[None]:
-    """Put torch and the networks into the state in which shards are computed.
-
-    Examples
-    --------
-    >>> from gaussian_test.experiment import experiment
-    >>> from gaussian_test.build import problem
-    >>> with computing(problem.prepare(experiment.Experiment(samples=4))):
-    ...     torch.is_inference_mode_enabled()
-    True
-    """
+    """Put torch and the networks into the state in which shards are computed."""
     with torch.inference_mode(), evaluating(prepared.scores.values()), _precision(prepared.settings.tf32):
         yield
 
@@ -102,28 +75,7 @@ def _precision(tf32: bool | None) -> Iterator[None]:
 
 
 def settle_micro_batches(prepared: Prepared, known: dict[str, int]) -> dict[str, int]:
-    """Give every network that leaves its micro-batch open the one that is known, or the fastest: it decides rounding.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        The run, whose scores are changed.
-    known : dict of str to int
-        Sizes by the name of the score, from the same run.
-
-    Returns
-    -------
-    dict of str to int
-        Sizes of all networks.
-
-    Examples
-    --------
-    >>> from gaussian_test.experiment import experiment
-    >>> from gaussian_test.build import problem
-    >>> settings = experiment.Experiment.load({"samples": 4, "scores": [{"kind": "network"}]})
-    >>> settle_micro_batches(problem.prepare(settings), {"network": 16})
-    {'network': 16}
-    """
+    """Give every network that leaves its micro-batch open the one that is known, or the fastest: it decides rounding."""
     settled = {}
     for name, score in prepared.scores.items():
         if isinstance(score, sampler.NetworkScore):

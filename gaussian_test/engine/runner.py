@@ -358,25 +358,10 @@ def _already_there(path: Path, identity: dict[str, str], parts: Parts) -> xr.Dat
 def joined(tables: list[xr.Dataset]) -> xr.Dataset:
     """Return the table of all shards, of which each has its own samples.
 
-    Parameters
-    ----------
-    tables : list of Dataset
-        In the order of the shards.
-
-    Returns
-    -------
-    Dataset
-        Along ``sample``, and ``kept`` where states were kept.
-
     Raises
     ------
     ValueError
         If the tables differ in anything else.
-
-    Examples
-    --------
-    >>> joined([xr.Dataset({"a": ("sample", [1])}), xr.Dataset({"a": ("sample", [2])})]).a.values.tolist()
-    [1, 2]
     """
     first = tables[0]
     # what xarray's concat does takes a millisecond for each table: there may be thousands

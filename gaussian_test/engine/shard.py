@@ -20,30 +20,10 @@ from gaussian_test.errors import UserError
 def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
     """Run one shard.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        The run.
-    shard : tuple of int
-        Its samples.
-
-    Returns
-    -------
-    Dataset
-        Its rows of the sample table over ``sample``, and over ``kept`` the states of the samples that observables look at
-        together.
-
     Raises
     ------
     UserError
         If a score fails or returns NaN, or memory runs out.
-
-    Examples
-    --------
-    >>> from gaussian_test.experiment import experiment
-    >>> from gaussian_test.build import problem
-    >>> run_shard(problem.prepare(experiment.Experiment(samples=4)), (0, 1)).sizes["sample"]
-    2
     """
     before = [score.micro_batch for score in prepared.scores.values()]
     kept = tuple(np.intersect1d(shard, prepared.kept).tolist())  # both ascend

@@ -130,26 +130,7 @@ def _address() -> str:
 
 
 def worker_device(device: str, worker: int | None, devices: int) -> str:
-    """Return the device of one of several workers on a machine: they take its GPUs in turn, unless one is named.
-
-    Parameters
-    ----------
-    device : str
-        What was asked for.
-    worker : int or None
-        Its number; None on other clusters than ours, which give each worker its GPU.
-    devices : int
-        GPUs that the worker sees.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> worker_device("cuda", 5, 4), worker_device("auto", 1, 0), worker_device("cuda:2", 0, 4), worker_device("cuda", None, 4)
-    ('cuda:1', 'auto', 'cuda:2', 'cuda')
-    """
+    """Return the device of one of several workers on a machine: they take its GPUs in turn, unless one is named."""
     if device in ("auto", "cuda") and worker is not None and devices > 1:
         return f"cuda:{worker % devices}"
     return device

@@ -346,31 +346,10 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
 def with_value(values: dict[str, Any], key: str, value: Any, where: str) -> dict[str, Any]:
     """Return the keys of an experiment with one of them changed.
 
-    Parameters
-    ----------
-    values : dict
-        As in a file.
-    key : str
-        Dotted, as in ``reverse.steps`` or ``scores.0.path``.
-    value : object
-        Its new value.
-    where : str
-        What is said to be wrong if the key is.
-
-    Returns
-    -------
-    dict
-        A copy as far as it is changed.
-
     Raises
     ------
     UserError
         If the key leads into a list that has no such place.
-
-    Examples
-    --------
-    >>> with_value({"reverse": {"kind": "sde"}}, "reverse.steps", 16, "sweep")
-    {'reverse': {'kind': 'sde', 'steps': 16}}
     """
     parts = key.split(".")
     changed = dict(values)

@@ -13,22 +13,7 @@ SHOWN = 120  # characters of a value that a message quotes
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message quotes it: on one line, and not more of it than anybody reads.
-
-    Parameters
-    ----------
-    value : object
-        What the user gave, of any kind and size.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> shown([0.5, "a"]), shown("x" * 1000)[-6:]
-    ("[0.5, 'a']", 'xxx...')
-    """
+    """Return a value as a message quotes it: on one line, and not more of it than anybody reads."""
     try:
         text = " ".join(repr(value).split())
     except Exception:  # whole numbers of too many digits; any object's own repr

@@ -12,26 +12,7 @@ from gaussian_test.experiment.scores import ScoreSettings
 
 
 def sentence(error: ValidationError) -> str:
-    """Return the first problem as one sentence: where, the value, what was expected.
-
-    Parameters
-    ----------
-    error : ValidationError
-        Of an experiment, or of a part of it.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> from gaussian_test.experiment.processes import VarianceExploding
-    >>> try:
-    ...     VarianceExploding(sigma_min=-1)
-    ... except ValidationError as error:
-    ...     sentence(error)
-    'sigma_min = -1 is not valid: input should be greater than 0; correct it and run again'
-    """
+    """Return the first problem as one sentence: where, the value, what was expected."""
     problems = error.errors(include_url=False)
     # what an error inside does to the whole is no news; of a union's alternatives, the one that went deepest was meant
     places = [p["loc"] for p in problems]

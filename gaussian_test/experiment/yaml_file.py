@@ -19,21 +19,10 @@ DEEPEST, LARGEST = 40, 100_000  # nesting and number of the values of an experim
 def check_size(key: Any, values: Any) -> None:
     """Refuse what has no end (a few lines of YAML whose parts stand for each other), and text that cannot be written.
 
-    Parameters
-    ----------
-    key : object
-        Under which it stands.
-    values : object
-        From YAML.
-
     Raises
     ------
     ValueError
         If it has no end.
-
-    Examples
-    --------
-    >>> check_size("seed", [0, 1, 2])
     """
     waiting, seen = [(key, 0), (values, 0)], 0
     while waiting:
@@ -58,26 +47,10 @@ def check_size(key: Any, values: Any) -> None:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the keys of a YAML file.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict
-
     Raises
     ------
     UserError
         If it cannot be read or holds something else.
-
-    Examples
-    --------
-    >>> read_yaml(Path("nowhere/nowhere.yaml"))
-    Traceback (most recent call last):
-    ...
-    gaussian_test.errors.UserError: nowhere/nowhere.yaml does not exist: give the path of an experiment file
     """
     name = " ".join(str(path).encode(errors="replace").decode().split())
     try:

@@ -27,28 +27,10 @@ READING = (
 def comparison_context(results: tuple[xr.Dataset, xr.Dataset], names: tuple[str, str]) -> dict[str, Any]:
     """Return what the template of a comparison is filled with.
 
-    Parameters
-    ----------
-    results : tuple of Dataset
-        Root groups of two archives.
-    names : tuple of str
-        What to call them.
-
-    Returns
-    -------
-    dict
-
     Raises
     ------
     UserError
         If they have no score or no noise level in common.
-
-    Examples
-    --------
-    >>> from gaussian_test.engine.runner import run
-    >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "observables": "none"})
-    >>> comparison_context((small, small), ("one", "two"))["finding"]
-    ['No curve of the two differs beyond its band.']
     """
     a, b = results
     compared = compare(a, b)

@@ -19,18 +19,7 @@ MAIN = [figure.name for figure in GAUSSIAN_TEST.figures[:3]]  # the Gaussian Tes
 
 
 def placed_figures(seen: View) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return what a template needs of every figure: those of the Gaussian Test, and those of the observables.
-
-    Parameters
-    ----------
-    seen : View
-        Of a result.
-
-    Returns
-    -------
-    tuple of list of dict
-        ``name``, ``id``, ``heading``, ``reading``, ``alt`` and ``svg`` of each, in the order of a page.
-    """
+    """Return what a template needs of every figure: those of the Gaussian Test, and those of the observables."""
     drawn = draw(seen.result, {name: group for name, group in seen.groups.items() if name != "pictures"})
     declared = {}
     for figure in declared_figures(seen.result):
@@ -55,21 +44,7 @@ def placed_figures(seen: View) -> tuple[list[dict[str, Any]], list[dict[str, Any
 
 
 def alternative_text(figure: Figure, result: xr.Dataset, score: str = "") -> str:
-    """Return what a figure shows for those who cannot see it: the course of its curves in a few numbers.
-
-    Parameters
-    ----------
-    figure : Figure
-        Its record.
-    result : Dataset
-        Root group of an archive.
-    score : str
-        The score that it is of, if of one.
-
-    Returns
-    -------
-    str
-    """
+    """Return what a figure shows for those who cannot see it: the course of its curves in a few numbers."""
     nu = result["noise_to_signal"].values
     said = []
     for name in figure.curves:

@@ -25,28 +25,7 @@ REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
 def inline_svg(figure: Figure, name: str) -> Markup:
-    """Return a figure as an SVG element for a page of HTML.
-
-    Parameters
-    ----------
-    figure : Figure
-        To draw.
-    name : str
-        Unique on the page; letters, digits and hyphens: ids within the SVG begin with it.
-
-    Returns
-    -------
-    Markup
-        Hidden from screen readers, to which the figure around it is to speak.
-
-    Examples
-    --------
-    >>> figure = Figure(figsize=(2, 1))
-    >>> _ = figure.subplots().plot([0, 1], [1, 0], color="black")
-    >>> drawn = inline_svg(figure, "line")
-    >>> drawn.startswith("<svg") and "currentColor" in drawn and "#000000" not in drawn
-    True
-    """
+    """Return a figure as an SVG element for a page of HTML."""
     buffer = io.StringIO()
     style = STYLE | {"svg.fonttype": "path", "svg.hashsalt": name, "svg.image_inline": True}
     with mpl.rc_context(style):  # type: ignore[arg-type] # keys are literals there

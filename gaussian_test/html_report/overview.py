@@ -30,26 +30,10 @@ FIGURES = {
 def sweep_context(folder: Path) -> dict[str, Any]:
     """Return what the template of a sweep's overview is filled with.
 
-    Parameters
-    ----------
-    folder : Path
-        With archives.
-
-    Returns
-    -------
-    dict
-
     Raises
     ------
     UserError
         If it holds no finished run, or an archive is damaged.
-
-    Examples
-    --------
-    >>> sweep_context(Path("."))
-    Traceback (most recent call last):
-    ...
-    gaussian_test.errors.UserError: . holds no finished run: ...
     """
     states = status(folder)
     finished = [run.name for run in states if run.state == "finished"]

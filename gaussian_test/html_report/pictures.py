@@ -64,27 +64,7 @@ class Frames:
 
 
 def picture_frames(pictures: xr.Dataset, result: xr.Dataset) -> Frames:
-    """Return the strips of a result's pictures.
-
-    Parameters
-    ----------
-    pictures : Dataset
-        Group ``pictures`` of an archive: ``start`` (sample, channel, row, column), ``end`` (score, turn_time, ...), in [-1, 1].
-    result : Dataset
-        Its root group.
-
-    Returns
-    -------
-    Frames
-
-    Examples
-    --------
-    >>> from gaussian_test.engine.runner import run
-    >>> small = run({"samples": 4, "turn_times": {"noise_to_signal": [0.1, 5.0]}, "keep": {"pictures": 2}, "observables": "none"})
-    >>> frames = picture_frames(small.gaussian_test.group("pictures"), small)
-    >>> frames.count, frames.noise_to_signal, frames.strips["empirical"][0].text
-    (2, ['0.1', '5'], '2 of 2 their own sample, 2 of 2 of their class')
-    """
+    """Return the strips of a result's pictures."""
     shown = pictures.isel(sample=slice(SAMPLES))
     side = max(shown.sizes["row"], shown.sizes["column"])
     small = min(1.0, SIDE / side)

@@ -25,27 +25,7 @@ ORIGINS = {"level": "", "sha256": "sha256 "}
 
 
 def result_context(result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
-    """Return what the template of a result's page is filled with.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-    groups : mapping of str to Dataset
-        Its other groups.
-
-    Returns
-    -------
-    dict
-
-    Examples
-    --------
-    >>> from gaussian_test.engine.runner import run
-    >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "observables": "none"})
-    >>> context = result_context(small, {})
-    >>> context["title"], [figure["name"] for figure in context["figures"]]
-    ('Gaussian Test of digits', ['autocorrelation', 'gap', 'times'])
-    """
+    """Return what the template of a result's page is filled with."""
     seen = view(result, groups)
     pictures = groups.get("pictures")
     of_test, of_observables = placed_figures(seen)

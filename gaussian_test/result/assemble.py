@@ -31,21 +31,7 @@ Array = NDArray[np.float64]
 
 
 def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
-    """Return the root group and the others, in the types that the disk keeps.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        What was run.
-    table : Dataset
-        The sample table of all shards.
-    identity : dict of str to str
-        By what the run is known again.
-
-    Returns
-    -------
-    tuple of Dataset and dict of str to Dataset
-    """
+    """Return the root group and the others, in the types that the disk keeps."""
     inputs = _inputs(prepared, table)
     result, groups = xr.Dataset(), _groups(prepared, inputs.table)
     for observable in prepared.observables:

@@ -113,15 +113,7 @@ def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
 
 
 def paired(a: xr.Dataset, b: xr.Dataset) -> bool:
-    """Return whether two runs started from the same samples with the same noise at the same turn times.
-
-    Examples
-    --------
-    >>> from gaussian_test.engine.runner import run
-    >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "keep": {"pictures": 0}})
-    >>> paired(small, small)
-    True
-    """
+    """Return whether two runs started from the same samples with the same noise at the same turn times."""
     same = all(a.attrs[name] == b.attrs[name] for name in ("seed", "data_digest", "start"))
     return same and all(
         a[name].shape == b[name].shape and np.allclose(a[name].values, b[name].values, rtol=1e-9)

@@ -15,17 +15,7 @@ BALANCE = {  # where detailed balance is violated, and of what
 
 
 def finding(seen: View) -> list[str]:
-    """Return what a result says of every score, in a sentence or two each.
-
-    Parameters
-    ----------
-    seen : View
-        Of the result.
-
-    Returns
-    -------
-    list of str
-    """
+    """Return what a result says of every score, in a sentence or two each."""
     if seen.start != "noised_data":
         return [_of_ends(seen, score) for score in seen.scores]
     return [said for score in seen.scores for said in (_of_turns(seen, score), *_failures(seen, score))]

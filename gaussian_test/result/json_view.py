@@ -52,26 +52,6 @@ def to_json(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) 
         setting.
     ``versions``, ``digests``, ``origins``, ``networks``
         Of the libraries; of the scores (sha256); what had to be trusted to have them; settings of the networks.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-    groups : mapping of str to Dataset, optional
-        Its other groups, of which ``chains`` is used.
-
-    Returns
-    -------
-    str
-        Bands are simultaneous, intervals of times are of single times, both at ``run.confidence``.
-
-    Examples
-    --------
-    >>> from gaussian_test.engine.runner import run
-    >>> small = run({"samples": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "observables": "none"})
-    >>> found = json.loads(to_json(small))
-    >>> found["coordinates"]["noise_to_signal"], found["scores"]["gaussian"]["times"]["affine"]["reason"]
-    ([0.1, 1.0, 5.0], 'the score is affine at every turn time')
     """
     seen = view(result, groups)
     scores, rest = _measured(result)
@@ -112,13 +92,7 @@ def to_json(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) 
 
 
 def plain(value: Any) -> Any:
-    """Return a value in the types of JSON: NaN as None, infinities as text.
-
-    Examples
-    --------
-    >>> plain({"a": np.array([1.5, np.nan, -np.inf]), "b": np.int64(2)})
-    {'a': [1.5, None, '-Infinity'], 'b': 2}
-    """
+    """Return a value in the types of JSON: NaN as None, infinities as text."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):

@@ -69,23 +69,7 @@ def samplers(experiment: Experiment | None = None, steps: Sequence[int] = STEPS)
 
 
 def samplers_text(study: xr.Dataset) -> str:
-    """Return a study of samplers as text.
-
-    Parameters
-    ----------
-    study : Dataset
-        From :func:`samplers`.
-
-    Returns
-    -------
-    str
-        A row for each number of steps.
-
-    Examples
-    --------
-    >>> print(samplers_text(samplers(steps=[8])).splitlines()[0])
-    Samplers on the Gaussian of digits, from noise-to-signal 20 (noised_data start)
-    """
+    """Return a study of samplers as text."""
     lines = [
         f"Samplers on the Gaussian of {study.attrs['data_source']}, from noise-to-signal {float(study['noise_to_signal']):.4g} "
         f"({study.attrs['start']} start)",

@@ -22,21 +22,7 @@ SHOWN = 8  # turn times of the observables, unless all are asked for
 
 
 def show(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None, every: bool = False) -> str:
-    """Return the times, the test and the observables as tables of text.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-    groups : mapping of str to Dataset, optional
-        Its other groups, of which ``chains`` is shown.
-    every : bool
-        Show the observables at every turn time; else at some, evenly picked.
-
-    Returns
-    -------
-    str
-    """
+    """Return the times, the test and the observables as tables of text."""
     seen = view(result, groups)
     lines = [*seen.headline]
     for unit in seen.units:
@@ -94,19 +80,7 @@ def _balance(seen: View) -> Iterator[str]:
 
 
 def compare_text(comparison: xr.Dataset, names: tuple[str, str]) -> str:
-    """Return a comparison as text: the times, and for every curve where it differs most for its error.
-
-    Parameters
-    ----------
-    comparison : Dataset
-        From :func:`gaussian_test.result.comparison.compare`.
-    names : tuple of str
-        Of the two archives.
-
-    Returns
-    -------
-    str
-    """
+    """Return a comparison as text: the times, and for every curve where it differs most for its error."""
     how = "paired: the same samples with the same noise" if comparison.attrs["paired"] else "independent samples"
     lines = [f"a = {names[0]}", f"b = {names[1]}", f"{how}; b - a with intervals", "", "Times, as noise-to-signal ratios"]
     rows = [["", "score", "a", "b", "b - a"]]

@@ -191,19 +191,7 @@ class View:
 
 
 def view(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> View:
-    """Read a result.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-    groups : mapping of str to Dataset, optional
-        Further groups.
-
-    Returns
-    -------
-    View
-    """
+    """Read a result."""
     scores = tuple(_score(result.sel(score=name), str(name)) for name in result["score"].values)
     attributes = dict(result.attrs)
     for name in ("versions", "score_digest", "score_origin", "network_settings"):

@@ -30,27 +30,10 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
     A private temporary name in the same folder, fsync, re-opened and compared with memory, sealed with the checksum of the
     whole file, fsync, renamed, folder fsync.
 
-    Parameters
-    ----------
-    path : Path
-        Final name.
-    root : Dataset
-        Root group.
-    groups : mapping of str to Dataset, optional
-        Further groups.
-
     Raises
     ------
     OSError
         If the disk refuses; nothing is left behind then.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write(Path(folder) / "a.nc", xr.Dataset({"a": ("x", [1.0, 2.0])}))
-    ...     read(Path(folder) / "a.nc").a.values.tolist()
-    [1.0, 2.0]
     """
     contents: list[tuple[str | None, xr.Dataset]] = [(None, root), *(groups or {}).items()]
     with appearing(path) as temporary:
@@ -69,48 +52,18 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
 def read(path: Path, group: str | None = None, known: State | None = None) -> xr.Dataset:
     """Return a group of a file written by :func:`write`, loaded, and the file closed; its checksum is compared first.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    group : str, optional
-        The group; default: the root.
-    known : tuple of int, optional
-        See :func:`gaussian_test.store.files.check`: a file is not hashed once for every group.
-
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     OSError, RuntimeError, ValueError, AttributeError
         :data:`DAMAGE`: a :class:`~gaussian_test.store.files.ChecksumError` where the checksum does not fit, else what the NetCDF
         library says.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write(Path(folder) / "a.nc", xr.Dataset(attrs={"seed": 1}))
-    ...     read(Path(folder) / "a.nc").attrs["seed"]
-    1
     """
     check(path, known)
     return read_unchecked(path, group)
 
 
 def read_unchecked(path: Path, group: str | None = None) -> xr.Dataset:
-    """Return a group of a NetCDF file, loaded, and the file closed; for files whose sha256 was compared already.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     xr.Dataset(attrs={"seed": 1}).to_netcdf(Path(folder) / "a.nc", engine="netcdf4")
-    ...     read_unchecked(Path(folder) / "a.nc").attrs["seed"]
-    1
-    """
+    """Return a group of a NetCDF file, loaded, and the file closed; for files whose sha256 was compared already."""
     with xr.open_dataset(path, group=group, engine="netcdf4", decode_times=False) as dataset:
         loaded = dataset.load()
         for variable in loaded.variables.values():
@@ -119,24 +72,7 @@ def read_unchecked(path: Path, group: str | None = None) -> xr.Dataset:
 
 
 def refusal(path: str | Path, error: Exception) -> UserError:
-    """Return what to tell the user of an archive that could not be read.
-
-    Parameters
-    ----------
-    path : path
-        The archive.
-    error : Exception
-        One of :data:`DAMAGE`.
-
-    Returns
-    -------
-    UserError
-
-    Examples
-    --------
-    >>> refusal("a.nc", RuntimeError("NetCDF: HDF error"))
-    UserError('a.nc is damaged (NetCDF: HDF error): restore it or run again')
-    """
+    """Return what to tell the user of an archive that could not be read."""
     if isinstance(error, ChecksumError):
         return UserError(str(error))
     return UserError(f"{path} is damaged ({' '.join(str(error).split())}): restore it or run again")
@@ -209,17 +145,6 @@ def groups(result: xr.Dataset, *names: str) -> dict[str, xr.Dataset]:
 
     The checksum of the whole file is compared, unless :func:`open_archive` has done so and the file is still the same.
 
-    Parameters
-    ----------
-    result : Dataset
-        Root group, of an archive or of a run without one.
-    *names : str
-        Of the groups.
-
-    Returns
-    -------
-    dict of str to Dataset
-
     Raises
     ------
     UserError
@@ -261,13 +186,7 @@ def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
 
 
 def plain(dataset: xr.Dataset) -> xr.Dataset:
-    """Return a dataset whose strings and attributes have python's and numpy's plain types, on disk and in memory alike.
-
-    Examples
-    --------
-    >>> plain(xr.Dataset(attrs={"seed": np.int64(3)})).attrs
-    {'seed': 3}
-    """
+    """Return a dataset whose strings and attributes have python's and numpy's plain types, on disk and in memory alike."""
     for name, variable in dataset.variables.items():
         if variable.dtype.kind in "SO":
             strings = np.asarray(variable.values).astype(str)

@@ -16,14 +16,7 @@ from gaussian_test.analysis.moments.running import chunks
 
 
 def data_digest(truth: xr.Dataset) -> str:
-    """Return the sha256 of samples and labels, whatever file they came from.
-
-    Examples
-    --------
-    >>> from gaussian_test import data
-    >>> len(data_digest(data.load("digits")))
-    64
-    """
+    """Return the sha256 of samples and labels, whatever file they came from."""
     digest = hashlib.sha256(repr(truth["x"].shape).encode())
     for chunk in chunks(truth["x"]):
         digest.update(np.ascontiguousarray(chunk, dtype=np.float32).tobytes())
@@ -36,11 +29,6 @@ def score_digest(score: sampler.Score) -> str:
     """Return the sha256 of a score: its class, its process and its numbers.
 
     A score that computes with something outside its tensors says what in an attribute ``digest`` (a string).
-
-    Examples
-    --------
-    >>> len(score_digest(sampler.EmpiricalScore(torch.eye(2))))
-    64
     """
     own = getattr(score, "digest", "")
     if isinstance(score, sampler.NetworkScore):
@@ -70,22 +58,7 @@ def _schedule(schedule: sampler.Schedule) -> str:
 
 
 def schedule_digest(process: sampler.Process) -> str:
-    """Return the sha256 of what a forward process is: its numbers at 64 times, to 9 digits, whatever computes them.
-
-    Parameters
-    ----------
-    process : Process
-        The process.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> schedule_digest(sampler.Cosine()) == schedule_digest(sampler.Cosine(time_max=0.99))
-    False
-    """
+    """Return the sha256 of what a forward process is: its numbers at 64 times, to 9 digits, whatever computes them."""
     times = torch.from_numpy(np.geomspace(process.time_min, process.time_max, 64))
     schedules = (process.alpha(times), process.sigma(times), process.f(times), process.g2(times))
     weights = process.integrated_score_weight(times[:-1], times[1:])
@@ -94,25 +67,7 @@ def schedule_digest(process: sampler.Process) -> str:
 
 
 def kernel_digest(kernel: sampler.ReverseKernel, process: sampler.Process) -> str:
-    """Return the sha256 of what a reverse kernel does: steps with the exact score of a few points, to 9 digits.
-
-    Parameters
-    ----------
-    kernel : ReverseKernel
-        A kernel of steps.
-    process : Process
-        In which it steps.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> euler, heun = sampler.ProbabilityFlow("euler"), sampler.ProbabilityFlow("heun")
-    >>> kernel_digest(euler, sampler.Cosine()) == kernel_digest(heun, sampler.Cosine())
-    False
-    """
+    """Return the sha256 of what a reverse kernel does: steps with the exact score of a few points, to 9 digits."""
     numbers = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 8, 3)))
     uniform = torch.from_numpy(np.random.default_rng(1).uniform(size=8))
     score = sampler.EmpiricalScore(numbers[0], process=process)
@@ -133,11 +88,5 @@ def _rounded(values: torch.Tensor, also: str = "") -> str:
 
 
 def is_recognisable(score: sampler.Score) -> bool:
-    """Return whether a score's digest can tell it from another: it has tensors, or says who it is.
-
-    Examples
-    --------
-    >>> is_recognisable(sampler.EmpiricalScore(torch.eye(2)))
-    True
-    """
+    """Return whether a score's digest can tell it from another: it has tensors, or says who it is."""
     return bool(score.state_dict()) or hasattr(score, "digest")

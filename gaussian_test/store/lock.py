@@ -19,13 +19,7 @@ class LockedError(UserError):
 
 
 def lock_path(output: Path) -> Path:
-    """Return the file that is locked while an output is written.
-
-    Examples
-    --------
-    >>> lock_path(Path("results/run.nc")).name
-    '.run.nc.lock'
-    """
+    """Return the file that is locked while an output is written."""
     return output.with_name(f".{output.name}.lock")
 
 
@@ -36,26 +30,12 @@ def locked(output: Path) -> Iterator[None]:
     The lock is on an open file (flock), which ends with the process, however that ends: a file that a crash has left behind
     locks nothing.
 
-    Parameters
-    ----------
-    output : Path
-        Archive in the making.
-
     Raises
     ------
     LockedError
         If another run is writing it.
     UserError
         If no file can be made in its folder.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder) / "run.nc"), locked(Path(folder) / "run.nc"):
-    ...     pass
-    Traceback (most recent call last):
-    ...
-    gaussian_test.store.lock.LockedError: another run is writing ...run.nc: wait for it, stop it or choose another output
     """
     path = lock_path(output)
     # half a second: who looks whether it is locked takes it for a moment
@@ -79,13 +59,7 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def is_locked(output: Path) -> bool:
-    """Return whether a run is writing an output right now.
-
-    Examples
-    --------
-    >>> is_locked(Path("nowhere.nc"))
-    False
-    """
+    """Return whether a run is writing an output right now."""
     path = lock_path(output)
     if not path.exists():
         return False

@@ -26,35 +26,17 @@ STOP = "stop"  # there while a run that was told to stop waits for its workers
 
 
 def parts_folder(output: Path) -> Path:
-    """Return the folder of the parts of an output.
-
-    Examples
-    --------
-    >>> parts_folder(Path("results/run.nc")).name
-    'run.nc.parts'
-    """
+    """Return the folder of the parts of an output."""
     return output.with_name(output.name + ".parts")
 
 
 def identity_digest(identity: Mapping[str, str]) -> str:
-    """Return the sha256 of what a run is.
-
-    Examples
-    --------
-    >>> identity_digest({"seed": "0"})[:8]
-    '57692611'
-    """
+    """Return the sha256 of what a run is."""
     return hashlib.sha256(json.dumps(dict(sorted(identity.items()))).encode()).hexdigest()
 
 
 def first_difference(mine: Mapping[str, str], theirs: Mapping[str, str]) -> str | None:
-    """Return the first thing in which two runs differ, or None.
-
-    Examples
-    --------
-    >>> first_difference({"seed": "0"}, {"seed": "1"})
-    'seed'
-    """
+    """Return the first thing in which two runs differ, or None."""
     return next((key for key in [*mine, *theirs] if mine.get(key) != theirs.get(key)), None)
 
 
@@ -91,11 +73,6 @@ class Parts:
 
     def open(self, resume: bool = False, overwrite: bool = False) -> None:
         """Make the folder, or take over the one that is there.
-
-        Parameters
-        ----------
-        resume, overwrite : bool
-            What to do with parts that are there already.
 
         Raises
         ------
@@ -176,13 +153,7 @@ class Parts:
 
 
 def read_identity(folder: Path) -> dict[str, str] | None:
-    """Return what the run of a folder of parts is, or None where its manifest is lost or damaged.
-
-    Examples
-    --------
-    >>> read_identity(Path("nowhere")) is None
-    True
-    """
+    """Return what the run of a folder of parts is, or None where its manifest is lost or damaged."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         identity = {str(key): str(value) for key, value in manifest["identity"].items()}
@@ -192,13 +163,7 @@ def read_identity(folder: Path) -> dict[str, str] | None:
 
 
 def count_parts(folder: Path) -> tuple[int, int | None]:
-    """Return how many shards of a run are finished, by their names, and of how many; None where its manifest does not say.
-
-    Examples
-    --------
-    >>> count_parts(Path("nowhere"))
-    (0, None)
-    """
+    """Return how many shards of a run are finished, by their names, and of how many; None where its manifest does not say."""
     done = len(list(folder.glob("shard-*.part")))
     try:
         return done, int(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["shards"])
@@ -213,25 +178,10 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorEr
 def write_part(path: Path, dataset: xr.Dataset) -> None:
     """Write a dataset so that it appears under its name only when it is whole: see :mod:`gaussian_test.store.files`.
 
-    Parameters
-    ----------
-    path : Path
-        Final name.
-    dataset : Dataset
-        Variables of numbers or text, and attributes that JSON has.
-
     Raises
     ------
     OSError
         If the disk refuses; nothing is left behind then.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_part(Path(folder) / "a", xr.Dataset({"a": ("x", [1.0, 2.0])}, {"x": ["p", "q"]}))
-    ...     read_part(Path(folder) / "a").a.sel(x="q").item()
-    2.0
     """
     arrays: dict[str, Any] = {}
     variables = {}
@@ -251,27 +201,10 @@ def write_part(path: Path, dataset: xr.Dataset) -> None:
 def read_part(path: Path) -> xr.Dataset:
     """Return a dataset written by :func:`write_part`; its checksum is compared first.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError
         :data:`DAMAGE`: a :class:`gaussian_test.store.files.ChecksumError` where the checksum does not fit.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_part(Path(folder) / "a", xr.Dataset(attrs={"seed": 1}))
-    ...     read_part(Path(folder) / "a").attrs["seed"]
-    1
     """
     arrays = load(files.unsealed(path.read_bytes(), path))
     description = json.loads(arrays.pop(DESCRIPTION).tobytes())

@@ -48,27 +48,12 @@ class RunStatus:
 
 
 def save_runs(folder: Path, sweep: Sweep) -> None:
-    """Write which runs a folder is to hold, beside those that it was to hold before.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_runs(Path(folder), Sweep.load({"sweep": {"seed": [0]}}))
-    ...     read_runs(Path(folder))
-    {'seed=0': {'seed': '0'}}
-    """
+    """Write which runs a folder is to hold, beside those that it was to hold before."""
     files.write_text(folder / RUNS, json.dumps(read_runs(folder) | sweep.labels, indent=1) + "\n")
 
 
 def read_runs(folder: Path) -> dict[str, dict[str, str]]:
-    """Return the labels of the runs that a folder is to hold, by their names; empty where no sweep was run.
-
-    Examples
-    --------
-    >>> read_runs(Path("nowhere"))
-    {}
-    """
+    """Return the labels of the runs that a folder is to hold, by their names; empty where no sweep was run."""
     try:
         runs = json.loads((folder / RUNS).read_text(encoding="utf-8"))
         return {str(name): {str(key): str(label) for key, label in labels.items()} for name, labels in runs.items()}
@@ -77,13 +62,7 @@ def read_runs(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def error_path(output: Path) -> Path:
-    """Return the file that says why a run of a sweep failed.
-
-    Examples
-    --------
-    >>> error_path(Path("seed=0.nc")).name
-    'seed=0.nc.error'
-    """
+    """Return the file that says why a run of a sweep failed."""
     return output.with_name(output.name + ".error")
 
 
@@ -151,26 +130,7 @@ def _remaining(parts: Path) -> float | None:
 
 
 def status_text(found: list[RunStatus]) -> str:
-    """Return the states of runs as a table.
-
-    Parameters
-    ----------
-    found : list of RunStatus
-        From :func:`status`.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> print(status_text([RunStatus("seed=0", "finished"), RunStatus("seed=1", "running", 3, 8, 75.0)]))
-    run        state  shards  remaining
-    seed=0  finished       -          -
-    seed=1   running  3 of 8   1 min 15 s
-    <BLANKLINE>
-    2 runs: 1 finished, 1 running
-    """
+    """Return the states of runs as a table."""
     if not found:
         return "no runs"
     rows = [["run", "state", "shards", "remaining"]]

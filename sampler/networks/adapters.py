@@ -80,11 +80,6 @@ def rows_of_time(t: Tensor, x: Tensor) -> Tensor:
     x : Tensor
         State, (batch, ``*event``).
 
-    Returns
-    -------
-    Tensor
-        Shape (batch,).
-
     Examples
     --------
     >>> rows_of_time(torch.tensor(2.0), torch.zeros(3, 5))
@@ -97,20 +92,6 @@ def rows_of_time(t: Tensor, x: Tensor) -> Tensor:
 
 def one_hot(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     """Return labels as one-hot rows; torch's own function waits for the device to check them.
-
-    Parameters
-    ----------
-    label : Tensor
-        Shape (batch,), from 0.
-    classes : int
-        Number of classes.
-    dtype : torch.dtype
-        Of the result.
-
-    Returns
-    -------
-    Tensor
-        Shape (batch, classes).
 
     Examples
     --------

@@ -145,11 +145,6 @@ def pick(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     uniform : Tensor
         In [0, 1), float64, shape (batch,).
 
-    Returns
-    -------
-    tuple of Tensor
-        The column drawn (int64) and what is left of the uniform variable, again uniform on [0, 1): both (batch,).
-
     Examples
     --------
     >>> column, left = pick(torch.tensor([[1.0, 3.0]]).double(), torch.tensor([0.625]).double())

@@ -220,17 +220,6 @@ Store = ResidentSamples | ByteSamples | StreamedSamples
 def row_slices(count: int, features: int) -> Iterator[slice]:
     """Yield slices of so many samples as are read or summed at once, the same for every form.
 
-    Parameters
-    ----------
-    count : int
-        Number of samples.
-    features : int
-        Numbers in each.
-
-    Yields
-    ------
-    slice
-
     Examples
     --------
     >>> [part.start for part in row_slices(1200, 2048)]
@@ -242,13 +231,6 @@ def row_slices(count: int, features: int) -> Iterator[slice]:
 
 def mean_of(store: Store, features: int) -> Tensor:
     """Return the mean of samples, summed in float64.
-
-    Parameters
-    ----------
-    store : ResidentSamples, ByteSamples or StreamedSamples
-        At least one sample.
-    features : int
-        Numbers in each.
 
     Returns
     -------
@@ -269,13 +251,6 @@ def mean_of(store: Store, features: int) -> Tensor:
 
 def half_square_norm(store: Store, features: int) -> Tensor:
     r"""Return :math:`|x_n|^2/2` of every sample, summed in float64.
-
-    Parameters
-    ----------
-    store : ResidentSamples, ByteSamples or StreamedSamples
-        At least one sample.
-    features : int
-        Numbers in each.
 
     Returns
     -------

@@ -6,9 +6,15 @@ import xarray as xr
 from scipy.stats import f as f_law
 from scipy.stats import f_oneway, kstest
 
+from gaussian_test.analysis.observables.sample_times.sample_times import (
+    class_times,
+    path_time,
+    sample_time,
+    sample_times,
+    self_averaging,
+)
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap, expanded
 from gaussian_test.analysis.statistics.crossings import falls_through, share_time
-from gaussian_test.analysis.observables.sample_times.sample_times import class_times, path_time, sample_time, sample_times, self_averaging
 
 NU = np.geomspace(0.1, 20, 13)
 CROSSINGS = np.concatenate([[0.0], np.sqrt(NU[1:] * NU[:-1]), [np.inf]])

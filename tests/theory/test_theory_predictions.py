@@ -7,6 +7,7 @@ from scipy.ndimage import maximum_filter1d
 from scipy.special import expit, logsumexp, softmax
 
 from gaussian_test.analysis import autocorrelation_exact, kl_from_gaussian, predicted_memorization
+from gaussian_test.analysis.observables.sample_times.sample_times import class_times
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
 from gaussian_test.analysis.theory.information import information_integral
 from gaussian_test.analysis.theory.predictions import (
@@ -16,7 +17,6 @@ from gaussian_test.analysis.theory.predictions import (
     predicted_speciation_within_class,
 )
 from gaussian_test.analysis.theory.two_gaussians import retention_signal_to_noise, two_gaussians
-from gaussian_test.analysis.observables.sample_times.sample_times import class_times
 
 SPECTRUM = np.array([9.0, 2.0, 0.5, 0.01, 0.0])
 

@@ -13,17 +13,7 @@ REFERENCES = {"isotropic": "isotropic", "gaussian": "Gaussian", "mixture": "mixt
 
 
 def explained(result: xr.Dataset) -> Figure:
-    r"""Draw the share of each score's squared norm that the reference scores explain.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-
-    Returns
-    -------
-    Figure
-    """
+    r"""Draw the share of each score's squared norm that the reference scores explain."""
     names = [str(name) for name in result["score"].values]
     figure, axes = canvas(len(names), 1.2 + 1.9 * len(names))
     nu, palette = result["noise_to_signal"].values, sns.color_palette("colorblind", 8)

@@ -10,17 +10,7 @@ from gaussian_test.analysis.figures.parts import MARKERS, canvas, colours, log_n
 
 
 def exchange(result: xr.Dataset) -> Figure:
-    """Draw the p-values of the tests that start and end of a U-Turn are an exchangeable pair.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw the p-values of the tests that start and end of a U-Turn are an exchangeable pair."""
     panels = [
         (name, label)
         for name, label in (("class", "class transitions"), ("moments", "antisymmetric\nmoments"), ("energy", "energy distance"))

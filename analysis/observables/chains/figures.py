@@ -11,17 +11,7 @@ from gaussian_test.analysis.figures.parts import LEGEND, MARKERS, NU_LABEL, WIDT
 
 
 def chains(table: xr.Dataset, _: xr.Dataset) -> Figure:
-    r"""Draw the auto-correlation along chains of U-Turns, and its integrated time.
-
-    Parameters
-    ----------
-    table : Dataset
-        Group ``chains`` of an archive.
-
-    Returns
-    -------
-    Figure
-    """
+    r"""Draw the auto-correlation along chains of U-Turns, and its integrated time."""
     names = [str(name) for name in table["score"].values]
     levels = table["noise_to_signal"].values
     figure = Figure(figsize=(WIDTH, 1.4 + 1.9 * (len(names) + 1)), layout="constrained")

@@ -47,17 +47,7 @@ def autocorrelation(result: xr.Dataset) -> Figure:
 
 
 def gap(result: xr.Dataset) -> Figure:
-    r"""Draw the gap to the Gaussian with its band and the affine time, and the divergence from the Gaussian.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-
-    Returns
-    -------
-    Figure
-    """
+    r"""Draw the gap to the Gaussian with its band and the affine time, and the divergence from the Gaussian."""
     figure, axes = canvas(2, 4.6)
     nu = result["noise_to_signal"].values
     # not the reference itself, which is zero by construction
@@ -90,17 +80,7 @@ def gap(result: xr.Dataset) -> Figure:
 
 
 def times(result: xr.Dataset) -> Figure:
-    """Draw memorized share and class retention with their bands, the measured times with intervals, and the predicted ones.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw memorized share and class retention with their bands, the measured times with intervals, and the predicted ones."""
     figure, axes = canvas(2, 5.0)
     nu = result["noise_to_signal"].values
     for axis, name, time, ylabel in (
@@ -123,19 +103,7 @@ def times(result: xr.Dataset) -> Figure:
 
 
 def balance(result: xr.Dataset, score: str) -> Figure:
-    r"""Draw the three estimators of a network's auto-correlation, and how they differ: zero for an exact score.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-    score : str
-        The network.
-
-    Returns
-    -------
-    Figure
-    """
+    r"""Draw the three estimators of a network's auto-correlation, and how they differ: zero for an exact score."""
     figure, axes = canvas(2, 4.8)
     row, nu = result.sel(score=score), result["noise_to_signal"].values
     colours = sns.color_palette("colorblind", 3)

@@ -10,17 +10,7 @@ from gaussian_test.analysis.figures.parts import LEGEND, MARKERS, WIDTH, canvas,
 
 
 def normality(result: xr.Dataset) -> Figure:
-    r"""Draw the Kolmogorov-Smirnov test of the noised data: mean distance and shares of features, beside their calibrated null.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-
-    Returns
-    -------
-    Figure
-    """
+    r"""Draw the Kolmogorov-Smirnov test of the noised data: mean distance and shares of features, beside their calibrated null."""
     figure, axes = canvas(2, 5.0)
     nu, palette = result["noise_to_signal"].values, sns.color_palette("colorblind", 8)
     axes[0].fill_between(
@@ -47,21 +37,7 @@ def normality(result: xr.Dataset) -> Figure:
 
 
 def normality_map(tests: xr.Dataset, result: xr.Dataset, columns: int = 6) -> Figure | None:
-    """Draw the Kolmogorov-Smirnov distance pixel by pixel at some turn times, the mean over channels.
-
-    Parameters
-    ----------
-    tests : Dataset
-        Group ``normality`` of an archive.
-    result : Dataset
-        Its root group.
-    columns : int
-        Number of turn times shown, evenly picked.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw the Kolmogorov-Smirnov distance pixel by pixel at some turn times, the mean over channels."""
     if "row" not in tests.dims:
         return None
     distance = tests["ks_distance"].mean("channel")

@@ -363,10 +363,6 @@ def distance_from(values: Array, variance: float, plug_in: float, bias: float, s
     missing : float
         Which part of bias and second order is missing, as starts are drawn without replacement.
 
-    Returns
-    -------
-    Distance
-
     Examples
     --------
     >>> distance_from(np.ones(4), 0.25, 1.5, bias=0.5, second_order=0.0, missing=0.0).interval(2.0)[0] < 1

@@ -69,10 +69,6 @@ def one_sample(x: Array, mean: Array, root: Array, trace: float) -> Jackknife:
     trace : float
         Of its covariance.
 
-    Returns
-    -------
-    Jackknife
-
     Examples
     --------
     >>> x = np.array([-1.0, 1.0, -1.0, 1.0])[:, None, None]
@@ -95,10 +91,6 @@ def two_sample(x: Array, y: Array) -> Jackknife:
     ----------
     x, y : ndarray
         Features of the end points, shape (n, R, F).
-
-    Returns
-    -------
-    Jackknife
 
     Examples
     --------
@@ -192,11 +184,6 @@ def modes(matrix: Array) -> tuple[Array, Array]:
     matrix : ndarray
         The covariance, shape (F, F).
 
-    Returns
-    -------
-    tuple of ndarray
-        Shapes (modes,) and (F, modes).
-
     Examples
     --------
     >>> modes(np.diag([0.0, 4.0]))[0].tolist()
@@ -217,11 +204,6 @@ def covariance(rows: Array) -> Array:
     rows : ndarray
         Of mean zero, shape (..., F).
 
-    Returns
-    -------
-    ndarray
-        Shape (F, F).
-
     Examples
     --------
     >>> covariance(np.array([[-1.0], [1.0]])).tolist()
@@ -239,10 +221,6 @@ def dependence(x: Array) -> float:
     ----------
     x : ndarray
         Features of the end points, shape (n, R, F).
-
-    Returns
-    -------
-    float
 
     Examples
     --------

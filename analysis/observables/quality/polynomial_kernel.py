@@ -23,11 +23,6 @@ def polynomial(degree: int, gamma: float | None, coef0: float, features: int) ->
     features : int
         F.
 
-    Returns
-    -------
-    tuple
-        Degree, gamma and coef0.
-
     Raises
     ------
     ValueError
@@ -63,11 +58,6 @@ def gram_of_starts(x: Array, y: Array, degree: int, gamma: float, coef0: float) 
     degree, gamma, coef0
         Of the kernel.
 
-    Returns
-    -------
-    ndarray
-        Shape (n, n).
-
     Examples
     --------
     >>> x = np.array([[[1.0], [3.0]], [[2.0], [2.0]]])
@@ -95,11 +85,6 @@ def embedding(rows: Array, points: Array, degree: int, gamma: float, coef0: floa
     degree, gamma, coef0
         Of the kernel.
 
-    Returns
-    -------
-    ndarray
-        Shape (n,).
-
     Examples
     --------
     >>> embedding(np.array([[2.0]]), np.array([[1.0], [3.0]]), 2, 1.0, 0.0).tolist()
@@ -117,10 +102,6 @@ def excess_of_partners(gram: Array) -> float:
     ----------
     gram : ndarray
         The kernel between two sets of starts, shape (n, n); partners are on the diagonal.
-
-    Returns
-    -------
-    float
 
     Examples
     --------
