@@ -10,16 +10,14 @@ import numpy as np
 import xarray as xr
 from xarray.core.indexing import LazilyIndexedArray
 
-from gaussian_test.data.checks import DataError, cause, check_shape, nearest
 from gaussian_test.data.formats import cifar10, imagenet
 from gaussian_test.data.formats.arrays import npy_rows, open_npy, open_npz
 from gaussian_test.data.formats.digits import open_digits
 from gaussian_test.data.formats.images import SUFFIXES, open_folder, open_zip
 from gaussian_test.data.formats.lazy import ScaledArray
 from gaussian_test.data.formats.netcdf import open_netcdf
-from gaussian_test.data.labels import encode_labels
 from gaussian_test.data.samples import Samples
-from gaussian_test.data.scaling import choose_scaling
+from gaussian_test.data.values import DataError, cause, check_shape, choose_scaling, encode_labels, nearest
 
 _SOURCES = {
     "digits": "handwritten digits of 8 x 8 pixels that come with scikit-learn; needs no file",

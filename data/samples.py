@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gaussian_test.data.formats.rows import Rows
-from gaussian_test.data.labels import Labels
+from gaussian_test.data.values import Labels
 
 
 @dataclass(frozen=True)

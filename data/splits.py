@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gaussian_test.data.checks import DataError, nearest
+from gaussian_test.data.values import DataError, nearest
 
 SPLITS = ("train", "test", "all")
 

@@ -1,14 +1,10 @@
-from .grid import edm_levels as edm_levels
-from .grid import log_levels as log_levels
-from .grid import process_grid as process_grid
-from .grid import reverse_grid as reverse_grid
 from .networks.adapters import Network as Network
 from .networks.adapters import NumericSchedule as NumericSchedule
 from .networks.adapters import alphas_cumprod_of as alphas_cumprod_of
 from .networks.failures import NetworkError as NetworkError
 from .networks.failures import out_of_memory as out_of_memory
+from .networks.libraries import NetworkOptions as NetworkOptions
 from .networks.micro_batch import fastest_micro_batch as fastest_micro_batch
-from .networks.network import NetworkOptions as NetworkOptions
 from .networks.network import NetworkScore as NetworkScore
 from .networks.prediction import to_denoised as to_denoised
 from .networks.residual_denoiser import ResidualDenoiser as ResidualDenoiser
@@ -16,6 +12,10 @@ from .noise import KeyedNoise as KeyedNoise
 from .noise import Noise as Noise
 from .process import Process as Process
 from .process import Schedule as Schedule
+from .process import edm_levels as edm_levels
+from .process import log_levels as log_levels
+from .process import process_grid as process_grid
+from .process import reverse_grid as reverse_grid
 from .processes import Cosine as Cosine
 from .processes import DiscreteVP as DiscreteVP
 from .processes import OrnsteinUhlenbeck as OrnsteinUhlenbeck
@@ -31,8 +31,8 @@ from .reverse import ReverseSDE as ReverseSDE
 from .reverse import bridge as bridge
 from .scores.empirical import EmpiricalScore as EmpiricalScore
 from .scores.gaussian import GaussianComponents as GaussianComponents
+from .scores.gaussian import MixtureScore as MixtureScore
 from .scores.gaussian import eigen_factors as eigen_factors
-from .scores.mixture import MixtureScore as MixtureScore
 from .scores.score import ModalForm as ModalForm
 from .scores.score import Score as Score
 from .scores.store import ByteSamples as ByteSamples

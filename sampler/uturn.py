@@ -18,9 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gaussian_test.sampler.grid import RHO, process_grid, reverse_grid
 from gaussian_test.sampler.noise import NO_NOISE, KeyedNoise, Noise
-from gaussian_test.sampler.process import Process
+from gaussian_test.sampler.process import RHO, Process, process_grid, reverse_grid
 from gaussian_test.sampler.reverse import ReverseKernel, bridge
 from gaussian_test.sampler.scores.score import Score
 

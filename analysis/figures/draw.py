@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from gaussian_test.analysis.declarations import COMPUTED
 from gaussian_test.analysis.figures.parts import (
     LEGEND,
     STYLE,
@@ -25,7 +26,6 @@ from gaussian_test.analysis.figures.parts import (
 )
 from gaussian_test.analysis.observables import record
 from gaussian_test.analysis.observables.registry import declared_figures
-from gaussian_test.analysis.terms import COMPUTED
 
 
 def draw(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> dict[str, Figure]:

@@ -11,6 +11,7 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
 
+from gaussian_test.analysis.declarations import TIMES
 from gaussian_test.analysis.figures.parts import (
     LEGEND,
     MARKERS,
@@ -23,7 +24,6 @@ from gaussian_test.analysis.figures.parts import (
     plain,
 )
 from gaussian_test.analysis.observables.registry import titles
-from gaussian_test.analysis.terms import TIMES
 
 MOST_NAMED = 12  # runs that a legend can hold
 

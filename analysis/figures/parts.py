@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from gaussian_test.analysis.terms import TIMES
+from gaussian_test.analysis.declarations import TIMES
 
 WIDTH = 6.4  # inches; figures are drawn at the size they are printed
 STYLE: dict[str, Any] = {

@@ -339,3 +339,60 @@ def shrink(covariance: Array, shrinkage: Shrinkage, x: Any) -> Array:
             raise ValueError(f"shrinkage {weight:g} is not a weight: give a number in [0, 1]")
     shrunk: Array = shrunk_covariance(covariance, shrinkage=weight)
     return shrunk
+
+
+def class_moments(x: Any, labels: Any, shrinkage: Shrinkage = None) -> list[tuple[int, Moments]]:
+    """Return the moments of each class that has samples, for a class-conditional Gaussian or a mixture.
+
+    Parameters
+    ----------
+    x : array
+        Samples, shape (N, ``*event``), eager or lazy; read in chunks, class by class.
+    labels : array
+        Classes, shape (N,), integers from 0, at least two samples in each that is there.
+    shrinkage
+        As in :func:`fit_moments`.
+
+    Returns
+    -------
+    list of (int, Moments)
+        Each class and its moments (``count`` is its size), in the order of the classes.
+
+    Raises
+    ------
+    ValueError
+        If the labels do not match or a class has fewer than two samples.
+
+    Examples
+    --------
+    >>> [(label, m.count) for label, m in class_moments(np.array([[0.0], [1.0], [5.0], [6.0], [7.0]]), [0, 0, 2, 2, 2])]
+    [(0, 2), (2, 3)]
+    """
+    classes = np.asarray(labels)
+    if classes.shape != (x.shape[0],):
+        raise ValueError(f"labels of shape {classes.shape} do not match {x.shape[0]} samples: give one label per sample")
+    result = []
+    for label in np.unique(classes):
+        members = np.flatnonzero(classes == label)
+        if len(members) < 2:
+            raise ValueError(f"class {label} has {len(members)} samples: a covariance needs at least two; merge or drop the class")
+        result.append((int(label), fit_moments(_Members(x, members), shrinkage)))
+    return result
+
+
+class _Members:
+    """Some of the samples, read when they are asked for."""
+
+    def __init__(self, x: Any, members: NDArray[np.int64]) -> None:
+        self._x = x
+        self._members = members
+        self.shape: tuple[int, ...] = (len(members), *x.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        return np.asarray(self._x[self._members[rows]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)

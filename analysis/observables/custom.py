@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gaussian_test.analysis.declarations import BAND, Variable, declared
 from gaussian_test.analysis.observables.record import Column, Ended, Figure, Inputs, Observable, Panel, Table
-from gaussian_test.analysis.variable import BAND, Variable, declared
 
 if TYPE_CHECKING:
     import xarray as xr

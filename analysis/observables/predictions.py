@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gaussian_test.analysis.declarations import NO_LABELS, ONE_CLASS, Variable, declared
 from gaussian_test.analysis.observables.record import Inputs, Observable
-from gaussian_test.analysis.terms import NO_LABELS, ONE_CLASS
-from gaussian_test.analysis.variable import Variable, declared
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -76,7 +75,7 @@ def _excess_entropy(inputs: Inputs) -> xr.Dataset:
     import numpy as np
 
     from gaussian_test.analysis.theory import predictions
-    from gaussian_test.analysis.theory.information import information_integral
+    from gaussian_test.analysis.theory.predictions import information_integral
 
     nu, truth, result = inputs.noise_to_signal, inputs.truth, inputs.measured
     curves, crossings, reasons = [], [], {}

@@ -12,8 +12,7 @@ from functools import cached_property
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
-from gaussian_test.analysis.terms import StartName, Statistics
-from gaussian_test.analysis.variable import Variable
+from gaussian_test.analysis.declarations import StartName, Statistics, Variable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gaussian_test.analysis.declarations import ENDINGS, Variable
 from gaussian_test.analysis.observables.affinity import AFFINITY
 from gaussian_test.analysis.observables.balance import BALANCE
 from gaussian_test.analysis.observables.chains import CHAINS
@@ -17,7 +18,6 @@ from gaussian_test.analysis.observables.record import Figure, Observable
 from gaussian_test.analysis.observables.run import RUN
 from gaussian_test.analysis.observables.sample_times import SAMPLE_TIMES
 from gaussian_test.analysis.observables.starts import STARTS_OBSERVABLE
-from gaussian_test.analysis.variable import ENDINGS, Variable
 
 if TYPE_CHECKING:
     import xarray as xr

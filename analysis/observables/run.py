@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gaussian_test.analysis.declarations import ERROR, Variable
 from gaussian_test.analysis.observables.record import Observable
-from gaussian_test.analysis.variable import ERROR, Variable
 
 COORDINATES = (
     Variable("score", ("score",), "score function"),

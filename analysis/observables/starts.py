@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gaussian_test.analysis.declarations import OTHER_STARTS, STARTS, Variable, described
 from gaussian_test.analysis.observables.quality import BETWEEN, FROM_TRUTH, of_distances
 from gaussian_test.analysis.observables.record import Column, Figure, Inputs, Observable, Shard, Table
-from gaussian_test.analysis.terms import OTHER_STARTS, STARTS
-from gaussian_test.analysis.variable import Variable, described
 
 if TYPE_CHECKING:
     import xarray as xr

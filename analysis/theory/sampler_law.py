@@ -9,7 +9,7 @@ the distance of the end points from :math:`\mathcal N(\mu, \Sigma)` is a sum ove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -20,22 +20,20 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from gaussian_test.analysis.declarations import WHY
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore
 from gaussian_test.analysis.theory.closed_form import autocorrelation_exact, discrete_law
-from gaussian_test.analysis.variable import WHY
 from gaussian_test.sampler import (
-    Ancestral,
     EDMStochastic,
     GaussianComponents,
     Noise,
-    ProbabilityFlow,
     Process,
     ReverseKernel,
-    ReverseSDE,
     reverse_grid,
 )
-from gaussian_test.sampler.grid import RHO
-from gaussian_test.sampler.process import Time
+from gaussian_test.sampler.kernels import KERNELS as TABLE
+from gaussian_test.sampler.kernels import make_kernel
+from gaussian_test.sampler.process import RHO, Time
 
 Array = NDArray[np.float64]
 Start = Literal["noised_data", "gaussian", "isotropic"]
@@ -47,17 +45,19 @@ def _churned(steps: int) -> EDMStochastic:
     return EDMStochastic(steps, S_churn=40, S_min=0.05, S_max=50)
 
 
-KERNELS: Mapping[str, KernelOfSteps] = MappingProxyType(
-    {
-        "sde": ReverseSDE(clock="variance"),
-        "sde, time clock": ReverseSDE(clock="time"),
-        "exponential_sde": ReverseSDE("exponential"),
-        "euler": ProbabilityFlow("euler"),
-        "heun": ProbabilityFlow("heun"),
-        "edm": _churned,
-        "ancestral": Ancestral(),
-    }
-)  # by the experiment's names; a kernel whose settings depend on the number of steps is given as a function of it
+def _studied() -> Iterator[tuple[str, KernelOfSteps]]:
+    """Yield the kernels of steps by the experiment's names; one whose settings depend on their number as a function of it."""
+    for kind, known in TABLE.items():
+        if kind == "edm":
+            yield kind, _churned
+        elif "clock" in known.settings:
+            yield kind, make_kernel(kind, {"clock": "variance"})
+            yield f"{kind}, time clock", make_kernel(kind, {"clock": "time"})
+        elif kind != "exact":
+            yield kind, make_kernel(kind, {})
+
+
+KERNELS: Mapping[str, KernelOfSteps] = MappingProxyType(dict(_studied()))
 
 
 def sampler_law(

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore
 from gaussian_test.analysis.moments.moments import Moments
-from gaussian_test.analysis.terms import NO_LABELS, ONE_CLASS
 from gaussian_test.sampler import EmpiricalScore, Score
 
 Array = NDArray[np.float64]
@@ -106,29 +105,3 @@ class ScoreFacts:
     exact: Array | None = None
     discrete: Array | None = None
     end_square: Array | None = None
-
-
-def no_speciation(class_shares: Array | None, conditional: bool) -> str:
-    """Return why there is no time at which the class changes; empty where there is one.
-
-    Parameters
-    ----------
-    class_shares : ndarray or None
-        Share of each class in the data, shape (classes,); None where there are no classes.
-    conditional : bool
-        Whether the score is given the class of the start.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> no_speciation(np.array([1.0]), False)
-    'the data set has a single class'
-    """
-    if class_shares is None:
-        return NO_LABELS
-    if class_shares.max() == 1:
-        return ONE_CLASS
-    return "the score is given the class of the start, which it cannot forget" if conditional else ""

@@ -14,10 +14,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from gaussian_test.data.checks import DataError, cause, check_shape, object_refusal
 from gaussian_test.data.formats.rows import Array, MappedRows, MemoryRows, Rows, as_images
-from gaussian_test.data.labels import encode_labels
 from gaussian_test.data.samples import Samples
+from gaussian_test.data.values import DataError, cause, check_shape, encode_labels, object_refusal
 
 READ_BYTES = 2**24
 X_KEYS = ("x", "images", "data")

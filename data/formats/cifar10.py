@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gaussian_test.data.checks import DataError
 from gaussian_test.data.formats.rows import JoinedRows, MappedRows
-from gaussian_test.data.labels import Labels
 from gaussian_test.data.samples import Samples
 from gaussian_test.data.splits import choose_batches
+from gaussian_test.data.values import DataError, Labels
 
 RECORD = np.dtype([("label", "u1"), ("pixels", "u1", (3, 32, 32))])
 TRAIN = re.compile(r"data_batch_(\d+)\.bin")

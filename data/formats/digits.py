@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gaussian_test.data.formats.rows import MemoryRows
-from gaussian_test.data.labels import encode_labels
 from gaussian_test.data.samples import Samples
+from gaussian_test.data.values import encode_labels
 
 
 def open_digits() -> Samples:

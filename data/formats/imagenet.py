@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gaussian_test.data.checks import DataError
 from gaussian_test.data.formats.arrays import Npz
 from gaussian_test.data.formats.rows import ArrangedRows, JoinedRows, Rows
-from gaussian_test.data.labels import Labels
 from gaussian_test.data.samples import Samples
 from gaussian_test.data.splits import choose_batches
+from gaussian_test.data.values import DataError, Labels
 
 TRAIN = re.compile(r"train_data(?:_batch_(\d+))?\.npz")
 TEST = re.compile(r"val_data\.npz")

@@ -16,10 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 from xarray.backends.locks import SerializableLock
 
-from gaussian_test.data.checks import DataError
 from gaussian_test.data.formats.rows import Array, Selection
-from gaussian_test.data.labels import Labels, encode_labels
 from gaussian_test.data.samples import Samples
+from gaussian_test.data.values import DataError, Labels, encode_labels
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16B")

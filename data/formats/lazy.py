@@ -10,7 +10,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from gaussian_test.data.formats.rows import Array, Rows, Selection
-from gaussian_test.data.scaling import Scaling
+from gaussian_test.data.values import Scaling
 
 BLOCK_VALUES = 2**20  # values read and scaled at a time; bounds the double-precision copy to 8 MB
 

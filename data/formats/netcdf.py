@@ -10,10 +10,9 @@ import numpy as np
 import xarray as xr
 from xarray.backends.locks import SerializableLock
 
-from gaussian_test.data.checks import DataError, cause, check_shape
 from gaussian_test.data.formats.rows import Array, Rows, Selection, as_images
-from gaussian_test.data.labels import encode_labels
 from gaussian_test.data.samples import Samples
+from gaussian_test.data.values import DataError, cause, check_shape, encode_labels
 
 # xarray locks reads but not opening and closing, and the netCDF library stands no second thread in any of them. A lock
 # is shared by its name, so whoever else opens NetCDF files in this process can take the same one.

@@ -15,7 +15,6 @@ import torch
 from gaussian_test import sampler
 from gaussian_test.conformance import ConformanceError, check_kernel, check_process
 from gaussian_test.errors import UserError
-from gaussian_test.experiment import processes
 
 
 def call_factory(name: str, arguments: Mapping[str, Any]) -> Any:
@@ -53,24 +52,6 @@ def current_folder() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(here)
-
-
-def make_process(settings: Any) -> sampler.Process:
-    """Return the process of an experiment."""
-    if isinstance(settings, processes.OwnProcess):
-        return own_process(settings.factory, settings.arguments)
-    if isinstance(settings, processes.DiscreteVP) and settings.scheduler is not None:
-        return sampler.DiscreteVP(sampler.alphas_cumprod_of(settings.scheduler))
-    kinds = {
-        "variance_exploding": sampler.VarianceExploding,
-        "ornstein_uhlenbeck": sampler.OrnsteinUhlenbeck,
-        "variance_preserving": sampler.VariancePreserving,
-        "cosine": sampler.Cosine,
-        "rectified": sampler.Rectified,
-        "discrete_vp": sampler.DiscreteVP,
-    }
-    process: sampler.Process = kinds[settings.kind](**settings.model_dump(exclude={"kind", "scheduler"}))
-    return process
 
 
 def own_process(name: str, arguments: Mapping[str, Any]) -> sampler.Process:

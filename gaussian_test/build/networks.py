@@ -12,7 +12,7 @@ import io
 import json
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from gaussian_test import sampler
-from gaussian_test.build.factories import call_factory, current_folder, make_process
+from gaussian_test.build.factories import call_factory, current_folder
 from gaussian_test.errors import UserError
 from gaussian_test.experiment import scores
 from gaussian_test.store.files import file_digest
@@ -55,44 +55,48 @@ SHIPPED = "shipped with gaussian_test, safetensors"
 TRUSTED = "trusted file that runs code"
 
 
-def open_network(
-    settings: scores.AnyNetwork, event_shape: tuple[int, ...], process: sampler.Process, trust: Mapping[str, str]
-) -> tuple[sampler.Score, Origin]:
-    """Return the score of a network that an experiment names, and where it comes from.
+@dataclass(frozen=True)
+class Opening:
+    """What a network is opened for: samples of a shape, in a process; which files are trusted, and the process of its training."""
 
-    Parameters
-    ----------
-    settings : Network, Diffusers, EDM, Azula or Callable
-        What the experiment says about it.
-    event_shape : tuple of int
-        Shape of one sample of the data.
-    process : Process
-        The process of the experiment.
-    trust : mapping of str to str
-        Files that the user trusts to run code, and their sha256.
+    event_shape: tuple[int, ...]
+    process: sampler.Process
+    trust: Mapping[str, str]
+    trained: sampler.Process | None = None
 
-    Raises
-    ------
-    UserError
-        If it cannot be had.
-    """
+
+def _options(settings: scores.AnyNetwork) -> dict[str, Any]:
+    """Return what all networks have in common."""
     options = settings.model_dump(include=set(sampler.NetworkOptions.__annotations__))
-    if options["micro_batch"] == "auto":
-        options["micro_batch"] = None
-    if isinstance(settings, scores.Network):
-        net, origin = _residual_denoiser(settings.path)
-        return sampler.NetworkScore.from_edm(net, process, **options), origin
-    if isinstance(settings, scores.Diffusers):
-        score = sampler.NetworkScore.from_diffusers(
-            settings.path, settings.scheduler, process, null_label=settings.null_label, **options
-        )
-        return score, Origin("safetensors", _folder_digest(Path(settings.path)))
-    made, origin = _made(settings, trust)
-    if isinstance(settings, scores.EDM):
-        return sampler.NetworkScore.from_edm(made, process, **options), origin
-    if isinstance(settings, scores.Azula):
-        facts = settings.model_dump(include={"classes", "label_argument", "one_hot"})
-        return sampler.NetworkScore.from_azula(made, event_shape, process, **facts, **options), origin
+    return options | ({"micro_batch": None} if options["micro_batch"] == "auto" else {})
+
+
+def _network(settings: scores.Network, opening: Opening) -> tuple[sampler.Score, Origin]:
+    net, origin = _residual_denoiser(settings.path)
+    return sampler.NetworkScore.from_edm(net, opening.process, **_options(settings)), origin
+
+
+def _diffusers(settings: scores.Diffusers, opening: Opening) -> tuple[sampler.Score, Origin]:
+    score = sampler.NetworkScore.from_diffusers(
+        settings.path, settings.scheduler, opening.process, null_label=settings.null_label, **_options(settings)
+    )
+    return score, Origin("safetensors", _folder_digest(Path(settings.path)))
+
+
+def _edm(settings: scores.EDM, opening: Opening) -> tuple[sampler.Score, Origin]:
+    made, origin = _made(settings, opening.trust)
+    return sampler.NetworkScore.from_edm(made, opening.process, **_options(settings)), origin
+
+
+def _azula(settings: scores.Azula, opening: Opening) -> tuple[sampler.Score, Origin]:
+    made, origin = _made(settings, opening.trust)
+    facts = settings.model_dump(include={"classes", "label_argument", "one_hot"})
+    score = sampler.NetworkScore.from_azula(made, opening.event_shape, opening.process, **facts, **_options(settings))
+    return score, origin
+
+
+def _callable(settings: scores.Callable, opening: Opening) -> tuple[sampler.Score, Origin]:
+    made, origin = _made(settings, opening.trust)
     if isinstance(made, sampler.Score):
         ours = {"kind", "name", "conditional", "factory", "arguments", "weights", "weights_key", "path"}
         if beside := sorted(settings.model_dump(exclude_defaults=True, exclude=ours)):
@@ -100,13 +104,13 @@ def open_network(
                 f"{settings.factory or settings.path} gave a whole score, which {', '.join(beside)} cannot change: drop them"
             )
         return made, origin
-    trained = None if settings.trained is None else make_process(settings.trained)
-    facts = settings.model_dump(include={"prediction", "classes", "label_free"})
     if not callable(made):
         raise UserError(
             f"{settings.factory or settings.path} gave a {type(made).__name__}, which cannot be called as (x, t, label)"
         )
-    return sampler.NetworkScore.from_callable(made, event_shape, process, trained=trained, **facts, **options), origin
+    facts = settings.model_dump(include={"prediction", "classes", "label_free"})
+    shape, process, options = opening.event_shape, opening.process, _options(settings)
+    return sampler.NetworkScore.from_callable(made, shape, process, trained=opening.trained, **facts, **options), origin
 
 
 def _residual_denoiser(path: str | None) -> tuple[sampler.ResidualDenoiser, Origin]:
@@ -285,3 +289,13 @@ def _names(state: Any) -> str:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+# networks by kind: each is opened by a function of its settings, and says where it came from
+NETWORKS: dict[str, Callable[[Any, Opening], tuple[sampler.Score, Origin]]] = {
+    "network": _network,
+    "diffusers": _diffusers,
+    "edm": _edm,
+    "azula": _azula,
+    "callable": _callable,
+}

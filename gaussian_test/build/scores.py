@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +17,18 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from gaussian_test import analysis, sampler
-from gaussian_test.build.factories import source_digest
-from gaussian_test.build.from_python import check_score, probe
-from gaussian_test.build.networks import COMPUTED, GIVEN, Origin, open_network
+from gaussian_test.analysis.moments.running import chunks
+from gaussian_test.build.factories import own_kernel, own_process, source_digest
+from gaussian_test.build.networks import COMPUTED, GIVEN, NETWORKS, Opening, Origin
+from gaussian_test.conformance.kernel import times_asked
 from gaussian_test.errors import UserError, user_input
-from gaussian_test.experiment import scores
+from gaussian_test.experiment import experiment, scores
 from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.experiment.processes import DiscreteVP, OwnProcess
+from gaussian_test.experiment.scores import NAME
+from gaussian_test.sampler import kernels
 from gaussian_test.store.digest import is_recognisable
-from gaussian_test.store.fits import Fits
+from gaussian_test.store.parts import Fits
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ def build_scores(
         if Path(file).resolve() not in opened:
             raise UserError(f"{file} is trusted, but no score of the experiment opens it: correct its path or leave --trust out")
     dtype = torch.float64 if settings.dtype == "float64" else torch.float32
+    ground = Ground(x, reference, fits, process, dtype)
     built: dict[str, Built] = {}
     for wanted in settings.scores:
         name = wanted.name or wanted.kind
@@ -79,16 +86,17 @@ def build_scores(
             raise UserError(f"scores: {name!r} is conditional, but the data set has no labels: drop 'conditional' or give labels")
         if name in given:
             built[name] = _given(given[name], wanted.conditional)
-        elif isinstance(wanted, scores.AnyNetwork):
+        elif wanted.kind in NETWORKS:
             with _named(name):
-                score, origin = open_network(wanted, shape, process, trust)
+                trained = getattr(wanted, "trained", None)
+                opening = Opening(shape, process, trust, None if trained is None else make_process(trained))
+                score, origin = NETWORKS[wanted.kind](wanted, opening)
                 factory = getattr(wanted, "factory", None)
                 if factory is not None and not is_recognisable(score) and (code := source_digest(factory)):
                     score.digest = code  # type: ignore[assignment] # nothing but its code tells it from another
                 built[name] = Built(score, origin, wanted.kind, wanted.conditional or score.conditional)
         else:
-            score = make_score(wanted, x, reference, fits, process, dtype)
-            built[name] = Built(score, COMPUTED, wanted.kind, wanted.conditional)
+            built[name] = Built(BUILDERS[wanted.kind](wanted, ground), COMPUTED, wanted.kind, wanted.conditional)
     built |= {name: _given(score, False) for name, score in given.items() if name not in built}
     for name, entry in built.items():
         if entry.origin is not COMPUTED:
@@ -134,32 +142,55 @@ def _check_classes(name: str, entry: Built, reference: analysis.Reference) -> No
             )
 
 
-def make_score(
-    settings: Any, x: xr.DataArray, reference: analysis.Reference, fits: Fits, process: sampler.Process, dtype: torch.dtype
-) -> sampler.Score:
-    """Return a score of an experiment, made from the ground truth."""
-    if isinstance(settings, scores.Empirical):
-        return reference.samples
-    labels = reference.labels
-    if isinstance(settings, scores.Gaussian):
-        if settings.shrinkage is None and not settings.conditional:
-            return reference.gaussian
-        if not settings.conditional:
-            return analysis.GaussianScore.from_moments(fits.moments(x, settings.shrinkage), process=process, dtype=dtype)
-        classes, moments = zip(*fits.of_classes(x, labels, settings.shrinkage), strict=True)
-        components = analysis.stack_components(list(moments), dtype)
-        return analysis.GaussianScore(components, moments[0].event_shape, process, torch.tensor(classes))
+@dataclass(frozen=True)
+class Ground:
+    """What a score is computed from: the samples, what is fitted to them, and in which process and type."""
+
+    x: xr.DataArray
+    reference: analysis.Reference
+    fits: Fits
+    process: sampler.Process
+    dtype: torch.dtype
+
+
+def _empirical(_: scores.Empirical, ground: Ground) -> sampler.Score:
+    return ground.reference.samples
+
+
+def _gaussian(settings: scores.Gaussian, ground: Ground) -> sampler.Score:
+    if settings.shrinkage is None and not settings.conditional:
+        return ground.reference.gaussian
+    process, dtype = ground.process, ground.dtype
+    if not settings.conditional:
+        fitted = ground.fits.moments(ground.x, settings.shrinkage)
+        return analysis.GaussianScore.from_moments(fitted, process=process, dtype=dtype)
+    classes, moments = zip(*ground.fits.of_classes(ground.x, ground.reference.labels, settings.shrinkage), strict=True)
+    components = analysis.stack_components(list(moments), dtype)
+    return analysis.GaussianScore(components, moments[0].event_shape, process, torch.tensor(classes))
+
+
+def _mixture(settings: scores.Mixture, ground: Ground) -> sampler.Score:
     if settings.components == "classes":
-        if labels is None:
+        if ground.reference.labels is None:
             raise UserError("scores: a mixture of classes needs labels, and the data set has none: give a number of components")
-        return analysis.mixture_of_classes(fits.of_classes(x, labels), process, dtype)
+        of_classes = ground.fits.of_classes(ground.x, ground.reference.labels)
+        return analysis.mixture_of_classes(of_classes, ground.process, ground.dtype)
     if settings.conditional:
         raise UserError("scores: a fitted mixture has no classes to condition on: use components: classes")
-    fitted = fits.arrays(f"mixture {settings.components}", lambda: _fit_mixture(x, settings.components))
-    shape = reference.moments.event_shape
-    means, values, vectors = (torch.from_numpy(fitted[name]).to(dtype) for name in ("means", "eigenvalues", "eigenvectors"))
+    count = settings.components
+    fitted = ground.fits.arrays(f"mixture {count}", lambda: _fit_mixture(ground.x, count))
+    means, values, vectors = (torch.from_numpy(fitted[name]).to(ground.dtype) for name in ("means", "eigenvalues", "eigenvectors"))
     components = sampler.GaussianComponents(means, values, vectors)
-    return sampler.MixtureScore(torch.from_numpy(fitted["weights"]), components, shape, process=process)
+    shape = ground.reference.moments.event_shape
+    return sampler.MixtureScore(torch.from_numpy(fitted["weights"]), components, shape, process=ground.process)
+
+
+# scores that are computed from the samples, by kind; networks are in networks.NETWORKS
+BUILDERS: dict[str, Callable[[Any, Ground], sampler.Score]] = {
+    "empirical": _empirical,
+    "gaussian": _gaussian,
+    "mixture": _mixture,
+}
 
 
 def _fit_mixture(x: xr.DataArray, components: int) -> dict[str, NDArray[np.float64]]:
@@ -177,3 +208,141 @@ def _fit_mixture(x: xr.DataArray, components: int) -> dict[str, NDArray[np.float
     values, vectors = sampler.eigen_factors(torch.from_numpy(fitted.covariances_))
     factors = {"eigenvalues": values.numpy(), "eigenvectors": vectors.numpy()}
     return {"weights": fitted.weights_, "means": fitted.means_} | factors
+
+
+def make_kernels(
+    settings: experiment.Reverse, scores: dict[str, sampler.Score], plan: sampler.UTurnPlan
+) -> dict[str, sampler.ReverseKernel]:
+    """Return the reverse kernel of every score, once it asks none for what it does not know.
+
+    Raises
+    ------
+    UserError
+        If a kernel cannot be had, or does not fit its score.
+    """
+    if settings.factory is not None:
+        found = dict.fromkeys(scores, own_kernel(settings.factory, settings.arguments, plan.process))
+    else:
+        found = {name: make_kernel(settings, name, score) for name, score in scores.items()}
+    for name, kernel in found.items():
+        check_levels(name, scores[name], plan, kernel)
+    return found
+
+
+def make_kernel(settings: experiment.Reverse, name: str, score: sampler.Score) -> sampler.ReverseKernel:
+    """Return the reverse kernel for a score: the one named, or for ``auto`` exact where the score has a posterior, else the SDE."""
+    kind = settings.kind
+    if kind == "auto":
+        kind = "exact" if score.has_posterior else "sde"
+    if kind == "exact" and not score.has_posterior:
+        raise UserError(f"reverse.kind = 'exact' needs a posterior, which score {name!r} does not have: choose sde, heun, ...")
+    return kernels.make_kernel(kind, dict(settings))
+
+
+def check_levels(name: str, score: sampler.Score, plan: sampler.UTurnPlan, kernel: sampler.ReverseKernel) -> None:
+    """Refuse a run that would ask a network for noise levels that it was not trained for."""
+    if isinstance(kernel, sampler.EDMStochastic):
+        for t in plan.grid[:-1].tolist():
+            if not math.isclose(kernel.risen(plan.process, t), kernel.risen(score.process, t), rel_tol=1e-6):
+                raise UserError(
+                    f"score {name!r} belongs to {score.process}, the experiment runs {plan.process}, and the churn goes to the "
+                    "largest time of either: use the same process"
+                )
+    if not isinstance(score, sampler.NetworkScore):
+        return
+    times = list(plan.levels) if kernel.exact else times_asked(kernel, plan.process, plan.grid.tolist())
+    try:
+        score.check_levels(plan.process.noise_to_signal(torch.tensor(times, dtype=torch.float64)))
+    except ValueError as error:
+        raise UserError(f"score {name!r}: {error}") from error
+
+
+def kernel_name(settings: experiment.Reverse, kernel: sampler.ReverseKernel) -> str:
+    """Return the experiment's name of a kernel, for the archive: of one of the user's that of its factory."""
+    return settings.factory or kernels.kernel_kind(kernel)
+
+
+LABELS = 1_000_001
+
+
+def checked_truth(truth: xr.Dataset) -> xr.Dataset:
+    """Refuse a dataset from python that :func:`gaussian_test.data.load` would not have given."""
+    if not isinstance(truth, xr.Dataset) or "x" not in truth:
+        raise UserError("truth is not a Dataset with a variable x: give one as gaussian_test.data.load does")
+    x = truth["x"]
+    dims = tuple(str(dim) for dim in x.dims)
+    if dims not in (("sample", "feature"), ("sample", "channel", "row", "column")):
+        raise UserError(f"truth.x has the dimensions {dims}: give (sample, feature) or (sample, channel, row, column)")
+    if x.dtype.kind != "f" or x.dtype.itemsize > 8:
+        raise UserError(f"truth.x is of type {x.dtype}: give real numbers in float32 or float64, as gaussian_test.data.load does")
+    if not x.dtype.isnative:  # torch takes the machine's own order of bytes alone
+        truth = truth.assign(x=x.astype(x.dtype.newbyteorder("=")))
+    if not all(bool(np.isfinite(chunk).all()) for chunk in chunks(truth["x"])):
+        raise UserError("truth.x holds NaN or infinite values: remove or repair them")
+    if "label" in truth:
+        label = truth["label"]
+        if label.dims != ("sample",) or label.dtype.kind not in "iu" or int(label.min()) < 0 or int(label.max()) >= LABELS:
+            raise UserError("truth.label is not one whole number from 0 to a million for each sample: correct it or leave it out")
+    return truth
+
+
+def check_score(name: str, score: sampler.Score, event_shape: tuple[int, ...], plan: sampler.UTurnPlan) -> None:
+    """Refuse a score from python that does not fit the experiment."""
+    if not re.match(NAME, name):
+        raise UserError(f"score name {name!r} cannot name a file: leave out slashes, and dots at the start")
+    if not isinstance(score, sampler.Score):
+        raise UserError(f"score {name!r} is a {type(score).__name__}: derive it from gaussian_test.sampler.Score")
+    if score.event_shape != event_shape:
+        raise UserError(f"score {name!r} takes samples of shape {score.event_shape}, the data has {event_shape}: use the same")
+    levels = torch.tensor(plan.levels, dtype=torch.float64)
+    for schedule in ("alpha", "sigma"):
+        theirs, ours = getattr(score.process, schedule)(levels), getattr(plan.process, schedule)(levels)
+        if not torch.allclose(theirs, ours, rtol=1e-6):
+            raise UserError(f"score {name!r} belongs to {score.process}, the experiment runs {plan.process}: use the same process")
+
+
+def probe(
+    name: str, score: sampler.Score, plan: sampler.UTurnPlan, device: torch.device, dtype: torch.dtype, conditional: bool
+) -> None:
+    """Call a score that is not ours once, at the outermost levels, before any work starts."""
+    label = torch.zeros(2, dtype=torch.long, device=device) if conditional else None
+    x = torch.zeros(2, *score.event_shape, device=device, dtype=dtype)
+    for level in (plan.levels[0], plan.levels[-1]):
+        with torch.inference_mode(), evaluating([score]):
+            try:
+                result = score.denoise(x, torch.tensor([level, level], dtype=torch.float64), label)
+            except (ValueError, sampler.NetworkError) as error:  # said in a sentence
+                raise UserError(f"score {name!r}: {' '.join(str(error).split())}") from error
+            except Exception as error:  # code of the user's: anything can happen in it
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(
+                    f"score {name!r} fails on two states of shape {tuple(x.shape)} ({reason}): mend its denoise method"
+                ) from error
+        if not isinstance(result, torch.Tensor) or result.shape != x.shape:
+            given = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+            raise UserError(f"score {name!r} returned {given} for states of shape {tuple(x.shape)}: return the same shape")
+        if not bool(torch.isfinite(result).all()):
+            raise UserError(f"score {name!r} returned NaN or infinite values at time {level:g}: mend the model")
+
+
+@contextmanager
+def evaluating(scores: Iterable[sampler.Score]) -> Iterator[None]:
+    """Put modules into evaluation mode and back again: no dropout, no batch statistics."""
+    were_training = [score for score in scores if score.training]
+    for score in were_training:
+        score.eval()
+    try:
+        yield
+    finally:
+        for score in were_training:
+            score.train()
+
+
+def make_process(settings: Any) -> sampler.Process:
+    """Return the process of an experiment."""
+    if isinstance(settings, OwnProcess):
+        return own_process(settings.factory, settings.arguments)
+    if isinstance(settings, DiscreteVP) and settings.scheduler is not None:
+        return sampler.DiscreteVP(sampler.alphas_cumprod_of(settings.scheduler))
+    process: sampler.Process = getattr(sampler, type(settings).__name__)(**settings.model_dump(exclude={"kind", "scheduler"}))
+    return process

@@ -249,7 +249,7 @@ def _size(count: float) -> str:
 def _scores(settings: Experiment, device: str) -> Iterator[Check]:
     """Yield the time of a call of each score, and what this makes of the reverse runs of the experiment."""
     from gaussian_test.build.problem import prepare
-    from gaussian_test.engine.local import computing, settle_micro_batches
+    from gaussian_test.engine.shard import computing, settle_micro_batches
 
     try:
         prepared = prepare(settings, device)

@@ -17,18 +17,17 @@ import torch
 import xarray as xr
 
 from gaussian_test import sampler
-from gaussian_test.build.identity import check_recognisable, run_identity, shard_identity
-from gaussian_test.build.own_observables import Measure
-from gaussian_test.build.problem import Prepared, prepare
+from gaussian_test.build.features import Measure
+from gaussian_test.build.problem import Prepared, check_recognisable, prepare, run_identity, shard_identity
 from gaussian_test.engine import cluster, worker
 from gaussian_test.engine.interruption import Interrupted, Interruption
-from gaussian_test.engine.local import compute_here, computing, settle_micro_batches
+from gaussian_test.engine.shard import compute_here, computing, settle_micro_batches
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.log import Progress, log, to_file
 from gaussian_test.result.assemble import assemble
 from gaussian_test.store import archive, files
-from gaussian_test.store.lock import locked
+from gaussian_test.store.files import locked
 from gaussian_test.store.parts import Parts, first_difference, parts_folder
 
 AFTER = "statistics and observables of all shards"

@@ -13,11 +13,9 @@ from typing import Any, Literal
 import torch
 
 from gaussian_test._version import __version__
-from gaussian_test.build.identity import run_identity, shard_identity
 from gaussian_test.build.memory import SHARE
-from gaussian_test.build.problem import Prepared, pick_device, prepare
-from gaussian_test.engine.local import computing, settle_micro_batches
-from gaussian_test.engine.shard import run_shard
+from gaussian_test.build.problem import Prepared, pick_device, prepare, run_identity, shard_identity
+from gaussian_test.engine.shard import computing, run_shard, settle_micro_batches
 from gaussian_test.errors import UserError
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.store.parts import Parts, first_difference, parts_folder

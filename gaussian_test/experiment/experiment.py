@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -18,15 +18,16 @@ from pydantic import (
     model_validator,
 )
 
+from gaussian_test.analysis.declarations import Affine, Memorization, Speciation, StartName, Statistics
 from gaussian_test.analysis.observables.record import Needs
 from gaussian_test.analysis.observables.registry import OBSERVABLES
-from gaussian_test.analysis.terms import Affine, Memorization, Speciation, StartName, Statistics
 from gaussian_test.errors import UserError
 from gaussian_test.experiment.observables import CHEAP, Chains, Classifier, Features, Observable, OwnObservable, factory_of_kind
 from gaussian_test.experiment.processes import Arguments, Factory, Process, Settings, VarianceExploding, shown
 from gaussian_test.experiment.refusal import sentence
 from gaussian_test.experiment.scores import Count, Empirical, Gaussian, ScoreSettings
 from gaussian_test.experiment.yaml_file import NOT_YAML, check_size, read_yaml
+from gaussian_test.sampler.kernels import KERNELS
 
 DEFAULTS = Statistics()
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -67,6 +68,10 @@ class TurnTimes(Settings):
         return self
 
 
+if TYPE_CHECKING:
+    Kernel = str
+else:
+    Kernel = Literal["auto", *KERNELS, "factory"]
 PRESETS: dict[str, dict[str, Any]] = {
     # Behjoo & Chertkov's sampler: EDM's stochastic one on its own grid of 256 levels
     "paper": {
@@ -91,7 +96,7 @@ class Reverse(Settings):
     """
 
     preset: Literal["paper"] | None = None
-    kind: Literal["auto", "exact", "sde", "exponential_sde", "euler", "heun", "edm", "ancestral", "factory"] = "auto"
+    kind: Kernel = "auto"
     factory: Factory | None = None
     arguments: Arguments = Field(default_factory=dict)
     steps: Count = 64

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from gaussian_test.analysis.declarations import TIMES
 from gaussian_test.analysis.figures import overview
-from gaussian_test.analysis.terms import TIMES
 from gaussian_test.errors import UserError
 from gaussian_test.html_report.inline_svg import inline_svg
 from gaussian_test.result.view import View, view

@@ -7,8 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from gaussian_test.analysis.terms import PREDICTIONS, TIMES
-from gaussian_test.analysis.variable import reasons_of
+from gaussian_test.analysis.declarations import PREDICTIONS, TIMES, reasons_of
 from gaussian_test.html_report.figures import placed_figures
 from gaussian_test.html_report.pictures import picture_frames
 from gaussian_test.result.finding import finding

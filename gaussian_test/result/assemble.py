@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, sampler
 from gaussian_test._version import __version__
+from gaussian_test.analysis.declarations import declared, described, undefine
 from gaussian_test.analysis.observables import registry
 from gaussian_test.analysis.observables.record import Inputs
 from gaussian_test.analysis.observables.run import FACTS
-from gaussian_test.analysis.variable import declared, described, undefine
-from gaussian_test.build.kernels import kernel_name
 from gaussian_test.build.problem import Prepared, turn_levels
+from gaussian_test.build.scores import kernel_name
 from gaussian_test.store import archive
 
 DOI = "https://doi.org/10.3390/e27040343"

@@ -11,11 +11,10 @@ import yaml
 from numpy.typing import NDArray
 
 from gaussian_test import analysis
+from gaussian_test.analysis.declarations import BAND, TESTED, TIMES, Variable
 from gaussian_test.analysis.observables.custom import in_archive
 from gaussian_test.analysis.observables.record import resolved
 from gaussian_test.analysis.observables.registry import in_result, titles
-from gaussian_test.analysis.terms import TIMES
-from gaussian_test.analysis.variable import BAND, TESTED, Variable
 from gaussian_test.errors import UserError
 from gaussian_test.result.view import Estimate, estimate
 from gaussian_test.text import number

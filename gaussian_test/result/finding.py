@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gaussian_test.analysis.terms import STARTS
+from gaussian_test.analysis.declarations import STARTS
 from gaussian_test.result.view import ScoreView, View, estimate
 from gaussian_test.text import number
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gaussian_test.analysis.terms import TIMES
-from gaussian_test.analysis.variable import ENDINGS, reason_of
+from gaussian_test.analysis.declarations import ENDINGS, TIMES, reason_of
 from gaussian_test.result.view import ScoreView, TimeView, view
 
 FORMAT = 1

@@ -9,8 +9,9 @@ import xarray as xr
 
 from gaussian_test import analysis
 from gaussian_test.analysis.theory.sampler_law import KERNELS
-from gaussian_test.build.factories import make_process, own_kernel
+from gaussian_test.build.factories import own_kernel
 from gaussian_test.build.problem import load_truth, turn_levels
+from gaussian_test.build.scores import make_process
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.text import aligned

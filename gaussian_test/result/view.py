@@ -12,8 +12,7 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from gaussian_test.analysis.terms import COMPUTED, PREDICTIONS, STARTS, TIMES
-from gaussian_test.analysis.variable import reason_of
+from gaussian_test.analysis.declarations import COMPUTED, PREDICTIONS, STARTS, TIMES, reason_of
 from gaussian_test.text import interval
 
 UNITS = ("noise_to_signal", "time")  # of the times: noise-to-signal ratio, and the time of the process

@@ -10,7 +10,7 @@ from pathlib import Path
 from gaussian_test.errors import UserError
 from gaussian_test.log import LOG
 from gaussian_test.store import files
-from gaussian_test.store.lock import is_locked
+from gaussian_test.store.files import is_locked
 from gaussian_test.store.parts import count_parts, parts_folder
 from gaussian_test.sweep.sweep import Sweep
 from gaussian_test.text import aligned

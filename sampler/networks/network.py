@@ -13,13 +13,14 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, Literal, Self, TypedDict, Unpack, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from gaussian_test.sampler.networks.adapters import Called, Network, adapt_azula, adapt_diffusers, adapt_edm
+from gaussian_test.sampler.networks.adapters import Called, Network
 from gaussian_test.sampler.networks.failures import NetworkError, out_of_memory
+from gaussian_test.sampler.networks.libraries import FromLibraries
 from gaussian_test.sampler.networks.prediction import Prediction, to_denoised
 from gaussian_test.sampler.process import Process, Schedule, Time, as_time, per_row
 from gaussian_test.sampler.processes import VarianceExploding
@@ -31,18 +32,7 @@ EDGE = 1e-6  # relative: noise levels are matched in float64, checkpoints often 
 _log = logging.getLogger(__name__)
 
 
-class NetworkOptions(TypedDict, total=False):
-    """How a network is called: options of :class:`NetworkScore` and of all its adapters."""
-
-    conditional: bool
-    guidance: float
-    autocast: Literal["bfloat16", "float16"] | None
-    channels_last: bool
-    compile: bool
-    micro_batch: int | None
-
-
-class NetworkScore(Score):
+class NetworkScore(FromLibraries, Score):
     r"""Score of a trained network.
 
     Parameters
@@ -160,190 +150,6 @@ class NetworkScore(Score):
         self.channels_last = channels_last
         self.compiled = compile
         self.micro_batch = self.asked_micro_batch = micro_batch
-
-    @classmethod
-    def from_edm(cls, net: Any, process: Process | None = None, **options: Unpack[NetworkOptions]) -> Self:
-        """Wrap a denoiser with EDM's interface, loaded by the user.
-
-        Parameters
-        ----------
-        net : nn.Module
-            ``net(x, sigma, class_labels)`` returns the denoised state; with ``sigma_min``, ``sigma_max``, ``round_sigma``,
-            ``label_dim``, ``img_channels`` and ``img_resolution``. Labels are handed to it one-hot, or None: whether a conditional
-            network makes sense of None depends on its training (label dropout).
-        process : Process, optional
-            The process of the experiment; default: variance exploding.
-        **options
-            As for :class:`NetworkScore`.
-
-        Returns
-        -------
-        NetworkScore
-
-        Raises
-        ------
-        ValueError
-            If the object lacks a part of the interface.
-
-        References
-        ----------
-        Karras et al., arXiv 2206.00364.
-
-        Examples
-        --------
-        >>> from gaussian_test.sampler import ResidualDenoiser
-        >>> NetworkScore.from_edm(ResidualDenoiser(img_resolution=8, img_channels=1, label_dim=10)).event_shape
-        (1, 8, 8)
-        """
-        return cls._of(*adapt_edm(net), process, options)
-
-    @classmethod
-    def from_diffusers(
-        cls,
-        model: Any,
-        scheduler: Any = None,
-        process: Process | None = None,
-        *,
-        null_label: int | None = None,
-        **options: Unpack[NetworkOptions],
-    ) -> Self:
-        r"""Wrap a diffusers ``UNet2DModel``, or open the folder of one or of a pipeline (safetensors only, nothing downloaded).
-
-        The checkpoint's level k is matched by noise-to-signal ratio; :math:`\bar\alpha` is computed from the scheduler's betas in
-        float64. Noise levels outside those it was trained on are refused.
-
-        Parameters
-        ----------
-        model : UNet2DModel, pipeline or path
-            The network; a pipeline, which has one; or a folder.
-        scheduler : scheduler or path, optional
-            Whose betas and prediction type the network was trained with. Default: the pipeline's or the folder's own.
-        process : Process, optional
-            The process of the experiment; default: variance exploding.
-        null_label : int, optional
-            Class that stands for "no label", where the network was trained with one.
-        **options
-            As for :class:`NetworkScore`.
-
-        Returns
-        -------
-        NetworkScore
-
-        Raises
-        ------
-        ValueError
-            If there is no scheduler with betas, or the model is not one that this adapter knows.
-
-        Examples
-        --------
-        >>> from diffusers import DDPMScheduler, UNet2DModel
-        >>> blocks = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
-        >>> small = UNet2DModel(8, **blocks, norm_num_groups=2)
-        >>> NetworkScore.from_diffusers(small, DDPMScheduler()).event_shape
-        (3, 8, 8)
-        """
-        return cls._of(*adapt_diffusers(model, scheduler, null_label), process, options)
-
-    @classmethod
-    def from_azula(
-        cls,
-        denoiser: Any,
-        event_shape: tuple[int, ...],
-        process: Process | None = None,
-        *,
-        classes: int = 0,
-        label_argument: str = "label",
-        one_hot: bool = False,
-        **options: Unpack[NetworkOptions],
-    ) -> Self:
-        """Wrap an azula ``Denoiser``: ``denoiser(x_t, t).mean`` with ``denoiser.schedule(t)``.
-
-        Parameters
-        ----------
-        denoiser : Denoiser
-            Any of azula's.
-        event_shape : tuple of int
-            Shape of one sample.
-        process : Process, optional
-            The process of the experiment; default: variance exploding.
-        classes : int
-            Number of classes that it knows.
-        label_argument : str
-            Name of the keyword argument that takes the labels.
-        one_hot : bool
-            Whether labels are handed over one-hot, rather than as numbers.
-        **options
-            As for :class:`NetworkScore`.
-
-        Returns
-        -------
-        NetworkScore
-
-        Raises
-        ------
-        ValueError
-            If the object is not a denoiser with a schedule.
-
-        Examples
-        --------
-        >>> from azula.denoise import GaussianDenoiser
-        >>> from azula.linalg.covariance import DiagonalCovariance
-        >>> from azula.noise import VPSchedule
-        >>> azula = GaussianDenoiser(torch.zeros(2), DiagonalCovariance(torch.tensor([3.0, 1.0])), VPSchedule())
-        >>> NetworkScore.from_azula(azula, (2,)).denoise(torch.tensor([[4.0, 4.0]]), 1.0).round(decimals=4)
-        tensor([[3., 2.]])
-        """
-        return cls._of(*adapt_azula(denoiser, event_shape, classes, label_argument, one_hot), process, options)
-
-    @classmethod
-    def from_callable(
-        cls,
-        function: Callable[..., Tensor],
-        event_shape: tuple[int, ...],
-        process: Process | None = None,
-        *,
-        trained: Schedule | None = None,
-        prediction: Prediction = "x0",
-        classes: int = 0,
-        label_free: bool = True,
-        **options: Unpack[NetworkOptions],
-    ) -> Self:
-        """Wrap any function or module ``function(x, t, label)``.
-
-        Parameters
-        ----------
-        function : callable
-            Is given the state in the scaling ``trained``, the time (batch,) there, and labels int64 (batch,) or None.
-        event_shape : tuple of int
-            Shape of one sample.
-        process, trained, prediction, classes, label_free
-            As for :class:`NetworkScore`.
-        **options
-            As for :class:`NetworkScore`.
-
-        Returns
-        -------
-        NetworkScore
-
-        Raises
-        ------
-        ValueError
-            If the settings contradict each other.
-
-        Examples
-        --------
-        >>> from gaussian_test.sampler import Cosine
-        >>> noise = lambda x, t, label: x * (torch.pi / 2 * t).sin().reshape(-1, 1)  # optimal for a standard normal variable
-        >>> score = NetworkScore.from_callable(noise, (1,), trained=Cosine(), prediction="epsilon")
-        >>> round(score.denoise(torch.tensor([[4.0]]), 1.0).item(), 5)  # in the variance exploding process
-        2.0
-        """
-        facts = {"trained": trained, "prediction": prediction, "classes": classes, "label_free": label_free}
-        return cls._of(Called(function), {"event_shape": event_shape, **facts}, process, options)
-
-    @classmethod
-    def _of(cls, network: Network, facts: dict[str, Any], process: Process | None, options: NetworkOptions) -> Self:
-        return cls(network, process=process, **facts, **options)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,9 +25,14 @@ from gaussian_test.sampler.scores.store import (
     Scaling,
     Store,
     StreamedSamples,
+    finite,
     half_square_norm,
     mean_of,
+    row_chunks,
     row_slices,
+    rows_of,
+    to_tensor,
+    weights_of,
 )
 
 BLOCK = 32  # samples per block of the two-stage draw
@@ -209,8 +213,8 @@ class EmpiricalScore(Score):
     def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
         parts = [
-            self._mean(y[rows] - self.center, _rows(variance, rows), None if label is None else label[rows])
-            for rows in _row_chunks(len(y), MAX_ROWS)
+            self._mean(y[rows] - self.center, rows_of(variance, rows), None if label is None else label[rows])
+            for rows in row_chunks(len(y), MAX_ROWS)
         ]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(x.shape)
 
@@ -241,8 +245,8 @@ class EmpiricalScore(Score):
         """
         y, variance = self.signal(x, t)
         out = torch.empty(len(y), dtype=torch.long, device=y.device)
-        for rows in _row_chunks(len(y), MAX_ROWS):
-            out[rows] = self._index(y[rows], _rows(variance, rows), noise.uniform[rows], None if label is None else label[rows])
+        for rows in row_chunks(len(y), MAX_ROWS):
+            out[rows] = self._index(y[rows], rows_of(variance, rows), noise.uniform[rows], None if label is None else label[rows])
         return out
 
     def nearest_index(self, x: Tensor, prefer: Tensor | None = None, exclude: Tensor | None = None) -> Tensor:
@@ -295,7 +299,7 @@ class EmpiricalScore(Score):
         y, store = self.flat(x), self._store()
         one = torch.ones((), dtype=torch.float64)
         out, away = torch.empty(len(y), dtype=torch.long, device=y.device), y.new_empty(len(y))
-        for rows in _row_chunks(len(y), MAX_ROWS):
+        for rows in row_chunks(len(y), MAX_ROWS):
             best = y.new_full((len(y[rows]), CANDIDATES), -torch.inf)
             index = torch.zeros_like(best, dtype=torch.long)
             offset = y[rows] - self.center
@@ -306,7 +310,7 @@ class EmpiricalScore(Score):
             if prefer is not None:  # first, so that it is the first of equals
                 index = torch.cat([prefer[rows, None], index], 1)
             offset = offset.unsqueeze(1)
-            for few in _row_chunks(len(index), max(1, TILE_ELEMENTS // (index.shape[1] * y.shape[1]))):
+            for few in row_chunks(len(index), max(1, TILE_ELEMENTS // (index.shape[1] * y.shape[1]))):
                 square = (store.take(index[few]) - offset[few]).square_().sum(2)
                 if exclude is not None:
                     square.masked_fill_(index[few] == exclude[rows][few, None], torch.inf)
@@ -323,7 +327,7 @@ class EmpiricalScore(Score):
         total: Tensor | None = None
         for _, tile, logits in self._logits(self._store(), scaled, variance, label):
             new_highest = torch.maximum(highest, logits.amax(1, keepdim=True))
-            reference = _finite(new_highest)
+            reference = finite(new_highest)
             weights = logits.sub_(reference).exp2_()
             summed = weights.sum(1, keepdim=True)
             if total is None:
@@ -346,23 +350,23 @@ class EmpiricalScore(Score):
             short = -logits.shape[1] % size
             padded = torch.nn.functional.pad(logits, (0, short), value=-torch.inf) if short else logits
             blocks = padded.view(len(y), -1, size)
-            highest = _finite(blocks.amax(2))
+            highest = finite(blocks.amax(2))
             summed = blocks.sub_(highest.unsqueeze(2)).exp2_().sum(2).log2_().add_(highest)
             mass[:, numbers.start // size : numbers.start // size + blocks.shape[1]] = summed
         block, left = torch.empty_like(uniform, dtype=torch.long), torch.empty_like(uniform)
-        for rows in _row_chunks(len(y), max(1, DRAWN_ELEMENTS // mass.shape[1])):
-            block[rows], left[rows] = pick(_weights(mass[rows]), uniform[rows])
+        for rows in row_chunks(len(y), max(1, DRAWN_ELEMENTS // mass.shape[1])):
+            block[rows], left[rows] = pick(weights_of(mass[rows]), uniform[rows])
         member = block.unsqueeze(1) * size + torch.arange(size, device=y.device)
         outside = member >= self.count
         member = member.clamp(max=self.count - 1)
         logits = y.new_empty(len(y), size)
-        for rows in _row_chunks(len(y), max(1, TILE_ELEMENTS // (size * y.shape[1]))):
+        for rows in row_chunks(len(y), max(1, TILE_ELEMENTS // (size * y.shape[1]))):
             logits[rows] = torch.bmm(store.take(member[rows]), offset[rows].unsqueeze(2)).squeeze(2)
         logits = (logits - self.half_square_norm[member]) / variance
         logits.masked_fill_(outside, -torch.inf)
         if label is not None:
             logits.masked_fill_(self._of_class(member) != label.unsqueeze(1), -torch.inf)
-        column, _ = pick(_weights(logits), left)
+        column, _ = pick(weights_of(logits), left)
         return member.gather(1, column.unsqueeze(1)).squeeze(1)
 
     def _block(self, features: int) -> int:
@@ -382,7 +386,7 @@ class EmpiricalScore(Score):
         """
         size = self._block(scaled.shape[1])
         width = max(size, min(TILE_ELEMENTS // max(len(scaled), 1), SAMPLE_ELEMENTS // scaled.shape[1]) // size * size)
-        parts = list(_row_chunks(self.count, width))
+        parts = list(row_chunks(self.count, width))
         # one buffer for all tiles: large blocks given back and asked for again in turns leave holes in the heap
         buffer = scaled.new_empty(len(scaled) * min(width, self.count))
         precision = 1 / (variance if variance.ndim == 0 else variance.squeeze(1))
@@ -401,31 +405,3 @@ class EmpiricalScore(Score):
         if self.labels is None:
             raise ValueError("a label was given, but this score was made without labels: fit it with them")
         return self.labels[index]
-
-
-def to_tensor(values: Any) -> Tensor:
-    """Return any array as a CPU tensor or, if it is one already, as it is."""
-    if isinstance(values, Tensor):
-        return values
-    array = np.asarray(values)
-    # torch takes neither another machine's byte order nor, without a warning, what must not be written to
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable))
-
-
-def _row_chunks(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))
-
-
-def _rows(variance: Tensor, rows: slice) -> Tensor:
-    return variance if variance.ndim == 0 else variance[rows]
-
-
-def _finite(highest: Tensor) -> Tensor:
-    """Return the running maximum, or 0 where a row has seen no sample of its class yet."""
-    return torch.where(torch.isinf(highest), torch.zeros_like(highest), highest)
-
-
-def _weights(logits: Tensor) -> Tensor:
-    """Return weights in float64, relative to the largest of each row, from logarithms to base 2."""
-    logits = logits.double()
-    return (logits - logits.amax(1, keepdim=True)).exp2_()

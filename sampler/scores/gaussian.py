@@ -6,12 +6,25 @@ In the units :math:`y = x_t/\alpha_t = x_0 + \nu_t z`, a Gaussian prior :math:`\
           \mathrm{Cov}[x_0 \mid y] = U\frac{\Lambda\nu^2}{\Lambda + \nu^2}U^\top .
 
 Only eigen factors are kept, never an inverse; directions outside the span of the data have eigenvalue 0.
+
+The score of a Gaussian mixture: responsibilities times the Gaussian posterior mean of each component.
+
+.. math:: D(x, t) = \sum_k r_k(x, t)\,E_k[x_0 \mid x_t = x],\qquad
+          r_k \propto \pi_k\,\mathcal N(x;\ \alpha_t\mu_k,\ \alpha_t^2\Sigma_k + \sigma_t^2)
 """
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
+
+from gaussian_test.sampler.noise import Noise
+from gaussian_test.sampler.process import Process, Time
+from gaussian_test.sampler.processes import VarianceExploding
+from gaussian_test.sampler.scores.score import Score, pick
+from gaussian_test.sampler.scores.store import to_tensor
 
 
 class GaussianComponents(nn.Module):
@@ -143,3 +156,195 @@ def eigen_factors(covariance: Tensor) -> tuple[Tensor, Tensor]:
     if bool((values < -1e-6 * scale * covariance.shape[-1]).any()):
         raise ValueError(f"eigenvalue {float(values.min()):g} of a covariance is negative: give a positive semidefinite covariance")
     return values.clamp(min=0), vectors
+
+
+class MixtureScore(Score):
+    """Exact score of a mixture of Gaussians, one per class or fitted.
+
+    Parameters
+    ----------
+    weights : Tensor
+        Shape (components,), positive; normalised to sum to 1.
+    components : GaussianComponents
+        Means and eigen factors.
+    event_shape : tuple of int
+        Shape of one sample.
+    labels : Tensor, optional
+        Class of each component, int64, shape (components,). Default: component k is class k.
+    process : Process, optional
+        Default: variance exploding.
+
+    Raises
+    ------
+    ValueError
+        If the weights are not positive or the sizes do not match.
+
+    Examples
+    --------
+    >>> score = MixtureScore.from_moments([1, 1], torch.tensor([[-1.0], [1.0]]), torch.zeros(2, 1, 1))
+    >>> torch.allclose(score.denoise(torch.tensor([[0.5]]), 1.0), torch.tensor([[0.5]]).tanh())
+    True
+    """
+
+    has_posterior: ClassVar[bool] = True
+    log_weights: Tensor
+    labels: Tensor
+
+    def __init__(
+        self,
+        weights: Tensor,
+        components: GaussianComponents,
+        event_shape: tuple[int, ...],
+        labels: Tensor | None = None,
+        process: Process | None = None,
+    ) -> None:
+        super().__init__(process or VarianceExploding(), event_shape)
+        if weights.shape != (len(components),) or not bool((weights > 0).all()):
+            raise ValueError(f"weights {weights.tolist()} do not fit {len(components)} components: give one positive weight each")
+        if labels is not None and labels.shape != weights.shape:
+            raise ValueError(f"{len(labels)} labels do not match {len(weights)} components: give one label per component")
+        self.components = components
+        self.register_buffer("log_weights", (weights.double() / weights.double().sum()).log().to(components.means.dtype))
+        self.register_buffer("labels", torch.arange(len(components)) if labels is None else labels.long().clone())
+
+    @classmethod
+    def from_moments(
+        cls,
+        weights: Any,
+        means: Any,
+        covariances: Any,
+        labels: Any = None,
+        process: Process | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> MixtureScore:
+        r"""Make a mixture from the moments of its components, for example of the classes of a data set.
+
+        Parameters
+        ----------
+        weights : array
+            :math:`\pi_k`, shape (K,).
+        means : array
+            :math:`\mu_k`, shape (K, ``*event``).
+        covariances : array
+            :math:`\Sigma_k`, shape (K, d, d), where d is the number of features of an event.
+        labels : array, optional
+            Class of each component.
+        process, dtype
+            As for the other scores.
+
+        Returns
+        -------
+        MixtureScore
+
+        Examples
+        --------
+        >>> MixtureScore.from_moments([1.0], torch.zeros(1, 2), torch.eye(2)[None]).log_weights.item()
+        0.0
+        """
+        means = to_tensor(means).double()
+        values, vectors = eigen_factors(to_tensor(covariances))
+        components = GaussianComponents(means.flatten(1).to(dtype), values.to(dtype), vectors.to(dtype))
+        weights = torch.as_tensor(weights, dtype=torch.float64)
+        return cls(weights, components, tuple(means.shape[1:]), None if labels is None else to_tensor(labels), process)
+
+    @classmethod
+    def from_sklearn(
+        cls,
+        mixture: Any,
+        event_shape: tuple[int, ...] | None = None,
+        process: Process | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> MixtureScore:
+        """Make the score of a fitted ``sklearn.mixture.GaussianMixture``, of any covariance type.
+
+        Parameters
+        ----------
+        mixture : GaussianMixture
+            Fitted (BayesianGaussianMixture works too).
+        event_shape : tuple of int, optional
+            Shape of one sample; default: a vector of the fitted features.
+        process, dtype
+            As for the other scores.
+
+        Returns
+        -------
+        MixtureScore
+
+        Raises
+        ------
+        ValueError
+            If the mixture is not fitted or the event does not have its number of features.
+
+        Examples
+        --------
+        >>> from sklearn.mixture import GaussianMixture
+        >>> fitted = GaussianMixture(1).fit([[0.0, 0.0], [2.0, 2.0], [0.0, 2.0], [2.0, 0.0]])
+        >>> MixtureScore.from_sklearn(fitted).components.means
+        tensor([[1., 1.]])
+        """
+        if not hasattr(mixture, "means_"):
+            raise ValueError("the mixture is not fitted: call its fit method first")
+        means = torch.as_tensor(mixture.means_, dtype=torch.float64)
+        count, features = means.shape
+        covariances = torch.as_tensor(mixture.covariances_, dtype=torch.float64)
+        kind = mixture.covariance_type
+        if kind == "tied":
+            covariances = covariances.expand(count, features, features)
+        elif kind == "spherical":
+            covariances = covariances.unsqueeze(1).expand(count, features)
+        if kind in ("full", "tied"):
+            values, vectors = eigen_factors(covariances)
+            components = GaussianComponents(means.to(dtype), values.to(dtype), vectors.to(dtype))
+        else:
+            components = GaussianComponents(means.to(dtype), covariances.to(dtype))
+        event_shape = event_shape or (features,)
+        if torch.Size(event_shape).numel() != features:
+            raise ValueError(
+                f"an event of shape {event_shape} does not have the {features} features of the mixture: correct the shape"
+            )
+        return cls(torch.as_tensor(mixture.weights_), components, event_shape, None, process)
+
+    def responsibilities(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
+        """Return the posterior probability of each component, shape (batch, components).
+
+        Parameters
+        ----------
+        x, t, label
+            As in :meth:`denoise`; components of other classes get 0.
+
+        Returns
+        -------
+        Tensor
+            Rows sum to 1.
+
+        Examples
+        --------
+        >>> score = MixtureScore.from_moments([1, 3], torch.zeros(2, 1), torch.ones(2, 1, 1))
+        >>> score.responsibilities(torch.zeros(1, 1), 1.0)
+        tensor([[0.2500, 0.7500]])
+        """
+        return self._responsibilities(*self.signal(x, t), label)
+
+    def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
+        y, variance = self.signal(x, t)
+        shares = self._responsibilities(y, variance, label)
+        mean = torch.zeros_like(y)
+        for component in range(len(self.components)):
+            mean.addcmul_(shares[:, component, None], self.components.denoise(component, y, variance))
+        return mean.reshape(x.shape)
+
+    def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
+        y, variance = self.signal(x, t)
+        chosen, _ = pick(self._responsibilities(y, variance, label).double(), noise.uniform)
+        normal = self.flat(noise.normal)
+        drawn = torch.empty_like(y)
+        for component in range(len(self.components)):
+            here = self.components.draw(component, y, variance, normal)
+            drawn = torch.where((chosen == component).unsqueeze(1), here, drawn)
+        return drawn.reshape(x.shape)
+
+    def _responsibilities(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
+        logs = torch.stack([self.components.log_density(k, y, variance) for k in range(len(self.components))], 1) + self.log_weights
+        if label is not None:
+            logs = logs.masked_fill(self.labels != label.unsqueeze(1), -torch.inf)
+        return logs.softmax(1)

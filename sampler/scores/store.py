@@ -279,3 +279,33 @@ def _run(rows: NDArray[np.int64]) -> slice | NDArray[np.int64]:
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows
+
+
+def to_tensor(values: Any) -> Tensor:
+    """Return any array as a CPU tensor or, if it is one already, as it is."""
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    # torch takes neither another machine's byte order nor, without a warning, what must not be written to
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable))
+
+
+def row_chunks(count: int, size: int) -> Iterator[slice]:
+    """Return slices of a number of rows, of a size."""
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def rows_of(variance: Tensor, rows: slice) -> Tensor:
+    """Return the values of some rows, or the one value of all."""
+    return variance if variance.ndim == 0 else variance[rows]
+
+
+def finite(highest: Tensor) -> Tensor:
+    """Return the running maximum, or 0 where a row has seen no sample of its class yet."""
+    return torch.where(torch.isinf(highest), torch.zeros_like(highest), highest)
+
+
+def weights_of(logits: Tensor) -> Tensor:
+    """Return weights in float64, relative to the largest of each row, from logarithms to base 2."""
+    logits = logits.double()
+    return (logits - logits.amax(1, keepdim=True)).exp2_()

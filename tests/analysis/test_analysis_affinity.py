@@ -21,8 +21,8 @@ from gaussian_test.analysis.observables.affinity.affinity import (
     isotropic_score,
 )
 from gaussian_test.analysis.observables.affinity.best_affine import affine_features, best_affine
-from gaussian_test.analysis.statistics.banded import banded, ratio_of_means
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
+from gaussian_test.analysis.statistics.curves import banded, ratio_of_means
 from gaussian_test.sampler import EmpiricalScore, MixtureScore, OrnsteinUhlenbeck, VarianceExploding
 
 ROWS = ("score", "turn_time", "sample", "repeat")

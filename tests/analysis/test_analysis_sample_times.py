@@ -14,7 +14,7 @@ from gaussian_test.analysis.observables.sample_times.sample_times import (
     self_averaging,
 )
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap, expanded
-from gaussian_test.analysis.statistics.crossings import falls_through, share_time
+from gaussian_test.analysis.statistics.curves import falls_through, share_time
 
 NU = np.geomspace(0.1, 20, 13)
 CROSSINGS = np.concatenate([[0.0], np.sqrt(NU[1:] * NU[:-1]), [np.inf]])

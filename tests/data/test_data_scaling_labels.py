@@ -10,8 +10,7 @@ from PIL import Image
 
 from gaussian_test.data import load
 from gaussian_test.data.formats.rows import ArrangedRows, JoinedRows, MemoryRows, as_images
-from gaussian_test.data.labels import encode_labels
-from gaussian_test.data.scaling import choose_scaling
+from gaussian_test.data.values import choose_scaling, encode_labels
 
 
 def saved(tmp_path, array, name="a.npy"):

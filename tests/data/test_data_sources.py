@@ -382,7 +382,7 @@ def test_scan_ends_at_the_first_difference(tmp_path, monkeypatch):
 
 def test_scaling_is_done_in_blocks(monkeypatch):
     monkeypatch.setattr("gaussian_test.data.formats.lazy.BLOCK_VALUES", 7)
-    from gaussian_test.data.scaling import Scaling
+    from gaussian_test.data.values import Scaling
 
     raw = np.random.default_rng(4).integers(0, 256, (20, 3), dtype=np.uint8)
     array = ScaledArray(JoinedRows([MemoryRows(raw[:9]), MemoryRows(raw[9:])]), Scaling.of_range(0, 255, "raw"))

@@ -33,7 +33,7 @@ from fault_rooms import (
 import gaussian_test as gt
 from gaussian_test import UserError
 from gaussian_test.cli.commands import main
-from gaussian_test.engine import local, runner
+from gaussian_test.engine import runner, shard
 from gaussian_test.store import archive, files
 from gaussian_test.store.parts import read_part, write_part
 
@@ -145,7 +145,7 @@ def test_a_signal_before_the_first_shard_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_second_signal_ends_the_run_at_once(tmp_path, monkeypatch):
-    genuine, began = local.run_shard, []
+    genuine, began = shard.run_shard, []
 
     def impatient(prepared, shard):
         began.append(shard)
@@ -155,7 +155,7 @@ def test_a_second_signal_ends_the_run_at_once(tmp_path, monkeypatch):
             pytest.fail("it went on")
         return genuine(prepared, shard)
 
-    monkeypatch.setattr(local, "run_shard", impatient)
+    monkeypatch.setattr(shard, "run_shard", impatient)
     with pytest.raises(KeyboardInterrupt, match="1 of 3 shards are finished"):
         gt.run(SHORT, tmp_path / "run.nc", progress=False)
     assert len(began) == 2
@@ -177,7 +177,7 @@ def test_an_interrupted_run_that_replaces_an_archive_goes_on(same, tmp_path, mon
     """The old archive stays until the new one is whole, and does not stand in the way of its parts."""
     gt.run(SHORT if same else {**SHORT, "seed": 5}, tmp_path / "run.nc", progress=False)
     before = (tmp_path / "run.nc").read_bytes()
-    genuine, computed = local.run_shard, []
+    genuine, computed = shard.run_shard, []
 
     def stops_at_the_third(prepared, shard):
         computed.append(shard)
@@ -185,7 +185,7 @@ def test_an_interrupted_run_that_replaces_an_archive_goes_on(same, tmp_path, mon
             raise KeyboardInterrupt
         return genuine(prepared, shard)
 
-    monkeypatch.setattr(local, "run_shard", stops_at_the_third)
+    monkeypatch.setattr(shard, "run_shard", stops_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         gt.run(SHORT, tmp_path / "run.nc", overwrite=True, progress=False)
     assert (tmp_path / "run.nc").read_bytes() == before
@@ -245,7 +245,7 @@ def test_data_that_vanish_are_one_sentence_and_cost_no_shard(tmp_path, start):
     np.save(tmp_path / "x.npy", gt.data.load("digits")["x"].values)
     settings = {**LONG, "data": {"source": "file", "path": str(tmp_path / "x.npy")}, "samples": 80, "memory": "800KB"}
     whole = gt.run(settings, progress=False)
-    genuine, count = local.run_shard, []
+    genuine, count = shard.run_shard, []
 
     def vanishing(prepared, shard):
         count.append(shard)
@@ -254,7 +254,7 @@ def test_data_that_vanish_are_one_sentence_and_cost_no_shard(tmp_path, start):
         return genuine(prepared, shard)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "run_shard", vanishing)
+        patch.setattr(shard, "run_shard", vanishing)
         with pytest.raises(UserError, match=r"ground truth cannot be read any more .*x\.npy"):
             gt.run(settings, tmp_path / "run.nc", progress=False)
     kept = contents(tmp_path / "run.nc.parts")
@@ -287,13 +287,13 @@ def parts(tmp_path_factory, start):
 def interrupted(parts, tmp_path, monkeypatch):
     """A copy of those parts, and the list of shards that are computed on resuming."""
     folder = shutil.copytree(parts, tmp_path / "room")
-    computed, genuine = [], local.run_shard
+    computed, genuine = [], shard.run_shard
 
     def counted(prepared, shard):
         computed.append(shard)
         return genuine(prepared, shard)
 
-    monkeypatch.setattr(local, "run_shard", counted)
+    monkeypatch.setattr(shard, "run_shard", counted)
     return folder, folder / "run.nc.parts", computed
 
 
@@ -478,7 +478,7 @@ def test_a_read_only_folder_is_one_sentence(shards, tmp_path, undisturbed, witho
         return genuine(*arguments)
 
     for name in ("run_shard", "write"):
-        module = local if name == "run_shard" else archive
+        module = shard if name == "run_shard" else archive
         monkeypatch.setattr(module, name, functools.partial(closing, genuine=getattr(module, name)))
     if shards is None:
         close()

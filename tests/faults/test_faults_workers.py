@@ -24,7 +24,7 @@ from fault_rooms import ENVIRONMENT, LONG, SHORT, assert_same, finished, hashes,
 
 import gaussian_test as gt
 from gaussian_test import UserError
-from gaussian_test.engine import cluster, local, worker
+from gaussian_test.engine import cluster, shard, worker
 from gaussian_test.store.parts import parts_folder
 
 MODULE = '''
@@ -120,7 +120,7 @@ def test_one_and_two_workers_give_the_bits_of_this_process(workers, tmp_path):
 def test_the_order_in_which_shards_come_in_does_not_matter(workers, tmp_path, undisturbed):
     """Two workers take forty shards as they can; some are there already, written by this process."""
     folder = room(tmp_path, LONG)
-    genuine, count = local.run_shard, []
+    genuine, count = shard.run_shard, []
 
     def stops_after_five(prepared, shard):
         count.append(shard)
@@ -129,7 +129,7 @@ def test_the_order_in_which_shards_come_in_does_not_matter(workers, tmp_path, un
         return genuine(prepared, shard)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "run_shard", stops_after_five)
+        patch.setattr(shard, "run_shard", stops_after_five)
         with pytest.raises(KeyboardInterrupt):
             gt.run(LONG, folder / "run.nc", progress=False)
     before = {path: path.stat().st_mtime_ns for path in finished(folder)}

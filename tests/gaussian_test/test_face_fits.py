@@ -6,7 +6,7 @@ import pytest
 import gaussian_test as gt
 from gaussian_test import Experiment
 from gaussian_test.build.problem import prepare
-from gaussian_test.store.fits import Fits
+from gaussian_test.store.parts import Fits
 
 SETTINGS = {
     "samples": 16,

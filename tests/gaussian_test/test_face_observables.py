@@ -206,9 +206,9 @@ def test_fewer_end_points_are_evenly_picked_and_change_no_curve_of_all_samples(w
 
 
 def test_an_interrupted_run_goes_on_with_its_observables(tmp_path, monkeypatch):
-    from gaussian_test.engine import local
+    from gaussian_test.engine import shard
 
-    genuine, count = local.run_shard, []
+    genuine, count = shard.run_shard, []
 
     def third_fails(*arguments):
         count.append(1)
@@ -217,10 +217,10 @@ def test_an_interrupted_run_goes_on_with_its_observables(tmp_path, monkeypatch):
         return genuine(*arguments)
 
     settings = {**SETTINGS, "observables": ["quality", "starts", "chains"]}
-    monkeypatch.setattr(local, "run_shard", third_fails)
+    monkeypatch.setattr(shard, "run_shard", third_fails)
     with pytest.raises(KeyboardInterrupt):
         gt.run(settings, tmp_path / "a.nc", progress=False)
-    monkeypatch.setattr(local, "run_shard", genuine)
+    monkeypatch.setattr(shard, "run_shard", genuine)
     resumed = gt.run(settings, tmp_path / "a.nc", resume=True, progress=False)
     straight = gt.run(settings, tmp_path / "b.nc", progress=False)
     for name in straight.variables:
@@ -230,8 +230,7 @@ def test_an_interrupted_run_goes_on_with_its_observables(tmp_path, monkeypatch):
 
 
 def test_features_may_change_when_a_run_is_resumed_and_the_classifier_may_not(tmp_path):
-    from gaussian_test.build.identity import run_identity, shard_identity
-    from gaussian_test.build.problem import prepare
+    from gaussian_test.build.problem import prepare, run_identity, shard_identity
     from gaussian_test.store.parts import Parts
 
     first = {**SETTINGS, "observables": ["quality"]}
@@ -292,8 +291,7 @@ def test_a_score_that_fails_is_named_whoever_classifies():
 
 
 def test_parts_without_end_points_do_not_fit_a_run_that_keeps_them():
-    from gaussian_test.build.identity import run_identity, shard_identity
-    from gaussian_test.build.problem import prepare
+    from gaussian_test.build.problem import prepare, run_identity, shard_identity
 
     bare = {**SETTINGS, "observables": "none", "keep": {"pictures": 0}}
     keeping = {**bare, "keep": {"pictures": 0, "end_points": True}}

@@ -12,7 +12,7 @@ import yaml
 
 import gaussian_test as gt
 from gaussian_test import UserError
-from gaussian_test.build import own_observables
+from gaussian_test.build import features
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.sweep.sweep import Sweep
 
@@ -205,8 +205,8 @@ def test_a_curve_that_hardly_varies_has_a_finite_band():
     """Shares of which one start differs: resamples lose all variation, and the band stays finite."""
     table = xr.Dataset({"sample_rare": (("score", "turn_time", "sample", "repeat"), np.zeros((1, 2, 30, 1)))})
     table.sample_rare[0, :, 0, 0] = 1.0
-    rare = own_observables.OwnObservable("rare", lambda start, end: end, "", {"long_name": "rare", "units": "1"}, "")
-    curves = own_observables.own_curves((rare,), table, gt.analysis.ClusterBootstrap(30, 200))
+    rare = features.OwnObservable("rare", lambda start, end: end, "", {"long_name": "rare", "units": "1"}, "")
+    curves = features.own_curves((rare,), table, gt.analysis.ClusterBootstrap(30, 200))
     assert np.isfinite(curves.rare_low).all()
     assert (curves.rare_low < 1 / 30).all()
     assert (curves.rare_high > 1 / 30).all()
@@ -284,7 +284,7 @@ def test_every_name_of_the_archive_is_taken():
     ]
     names = {str(name) for dataset in (result, *groups) for name in (*dataset.variables, *dataset.dims)}
     bands = ("_se", "_low", "_high", "_pvalue")
-    free = {name for name in names if not name.endswith(bands) and not name.startswith("sample_")} - own_observables.TAKEN
+    free = {name for name in names if not name.endswith(bands) and not name.startswith("sample_")} - features.TAKEN
     assert free == set()
 
 

@@ -13,9 +13,8 @@ import yaml
 
 import gaussian_test as gt
 from gaussian_test import UserError
-from gaussian_test.build.identity import run_identity, shard_identity
-from gaussian_test.build.problem import prepare
-from gaussian_test.engine import local
+from gaussian_test.build.problem import prepare, run_identity, shard_identity
+from gaussian_test.engine import shard
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.store import archive
 from gaussian_test.store.parts import Parts
@@ -87,8 +86,8 @@ def test_the_order_of_the_shards_does_not_matter(tiny, tmp_path, kind):
     assert len(shards) == 3
     parts = Parts(tmp_path / "reversed.nc", shard_identity(run_identity(prepared)), len(shards))
     parts.open()
-    for index, shard in reversed(shards):
-        parts.write(index, local.run_shard(prepared, shard))
+    for index, samples in reversed(shards):
+        parts.write(index, shard.run_shard(prepared, samples))
     reverse = run(settings, tmp_path / "reversed.nc", resume=True)
     assert undated(reverse).identical(undated(straight))
 
@@ -98,7 +97,7 @@ def test_the_parts_are_used_and_not_computed_again(tiny, tmp_path):
     settings = Experiment.load(tiny())
     prepared = prepare(settings)
     (index, shard), *_ = enumerate(prepared.plan.shards(prepared.samples.tolist()))
-    table = local.run_shard(prepared, shard)
+    table = shard.run_shard(prepared, shard)
     table["sample_autocorrelation"][...] = 0.25
     parts = Parts(tmp_path / "a.nc", shard_identity(run_identity(prepared)), 3)
     parts.open()
@@ -566,7 +565,7 @@ def test_eigenvectors_are_kept_on_request_and_diagonalise(tiny):
 )
 def test_what_cannot_be_done_is_refused_before_any_work(changes, said, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(local, "run_shard", lambda *_: pytest.fail("work was started"))
+    monkeypatch.setattr(shard, "run_shard", lambda *_: pytest.fail("work was started"))
     with pytest.raises(UserError) as error:
         run(tiny(**changes), tmp_path / "a.nc")
     assert all(word in str(error.value) for word in said)
@@ -656,7 +655,7 @@ def test_output_that_exists_is_refused_and_left_alone(tiny, tmp_path):
 
 
 def test_resuming_a_whole_archive_opens_it(tiny, tmp_path, disk, monkeypatch):
-    monkeypatch.setattr(local, "run_shard", lambda *_: pytest.fail("work was started"))
+    monkeypatch.setattr(shard, "run_shard", lambda *_: pytest.fail("work was started"))
     content = disk.read_bytes()
     (tmp_path / "a.nc").write_bytes(content)
     assert run(tiny(), tmp_path / "a.nc", resume=True).identical(gt.open_archive(disk))

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 import gaussian_test as gt
 from gaussian_test import Sweep, UserError
 from gaussian_test.cli.commands import main
-from gaussian_test.engine import local
-from gaussian_test.store.lock import locked
+from gaussian_test.engine import shard
+from gaussian_test.store.files import locked
 
 SMALL = {
     "samples": 8,
@@ -126,8 +126,8 @@ def test_going_on_keeps_what_is_finished_and_runs_what_is_new(folder, monkeypatc
     before = {path: path.read_bytes() for path in folder.glob("*.nc")}
     with pytest.raises(UserError, match=r"holds runs of this sweep .*--resume"):
         gt.run_sweep({"sweep": AXES, **SMALL}, folder, progress=False)
-    computed, genuine = [], local.run_shard
-    monkeypatch.setattr(local, "run_shard", lambda *arguments: computed.append(arguments) or genuine(*arguments))
+    computed, genuine = [], shard.run_shard
+    monkeypatch.setattr(shard, "run_shard", lambda *arguments: computed.append(arguments) or genuine(*arguments))
     gt.run_sweep({"sweep": {**AXES, "reverse.kind": ["auto", "heun", "sde"]}, **SMALL}, folder, resume=True, progress=False)
     assert len(computed) == 4  # two runs of two shards
     assert {path: path.read_bytes() for path in before} == before
@@ -152,7 +152,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
 def test_the_states_of_runs(tmp_path, monkeypatch):
     place = tmp_path / "runs"
     sweep = {"sweep": {"seed": [0, 1, 2]}, **SMALL}
-    genuine, count = local.run_shard, []
+    genuine, count = shard.run_shard, []
 
     def interrupted(prepared, shard):
         count.append(shard)
@@ -160,7 +160,7 @@ def test_the_states_of_runs(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return genuine(prepared, shard)
 
-    monkeypatch.setattr(local, "run_shard", interrupted)
+    monkeypatch.setattr(shard, "run_shard", interrupted)
     with pytest.raises(KeyboardInterrupt):
         gt.run_sweep(sweep, place, progress=False)
     first, second, third = gt.status(place)

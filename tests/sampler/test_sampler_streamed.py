@@ -11,7 +11,7 @@ from sampler_zoo import noise_like, normal
 
 import gaussian_test as gt
 from gaussian_test.analysis import nearest_accuracy, typical_nearest_distance
-from gaussian_test.data.scaling import Scaling
+from gaussian_test.data.values import Scaling
 from gaussian_test.sampler import EmpiricalScore, ResidentSamples, StreamedSamples
 from gaussian_test.sampler.scores import empirical, store
 

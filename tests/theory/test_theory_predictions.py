@@ -9,10 +9,10 @@ from scipy.special import expit, logsumexp, softmax
 from gaussian_test.analysis import autocorrelation_exact, kl_from_gaussian, predicted_memorization
 from gaussian_test.analysis.observables.sample_times.sample_times import class_times
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
-from gaussian_test.analysis.theory.information import information_integral
 from gaussian_test.analysis.theory.predictions import (
     excess_entropy,
     excess_entropy_crossing,
+    information_integral,
     predicted_memorization_within_class,
     predicted_speciation_within_class,
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gaussian_test.analysis.declarations import BAND, TESTED, Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table
-from gaussian_test.analysis.variable import BAND, TESTED, Variable
 
 ROWS, CURVE = ("score", "turn_time", "sample", "repeat"), ("score", "turn_time")
 NORMAL = "exact for Gaussian data"

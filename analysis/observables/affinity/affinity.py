@@ -31,12 +31,12 @@ import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from gaussian_test.analysis.declarations import declared, described
 from gaussian_test.analysis.observables.affinity import VARIABLES
 from gaussian_test.analysis.observables.affinity.best_affine import affine_features, best_affine
 from gaussian_test.analysis.observables.record import Inputs, Rows, Turned
-from gaussian_test.analysis.statistics.banded import banded, ratio_of_means
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
-from gaussian_test.analysis.variable import declared, described
+from gaussian_test.analysis.statistics.curves import banded, ratio_of_means
 from gaussian_test.sampler import Process
 
 Array = NDArray[np.float64]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gaussian_test.analysis.declarations import Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table
-from gaussian_test.analysis.variable import Variable
 
 CURVE = ("score", "turn_time")
 NULL = "start and end of a U-Turn are exchangeable under the exact score and the reverse SDE; by random swaps, first repeat"

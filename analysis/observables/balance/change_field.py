@@ -20,9 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from scipy.stats import norm, rankdata
 
+from gaussian_test.analysis.declarations import declared
 from gaussian_test.analysis.observables.balance import CHANGE, ENDS, KINDS
 from gaussian_test.analysis.statistics.bootstrap import NEGLIGIBLE, ClusterBootstrap, expanded
-from gaussian_test.analysis.variable import declared
 
 Array = NDArray[np.float64]
 

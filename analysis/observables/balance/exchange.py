@@ -21,12 +21,11 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics.pairwise import euclidean_distances
 
+from gaussian_test.analysis.declarations import NO_LABELS, ONE_CLASS, declared, give_reasons, undefine
 from gaussian_test.analysis.moments.moments import evenly, event_dims
 from gaussian_test.analysis.observables.balance import CHANGE, EXCHANGE, LARGEST
 from gaussian_test.analysis.observables.balance.change_field import change_field, susceptibility_gaussian
 from gaussian_test.analysis.observables.record import Inputs
-from gaussian_test.analysis.terms import NO_LABELS, ONE_CLASS
-from gaussian_test.analysis.variable import declared, give_reasons, undefine
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]

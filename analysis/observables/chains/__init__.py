@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gaussian_test.analysis.declarations import Variable
 from gaussian_test.analysis.observables.record import Figure, Observable
-from gaussian_test.analysis.variable import Variable
 
 BAND = {"_se": ", standard error", "_low": ", lower end", "_high": ", upper end"}
 INTERVAL = {ending: BAND[ending] for ending in ("_low", "_high")}

@@ -19,12 +19,11 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from gaussian_test.analysis.declarations import NO_LABELS, ONE_CLASS, declared
 from gaussian_test.analysis.moments.moments import Moments, evenly
 from gaussian_test.analysis.observables.chains import BAND, INTERVAL, VARIABLES, WINDOW
 from gaussian_test.analysis.observables.record import Inputs, Shard
 from gaussian_test.analysis.statistics.bootstrap import Band, ClusterBootstrap
-from gaussian_test.analysis.terms import NO_LABELS, ONE_CLASS
-from gaussian_test.analysis.variable import declared
 from gaussian_test.sampler import KeyedNoise, Noise, UTurnPlan
 
 Array = NDArray[np.float64]

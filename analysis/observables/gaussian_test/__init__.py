@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from gaussian_test.analysis.declarations import BAND, ERROR, INTERVAL, TESTED, TIMES, Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table
-from gaussian_test.analysis.terms import TIMES
-from gaussian_test.analysis.variable import BAND, ERROR, INTERVAL, TESTED, Variable
 
 ROWS, CURVE = ("score", "turn_time", "sample", "repeat"), ("score", "turn_time")
 CLOSED = "closed form through the very steps simulated; NaN where there is none"

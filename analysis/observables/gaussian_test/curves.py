@@ -16,10 +16,11 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from gaussian_test.analysis.declarations import BAND, TIMES, Statistics, declared, no_speciation, reasons_of, undefine
 from gaussian_test.analysis.observables.gaussian_test import VARIABLES
 from gaussian_test.analysis.observables.record import Ended, Inputs, Rows, Turned, product
 from gaussian_test.analysis.statistics.bootstrap import Band, ClusterBootstrap, controlled, expanded
-from gaussian_test.analysis.statistics.crossings import (
+from gaussian_test.analysis.statistics.curves import (
     Crossing,
     affine_time,
     predicted_affine,
@@ -27,11 +28,9 @@ from gaussian_test.analysis.statistics.crossings import (
     predicted_speciation,
     share_time,
 )
-from gaussian_test.analysis.terms import TIMES, Statistics
 from gaussian_test.analysis.theory.closed_form import autocorrelation_exact
-from gaussian_test.analysis.theory.information import kl_from_gaussian
-from gaussian_test.analysis.uturn.reference import GroundTruth, ScoreFacts, no_speciation
-from gaussian_test.analysis.variable import BAND, declared, reasons_of, undefine
+from gaussian_test.analysis.theory.predictions import kl_from_gaussian
+from gaussian_test.analysis.uturn.reference import GroundTruth, ScoreFacts
 
 Array = NDArray[np.float64]
 STEP = 1e-4  # relative, of the derivatives of the integral

@@ -8,9 +8,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from gaussian_test.analysis.declarations import TIMES, reasons_of
 from gaussian_test.analysis.figures.parts import LEGEND, MARKERS, canvas, colours, curve, log_noise, mark, names_above, plain
-from gaussian_test.analysis.terms import TIMES
-from gaussian_test.analysis.variable import reasons_of
 
 
 def autocorrelation(result: xr.Dataset) -> Figure:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gaussian_test.analysis.declarations import Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Table
-from gaussian_test.analysis.variable import Variable
 
 LEVEL = "Benjamini-Hochberg over the features of one noise level, at {test.level:g}"
 NULL_RANGE = "95 % of Gaussian samples with the observed mean and covariance, of at most {most} features, are in the range"

@@ -10,11 +10,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from gaussian_test.analysis.declarations import declared
 from gaussian_test.analysis.moments.moments import event_dims
 from gaussian_test.analysis.observables.normality import FIELDS, VARIABLES
 from gaussian_test.analysis.observables.normality.lilliefors import MOST_FEATURES, KSTest, ks_test
 from gaussian_test.analysis.observables.record import Inputs
-from gaussian_test.analysis.variable import declared
 
 Array = NDArray[np.float64]
 

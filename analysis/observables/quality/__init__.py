@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gaussian_test.analysis.declarations import Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table
-from gaussian_test.analysis.variable import Variable
 
 BANDS = {
     "_se": ", standard error with its part of second order",

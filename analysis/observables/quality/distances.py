@@ -17,22 +17,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gaussian_test.analysis.observables.quality.frechet_jackknife import (
+from gaussian_test.analysis.observables.quality.numerics import (
+    FEWEST,
     Calibration,
     Jackknife,
+    check_finite,
+    checked,
     covariance,
     dependence,
+    embedding,
     modes,
     one_sample,
+    paired,
     two_sample,
 )
-from gaussian_test.analysis.observables.quality.polynomial_kernel import embedding
 
 Array = NDArray[np.float64]
 
 NULL_DRAWS = 200  # sets drawn from the ground truth that calibrate bias and variance
 SWAPS = 8  # relabellings of a paired set that do the same
-FEWEST = 4  # starts: the second-order variance divides by n - 3
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class Population:
         self.features: Array = np.asarray(features, dtype=np.float64)
         if self.features.ndim != 2:
             raise ValueError(f"ground-truth features of shape {self.features.shape} are no matrix: give (samples, features)")
-        _check_finite(self.features)
+        check_finite(self.features)
         self.mean: Array = self.features.mean(0)
         if (self.features == self.features[:1]).all():
             raise ValueError("the ground-truth features are all the same: give features that vary")
@@ -382,40 +385,3 @@ def distance_from(values: Array, variance: float, plug_in: float, bias: float, s
         null_error=reach / 2,
         slope=(first_order + 2 * typical * reach) / scale if scale > 0 else 0.0,
     )
-
-
-def checked(features: ArrayLike, width: int | None = None) -> Array:
-    """Return features of end points, shape (n, R, F), as float64, or refuse them.
-
-    Examples
-    --------
-    >>> checked(np.ones((4, 2, 3), np.float32), 3).dtype
-    dtype('float64')
-    """
-    x = np.asarray(features, dtype=np.float64)
-    if x.ndim != 3 or (width is not None and x.shape[2] != width):
-        expected = "features" if width is None else f"{width} features of the ground truth"
-        raise ValueError(f"end points of shape {x.shape} do not fit: give (samples, repeats, {expected})")
-    if len(x) < FEWEST:
-        raise ValueError(f"{len(x)} starts are too few for a distance: give end points of at least {FEWEST}")
-    _check_finite(x)
-    return x
-
-
-def paired(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
-    """Return the features of two sets of end points that are paired start by start, or refuse them.
-
-    Examples
-    --------
-    >>> [one.shape for one in paired(np.ones((4, 2, 3)), np.zeros((4, 2, 3)))]
-    [(4, 2, 3), (4, 2, 3)]
-    """
-    x, y = checked(a), checked(b)
-    if x.shape != y.shape:
-        raise ValueError(f"end points of shapes {x.shape} and {y.shape} cannot be paired: give two runs of the same plan")
-    return x, y
-
-
-def _check_finite(x: Array) -> None:
-    if not np.isfinite(x).all():
-        raise ValueError("the features hold NaN or infinite values: remove or repair them")

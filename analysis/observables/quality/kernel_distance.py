@@ -10,8 +10,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gaussian_test.analysis.observables.quality.distances import Distance, Population, checked, distance_from, paired
-from gaussian_test.analysis.observables.quality.polynomial_kernel import embedding, excess_of_partners, gram_of_starts, polynomial
+from gaussian_test.analysis.observables.quality.distances import Distance, Population, distance_from
+from gaussian_test.analysis.observables.quality.numerics import (
+    checked,
+    embedding,
+    excess_of_partners,
+    gram_of_starts,
+    paired,
+    polynomial,
+)
 
 Array = NDArray[np.float64]
 

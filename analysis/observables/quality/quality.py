@@ -9,13 +9,13 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
+from gaussian_test.analysis.declarations import Variable, declared, described
 from gaussian_test.analysis.moments.moments import Moments
 from gaussian_test.analysis.observables.quality import BETWEEN, VARIABLES, of_distances
 from gaussian_test.analysis.observables.quality.distances import Distance, Population, frechet, frechet_between, null_distance
 from gaussian_test.analysis.observables.quality.kernel_distance import kid, kid_between
 from gaussian_test.analysis.observables.record import Inputs
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
-from gaussian_test.analysis.variable import Variable, declared, described
 
 Array = NDArray[np.float64]
 

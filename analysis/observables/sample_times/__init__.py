@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gaussian_test.analysis.declarations import INTERVAL, Variable
 from gaussian_test.analysis.observables.record import Figure, Observable
-from gaussian_test.analysis.variable import INTERVAL, Variable
 
 NU = "noise-to-signal ratio sigma/alpha"
 CURVES = {

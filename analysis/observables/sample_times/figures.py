@@ -7,8 +7,8 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
 
+from gaussian_test.analysis.declarations import TIMES
 from gaussian_test.analysis.figures.parts import WIDTH, colours, log_noise, plain
-from gaussian_test.analysis.terms import TIMES
 
 NAMED_CLASSES = 12  # whose intervals have room for names
 

@@ -18,13 +18,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from gaussian_test.analysis.declarations import NO_LABELS, declared, no_speciation
 from gaussian_test.analysis.observables.record import Inputs
 from gaussian_test.analysis.observables.sample_times import VARIABLES
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap, expanded
-from gaussian_test.analysis.statistics.crossings import Crossing, share_time
-from gaussian_test.analysis.terms import NO_LABELS
-from gaussian_test.analysis.uturn.reference import no_speciation
-from gaussian_test.analysis.variable import declared
+from gaussian_test.analysis.statistics.curves import Crossing, share_time
 
 Array = NDArray[np.float64]
 
@@ -77,7 +75,7 @@ def path_time(noise_to_signal: ArrayLike, outcomes: ArrayLike, chance: ArrayLike
 def sample_time(noise_to_signal: ArrayLike, outcomes: ArrayLike, level: ArrayLike) -> Array:
     r"""Return the :math:`\nu` at which the share of each sample's repeats falls through a level, by a monotone fit.
 
-    The times of :func:`~gaussian_test.analysis.statistics.crossings.falls_through`, for all samples at once.
+    The times of :func:`~gaussian_test.analysis.statistics.curves.falls_through`, for all samples at once.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from gaussian_test.analysis.variable import said_of
+from gaussian_test.analysis.declarations import said_of
 from gaussian_test.text import aligned, interval, number
 
 

@@ -1,0 +1,339 @@
+r"""What values and labels must be, and how they are scaled.
+
+What is refused at the door: shapes, numbers and values that no later step could make sense of.
+
+The one affine map from the values of a source to [-1, 1]: $x = \mathrm{scale} \cdot v + \mathrm{offset}$.
+
+Classes of the samples: integers 0 to K-1 and a name for each.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gaussian_test.data.formats.rows import Array, Rows
+
+SCAN_BYTES = 2**24  # a block of raw values; with the one before and decoding copies, a scan stays below 64 MB
+
+
+class DataError(ValueError):
+    """A data source that cannot be used; the message is one sentence, on one line, for the user."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))  # quoted causes may span lines
+
+
+def cause(error: Exception) -> str:
+    """Return what a library says of a file, cut to what anybody reads: damaged files are quoted at length.
+
+    Examples
+    --------
+    >>> cause(ValueError("no end"))
+    'no end'
+    """
+    text = str(error)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return the valid name that looks most like `name`.
+
+    Examples
+    --------
+    >>> nearest("cifar", ["digits", "cifar10"])
+    'cifar10'
+    """
+    return difflib.get_close_matches(name, list(valid), n=1, cutoff=0.0)[0]
+
+
+def check_shape(shape: tuple[int, ...], name: str) -> None:
+    """Refuse arrays that are not at least two samples of vectors or images.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Lengths of the axes, samples first.
+    name : str
+        What the message calls the source.
+
+    Raises
+    ------
+    DataError
+        If the number of axes is not 2, 3 or 4, an axis is empty, or there are fewer than two samples.
+
+    Examples
+    --------
+    >>> check_shape((1797, 8, 8), "digits")
+    """
+    if len(shape) not in (2, 3, 4):
+        raise DataError(
+            f"{name} has shape {shape}: expected (sample, feature), (sample, row, column) or "
+            "(sample, channel, row, column); reshape the array."
+        )
+    if shape[0] < 2:
+        raise DataError(f"{name} holds {shape[0]} sample(s): expected at least 2; give a file with more samples.")
+    if 0 in shape:
+        raise DataError(f"{name} has shape {shape} with an empty axis: expected at least one value per sample.")
+
+
+def check_dtype(dtype: np.dtype[np.generic], name: str) -> None:
+    """Refuse everything but real integers and floats of up to 64 bits.
+
+    Raises
+    ------
+    DataError
+        For python objects, complex numbers, strings, booleans, dates, records and extended precision.
+
+    Examples
+    --------
+    >>> check_dtype(np.dtype("uint8"), "digits")
+    """
+    if dtype.hasobject:
+        raise DataError(object_refusal(name))
+    if dtype.kind == "b":
+        raise DataError(f"{name} has dtype bool: expected integers or real floats; store 2.0 * array - 1 instead.")
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise DataError(f"{name} has dtype {dtype}: expected integers or real floats of up to 64 bits; convert the array first.")
+
+
+def object_refusal(name: str) -> str:
+    """Return the sentence that refuses an array of python objects.
+
+    Examples
+    --------
+    >>> object_refusal("x.npy").startswith("x.npy holds python objects")
+    True
+    """
+    return (
+        f"{name} holds python objects (dtype object), which are stored as a pickle that can run any code when it is "
+        "read: expected an array of plain numbers; save it again with a numeric dtype."
+    )
+
+
+def blocks(rows: Rows, size: int = SCAN_BYTES) -> Iterator[tuple[int, Array]]:
+    """Yield consecutive blocks of samples in their raw type, each of about `size` bytes.
+
+    Examples
+    --------
+    >>> from gaussian_test.data.formats.rows import MemoryRows
+    >>> [start for start, block in blocks(MemoryRows(np.zeros((5, 2), "uint8")), size=4)]
+    [0, 2, 4]
+    """
+    row_bytes = max(1, int(np.prod(rows.shape[1:])) * rows.dtype.itemsize)
+    step = max(1, size // row_bytes)
+    for start in range(0, rows.shape[0], step):
+        yield start, rows.read(slice(start, min(start + step, rows.shape[0])))
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Smallest and largest raw value, in the units of the source."""
+
+    low: float
+    high: float
+
+
+def extent(rows: Rows, name: str, *, stop_early: bool = False) -> Extent:
+    """Return the smallest and the largest value, after refusing NaN, infinities and constant data.
+
+    Raises
+    ------
+    DataError
+        If values are not finite or all equal.
+
+    Examples
+    --------
+    >>> from gaussian_test.data.formats.rows import MemoryRows
+    >>> extent(MemoryRows(np.array([[1, 5], [2, 3]])), "example")
+    Extent(low=1.0, high=5.0)
+    """
+    low, high = np.inf, -np.inf
+    bad, first = 0, -1
+    for start, block in blocks(rows):
+        smallest, largest = block.min(), block.max()  # NaN and infinities surface in one of the two
+        if rows.dtype.kind == "f" and not (np.isfinite(smallest) and np.isfinite(largest)):
+            wrong = ~np.isfinite(block.reshape(len(block), -1))
+            if first < 0:
+                first = start + int(wrong.any(axis=1).argmax())
+            bad += int(wrong.sum())
+        low, high = min(low, float(smallest)), max(high, float(largest))
+        if stop_early and low < high:
+            break
+    if bad:
+        raise DataError(
+            f"{name} holds {bad} value(s) that are NaN or infinite, the first in sample {first}: expected finite "
+            "numbers; remove or repair these samples."
+        )
+    if low == high:
+        raise DataError(f"{name} is constant, every value is {low:g}: expected data that vary; check the file.")
+    return Extent(low, high)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    r"""The map $x = \mathrm{scale} \cdot v + \mathrm{offset}$ of raw values $v$, the same for every feature.
+
+    Parameters
+    ----------
+    scale : float
+        Factor, in 1 / (units of the source).
+    offset : float
+        Value of $x$ where $v = 0$, dimensionless.
+
+    Examples
+    --------
+    >>> scaling = Scaling.of_range(0, 255, "pixels")
+    >>> scaling.apply(np.array([0, 255], "uint8"))
+    array([-1.,  1.], dtype=float32)
+    """
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+    @classmethod
+    def of_range(cls, low: float, high: float, name: str) -> Scaling:
+        r"""Return the map that takes `low` to -1 and `high` to 1.
+
+        Raises
+        ------
+        DataError
+            If the range is too wide or too narrow for 64-bit floats.
+        """
+        width = high - low
+        scale, offset = 2.0 / width, -(high + low) / width
+        if not (scale > 0 and math.isfinite(scale) and math.isfinite(offset)):
+            raise DataError(f"{name} ranges from {low:g} to {high:g}, which 64-bit floats cannot map to [-1, 1]: rescale the data.")
+        return cls(scale, offset)
+
+    def apply(self, values: Array) -> NDArray[np.float32]:
+        """Return the scaled values.
+
+        Parameters
+        ----------
+        values : numpy.ndarray
+            Raw values, of any shape.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 in [-1, 1], same shape, dimensionless.
+        """
+        if self.scale == 1.0 and self.offset == 0.0:
+            return values.astype(np.float32)
+        # In double precision, so that each float32 is the nearest to the exact value and the ends are exactly -1 and 1.
+        exact = np.multiply(values, self.scale, dtype=np.float64)
+        exact += self.offset
+        np.clip(exact, -1.0, 1.0, out=exact)
+        return exact.astype(np.float32)
+
+
+def choose_scaling(rows: Rows, name: str, value_range: tuple[float, float] | None = None) -> Scaling:
+    """Choose the map of a source to [-1, 1], refusing values that cannot be mapped.
+
+    Unsigned 8- and 16-bit integers are mapped from the range of their type, floats within [-1, 1] stay as they are,
+    and any other numbers are mapped from their smallest and largest value.
+
+    Raises
+    ------
+    DataError
+        For types that are not numbers, constant data, NaN, infinities, and values outside `value_range`.
+
+    Examples
+    --------
+    >>> from gaussian_test.data.formats.rows import MemoryRows
+    >>> choose_scaling(MemoryRows(np.array([[0.0, 10.0], [20.0, 40.0]])), "example")
+    Scaling(scale=0.05, offset=-1.0)
+    """
+    check_dtype(rows.dtype, name)
+    limits = _type_limits(rows.dtype)
+    if value_range is not None:
+        low, high = _check_range(value_range)
+        covered = limits is not None and low <= limits[0] and limits[1] <= high
+        found = extent(rows, name, stop_early=covered)
+        if found.low < low or found.high > high:
+            raise DataError(
+                f"{name} has values from {found.low:g} to {found.high:g}, outside value_range=({low:g}, {high:g}): "
+                "widen value_range or leave it out."
+            )
+        return Scaling.of_range(low, high, name)
+    if limits is not None:
+        extent(rows, name, stop_early=True)
+        return Scaling.of_range(*limits, name)
+    found = extent(rows, name)
+    if rows.dtype.kind == "f" and found.low >= -1.0 and found.high <= 1.0:
+        if np.float32(found.low) == np.float32(found.high):
+            raise DataError(
+                f"{name} is constant in float32, every value is close to {found.low:g}: expected data that vary; "
+                "give value_range to stretch them."
+            )
+        return Scaling()
+    return Scaling.of_range(found.low, found.high, name)
+
+
+def _type_limits(dtype: np.dtype[np.generic]) -> tuple[float, float] | None:
+    """Return the range of 8- and 16-bit unsigned integers, the types whose whole range images use."""
+    if dtype.kind == "u" and dtype.itemsize <= 2:
+        return 0.0, float(2 ** (8 * dtype.itemsize) - 1)
+    return None
+
+
+def _check_range(value_range: tuple[float, float]) -> tuple[float, float]:
+    try:
+        low, high = (float(end) for end in value_range)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise DataError(f"value_range is {value_range!r}: expected two finite numbers (low, high) with low < high.")
+    return low, high
+
+
+WHOLE = np.longdouble(2**53)  # up to here floats tell every whole number from the next; NaN compares as beyond
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Class of each sample, int64 (sample,), and the names of the classes, index by index."""
+
+    values: NDArray[np.int64]
+    names: tuple[str, ...]
+
+
+def encode_labels(raw: ArrayLike, count: int, name: str, names: Sequence[str] | None = None) -> Labels:
+    """Turn any integers or strings into classes 0 to K-1 with names.
+
+    Integers that are 0 to K-1 already, or that index `names`, stay; everything else is numbered in sorted order and
+    its original text becomes the name.
+
+    Raises
+    ------
+    DataError
+        If the number of labels is not `count`, or they are neither integers nor strings.
+
+    Examples
+    --------
+    >>> encode_labels(["dog", "cat", "dog"], 3, "example")
+    Labels(values=array([1, 0, 1]), names=('cat', 'dog'))
+    """
+    values = np.asarray(raw)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or len(values) != count:
+        raise DataError(f"{name} have shape {values.shape} for {count} samples: expected one label per sample.")
+    if values.dtype.kind == "O" and all(isinstance(value, str) for value in values):
+        values = values.astype(str)
+    elif values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    elif values.dtype.kind == "f" and (np.abs(values, dtype=np.longdouble) <= WHOLE).all() and (values == np.rint(values)).all():
+        values = values.astype(np.int64)
+    if values.dtype.kind not in "iubUT":
+        raise DataError(f"{name} have dtype {values.dtype}: expected integers or strings, one class per sample.")
+    classes, positions = np.unique(values, return_inverse=True)
+    if names is not None and values.dtype.kind in "iu" and classes[0] >= 0 and classes[-1] < len(names):
+        return Labels(values.astype(np.int64), tuple(names))
+    return Labels(positions.astype(np.int64), tuple(str(value) for value in classes))

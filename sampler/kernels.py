@@ -1,0 +1,93 @@
+"""The reverse kernels by the names that an experiment has for them: class, settings and number of steps, in one table.
+
+Reading it loads no torch; a kernel's flow and what it costs are its own to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gaussian_test.sampler.reverse import ReverseKernel
+
+
+@dataclass(frozen=True)
+class KernelKind:
+    """How a kernel is made.
+
+    Attributes
+    ----------
+    kernel : str
+        Its class in :mod:`gaussian_test.sampler`.
+    arguments : mapping of str to object
+        By which it differs from other kernels of the class.
+    settings : tuple of str
+        Keys of ``reverse`` in an experiment that it takes as arguments.
+    """
+
+    kernel: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
+
+
+KERNELS: dict[str, KernelKind] = {
+    "exact": KernelKind("ExactReversal"),
+    "sde": KernelKind("ReverseSDE", {"method": "euler_maruyama"}, ("clock",)),
+    "exponential_sde": KernelKind("ReverseSDE", {"method": "exponential"}),
+    "euler": KernelKind("ProbabilityFlow", {"method": "euler"}),
+    "heun": KernelKind("ProbabilityFlow", {"method": "heun"}),
+    "edm": KernelKind("EDMStochastic", {}, ("steps", "S_churn", "S_min", "S_max", "S_noise")),
+    "ancestral": KernelKind("Ancestral"),
+}
+
+
+def make_kernel(kind: str, settings: Mapping[str, Any]) -> ReverseKernel:
+    """Return a reverse kernel by its name.
+
+    Parameters
+    ----------
+    kind : str
+        A key of :data:`KERNELS`.
+    settings : mapping of str to object
+        Of which it takes what it needs.
+
+    Returns
+    -------
+    ReverseKernel
+
+    Examples
+    --------
+    >>> make_kernel("sde", {"clock": "variance", "steps": 64})
+    ReverseSDE(method='euler_maruyama', clock='variance')
+    """
+    from gaussian_test import sampler
+
+    known = KERNELS[kind]
+    made: ReverseKernel = getattr(sampler, known.kernel)(**known.arguments, **{name: settings[name] for name in known.settings})
+    return made
+
+
+def kernel_kind(kernel: ReverseKernel) -> str:
+    """Return the name of a kernel of ours.
+
+    Parameters
+    ----------
+    kernel : ReverseKernel
+        As :func:`make_kernel` makes one.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> kernel_kind(make_kernel("euler", {}))
+    'euler'
+    """
+    return next(
+        kind
+        for kind, known in KERNELS.items()
+        if type(kernel).__name__ == known.kernel and all(getattr(kernel, name) == value for name, value in known.arguments.items())
+    )
