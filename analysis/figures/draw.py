@@ -16,6 +16,7 @@ from gaussian_test.analysis.figures.parts import (
     LEGEND,
     STYLE,
     WIDTH,
+    band,
     canvas,
     colours,
     curve,
@@ -63,7 +64,9 @@ def _panels(declared: record.Figure, result: xr.Dataset) -> Figure:
     figure, axes = canvas(len(panels), declared.height or 0.9 + 1.4 * len(panels))
     nu = result["noise_to_signal"].values
     for axis, panel in zip(axes, panels, strict=True):
-        for index, (score, _) in enumerate(colours(result)):
+        if "score" not in result[panel.variable].dims:
+            band(axis, nu, result, panel.variable, colours(result)[0][1], 0, f"{result.attrs['confidence']:.0%} band")
+        for index, (score, _) in enumerate(colours(result) if "score" in result[panel.variable].dims else ()):
             curve(axis, result, panel.variable, index)
             if panel.closed and "score" in result[panel.closed].dims:
                 closed = result[panel.closed].sel(score=score).values

@@ -172,9 +172,9 @@ def resolved(function: str) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Turned:
-    """Some turned states, and what every score says there: all of (turn times, samples x repeats, features), centred on the mean.
+    """Some turned states, and what every score says there: (turn times, samples x repeats, features), centred on the mean.
 
-    ``x`` alone is as it was turned, and ``end`` none of them: see :class:`Ended`.
+    ``x`` alone is as it was turned; ``truth`` is the exact score of the ground truth, for what else is asked of it.
     """
 
     x: Tensor
@@ -186,6 +186,7 @@ class Turned:
     gaussian: Tensor
     denoised: Mapping[str, Tensor]
     references: Mapping[str, Tensor]
+    truth: sampler.EmpiricalScore
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """Return inner products over the features, in units of the total variance."""

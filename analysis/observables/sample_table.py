@@ -144,6 +144,7 @@ class SampleTable:
             gaussian,
             {name: said(score, labels.get(name)) for name, score in self._scores.items()},
             references,
+            self._reference.samples,
         )
 
     def _denoise(self, score: Score, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:

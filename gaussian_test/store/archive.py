@@ -18,7 +18,7 @@ from gaussian_test.errors import UserError
 from gaussian_test.store.files import ChecksumError, State, appearing, check, seal, sync
 from gaussian_test.text import near_files
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1: version 0.1, whose reasons are sentences
 GROUPS = "groups"  # under which a result in memory knows its groups
 DAMAGE = (OSError, RuntimeError, ValueError, AttributeError)  # what the NetCDF library raises on damaged files
 MAGIC = (b"\x89HDF", b"CDF")

@@ -1,0 +1,69 @@
+"""Archives of version 0.1 open, show, compare and make a page, and what they say of undefined times is shown as it stands."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gaussian_test as gt
+from gaussian_test.result.text import compare_text
+from gaussian_test.store import archive
+
+ARCHIVES = Path(__file__).parent / "archives"
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory):
+    """Return the paths of two archives of version 0.1: all observables of exact scores, and a network."""
+    folder = tmp_path_factory.mktemp("earlier")
+    for packed in ARCHIVES.glob("*.nc.gz"):
+        (folder / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+    return folder / "exact-0.1.nc", folder / "network-0.1.nc"
+
+
+def test_they_are_of_the_first_schema_and_open(earlier):
+    for path in earlier:
+        result = gt.open_archive(path)
+        assert result.attrs["schema_version"] == 1 < archive.SCHEMA_VERSION
+        assert set(result.gaussian_test.group("moments")) >= {"mean", "eigenvalue"}
+
+
+def test_what_they_say_is_shown(earlier):
+    exact, network = (gt.open_archive(path).gaussian_test for path in earlier)
+    said = exact.show(every=True)
+    assert "Gaussian Test of digits: 12 of 1797 samples x 4 turn times x 2 repeats, seed 3" in said
+    assert all(title in said for title in ("Chains of U-Turns", "Kolmogorov-Smirnov", "Change field", "Other starts", "Fréchet"))
+    # a reason that was one sentence, with the scores in it, is one still
+    assert "affine: empirical: " in said
+    assert "gaussian: the score is affine at every turn time" in said
+    assert "Detailed balance of network, largest" in network.show()
+    document = json.loads(exact.to_json())
+    assert document["scores"]["empirical"]["times"]["affine"]["reason"].startswith("empirical: ")
+    assert document["chains"]["scores"]["gaussian"]["curves"]["autocorrelation"]["value"]
+
+
+def test_their_figures_and_pages_are_drawn(earlier, tmp_path):
+    exact, network = (gt.open_archive(path) for path in earlier)
+    assert {"gap", "times", "explained", "normality", "quality", "starts", "exchange", "chains"} <= set(exact.gaussian_test.plot())
+    assert "balance_network" in network.gaussian_test.plot()
+    page = gt.report(earlier[0], tmp_path / "exact.html").read_text()
+    assert "The Gaussian Test" in page
+
+
+def test_they_are_compared_with_each_other_and_with_a_run_of_today(earlier):
+    exact, network = (gt.open_archive(path) for path in earlier)
+    both = gt.compare(exact, network)
+    assert set(both["score"].values) == {"empirical", "gaussian"}
+    assert np.isfinite(both["autocorrelation_difference"]).all()
+    assert "auto-correlation" in compare_text(both, ("a", "b")) or "autocorrelation" in compare_text(both, ("a", "b"))
+    # the same experiment today: sample by sample the same but for rounding, wherever this test runs
+    settings = {"samples": 12, "shard_size": 6, "seed": 3, "turn_times": {"noise_to_signal": [0.1, 0.7, 2.0, 8.0]}}
+    settings |= {"keep": {"pictures": 0}, "statistics": {"bootstrap": 100}, "repeats": 2, "observables": "none"}
+    today = gt.run(settings, progress=False)
+    assert gt.compare(exact, today).attrs["paired"] == 1
+    for name in ("autocorrelation_one_shot", "denoiser_gap", "gap_one_shot", "end_square"):
+        if name in today:
+            np.testing.assert_allclose(today[name], exact[name], rtol=1e-4, atol=1e-5)
+    assert float((today["nearest_sample"] == exact["nearest_sample"]).mean()) > 0.98
