@@ -12,6 +12,7 @@ from gaussian_test.analysis.observables.chains import CHAINS
 from gaussian_test.analysis.observables.custom import in_archive
 from gaussian_test.analysis.observables.gaussian_test import GAUSSIAN_TEST
 from gaussian_test.analysis.observables.normality import NORMALITY
+from gaussian_test.analysis.observables.participation import PARTICIPATION
 from gaussian_test.analysis.observables.predictions import PREDICTIONS
 from gaussian_test.analysis.observables.quality import QUALITY
 from gaussian_test.analysis.observables.record import Figure, Observable
@@ -33,6 +34,7 @@ OBSERVABLES: dict[str, Observable] = {
         BALANCE,
         STARTS_OBSERVABLE,
         CHAINS,
+        PARTICIPATION,
     )
 }
 
