@@ -1,5 +1,6 @@
 from .declarations import Statistics as Statistics
 from .declarations import no_speciation as no_speciation
+from .declarations import reasons_of as reasons_of
 from .declarations import undefine as undefine
 from .moments.estimator import StreamingCovariance as StreamingCovariance
 from .moments.gaussian_score import GaussianScore as GaussianScore

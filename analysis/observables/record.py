@@ -178,8 +178,8 @@ class Turned:
     """
 
     x: Tensor
-    alpha: Tensor
-    sigma: Tensor
+    process: sampler.Process
+    levels: tuple[float, ...]
     start: Tensor
     mean: Tensor
     trace: float
@@ -187,6 +187,22 @@ class Turned:
     denoised: Mapping[str, Tensor]
     references: Mapping[str, Tensor]
     truth: sampler.EmpiricalScore
+
+    @cached_property
+    def alpha(self) -> Tensor:
+        r""":math:`\alpha` of each turn time, float64, shape (turn times, 1)."""
+        return self.process.alpha(self._times).to(self.x.device)[:, None]
+
+    @cached_property
+    def sigma(self) -> Tensor:
+        r""":math:`\sigma` of each turn time, float64, shape (turn times, 1)."""
+        return self.process.sigma(self._times).to(self.x.device)[:, None]
+
+    @property
+    def _times(self) -> Tensor:
+        import torch
+
+        return torch.tensor(self.levels, dtype=torch.float64)
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """Return inner products over the features, in units of the total variance."""

@@ -70,4 +70,5 @@ def titles() -> dict[str, str]:
 def taken() -> frozenset[str]:
     """Return the names that a variable of a user's cannot have: of variables, dimensions and groups, with their endings."""
     names = {name for variable in variables() for name in (*variable.names, *variable.dims, variable.group)}
-    return frozenset(names | {name.removesuffix(ending) for name in names for ending in ENDINGS} - {""})
+    axes = {"channel", "row", "column", "feature", "time"}  # of a sample, and of a path
+    return frozenset(axes | names | {name.removesuffix(ending) for name in names for ending in ENDINGS} - {""})

@@ -118,7 +118,7 @@ class SampleTable:
 
     def _turned(self, state: State) -> Turned:
         """Ask every score, and those it is compared with, what it says of turned states; none is asked twice."""
-        count, process = len(state.x), self._plan.process
+        count = len(state.x)
         x, t = state.x.flatten(0, 1), self._plan.row_times(state.turns, state.x.shape[1])
         known: dict[int, Tensor] = {}  # without labels; a score can be one of the references
 
@@ -132,12 +132,10 @@ class SampleTable:
         gaussian = said(self._reference.gaussian)
         references = {name: said(score) for name, score in self._reference.scores.items()}
         labels = {name: label.repeat(count) for name, label in self._labels.items()}
-        levels = torch.tensor(self._plan.levels[state.turns], dtype=torch.float64)
-        alpha, sigma = (schedule(levels).to(x.device)[:, None] for schedule in (process.alpha, process.sigma))
         return Turned(
             state.x.reshape(count, -1, self._mean.numel()),
-            alpha,
-            sigma,
+            self._plan.process,
+            tuple(self._plan.levels[state.turns]),
             self._start,
             self._mean,
             self._reference.moments.trace,

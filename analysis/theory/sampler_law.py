@@ -228,7 +228,7 @@ def sampler_study(
 
     Examples
     --------
-    >>> from gaussian_test.sampler import VarianceExploding
+    >>> from gaussian_test.sampler import ProbabilityFlow, VarianceExploding
     >>> kernels = {"euler": ProbabilityFlow("euler"), "heun": ProbabilityFlow("heun")}
     >>> study = sampler_study([3.0, 1.0], VarianceExploding(), 80.0, kernels, [8, 16])
     >>> study.evaluations.values.tolist()

@@ -56,6 +56,7 @@ class FromLibraries:
 
         Examples
         --------
+        >>> from gaussian_test.sampler import NetworkScore
         >>> from gaussian_test.sampler import ResidualDenoiser
         >>> NetworkScore.from_edm(ResidualDenoiser(img_resolution=8, img_channels=1, label_dim=10)).event_shape
         (1, 8, 8)
@@ -101,6 +102,7 @@ class FromLibraries:
 
         Examples
         --------
+        >>> from gaussian_test.sampler import NetworkScore
         >>> from diffusers import DDPMScheduler, UNet2DModel
         >>> blocks = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
         >>> small = UNet2DModel(8, **blocks, norm_num_groups=2)
@@ -151,6 +153,8 @@ class FromLibraries:
 
         Examples
         --------
+        >>> import torch
+        >>> from gaussian_test.sampler import NetworkScore
         >>> from azula.denoise import GaussianDenoiser
         >>> from azula.linalg.covariance import DiagonalCovariance
         >>> from azula.noise import VPSchedule
@@ -197,6 +201,8 @@ class FromLibraries:
 
         Examples
         --------
+        >>> import torch
+        >>> from gaussian_test.sampler import NetworkScore
         >>> from gaussian_test.sampler import Cosine
         >>> noise = lambda x, t, label: x * (torch.pi / 2 * t).sin().reshape(-1, 1)  # optimal for a standard normal variable
         >>> score = NetworkScore.from_callable(noise, (1,), trained=Cosine(), prediction="epsilon")

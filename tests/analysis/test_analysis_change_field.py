@@ -9,6 +9,7 @@ import xarray as xr
 from scipy.signal import correlate2d
 
 from gaussian_test.analysis import ClusterBootstrap, GaussianScore, fit_moments
+from gaussian_test.analysis.declarations import reasons_of
 from gaussian_test.analysis.observables.balance.change_field import (
     change_field,
     correlation_length,
@@ -257,14 +258,11 @@ def test_where_nothing_or_little_changed_there_are_reasons():
     np.testing.assert_array_equal(np.isnan(length), [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
     assert chi[0, 3] == pytest.approx(64, rel=1e-12)
     assert low[0, 3] == pytest.approx(64, rel=1e-9)
-    expected = (
-        "b: end points are not finite at 1 turn time; a: nothing changed, or all alike, at 2 turn times; "
-        "b: nothing changed, or all alike, at 2 turn times; a: fewer than 8 starts' worth of change for a band at 1 turn time; "
-        "b: fewer than 8 starts' worth of change for a band at 1 turn time"
-    )
-    assert result.change_susceptibility.attrs["reason"] == expected
-    never = "; a: the correlation does not fall below 1/e at 1 turn time; b: the correlation does not fall below 1/e at 1 turn time"
-    assert result.change_correlation_length.attrs["reason"] == expected + never
+    of_both = "nothing changed, or all alike, at 2 turn times; fewer than 8 starts' worth of change for a band at 1 turn time"
+    expected = {"a": of_both, "b": f"end points are not finite at 1 turn time; {of_both}"}
+    assert reasons_of(result.change_susceptibility) == expected
+    never = "; the correlation does not fall below 1/e at 1 turn time"
+    assert reasons_of(result.change_correlation_length) == {score: reason + never for score, reason in expected.items()}
 
 
 def test_rounding_is_no_change():
@@ -281,7 +279,7 @@ def test_rounding_is_no_change():
     nothing = change_field(start, xr.DataArray((x[:, None] * (1 + 1e-6))[None], dims=dims), ClusterBootstrap(60, 200))
     np.testing.assert_allclose(rounded.change_susceptibility, exact.change_susceptibility, rtol=1e-4)
     np.testing.assert_allclose(rounded.change_susceptibility_high, exact.change_susceptibility_high, rtol=1e-4)
-    assert nothing.change_susceptibility.attrs["reason"] == "nothing changed, or all alike, at 1 turn time"
+    assert reasons_of(nothing.change_susceptibility) == {"": "nothing changed, or all alike, at 1 turn time"}
 
 
 def test_the_length_of_a_few_wide_fields_has_an_open_interval():
@@ -302,7 +300,7 @@ def test_features_are_pixels_without_distance():
     for turn in range(2):
         assert float(result.change_susceptibility[turn]) == pytest.approx(susceptibility(change[turn]).mean(), rel=1e-12)
     assert result.change_correlation_length.isnull().all()
-    assert result.change_correlation_length.attrs["reason"] == "features without rows and columns have no distance"
+    assert reasons_of(result.change_correlation_length) == {"": "features without rows and columns have no distance"}
     assert "change_correlation" not in result
     with pytest.raises(ValueError, match=r"\(50, 6\) is no field"):
         susceptibility(start.values)

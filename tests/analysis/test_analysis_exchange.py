@@ -8,6 +8,7 @@ import xarray as xr
 from scipy.spatial.distance import cdist
 from scipy.stats import binomtest, permutation_test
 
+from gaussian_test.analysis.declarations import reasons_of
 from gaussian_test.analysis.observables.balance import exchange
 from gaussian_test.analysis.observables.balance.exchange import antisymmetric, class_symmetry, energy_symmetry, exchange_tests
 
@@ -305,10 +306,10 @@ def test_undefined_tests_have_reasons(pairs):
     start, end, label, after = pairs
     nothing = exchange_tests(start, end, label - 5, after, draws=9)
     assert nothing.exchange_class_pvalue.isnull().all()
-    assert nothing.exchange_class_pvalue.attrs["reason"] == "the data set has no labels"
+    assert reasons_of(nothing.exchange_class_pvalue) == {"": "the data set has no labels"}
     assert nothing.exchange_moments_pvalue.notnull().all()
     alone = exchange_tests(start, end, 0 * label, 0 * after, draws=9)
-    assert alone.exchange_class_statistic.attrs["reason"] == "the data set has a single class"
+    assert reasons_of(alone.exchange_class_statistic) == {"": "the data set has a single class"}
     lost, unknown = end.copy(), after.copy()
     lost[1, 0, 5, 0, 2] = np.nan
     unknown[0, 1, 7, 0] = -1
@@ -316,9 +317,9 @@ def test_undefined_tests_have_reasons(pairs):
     assert result.exchange_energy_pvalue.isnull().values.tolist() == [[False, False], [True, False]]
     assert result.exchange_class_pvalue.isnull().values.tolist() == [[False, True], [True, False]]
     assert result.exchange_moments_largest.values[1, 0] == ""
-    assert result.exchange_moments_mean.attrs["reason"] == "drifting: end points are not finite"
-    reason = "exact: end points without a class; drifting: end points are not finite"
-    assert result.exchange_class_pvalue.attrs["reason"] == reason
+    assert reasons_of(result.exchange_moments_mean) == {"drifting": "end points are not finite"}
+    reasons = {"exact": "end points without a class", "drifting": "end points are not finite"}
+    assert reasons_of(result.exchange_class_pvalue) == reasons
 
 
 def test_what_makes_no_test_is_refused():

@@ -6,6 +6,7 @@ import xarray as xr
 from scipy.stats import f as f_law
 from scipy.stats import f_oneway, kstest
 
+from gaussian_test.analysis.declarations import reasons_of
 from gaussian_test.analysis.observables.sample_times.sample_times import (
     class_times,
     path_time,
@@ -327,14 +328,14 @@ def test_undefined_speciation_has_a_reason(shares, conditional, reason):
     for name in speciation:
         assert np.isfinite(found[name].sel(score=defined)).all()
         assert np.isnan(found[name].drop_sel(score=defined)).all()
-        assert found[name].attrs["reason"] == "; ".join(f"{score}: {reason}" for score in "ab" if score not in defined)
+        assert reasons_of(found[name]) == {score: reason for score in "ab" if score not in defined}
     assert np.isfinite(found.sample_memorization_noise_to_signal).all()
     assert np.isfinite(found.memorization_self_averaging).all()
     by_class = found.memorization_noise_to_signal_by_class
     if shares is None:
         assert found["class"].values.tolist() == [-1]
         assert np.isnan(by_class).all()
-        assert by_class.attrs["reason"] == "a: the data set has no labels; b: the data set has no labels"
+        assert reasons_of(by_class) == dict.fromkeys("ab", "the data set has no labels")
     else:
         assert np.isfinite(by_class).all()
 
@@ -348,10 +349,10 @@ def test_what_is_undefined_says_why_and_everything_what_it_is():
     for values in found.data_vars.values():
         assert set(values.attrs) >= {"long_name", "units", "comment"}
         assert not np.isnan(values).any() or values.attrs["reason"]
-    assert found.memorization_self_averaging.attrs["reason"] == "a: needs repeats of at least 2; b: needs repeats of at least 2"
+    assert reasons_of(found.memorization_self_averaging) == dict.fromkeys("ab", "needs repeats of at least 2")
     times = found.memorization_noise_to_signal_by_class
     assert np.argwhere(np.isnan(times.values)).tolist() == [[1, 1]]
-    assert "class 1: the curve stays above 0.5 up to the largest turn time" in times.attrs["reason"].split("b: ")[1]
+    assert "class 1: the curve stays above 0.5 up to the largest turn time" in reasons_of(times)["b"]
     censored = found.sample_memorization_noise_to_signal.sel(score="b")[label.values == 1]
     assert np.isinf(censored).all()
     assert "infinite where it is not at the largest" in censored.attrs["comment"]

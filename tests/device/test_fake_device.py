@@ -6,7 +6,7 @@ from device_laws import differences, leaving, loop_of, other_copies, tensors_of
 from device_zoo import EVENT, KERNELS, SCORES, TinyNetwork, one_thread, simulate
 from fake_device import NAME, FakeDevice, MixedDevices, OnDevice, register, values
 
-from gaussian_test.analysis import SampleTable
+from gaussian_test.analysis.observables.gaussian_test import curves
 from gaussian_test.sampler import Ancestral, VarianceExploding
 
 __all__ = ["one_thread"]  # a fixture of this module too
@@ -118,8 +118,8 @@ def test_another_value_on_the_device_is_seen():
 
 def test_a_reduction_on_the_cpu_is_seen(monkeypatch):
     """A table that fetches what it reduces."""
-    right = SampleTable._product
-    monkeypatch.setattr(SampleTable, "_product", lambda self, a, b: right(self, a.cpu(), b.cpu()).to(a.device))
+    right = curves.product
+    monkeypatch.setattr(curves, "product", lambda a, b, trace: right(a.cpu(), b.cpu(), trace).to(a.device))
     assert len([event for event in leaving(loop_of(run_of(Ancestral()))) if event.kind == "to host"]) >= 2
 
 

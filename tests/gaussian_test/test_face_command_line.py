@@ -110,7 +110,7 @@ def test_the_accessor_is_there_in_both_orders_of_import(code, tmp_path, disk):
 def test_a_function_is_a_function_whatever_was_imported_before(tmp_path):
     """A module of the name of a public function must not take its place (a doctest, a debugger or a colleague imports it)."""
     code = (
-        "import gaussian_test as gt, gaussian_test.result.table, importlib\n"
+        "import gaussian_test as gt, gaussian_test.result.text, importlib\n"
         "for name in ('compare', 'run', 'experiment', 'archive', 'command_line'):\n"
         "    try: importlib.import_module('gaussian_test.' + name)\n"
         "    except ModuleNotFoundError: pass\n"
@@ -312,13 +312,13 @@ REFUSED = {
     "show no archive": (["show", "text.nc"], "text.nc"),
     "show a folder": (["show", "."], "folder"),
     "show half an archive": (["show", "half.nc"], "half.nc"),
-    "show a newer archive": (["show", "newer.nc"], "newer than the 1"),
+    "show a newer archive": (["show", "newer.nc"], "newer than the 2"),
     "plot no archive": (["plot", "text.nc", "-o", "f"], "text.nc"),
-    "plot a newer archive": (["plot", "newer.nc", "-o", "f"], "newer than the 1"),
+    "plot a newer archive": (["plot", "newer.nc", "-o", "f"], "newer than the 2"),
     "plot into a file": (["plot", "good.nc", "-o", "figures"], "figures"),
     "plot spoilt pictures": (["plot", "spoilt.nc", "-o", "f"], "spoilt.nc"),
     "compare with no archive": (["compare", "good.nc", "text.nc"], "text.nc"),
-    "compare with a newer archive": (["compare", "newer.nc", "good.nc"], "newer than the 1"),
+    "compare with a newer archive": (["compare", "newer.nc", "good.nc"], "newer than the 2"),
 }
 
 

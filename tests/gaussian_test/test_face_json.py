@@ -9,6 +9,7 @@ import xarray as xr
 from click.testing import CliRunner
 
 import gaussian_test as gt
+from gaussian_test.analysis.declarations import reason_of
 from gaussian_test.cli.commands import main
 from gaussian_test.result import json_view
 
@@ -145,18 +146,18 @@ def test_a_reason_is_of_its_own_score(printed):
 
 @pytest.mark.parametrize("names", [["a", "b"], ["a", "a: b"], ["a; b", "b"], ["a.b", "axb"], ["a", "a, a2"]])
 def test_reasons_are_told_apart_whatever_the_names(names):
-    said = "; ".join(f"{name}: why {number}" for number, name in enumerate(names))
-    dataset = xr.Dataset({"v": ("score", [0.0] * len(names), {"reason": said})}, {"score": names})
-    assert [json_view._reason(dataset, "v", name) for name in names] == ["why 0", "why 1"]
+    said = json.dumps({name: f"why {number}" for number, name in enumerate(names)})
+    values = xr.DataArray([0.0] * len(names), {"score": names}, attrs={"reason": said})
+    assert [reason_of(values, name) for name in names] == ["why 0", "why 1"]
 
 
 def test_a_reason_for_all_is_said_of_each_and_one_for_another_of_none():
-    dataset = xr.Dataset({"v": ("score", [0.0, 0.0], {"reason": "there are no labels"})}, {"score": ["a", "b"]})
-    assert json_view._reason(dataset, "v", "a") == "there are no labels"
-    dataset.v.attrs["reason"] = "b: too few"
-    assert json_view._reason(dataset, "v", "a") is None
-    dataset.v.attrs["reason"] = "a, b: no steps; b: too few"
-    assert [json_view._reason(dataset, "v", name) for name in "ab"] == ["no steps", "no steps; too few"]
+    values = xr.DataArray([0.0, 0.0], {"score": ["a", "b"]}, attrs={"reason": json.dumps({"": "there are no labels"})})
+    assert reason_of(values, "a") == "there are no labels"
+    values.attrs["reason"] = json.dumps({"b": "too few"})
+    assert reason_of(values, "a") == ""
+    values.attrs["reason"] = json.dumps({"": "no steps", "b": "too few"})
+    assert [reason_of(values, name) for name in "ab"] == ["no steps", "no steps; too few"]
 
 
 def test_undefined_and_infinite(tmp_path):

@@ -9,11 +9,13 @@ import torch
 
 import gaussian_test as gt
 from gaussian_test import UserError
-from gaussian_test.analysis.figures import draw
+from gaussian_test.analysis.declarations import COMPUTED
+from gaussian_test.build.networks import NETWORKS
 from gaussian_test.build.problem import prepare
+from gaussian_test.build.scores import BUILDERS
 from gaussian_test.experiment import scores
 from gaussian_test.experiment.experiment import Experiment
-from gaussian_test.result import table
+from gaussian_test.result.view import view
 
 SHAPE = (1, 8, 8)
 TRUTH = gt.data.load("digits")
@@ -76,7 +78,7 @@ def test_a_network_whose_prediction_is_taken_for_another_is_said_not_to_denoise(
         return (x - EMPIRICAL.denoise(x, t)) / t.reshape(-1, 1, 1, 1)
 
     result = execute({"mine": network(epsilon, prediction="x0"), "right": network(epsilon, prediction="epsilon")})
-    said = [note for note in table.notes(result) if "does not denoise" in note]
+    said = [note for note in view(result).notes() if "does not denoise" in note]
     assert len(said) == 1
     assert said[0].startswith("Note: mine does not denoise")
 
@@ -393,7 +395,8 @@ def test_a_network_that_needs_labels_is_refused_without():
 
 
 def test_every_kind_of_score_is_a_network_or_computed_from_the_samples():
-    """The table and the figures ask for detailed balance of the same scores, and no kind is forgotten by either."""
+    """Each kind is in one table: of the networks, or of the scores that are computed, which all views take for such."""
     kinds = {get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(scores.ScoreSettings)[0])}
-    assert kinds | {"python"} == table.NETWORKS | draw.COMPUTED
-    assert not table.NETWORKS & draw.COMPUTED
+    assert kinds == {*NETWORKS, *BUILDERS}
+    assert tuple(BUILDERS) == COMPUTED
+    assert not set(NETWORKS) & set(BUILDERS)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import yaml
 
 import gaussian_test as gt
 from gaussian_test import UserError
+from gaussian_test.analysis.observables.registry import taken
 from gaussian_test.build import features
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.sweep.sweep import Sweep
@@ -205,8 +207,9 @@ def test_a_curve_that_hardly_varies_has_a_finite_band():
     """Shares of which one start differs: resamples lose all variation, and the band stays finite."""
     table = xr.Dataset({"sample_rare": (("score", "turn_time", "sample", "repeat"), np.zeros((1, 2, 30, 1)))})
     table.sample_rare[0, :, 0, 0] = 1.0
-    rare = features.OwnObservable("rare", lambda start, end: end, "", {"long_name": "rare", "units": "1"}, "")
-    curves = features.own_curves((rare,), table, gt.analysis.ClusterBootstrap(30, 200))
+    rare = features.OwnObservable("rare", lambda start, end: end, "", {"long_name": "rare", "units": "1"}, "").record
+    inputs = SimpleNamespace(table=table, resample=lambda count: gt.analysis.ClusterBootstrap(count, 200))
+    curves = rare.function(rare.measure)(inputs)[""]
     assert np.isfinite(curves.rare_low).all()
     assert (curves.rare_low < 1 / 30).all()
     assert (curves.rare_high > 1 / 30).all()
@@ -284,7 +287,7 @@ def test_every_name_of_the_archive_is_taken():
     ]
     names = {str(name) for dataset in (result, *groups) for name in (*dataset.variables, *dataset.dims)}
     bands = ("_se", "_low", "_high", "_pvalue")
-    free = {name for name in names if not name.endswith(bands) and not name.startswith("sample_")} - features.TAKEN
+    free = {name for name in names if not name.endswith(bands) and not name.startswith("sample_")} - taken()
     assert free == set()
 
 

@@ -96,16 +96,16 @@ def test_the_parts_are_used_and_not_computed_again(tiny, tmp_path):
     """A part with a right digest is taken as it is: a marked one shows in the archive."""
     settings = Experiment.load(tiny())
     prepared = prepare(settings)
-    (index, shard), *_ = enumerate(prepared.plan.shards(prepared.samples.tolist()))
-    table = shard.run_shard(prepared, shard)
+    (index, samples), *_ = enumerate(prepared.plan.shards(prepared.samples.tolist()))
+    table = shard.run_shard(prepared, samples)
     table["sample_autocorrelation"][...] = 0.25
     parts = Parts(tmp_path / "a.nc", shard_identity(run_identity(prepared)), 3)
     parts.open()
     parts.write(index, table)
     result = run(settings, tmp_path / "a.nc", resume=True)
-    marked = result["sample_autocorrelation"].sel(sample=list(shard))
+    marked = result["sample_autocorrelation"].sel(sample=list(samples))
     assert (marked == 0.25).all()
-    assert (result["sample_autocorrelation"].drop_sel(sample=list(shard)) != 0.25).all()
+    assert (result["sample_autocorrelation"].drop_sel(sample=list(samples)) != 0.25).all()
 
 
 def test_the_size_of_the_shards_changes_rounding_only(tiny):

@@ -210,12 +210,13 @@ def change_field(start: xr.DataArray, end: xr.DataArray, resample: ClusterBootst
 
     Examples
     --------
+    >>> from gaussian_test.analysis import reasons_of
     >>> random = np.random.default_rng(0)
     >>> start = xr.DataArray(random.normal(size=(50, 1, 4, 4)), dims=("sample", "channel", "row", "column"))
     >>> end = (start + random.normal(size=(50, 1, 1, 1))).expand_dims(turn_time=[1.0], repeat=1)
     >>> result = change_field(start, end, ClusterBootstrap(50, 200))
-    >>> result.change_susceptibility.values.round(6).tolist(), result.change_correlation_length.attrs["reason"]
-    ([16.0], 'the correlation does not fall below 1/e at 1 turn time')
+    >>> result.change_susceptibility.values.round(6).tolist(), reasons_of(result.change_correlation_length)
+    ([16.0], {'': 'the correlation does not fall below 1/e at 1 turn time'})
     """
     lead = [name for name in ("score", "turn_time") if name in end.dims]
     event = [name for name in start.dims if name != "sample"]

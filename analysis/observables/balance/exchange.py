@@ -216,11 +216,12 @@ def exchange_tests(
 
     Examples
     --------
+    >>> from gaussian_test.analysis import reasons_of
     >>> x = xr.DataArray(np.random.default_rng(0).normal(size=(50, 2)), dims=("sample", "feature"))
     >>> end = (x + 1).expand_dims(score=["any"], turn_time=[1.0], repeat=1)
     >>> result = exchange_tests(x, end)
-    >>> result.exchange_moments_pvalue.values.tolist(), result.exchange_class_pvalue.attrs["reason"]
-    ([[0.001]], 'the data set has no labels')
+    >>> result.exchange_moments_pvalue.values.tolist(), reasons_of(result.exchange_class_pvalue)
+    ([[0.001]], {'': 'the data set has no labels'})
     """
     ends = end.isel(repeat=0).transpose("score", "turn_time", "sample", "feature")
     x = np.asarray(start.transpose("sample", "feature").values, dtype=np.float64)

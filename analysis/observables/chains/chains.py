@@ -243,14 +243,15 @@ def chain_table(
 
     Examples
     --------
+    >>> from gaussian_test.analysis import reasons_of
     >>> random = np.random.default_rng(0)
     >>> states = random.normal(size=(9, 100, 3))  # a chain that forgets all at once
     >>> p = chain_products(states, Moments(100, np.zeros(3), np.ones(3), np.eye(3)))
     >>> dims = ("score", "turn_time", "sample", "state", "other")
     >>> none = xr.DataArray(np.full((1, 1, 100, 9), -1), dims=dims[:4])
     >>> table = chain_table(xr.DataArray(p[None, None], dims=dims), none, np.ones(3), [9.0], None, ClusterBootstrap(100, 200))
-    >>> table.autocorrelation_time.values.round().tolist(), table.class_retention.attrs["reason"]
-    ([[1.0]], 'the data set has no labels')
+    >>> table.autocorrelation_time.values.round().tolist(), reasons_of(table.class_retention)
+    ([[1.0]], {'': 'the data set has no labels'})
     """
     rows, length, scores = products.shape[:2], products.shape[3] - 1, products[products.dims[0]].values
     no_classes = _no_classes(labels, shares)
@@ -283,6 +284,7 @@ def levels_of(plan: UTurnPlan, count: int) -> list[int]:
 
     Examples
     --------
+    >>> from gaussian_test.sampler import VarianceExploding
     >>> levels_of(UTurnPlan(VarianceExploding(), [0.1, 0.5, 1.0, 2.0, 5.0]), 3)
     [0, 2, 4]
     """

@@ -321,6 +321,7 @@ def sample_times(
 
     Examples
     --------
+    >>> from gaussian_test.analysis import reasons_of
     >>> kept = np.arange(3)[:, None, None] < np.array([[1, 2], [2, 1], [1, 1]])  # turn times until each path is lost
     >>> coords = {"score": ["any"], "sample": range(3), "noise_to_signal": ("turn_time", [1.0, 4.0, 16.0])}
     >>> memorized = xr.DataArray(kept[None], coords, ("score", "turn_time", "sample", "repeat"))
@@ -328,8 +329,8 @@ def sample_times(
     >>> found = sample_times(memorized, memorized, label, None, conditional, (0.5, 0.5), ClusterBootstrap(3, 100))
     >>> found.sample_memorization_noise_to_signal.values.tolist()
     [[4.0, 4.0, 2.0]]
-    >>> found.sample_speciation_noise_to_signal.attrs["reason"]
-    'any: the data set has no labels'
+    >>> reasons_of(found.sample_speciation_noise_to_signal)
+    {'any': 'the data set has no labels'}
     """
     nu = memorized["noise_to_signal"].values
     scores = [str(score) for score in memorized["score"].values]
