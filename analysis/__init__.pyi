@@ -57,8 +57,8 @@ from .observables.quality.distances import Population as Population
 from .observables.quality.distances import frechet as frechet
 from .observables.quality.distances import frechet_between as frechet_between
 from .observables.quality.distances import null_distance as null_distance
-from .observables.quality.kernel_distance import kid as kid
-from .observables.quality.kernel_distance import kid_between as kid_between
+from .observables.quality.quality import kid as kid
+from .observables.quality.quality import kid_between as kid_between
 from .observables.quality.quality import principal_features as principal_features
 from .observables.quality.quality import sample_quality as sample_quality
 from .observables.quality.quality import start_sensitivity as start_sensitivity
@@ -104,13 +104,13 @@ from .theory.two_gaussians import TwoGaussians as TwoGaussians
 from .theory.two_gaussians import retention_signal_to_noise as retention_signal_to_noise
 from .theory.two_gaussians import two_gaussians as two_gaussians
 from .uturn.autocorrelation import autocorrelation as autocorrelation
+from .uturn.autocorrelation import path_statistics as path_statistics
 from .uturn.autocorrelation import two_time as two_time
 from .uturn.classifier import FittedClassifier as FittedClassifier
 from .uturn.classifier import cross_validated_accuracy as cross_validated_accuracy
 from .uturn.classifier import make_classifier as make_classifier
 from .uturn.classifier import nearest_accuracy as nearest_accuracy
 from .uturn.classifier import typical_nearest_distance as typical_nearest_distance
-from .uturn.path_statistics import path_statistics as path_statistics
 from .uturn.reference import GroundTruth as GroundTruth
 from .uturn.reference import Reference as Reference
 from .uturn.reference import ScoreFacts as ScoreFacts

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ERROR = {"_se": ", standard error"}
-BAND = ERROR | {
-    "_low": ", lower edge of the simultaneous band",
-    "_high": ", upper edge of the simultaneous band",
-}
+BAND = ERROR | {"_low": ", lower edge of the simultaneous band", "_high": ", upper edge of the simultaneous band"}
 TESTED = BAND | {"_pvalue": ", p-value of being zero (max-t over all turn times)"}
 INTERVAL = {"_low": ", lower end of its interval", "_high": ", upper end of its interval"}
 # what belongs to an estimate, whatever its wording
@@ -40,40 +37,28 @@ class Variable:
 
     Parameters
     ----------
-    name : str
-        In its group.
-    dims : tuple of str
-        ``event`` stands for the axes of a sample.
     long_name, comment, units : str
         Its attributes; braces hold facts of the run.
     band : mapping of str to str
         Endings of the variables that belong to it, and what their long names add.
     needs : {"", "sample", "start", "sde"}
         Without what it is undefined: a ground-truth sample to have started from, a start that is not noise alone, the reverse SDE.
-    group : str
-        Of the archive; the root group if empty.
-    title : str
-        What a reader calls it, where it is compared between results.
     compared : str
         By which variable of the sample table, or ``module:function`` of a result, two results are compared sample by sample.
-    is_share : bool
-        Whether its values for single samples are shares.
-    invariant : bool
-        Whether two processes with the same noise-to-signal ratios give the same values.
     """
 
-    name: str
-    dims: tuple[str, ...]
+    name: str  # in its group
+    dims: tuple[str, ...]  # ``event`` stands for the axes of a sample
     long_name: str
     comment: str = ""
     units: str = "1"
     band: Mapping[str, str] = field(default_factory=dict)
     needs: Need | Literal[""] = ""
-    group: str = ""
-    title: str = ""
+    group: str = ""  # of the archive; the root group if empty
+    title: str = ""  # what a reader calls it, where it is compared between results
     compared: str = ""
-    is_share: bool = False
-    invariant: bool = True
+    is_share: bool = False  # whether its values for single samples are shares
+    invariant: bool = True  # whether two processes with the same noise-to-signal ratios give the same values
 
     @property
     def names(self) -> dict[str, str]:
@@ -140,6 +125,15 @@ def give_reasons(dataset: xr.Dataset, variable: Variable, reasons: Mapping[str, 
 
 def reasons_of(values: xr.DataArray) -> dict[str, str]:
     """Return why a variable is undefined, by score; under an empty name what is said of none in particular.
+
+    Parameters
+    ----------
+    values : DataArray
+        Of an archive; those of version 0.1 say it in one sentence.
+
+    Returns
+    -------
+    dict of str to str
 
     Examples
     --------

@@ -17,13 +17,7 @@ from problem import Problem
 from gaussian_test import data
 from gaussian_test.build.networks import NETWORKS, Opening
 from gaussian_test.experiment.scores import Network
-from gaussian_test.sampler import (
-    NetworkScore,
-    ProbabilityFlow,
-    UTurnPlan,
-    VarianceExploding,
-    fastest_micro_batch,
-)
+from gaussian_test.sampler import NetworkScore, ProbabilityFlow, UTurnPlan, VarianceExploding, fastest_micro_batch
 
 BATCHES = (16, 64, 128, 256, 512, 1024)
 

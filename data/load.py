@@ -1,7 +1,5 @@
 """The one entrance: find out what a name or path is, open it, check it and present it as a dataset."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,10 @@ from xarray.core.indexing import LazilyIndexedArray
 
 from gaussian_test.data.formats import cifar10, imagenet
 from gaussian_test.data.formats.arrays import npy_rows, open_npy, open_npz
-from gaussian_test.data.formats.digits import open_digits
 from gaussian_test.data.formats.images import SUFFIXES, open_folder, open_zip
 from gaussian_test.data.formats.lazy import ScaledArray
 from gaussian_test.data.formats.netcdf import open_netcdf
+from gaussian_test.data.formats.rows import MemoryRows
 from gaussian_test.data.samples import Samples
 from gaussian_test.data.values import DataError, cause, check_shape, choose_scaling, encode_labels, nearest
 
@@ -245,3 +243,19 @@ def _label_array(labels: Any) -> Any:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: expected a .npy file with labels; check the path.")
     return np.array(npy_rows(path).read(slice(None)))
+
+
+def open_digits() -> Samples:
+    """Return the digits of scikit-learn's ``load_digits``, with nothing downloaded.
+
+    Examples
+    --------
+    >>> open_digits().rows.shape
+    (1797, 1, 8, 8)
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    rows = MemoryRows(bunch.images[:, np.newaxis].astype(np.uint8))
+    labels = encode_labels(bunch.target, rows.shape[0], "the digits' labels")
+    return Samples(rows, "Handwritten digits of 8 x 8 pixels (scikit-learn)", labels, value_range=(0.0, 16.0))

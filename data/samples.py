@@ -1,11 +1,11 @@
 """What every source hands over before scaling."""
 
-from __future__ import annotations
-
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from gaussian_test.data.formats.rows import Rows
-from gaussian_test.data.values import Labels
+from gaussian_test.data.values import DataError, Labels, nearest
 
 
 @dataclass(frozen=True)
@@ -14,17 +14,51 @@ class Samples:
 
     Parameters
     ----------
-    rows : Rows
-        Samples as (sample, feature) or (sample, channel, row, column).
-    title : str
-        What the data are, without the folders of this machine.
-    labels : Labels or None
-        Classes of the samples.
     value_range : tuple of float or None
         Range of the raw values, where the source defines one that their type does not tell.
     """
 
-    rows: Rows
-    title: str
-    labels: Labels | None = None
+    rows: Rows  # samples as (sample, feature) or (sample, channel, row, column)
+    title: str  # what the data are, without the folders of this machine
+    labels: Labels | None = None  # classes of the samples
     value_range: tuple[float, float] | None = None
+
+
+SPLITS = ("train", "test", "all")
+
+
+def choose_batches(path: Path, train: re.Pattern[str], test: re.Pattern[str], split: str | None) -> list[Path]:
+    """Return the batch files to read, train before test, in the order of their numbers.
+
+    Raises
+    ------
+    DataError
+        If `split` is unknown or given for a file, or no batch fits.
+
+    Examples
+    --------
+    >>> choose_batches(Path("test_batch.bin"), re.compile("a"), re.compile("b"), None)
+    [PosixPath('test_batch.bin')]
+    """
+    if split is not None and split not in SPLITS:
+        raise DataError(f"split is {split!r}: expected one of {', '.join(SPLITS)}; did you mean {nearest(str(split), SPLITS)!r}?")
+    if not path.is_dir():
+        if split is not None:
+            raise DataError(f"split={split!r} was given with the file {path}: expected a folder of batches; drop split.")
+        return [path]
+    chosen: list[Path] = []
+    for part, pattern in (("train", train), ("test", test)):
+        if split in (None, "all", part):
+            chosen += sorted((file for file in path.iterdir() if pattern.fullmatch(file.name)), key=_number)
+    if not chosen:
+        wanted = {"train": [train], "test": [test]}.get(split or "all", [train, test])
+        raise DataError(
+            f"{path} holds no batch for split={split or 'all'!r}: expected files named like "
+            f"{' or '.join(pattern.pattern for pattern in wanted)}; check the folder."
+        )
+    return chosen
+
+
+def _number(file: Path) -> int:
+    digits = re.findall(r"\d+", file.stem)
+    return int(digits[-1]) if digits else 0

@@ -55,13 +55,6 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 def check_shape(shape: tuple[int, ...], name: str) -> None:
     """Refuse arrays that are not at least two samples of vectors or images.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Lengths of the axes, samples first.
-    name : str
-        What the message calls the source.
-
     Raises
     ------
     DataError
@@ -179,13 +172,6 @@ def extent(rows: Rows, name: str, *, stop_early: bool = False) -> Extent:
 class Scaling:
     r"""The map $x = \mathrm{scale} \cdot v + \mathrm{offset}$ of raw values $v$, the same for every feature.
 
-    Parameters
-    ----------
-    scale : float
-        Factor, in 1 / (units of the source).
-    offset : float
-        Value of $x$ where $v = 0$, dimensionless.
-
     Examples
     --------
     >>> scaling = Scaling.of_range(0, 255, "pixels")
@@ -193,8 +179,8 @@ class Scaling:
     array([-1.,  1.], dtype=float32)
     """
 
-    scale: float = 1.0
-    offset: float = 0.0
+    scale: float = 1.0  # factor, in 1 / (units of the source)
+    offset: float = 0.0  # value of $x$ where $v = 0$, dimensionless
 
     @classmethod
     def of_range(cls, low: float, high: float, name: str) -> Scaling:
@@ -212,18 +198,7 @@ class Scaling:
         return cls(scale, offset)
 
     def apply(self, values: Array) -> NDArray[np.float32]:
-        """Return the scaled values.
-
-        Parameters
-        ----------
-        values : numpy.ndarray
-            Raw values, of any shape.
-
-        Returns
-        -------
-        numpy.ndarray
-            float32 in [-1, 1], same shape, dimensionless.
-        """
+        """Return the scaled values."""
         if self.scale == 1.0 and self.offset == 0.0:
             return values.astype(np.float32)
         # In double precision, so that each float32 is the nearest to the exact value and the ends are exactly -1 and 1.

@@ -41,11 +41,7 @@ def main() -> int:
     try:
         cluster.adapt(minimum_jobs=1, maximum_jobs=arguments.jobs)
         result = gt.run(
-            arguments.experiment,
-            arguments.output,
-            scheduler=cluster.scheduler_address,
-            threads=arguments.threads,
-            resume=True,
+            arguments.experiment, arguments.output, scheduler=cluster.scheduler_address, threads=arguments.threads, resume=True
         )
     except gt.UserError as error:
         print(f"slurm_driver: {error}", file=sys.stderr)

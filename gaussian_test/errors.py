@@ -1,7 +1,5 @@
 """The one kind of error that a user can cause and mend: a plain sentence with value, expectation and next step."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

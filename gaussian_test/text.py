@@ -1,7 +1,5 @@
 """How numbers are written, and what was probably meant."""
 
-from __future__ import annotations
-
 import difflib
 import math
 from pathlib import Path

@@ -1,11 +1,11 @@
 from .networks.adapters import Network as Network
 from .networks.adapters import NumericSchedule as NumericSchedule
 from .networks.adapters import alphas_cumprod_of as alphas_cumprod_of
-from .networks.failures import NetworkError as NetworkError
-from .networks.failures import out_of_memory as out_of_memory
 from .networks.libraries import NetworkOptions as NetworkOptions
 from .networks.micro_batch import fastest_micro_batch as fastest_micro_batch
 from .networks.network import NetworkScore as NetworkScore
+from .networks.prediction import NetworkError as NetworkError
+from .networks.prediction import out_of_memory as out_of_memory
 from .networks.prediction import to_denoised as to_denoised
 from .networks.residual_denoiser import ResidualDenoiser as ResidualDenoiser
 from .noise import KeyedNoise as KeyedNoise

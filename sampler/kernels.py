@@ -15,21 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KernelKind:
-    """How a kernel is made.
+    """How a kernel is made."""
 
-    Attributes
-    ----------
-    kernel : str
-        Its class in :mod:`gaussian_test.sampler`.
-    arguments : mapping of str to object
-        By which it differs from other kernels of the class.
-    settings : tuple of str
-        Keys of ``reverse`` in an experiment that it takes as arguments.
-    """
-
-    kernel: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    settings: tuple[str, ...] = ()
+    kernel: str  # its class in :mod:`gaussian_test.sampler`
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # by which it differs from other kernels of the class
+    settings: tuple[str, ...] = ()  # keys of ``reverse`` in an experiment that it takes as arguments
 
 
 KERNELS: dict[str, KernelKind] = {
@@ -46,17 +36,6 @@ KERNELS: dict[str, KernelKind] = {
 def make_kernel(kind: str, settings: Mapping[str, Any]) -> ReverseKernel:
     """Return a reverse kernel by its name.
 
-    Parameters
-    ----------
-    kind : str
-        A key of :data:`KERNELS`.
-    settings : mapping of str to object
-        Of which it takes what it needs.
-
-    Returns
-    -------
-    ReverseKernel
-
     Examples
     --------
     >>> make_kernel("sde", {"clock": "variance", "steps": 64})
@@ -71,15 +50,6 @@ def make_kernel(kind: str, settings: Mapping[str, Any]) -> ReverseKernel:
 
 def kernel_kind(kernel: ReverseKernel) -> str:
     """Return the name of a kernel of ours.
-
-    Parameters
-    ----------
-    kernel : ReverseKernel
-        As :func:`make_kernel` makes one.
-
-    Returns
-    -------
-    str
 
     Examples
     --------

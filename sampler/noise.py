@@ -6,8 +6,6 @@ float32, and then moved: so a run on a GPU and in float64 sees the same noise as
 numpy's: torch's on the CPU tells only 32 bits of its seed apart, too few for ten thousand samples with repeats.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -98,8 +96,7 @@ class KeyedNoise:
             generator.standard_normal(out=rows[row], dtype=np.float32)
             numbers[row] = generator.random()
         return Noise(
-            normal.to(device=self.device, non_blocking=True).to(self.dtype),
-            uniform.to(device=self.device, non_blocking=True),
+            normal.to(device=self.device, non_blocking=True).to(self.dtype), uniform.to(device=self.device, non_blocking=True)
         )
 
 

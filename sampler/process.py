@@ -13,8 +13,6 @@ A reverse run descends a grid of times to 0. All turn times of a U-Turn share on
 a point, so that the level asked for is the level used.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 r"""The six forward processes of the field, each a pair :math:`(\alpha_t, \sigma_t)` of :math:`x_t = \alpha_t x_0 + \sigma_t z`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -5,8 +5,6 @@ With :math:`x_t = \alpha_t x_0 + \sigma_t z`, the reverse of :math:`dx = f x\,dt
 No kernel draws its own noise, so mean and variance of an affine score can be pushed through the very steps of a simulation.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
@@ -164,9 +162,7 @@ class ReverseSDE(ReverseKernel):
     """
 
     def __init__(
-        self,
-        method: Literal["euler_maruyama", "exponential"] = "euler_maruyama",
-        clock: Literal["time", "variance"] = "time",
+        self, method: Literal["euler_maruyama", "exponential"] = "euler_maruyama", clock: Literal["time", "variance"] = "time"
     ) -> None:
         if method not in ("euler_maruyama", "exponential"):
             raise ValueError(f"{method!r} is not a method of the reverse SDE: choose 'euler_maruyama' or 'exponential'")

@@ -5,8 +5,6 @@ at its turn time and from there on takes the same steps as those that turned lat
 of them is the caller's output policy.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -276,13 +274,7 @@ class _Run:
     """The reverse run of one score: a buffer of states, one block per turn time."""
 
     def __init__(
-        self,
-        plan: UTurnPlan,
-        score: Score,
-        kernel: ReverseKernel,
-        label: Tensor | None,
-        start: Tensor,
-        ends: Tensor | None,
+        self, plan: UTurnPlan, score: Score, kernel: ReverseKernel, label: Tensor | None, start: Tensor, ends: Tensor | None
     ) -> None:
         self.plan = plan
         self.kernel = kernel

@@ -1,7 +1,5 @@
 """The figures of a result, fit for a paper: bands, closed forms, units, a palette that the colour-blind can read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import matplotlib as mpl

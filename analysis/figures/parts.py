@@ -1,7 +1,5 @@
 """What all figures have in common: style, size, palette, axes of noise, curves with bands, and how they are written."""
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 r"""The moments as a scikit-learn estimator: ``fit``, ``partial_fit``, and the Gaussian's spectrum."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import numpy as np
@@ -106,9 +104,4 @@ class StreamingCovariance(BaseEstimator):  # type: ignore[misc] # scikit-learn h
         [1.0]
         """
         values, vectors = scipy.linalg.eigh(self.covariance_, driver=DRIVER)
-        return Moments(
-            self.n_samples_seen_,
-            self.location_,
-            np.clip(values[::-1], 0, None),
-            np.ascontiguousarray(vectors[:, ::-1]),
-        )
+        return Moments(self.n_samples_seen_, self.location_, np.clip(values[::-1], 0, None), np.ascontiguousarray(vectors[:, ::-1]))

@@ -5,8 +5,6 @@ r"""Mean, covariance and spectrum of ground-truth samples, any number of them, s
 The division is by N: the ground-truth set *is* the population.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -306,15 +304,6 @@ def _modes_of_gram(centered: Array, values: Array, left: Array) -> Array:
 
 def shrink(covariance: Array, shrinkage: Shrinkage, x: Any) -> Array:
     """Return a covariance shrunk towards a multiple of the identity by scikit-learn's rules.
-
-    Parameters
-    ----------
-    covariance : ndarray
-        Shape (features, features).
-    shrinkage : {None, "ledoit_wolf", "oas"} or float
-        Rule or weight.
-    x : array
-        The samples, which the rules look at; shape (N, ``*event``).
 
     Raises
     ------

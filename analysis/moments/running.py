@@ -172,13 +172,6 @@ def _are_bytes(x: Any) -> bool:
 def chunks(x: Any, elements: int | None = None) -> Iterator[NDArray[Any]]:
     """Yield samples (n, features) from any array, lazily read sources chunk by chunk.
 
-    Parameters
-    ----------
-    x : array
-        Shape (N, ``*event``).
-    elements : int, optional
-        Numbers in a chunk.
-
     Examples
     --------
     >>> [chunk.shape for chunk in chunks(np.zeros((3, 1, 2, 2)))]
@@ -192,13 +185,6 @@ def chunks(x: Any, elements: int | None = None) -> Iterator[NDArray[Any]]:
 
 def moments_of(x: Any, features: int) -> RunningMoments:
     """Sum all samples of an array, wherever dask computes if it is one of dask's.
-
-    Parameters
-    ----------
-    x : array
-        Shape (N, ``*event``).
-    features : int
-        Numbers in a sample.
 
     Examples
     --------

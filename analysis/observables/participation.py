@@ -67,20 +67,6 @@ def multiplicity(truth: EmpiricalScore) -> Tensor:
 def participation(truth: EmpiricalScore, x: Tensor, noise_to_signal: Tensor) -> tuple[Tensor, Tensor]:
     r"""Return the participation ratio and the entropy of the posterior, streamed over the samples.
 
-    Parameters
-    ----------
-    truth : EmpiricalScore
-        The ground-truth samples.
-    x : Tensor
-        Noised samples over :math:`\alpha`, shape (n, features).
-    noise_to_signal : Tensor
-        :math:`\nu`, shape (n,).
-
-    Returns
-    -------
-    tuple of Tensor
-        :math:`1/\sum w^2` and :math:`H` in nats, float64, shape (n,).
-
     Examples
     --------
     >>> import torch

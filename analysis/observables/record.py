@@ -76,39 +76,21 @@ class Figure:
 
     Parameters
     ----------
-    name : str
-        Of its file; ``{score}`` makes one for each network.
     heading, reading : str
         What it shows, and how to read it.
-    curves : tuple of str
-        Variables whose course its alternative text tells.
-    shown_for : str
-        Variable that must be defined somewhere.
-    panels : tuple of Panel
-        What is drawn.
-    legend : int
-        Columns of the legend above.
-    height : float
-        In inches.
-    draw : str
-        In place of panels ``module:function`` of a result, and of the score or the groups.
-    group : str
-        Group that it is drawn from.
-    title : str
-        Above the first panel; braces hold the attributes of its variable.
     """
 
-    name: str
+    name: str  # of its file; ``{score}`` makes one for each network
     heading: str
     reading: str
-    curves: tuple[str, ...] = ()
-    shown_for: str = ""
-    panels: tuple[Panel, ...] = ()
-    legend: int = 3
-    height: float = 5.0
-    draw: str = ""
-    group: str = ""
-    title: str = ""
+    curves: tuple[str, ...] = ()  # variables whose course its alternative text tells
+    shown_for: str = ""  # variable that must be defined somewhere
+    panels: tuple[Panel, ...] = ()  # what is drawn
+    legend: int = 3  # columns of the legend above
+    height: float = 5.0  # in inches
+    draw: str = ""  # in place of panels ``module:function`` of a result, and of the score or the groups
+    group: str = ""  # group that it is drawn from
+    title: str = ""  # above the first panel; braces hold the attributes of its variable
 
 
 @dataclass(frozen=True)
@@ -117,46 +99,26 @@ class Observable:
 
     Parameters
     ----------
-    name : str
-        As in an experiment.
-    title : str
-        What is measured, in a line.
-    variables : tuple of Variable
-        Of the archive, of all its groups and of the parts of a run.
-    needs : tuple of str
-        What it asks a run for.
     at_turn, at_end : str
         ``module:function`` that yields rows of the sample table, of turned states or of end points.
-    runs : str
-        ``module:function`` that takes further reverse runs, shard by shard.
-    measure : str
-        ``module:function`` that returns its variables, by group, once all shards are there.
     tables, text : tuple of Table, str
         Of ``show``: tables over the noise levels, and ``module:function`` for what is none.
-    figures : tuple of Figure
-        In the order of a page.
-    options : object
-        What ``at_end`` and ``measure`` are handed as their last argument, where there is something.
-    any_start : bool
-        Whether it has a meaning where the start is no noised data.
-    default : bool
-        Whether it is measured unless something else is asked for.
     """
 
-    name: str
-    title: str
-    variables: tuple[Variable, ...]
-    needs: tuple[Needs, ...] = ()
+    name: str  # as in an experiment
+    title: str  # what is measured, in a line
+    variables: tuple[Variable, ...]  # of the archive, of all its groups and of the parts of a run
+    needs: tuple[Needs, ...] = ()  # what it asks a run for
     at_turn: str = ""
     at_end: str = ""
-    runs: str = ""
-    measure: str = ""
+    runs: str = ""  # ``module:function`` that takes further reverse runs, shard by shard
+    measure: str = ""  # ``module:function`` that returns its variables, by group, once all shards are there
     tables: tuple[Table, ...] = ()
     text: str = ""
-    figures: tuple[Figure, ...] = ()
-    options: Any = None
-    any_start: bool = False
-    default: bool = False
+    figures: tuple[Figure, ...] = ()  # in the order of a page
+    options: Any = None  # what ``at_end`` and ``measure`` are handed as their last argument, where there is something
+    any_start: bool = False  # whether it has a meaning where the start is no noised data
+    default: bool = False  # whether it is measured unless something else is asked for
 
     def function(self, name: str) -> Callable[..., Any]:
         """Return a function that the record names, with its options."""
@@ -263,47 +225,25 @@ class Inputs:
 
     Attributes
     ----------
-    table : Dataset
-        Sample table, and over ``kept`` the states of the samples that observables look at together.
-    scores : mapping of str to ScoreFacts
-        Facts of each score's run.
     truth, reference : GroundTruth, Reference
         Facts of the ground-truth set, and what is compared with.
-    plan : UTurnPlan
-        What was run.
-    statistics : Statistics
-        How.
-    start : str
-        What was reversed.
-    together : ndarray of int
-        Samples that observables look at together.
-    states : callable
-        Starts of samples by their numbers.
-    x : DataArray
-        The ground-truth set.
-    features : callable
-        Features of samples; its ``name`` says which.
-    class_moments : callable
-        Moments of each class.
-    options : mapping of str to object
-        Settings of the experiment that have the name of an observable.
     measured : Dataset, optional
         What the observables before have measured.
     """
 
-    table: xr.Dataset
-    scores: Mapping[str, ScoreFacts]
+    table: xr.Dataset  # sample table, and over ``kept`` the states of the samples that observables look at together
+    scores: Mapping[str, ScoreFacts]  # facts of each score's run
     truth: GroundTruth
     reference: Reference
-    plan: sampler.UTurnPlan
-    statistics: Statistics
-    start: StartName
-    together: NDArray[np.int64]
-    states: Callable[[tuple[int, ...]], Tensor]
-    x: xr.DataArray
-    features: Any
-    class_moments: Callable[[], list[tuple[int, Moments]]]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    plan: sampler.UTurnPlan  # what was run
+    statistics: Statistics  # how
+    start: StartName  # what was reversed
+    together: NDArray[np.int64]  # samples that observables look at together
+    states: Callable[[tuple[int, ...]], Tensor]  # starts of samples by their numbers
+    x: xr.DataArray  # the ground-truth set
+    features: Any  # features of samples; its ``name`` says which
+    class_moments: Callable[[], list[tuple[int, Moments]]]  # moments of each class
+    options: Mapping[str, Any] = field(default_factory=dict)  # settings of the experiment that have the name of an observable
     measured: xr.Dataset = field(default=None)  # type: ignore[assignment] # nothing has been measured yet
 
     @property

@@ -26,16 +26,7 @@ if TYPE_CHECKING:
 ALWAYS = (GAUSSIAN_TEST, SAMPLE_TIMES, PREDICTIONS, RUN)
 # what an experiment may ask for, by its name
 OBSERVABLES: dict[str, Observable] = {
-    one.name: one
-    for one in (
-        AFFINITY,
-        NORMALITY,
-        QUALITY,
-        BALANCE,
-        STARTS_OBSERVABLE,
-        CHAINS,
-        PARTICIPATION,
-    )
+    one.name: one for one in (AFFINITY, NORMALITY, QUALITY, BALANCE, STARTS_OBSERVABLE, CHAINS, PARTICIPATION)
 }
 
 

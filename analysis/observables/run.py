@@ -1,7 +1,5 @@
 """Facts of a run that stand in its archive beside what was measured: coordinates, kernels, scores, groups."""
 
-from __future__ import annotations
-
 from gaussian_test.analysis.declarations import ERROR, Variable
 from gaussian_test.analysis.observables.record import Observable
 
@@ -22,11 +20,7 @@ FACTS = (
     Variable("conditional", ("score",), "whether the score is given the class of the start"),
     Variable("micro_batch", ("score", "sample"), "states per call of the score", "decides the last bits of what is computed"),
     Variable(
-        "classifier_accuracy",
-        (),
-        "accuracy of the classifier of end points",
-        "on samples that it was not fitted on",
-        band=ERROR,
+        "classifier_accuracy", (), "accuracy of the classifier of end points", "on samples that it was not fitted on", band=ERROR
     ),
 )
 KEPT = (
@@ -35,13 +29,7 @@ KEPT = (
     Variable("eigenvalue", ("mode",), "eigenvalues of the covariance, descending", group="moments"),
     Variable("eigenvector", ("event", "mode"), "eigenvectors of the covariance, on request", group="moments"),
     Variable("start", ("sample", "event"), "what was noised: ground-truth samples in a U-Turn", group="pictures"),
-    Variable(
-        "end",
-        ("score", "turn_time", "sample", "event"),
-        "end points of the U-Turn",
-        "first repeat",
-        group="pictures",
-    ),
+    Variable("end", ("score", "turn_time", "sample", "event"), "end points of the U-Turn", "first repeat", group="pictures"),
     Variable(
         "end",
         ("score", "turn_time", "sample", "repeat", "event"),

@@ -4,8 +4,6 @@ One row per score, turn time, sample and repeat; which, the records of the obser
 Test can be recomputed from the table.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -43,10 +43,7 @@ def runs(shard: Shard) -> xr.Dataset:
         ends = shard.ends(shard.plan, shard.starts(start), names)
         values = torch.stack([ends[name] for name in names]).cpu().numpy()
         shape = (len(names), len(shard.plan.levels), len(shard.samples), shard.plan.repeats, *values.shape[3:])
-        result[f"end_{start}"] = (
-            ("score", "turn_time", "kept", "repeat", *event_dims(values.ndim - 3)),
-            values.reshape(shape),
-        )
+        result[f"end_{start}"] = (("score", "turn_time", "kept", "repeat", *event_dims(values.ndim - 3)), values.reshape(shape))
     return result
 
 

@@ -1,7 +1,5 @@
 """Observables as text: the tables that their records declare, from an archive alone and without torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any

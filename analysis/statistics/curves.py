@@ -9,8 +9,6 @@ The three times of a U-Turn (memorization, speciation and the time from which th
 with its reason.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal

@@ -4,8 +4,6 @@ Every step of every kernel is affine for an affine score, mode by mode :math:`x_
 composition: of hundreds of steps there is one multiplication and one normal variable left.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -7,8 +7,6 @@ with :math:`\nu_T = \sigma_T/\alpha_T`:
           C_G^{ode}(T) = \frac{\sum_i\lambda_i\sqrt{\frac{\lambda_i}{\lambda_i+\nu_T^2}}}{\sum_i\lambda_i}
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -298,13 +296,6 @@ def composed_steps(
     model: ArrayLike, process: Process, kernel: ReverseKernel, grid: ArrayLike, turn_times: Sequence[float]
 ) -> tuple[Array, Array]:
     r"""Return the whole way back as one step, :math:`\tilde x_0 = a\,x_T + \sqrt b\,z` mode by mode, for a mean of 0.
-
-    Parameters
-    ----------
-    model : array
-        Eigenvalues of the score's covariance, shape (modes,).
-    process, kernel, grid, turn_times
-        As in :func:`autocorrelation_discrete`.
 
     Raises
     ------

@@ -13,8 +13,6 @@ With :math:`\gamma = 1/\nu^2` (I-MMSE),
 .. math:: \mathrm{KL}(p_t\|\mathcal N_t) = \tfrac12\int_0^{\gamma_t}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma .
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -289,21 +287,11 @@ def kl_from_gaussian(noise_to_signal: ArrayLike, excess: ArrayLike) -> Array:
 
 @dataclass(frozen=True)
 class InformationIntegral:
-    r"""An area :math:`\frac12\int_0^\gamma\,d\gamma`, with what is known of its error.
+    r"""An area :math:`\frac12\int_0^\gamma\,d\gamma`, with what is known of its error."""
 
-    Attributes
-    ----------
-    value : ndarray
-        Nats, shape (..., points).
-    error : ndarray
-        How far it moves when every second noise level is left out, shape (..., points).
-    tail : ndarray
-        The part beyond the largest noise level, the same in every value, shape (...).
-    """
-
-    value: Array
-    error: Array
-    tail: Array
+    value: Array  # nats, shape (..., points)
+    error: Array  # how far it moves when every second noise level is left out, shape (..., points)
+    tail: Array  # the part beyond the largest noise level, the same in every value, shape (...)
 
 
 def information_integral(noise_to_signal: ArrayLike, excess: ArrayLike) -> InformationIntegral:

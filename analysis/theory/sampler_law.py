@@ -7,8 +7,6 @@ the distance of the end points from :math:`\mathcal N(\mu, \Sigma)` is a sum ove
 .. math:: W_2^2 = \sum_i (E\,\tilde x_{0,i} - \mu_i)^2 + \sum_i \big(\sqrt{v_i} - \sqrt{\lambda_i}\big)^2 .
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
@@ -23,14 +21,7 @@ from torch import Tensor
 from gaussian_test.analysis.declarations import WHY
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore
 from gaussian_test.analysis.theory.closed_form import autocorrelation_exact, discrete_law
-from gaussian_test.sampler import (
-    EDMStochastic,
-    GaussianComponents,
-    Noise,
-    Process,
-    ReverseKernel,
-    reverse_grid,
-)
+from gaussian_test.sampler import EDMStochastic, GaussianComponents, Noise, Process, ReverseKernel, reverse_grid
 from gaussian_test.sampler.kernels import KERNELS as TABLE
 from gaussian_test.sampler.kernels import make_kernel
 from gaussian_test.sampler.process import RHO, Time
@@ -147,11 +138,7 @@ def sampler_law(
         {
             "mean_offset": (("turn_time", "mode"), offset, _attributes("mean of the end points less that of the data", OF_DATA)),
             "variance": (("turn_time", "mode"), variance, _attributes("variance of the end points", f"{OF_DATA}, squared")),
-            "factor": (
-                ("turn_time", "mode"),
-                factor,
-                _attributes("factor of the start in the end point", "of x0 less its mean"),
-            ),
+            "factor": (("turn_time", "mode"), factor, _attributes("factor of the start in the end point", "of x0 less its mean")),
             "autocorrelation": (
                 "turn_time",
                 correlation,
@@ -296,17 +283,6 @@ def mean_ends(
     process: Process, kernel: ReverseKernel, grid: Array, turns: Array, starts: Array, center: Array, spectrum: Array
 ) -> tuple[Array, NDArray[np.int64]]:
     """Run the means of the starts to 0 without noise, through the very steps.
-
-    Parameters
-    ----------
-    process, kernel, grid
-        As in :func:`sampler_law`.
-    turns : ndarray
-        Turn times, on the grid, shape (turn times,).
-    starts : ndarray
-        Means at the turns, along the modes, shape (turn times, modes).
-    center, spectrum : ndarray
-        Mean and eigenvalues of the score's Gaussian, shape (modes,).
 
     Examples
     --------

@@ -3,8 +3,6 @@ r"""Two symmetric Gaussian classes at :math:`\pm m`, with variance v in every di
 Everything depends on :math:`c^2 = |m|^2/(v+\nu^2)` through :math:`\mathbb E\tanh(c^2+cy)`, :math:`y\sim\mathcal N(0,1)`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ No classifier is perfect: its accuracy on samples that it was not fitted on boun
 measured (by cross-validation) and kept beside it.
 """
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a run is held against: the ground truth, the Gaussian of its moments, and facts of each score's run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Arrays in ``.npy`` and ``.npz`` files, mapped into memory where they lie uncompressed; no pickle is ever read."""
 
-from __future__ import annotations
-
 import struct
 import tokenize
 import warnings
@@ -22,16 +20,7 @@ READ_BYTES = 2**24
 X_KEYS = ("x", "images", "data")
 LABEL_KEYS = ("label", "labels", "y")
 NAMES_KEY = "class_name"
-_ZIP_FAULTS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    RuntimeError,
-    NotImplementedError,
-    ValueError,
-)
+_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,12 @@
 """CIFAR-10 in its official binary format: records of one label byte and three planes of 32 x 32 bytes."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
 import numpy as np
 
 from gaussian_test.data.formats.rows import JoinedRows, MappedRows
-from gaussian_test.data.samples import Samples
-from gaussian_test.data.splits import choose_batches
+from gaussian_test.data.samples import Samples, choose_batches
 from gaussian_test.data.values import DataError, Labels
 
 RECORD = np.dtype([("label", "u1"), ("pixels", "u1", (3, 32, 32))])

@@ -1,7 +1,5 @@
 """Downsampled ImageNet: ``.npz`` batches of flattened channel planes and labels that start at 1."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path
@@ -10,8 +8,7 @@ import numpy as np
 
 from gaussian_test.data.formats.arrays import Npz
 from gaussian_test.data.formats.rows import ArrangedRows, JoinedRows, Rows
-from gaussian_test.data.samples import Samples
-from gaussian_test.data.splits import choose_batches
+from gaussian_test.data.samples import Samples, choose_batches
 from gaussian_test.data.values import DataError, Labels
 
 TRAIN = re.compile(r"train_data(?:_batch_(\d+))?\.npz")

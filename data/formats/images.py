@@ -1,7 +1,5 @@
 """Picture files in a folder or in a zip archive, decoded when they are asked for."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

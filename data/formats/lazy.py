@@ -1,7 +1,5 @@
 """Samples as an xarray array that reads and scales only what is asked for."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

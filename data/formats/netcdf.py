@@ -1,7 +1,5 @@
 """Arrays in NetCDF files, opened lazily through xarray."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Where samples are kept: the protocol "read these samples as they are", and its holders for memory and plain files."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Sequence

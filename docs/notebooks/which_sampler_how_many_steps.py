@@ -34,7 +34,7 @@ import numpy as np
 import seaborn as sns
 
 import gaussian_test as gt
-from gaussian_test.analysis.figures.samplers import sampler_figure
+from gaussian_test.analysis.figures.overview import sampler_figure
 
 sns.set_theme(context="paper", style="ticks", palette="colorblind")
 

@@ -1,7 +1,5 @@
 """Functions of the user's that an experiment names: they are imported, called, and what they make is held against its laws."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import sys

@@ -1,7 +1,5 @@
 """What is measured with: feature extractor, classifier, custom observables, built and tried on two samples."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import re
@@ -34,17 +32,13 @@ class Extractor:
 
     Attributes
     ----------
-    name : str
-        What to call it.
     call : callable
         Takes samples (batch, ``*event``) as a tensor on the device of the run and returns features (batch, F).
-    device : torch.device
-        Where it wants its samples.
     """
 
-    name: str
+    name: str  # what to call it
     call: Callable[[torch.Tensor], Any]
-    device: torch.device
+    device: torch.device  # where it wants its samples
 
     def __call__(self, x: Any) -> Array:
         """Return the features of samples (n, ``*event``), any array, in batches: float64, (n, F)."""
@@ -67,19 +61,6 @@ def build_features(
     settings: Features, given: Callable[[torch.Tensor], Any] | None, moments: analysis.Moments, device: torch.device, sample: Any
 ) -> Extractor:
     """Return the extractor that an experiment names, or the one from python, tried on two samples.
-
-    Parameters
-    ----------
-    settings : Features
-        Of the experiment.
-    given : callable or None
-        A torch module or function from python, which wins; it is given float32.
-    moments : Moments
-        Of the ground truth: its principal components.
-    device : torch.device
-        Of the run.
-    sample : array
-        Two samples, (2, ``*event``).
 
     Raises
     ------
@@ -117,16 +98,12 @@ class Classified:
 
     Attributes
     ----------
-    name : str
-        What to call it; empty where there are no classes.
-    classify : callable or None
-        As :attr:`Reference.classify`.
     accuracy, error : float
         On samples that it was not fitted on, and its standard error.
     """
 
-    name: str
-    classify: Callable[[torch.Tensor], torch.Tensor] | None
+    name: str  # what to call it; empty where there are no classes
+    classify: Callable[[torch.Tensor], torch.Tensor] | None  # as :attr:`Reference.classify`
     accuracy: float
     error: float
 
@@ -135,21 +112,6 @@ def build_classifier(
     settings: Classifier, given: Any, reference: analysis.Reference, x: Any, seed: int, assess: bool = True
 ) -> Classified:
     """Return the classifier that an experiment names, or the one from python, fitted, with its accuracy.
-
-    Parameters
-    ----------
-    settings : Classifier
-        Of the experiment.
-    given : scikit-learn classifier or None
-        From python, which wins.
-    reference : Reference
-        The ground truth, its exact nearest-neighbour search and its labels.
-    x : array
-        Ground-truth samples, (N, ``*event``).
-    seed : int
-        Of the folds.
-    assess : bool
-        Whether its accuracy is wanted: that takes fits of its own.
 
     Raises
     ------
@@ -193,27 +155,13 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 
 @dataclass(frozen=True)
 class OwnObservable:
-    """An observable of the user's.
+    """An observable of the user's."""
 
-    Attributes
-    ----------
-    name : str
-        Under which the archive has it.
-    call : callable
-        Takes starts and ends (batch, ``*event``), float32, on the device of the run, and returns (batch,) numbers.
-    source : str
-        The factory that made it, or that it was handed in.
-    attributes : dict of str to str
-        ``long_name``, ``units`` and ``comment`` of the variable.
-    digest : str
-        By what it is known again; empty where there is nothing to know it by.
-    """
-
-    name: str
-    call: Measure
-    source: str
-    attributes: dict[str, str]
-    digest: str
+    name: str  # under which the archive has it
+    call: Measure  # takes starts and ends (batch, ``*event``), float32, on the device of the run, and returns (batch,) numbers
+    source: str  # the factory that made it, or that it was handed in
+    attributes: dict[str, str]  # ``long_name``, ``units`` and ``comment`` of the variable
+    digest: str  # by what it is known again; empty where there is nothing to know it by
 
     @property
     def record(self) -> Observable:
@@ -244,17 +192,6 @@ def build_own_observables(
     settings: Mapping[str, observables.OwnObservable], given: Mapping[str, Measure], device: torch.device, sample: Any
 ) -> tuple[OwnObservable, ...]:
     """Return the observables that an experiment names and those from python, tried on two samples.
-
-    Parameters
-    ----------
-    settings : mapping of str to OwnObservable
-        Of the experiment.
-    given : mapping of str to callable
-        From python; a name used twice means the one from python.
-    device : torch.device
-        Of the run.
-    sample : array
-        Two samples, (2, ``*event``).
 
     Raises
     ------

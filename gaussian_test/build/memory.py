@@ -1,7 +1,5 @@
 """How much memory a run may take, and whether its ground truth fits into it or stays in its file."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import suppress

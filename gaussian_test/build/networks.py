@@ -34,18 +34,10 @@ RUNS_CODE = (".pkl", ".pickle", ".pt2", ".ts", ".torchscript", *WEIGHTS_ONLY)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a score comes from.
+    """Where a score comes from."""
 
-    Attributes
-    ----------
-    level : str
-        What had to be trusted to have it.
-    sha256 : str
-        Digest of the file; empty where there is none.
-    """
-
-    level: str
-    sha256: str = ""
+    level: str  # what had to be trusted to have it
+    sha256: str = ""  # digest of the file; empty where there is none
 
 
 COMPUTED = Origin("computed from the samples")

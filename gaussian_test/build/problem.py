@@ -1,7 +1,5 @@
 """From an experiment to what will run: samples, moments, scores, kernels and the plan, all checked before any work starts."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -44,54 +42,22 @@ NOT_OF_A_SHARD = ("statistics", "keep", "features")
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run needs, on its device.
+    """What a run needs, on its device."""
 
-    Attributes
-    ----------
-    settings : Experiment
-        The experiment.
-    truth : Dataset
-        Ground-truth samples and labels.
-    device : torch.device
-        Where states live.
-    plan : UTurnPlan
-        Turn times, grid, repeats, seed.
-    built : dict of str to Built
-        Scores by name, and what is known about them.
-    kernels : dict of str to ReverseKernel
-        By the same names.
-    reference : Reference
-        Ground-truth set, moments and Gaussian score.
-    samples : ndarray
-        Indices of the samples to start from, ascending.
-    noise_to_signal : ndarray
-        Of the turn times.
-    features : Extractor
-        On what end points and ground truth are compared.
-    classified : Classified
-        The classifier of end points.
-    own_observables : tuple of OwnObservable
-        Observables of the user's.
-    fits : Fits
-        What has been fitted to the ground truth.
-    data_digest : str
-        By which the ground truth is known again.
-    """
-
-    settings: experiment.Experiment
-    truth: xr.Dataset
-    device: torch.device
-    plan: sampler.UTurnPlan
-    built: dict[str, Built]
-    kernels: dict[str, sampler.ReverseKernel]
-    reference: analysis.Reference
-    samples: NDArray[np.int64]
-    noise_to_signal: NDArray[np.float64]
-    features: Extractor
-    classified: Classified
-    own_observables: tuple[OwnObservable, ...]
-    fits: Fits
-    data_digest: str
+    settings: experiment.Experiment  # the experiment
+    truth: xr.Dataset  # ground-truth samples and labels
+    device: torch.device  # where states live
+    plan: sampler.UTurnPlan  # turn times, grid, repeats, seed
+    built: dict[str, Built]  # scores by name, and what is known about them
+    kernels: dict[str, sampler.ReverseKernel]  # by the same names
+    reference: analysis.Reference  # ground-truth set, moments and Gaussian score
+    samples: NDArray[np.int64]  # indices of the samples to start from, ascending
+    noise_to_signal: NDArray[np.float64]  # of the turn times
+    features: Extractor  # on what end points and ground truth are compared
+    classified: Classified  # the classifier of end points
+    own_observables: tuple[OwnObservable, ...]  # observables of the user's
+    fits: Fits  # what has been fitted to the ground truth
+    data_digest: str  # by which the ground truth is known again
 
     @property
     def scores(self) -> dict[str, sampler.Score]:

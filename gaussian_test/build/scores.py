@@ -1,7 +1,5 @@
 """The scores of a run: those that the experiment names and those from python, built and checked before any work starts."""
 
-from __future__ import annotations
-
 import math
 import re
 import warnings
@@ -33,24 +31,12 @@ from gaussian_test.store.parts import Fits
 
 @dataclass(frozen=True)
 class Built:
-    """A score and what is known about it.
+    """A score and what is known about it."""
 
-    Attributes
-    ----------
-    score : Score
-        On the device of the run.
-    origin : Origin
-        What had to be trusted to have it.
-    kind : str
-        As in the experiment, or ``python`` for one that was handed in.
-    conditional : bool
-        Whether it is given the class of the sample.
-    """
-
-    score: sampler.Score
-    origin: Origin
-    kind: str
-    conditional: bool
+    score: sampler.Score  # on the device of the run
+    origin: Origin  # what had to be trusted to have it
+    kind: str  # as in the experiment, or ``python`` for one that was handed in
+    conditional: bool  # whether it is given the class of the sample
 
 
 def build_scores(
@@ -186,11 +172,7 @@ def _mixture(settings: scores.Mixture, ground: Ground) -> sampler.Score:
 
 
 # scores that are computed from the samples, by kind; networks are in networks.NETWORKS
-BUILDERS: dict[str, Callable[[Any, Ground], sampler.Score]] = {
-    "empirical": _empirical,
-    "gaussian": _gaussian,
-    "mixture": _mixture,
-}
+BUILDERS: dict[str, Callable[[Any, Ground], sampler.Score]] = {"empirical": _empirical, "gaussian": _gaussian, "mixture": _mixture}
 
 
 def _fit_mixture(x: xr.DataArray, components: int) -> dict[str, NDArray[np.float64]]:

@@ -1,7 +1,5 @@
 """The command line, ``gaussian-test run|sweep|status|show|plot|...``; each command imports what it needs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -241,11 +239,11 @@ def samplers(experiment: Path | None, changes: tuple[str, ...], steps: str, fold
     study = study_samplers(settings, [int(part) for part in counts])
     click.echo(samplers_text(study))
     if folder is not None:
-        from gaussian_test.analysis.figures import parts, samplers
+        from gaussian_test.analysis.figures import overview, parts
         from gaussian_test.errors import user_input
 
         with user_input():
-            parts.save({"samplers": samplers.sampler_figure(study)}, folder)
+            parts.save({"samplers": overview.sampler_figure(study)}, folder)
         click.echo(f"figure: {folder / 'samplers'}.png, .pdf")
 
 

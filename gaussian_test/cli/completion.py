@@ -1,7 +1,5 @@
 """What the Tab key offers: archives, experiments, devices and the keys of ``--set``; light, for it is asked at every press."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterator

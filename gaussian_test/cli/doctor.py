@@ -34,27 +34,13 @@ CALLS, SECONDS = 5, 10.0  # calls of a score that are timed, unless so many seco
 
 @dataclass(frozen=True)
 class Check:
-    """Something that was looked at.
+    """Something that was looked at."""
 
-    Attributes
-    ----------
-    name : str
-        What.
-    state : {"ok", "absent", "problem"}
-        ``absent`` is an extra that is not installed.
-    found : str
-        What was found, or what is wrong.
-    advice : str
-        What to do about it; empty where there is nothing to do.
-    numbers : dict
-        What a program may want: seconds and bytes, no units in the text.
-    """
-
-    name: str
-    state: Literal["ok", "absent", "problem"]
-    found: str
-    advice: str = ""
-    numbers: dict[str, Any] | None = None
+    name: str  # what
+    state: Literal["ok", "absent", "problem"]  # ``absent`` is an extra that is not installed
+    found: str  # what was found, or what is wrong
+    advice: str = ""  # what to do about it; empty where there is nothing to do
+    numbers: dict[str, Any] | None = None  # what a program may want: seconds and bytes, no units in the text
 
 
 def diagnose(source: str | Path | dict[str, Any] | None = None, changes: Iterable[str] = (), device: str = "auto") -> list[Check]:

@@ -1,7 +1,5 @@
 """What all commands have in common: mistakes as one sentence with exit code 2, and what to do next."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import shlex

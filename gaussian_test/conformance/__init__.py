@@ -14,10 +14,4 @@ from gaussian_test.conformance.process import check_process
 from gaussian_test.conformance.score import SCORE_LAWS as SCORE_LAWS
 from gaussian_test.conformance.score import check_score
 
-__all__ = [
-    "ConformanceError",
-    "check_kernel",
-    "check_observable",
-    "check_process",
-    "check_score",
-]
+__all__ = ["ConformanceError", "check_kernel", "check_observable", "check_process", "check_score"]

@@ -1,7 +1,5 @@
 r"""The laws of a reverse kernel: one step from ``t`` to ``s < t``, a pure function of the state and of the noise it is handed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """What all suites have in common: the error that names a law, comparisons that say where, draws with seeds of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The laws of an observable: a function of where U-Turns start and where they end, one number for each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

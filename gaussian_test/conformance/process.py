@@ -1,7 +1,5 @@
 r"""The laws of a forward process :math:`x_t = \alpha_t x_0 + \sigma_t z`."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -1,7 +1,5 @@
 r"""The laws of a score: :math:`D(x, t) = E[x_0 \mid x_t = x]`, from which everything else follows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 

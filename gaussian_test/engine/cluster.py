@@ -3,8 +3,6 @@
 Dask runs a task at least once; a task writes its part, which is the same whoever computes it, so the effect is exactly once.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import multiprocessing

@@ -1,7 +1,5 @@
 """Run an experiment: shards to sample tables, tables to the result, the result to an archive."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -189,12 +187,7 @@ def _to_archive(
 
 
 def _tables(
-    prepared: Prepared,
-    parts: Parts,
-    order: worker.Order | None,
-    client: Any,
-    progress: bool | None,
-    interruption: Interruption,
+    prepared: Prepared, parts: Parts, order: worker.Order | None, client: Any, progress: bool | None, interruption: Interruption
 ) -> list[xr.Dataset]:
     """Return the tables of all shards: those of finished parts, and the others, which are computed."""
     total = len(prepared.plan.shards(prepared.samples.tolist()))

@@ -1,7 +1,5 @@
 """What a worker does: it loads a run once, from paths, computes one shard at a time, writes its part and returns a receipt."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time
@@ -27,35 +25,19 @@ class Order:
 
     Attributes
     ----------
-    settings : dict
-        The experiment, with absolute paths.
-    device : str
-        ``auto``, ``cpu`` or ``cuda[:i]``, on the worker.
-    trust : dict of str to str
-        Files that run code, and their sha256.
-    output : str
-        Absolute path of the archive in the making.
-    threads : int or None
-        Of torch, on each worker; None: as many as the worker was given.
     token : str
         Of the driver's process: what a worker has loaded for one is not used for another.
-    version : str
-        Of gaussian_test.
-    identity : dict of str to str
-        What the worker's samples and scores must be; empty until it is known.
-    micro_batches : dict of str to int
-        Of the networks.
     """
 
-    settings: dict[str, Any]
-    device: str
-    trust: dict[str, str]
-    output: str
-    threads: int | None
+    settings: dict[str, Any]  # the experiment, with absolute paths
+    device: str  # ``auto``, ``cpu`` or ``cuda[:i]``, on the worker
+    trust: dict[str, str]  # files that run code, and their sha256
+    output: str  # absolute path of the archive in the making
+    threads: int | None  # of torch, on each worker; None: as many as the worker was given
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
-    version: str = __version__
-    identity: dict[str, str] = field(default_factory=dict)
-    micro_batches: dict[str, int] = field(default_factory=dict)
+    version: str = __version__  # of gaussian_test
+    identity: dict[str, str] = field(default_factory=dict)  # what the worker's samples and scores must be; empty until it is known
+    micro_batches: dict[str, int] = field(default_factory=dict)  # of the networks
 
 
 @dataclass(frozen=True)
@@ -64,27 +46,17 @@ class Receipt:
 
     Attributes
     ----------
-    shard : int
-        Its number.
-    seconds : float
-        How long it took.
-    worker : str
-        Process and machine.
     state : {"written", "failed", "misfit", "stopped"}
         The part is there; the shard cannot be computed, here or elsewhere; this worker is not fit for the run; the run was told
         to stop before the shard was begun.
-    problem : str
-        What is wrong, as one sentence.
-    address : str
-        Of the worker, for Dask.
     """
 
-    shard: int
-    seconds: float
-    worker: str
+    shard: int  # its number
+    seconds: float  # how long it took
+    worker: str  # process and machine
     state: Literal["written", "failed", "misfit", "stopped"] = "written"
-    problem: str = ""
-    address: str = ""
+    problem: str = ""  # what is wrong, as one sentence
+    address: str = ""  # of the worker, for Dask
 
 
 _one_at_a_time = threading.Lock()  # a worker of many threads computes one shard at a time, with all of them

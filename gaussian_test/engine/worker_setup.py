@@ -1,7 +1,5 @@
 """What the workers of a local cluster do when they start (a preload of Dask)."""
 
-from __future__ import annotations
-
 import signal
 from typing import Any
 

@@ -8,15 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    ByteSize,
-    Field,
-    PositiveFloat,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-    model_validator,
-)
+from pydantic import ByteSize, Field, PositiveFloat, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from gaussian_test.analysis.declarations import Affine, Memorization, Speciation, StartName, Statistics
 from gaussian_test.analysis.observables.record import Needs
@@ -24,9 +16,8 @@ from gaussian_test.analysis.observables.registry import OBSERVABLES
 from gaussian_test.errors import UserError
 from gaussian_test.experiment.observables import CHEAP, Chains, Classifier, Features, Observable, OwnObservable, factory_of_kind
 from gaussian_test.experiment.processes import Arguments, Factory, Process, Settings, VarianceExploding, shown
-from gaussian_test.experiment.refusal import sentence
+from gaussian_test.experiment.reading import NOT_YAML, check_size, read_yaml, sentence
 from gaussian_test.experiment.scores import Count, Empirical, Gaussian, ScoreSettings
-from gaussian_test.experiment.yaml_file import NOT_YAML, check_size, read_yaml
 from gaussian_test.sampler.kernels import KERNELS
 
 DEFAULTS = Statistics()

@@ -1,7 +1,5 @@
 """Settings of the forward processes, and the base of all settings."""
 
-from __future__ import annotations
-
 import difflib
 import math
 import re

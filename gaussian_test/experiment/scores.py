@@ -1,7 +1,5 @@
 """Settings of the scores: what an experiment file says about each of them."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator

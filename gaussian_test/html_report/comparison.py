@@ -1,13 +1,11 @@
 """The page of two results side by side: what its template is filled with."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import xarray as xr
 
 from gaussian_test.analysis.figures import overview
-from gaussian_test.html_report.inline_svg import inline_svg
+from gaussian_test.html_report.figures import inline_svg
 from gaussian_test.html_report.result import provenance, warnings
 from gaussian_test.result.comparison import CurveDifference, TimeDifference, compare, curve_differences, time_differences
 from gaussian_test.result.finding import finding

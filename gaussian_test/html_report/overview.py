@@ -1,7 +1,5 @@
 """The page of a sweep, or of any folder with archives: what its template is filled with."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 from gaussian_test.analysis.declarations import TIMES
 from gaussian_test.analysis.figures import overview
 from gaussian_test.errors import UserError
-from gaussian_test.html_report.inline_svg import inline_svg
+from gaussian_test.html_report.figures import inline_svg
 from gaussian_test.result.view import View, view
 from gaussian_test.store import archive
 from gaussian_test.sweep.status import STATES, read_runs, status

@@ -1,7 +1,5 @@
 """One self-contained page of a result, of two, or of a sweep."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Sequence

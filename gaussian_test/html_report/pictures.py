@@ -1,7 +1,5 @@
 """Pictures of starts and end points as strips, one for each score and turn time, for the slider of a page."""
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import dataclass
@@ -21,46 +19,22 @@ MARGIN = 1 / 8  # between pictures, of their width
 
 @dataclass(frozen=True)
 class Strip:
-    """End points of one score at one turn time.
+    """End points of one score at one turn time."""
 
-    Attributes
-    ----------
-    image : str
-        As a data URI.
-    text : str
-        What has become of the samples.
-    """
-
-    image: str
-    text: str
+    image: str  # as a data URI
+    text: str  # what has become of the samples
 
 
 @dataclass(frozen=True)
 class Frames:
-    """All that the slider of a page shows.
+    """All that the slider of a page shows."""
 
-    Attributes
-    ----------
-    start : str
-        The samples started from, as a data URI.
-    strips : dict of str to list of Strip
-        By score, one for each turn time.
-    noise_to_signal : list of str
-        Of the turn times, as text.
-    printed : list of int
-        Turn times that a page on paper shows.
-    count : int
-        Number of samples.
-    reduced : str
-        What was done to the pictures to make them small; empty if nothing.
-    """
-
-    start: str
-    strips: dict[str, list[Strip]]
-    noise_to_signal: list[str]
-    printed: list[int]
-    count: int
-    reduced: str
+    start: str  # the samples started from, as a data URI
+    strips: dict[str, list[Strip]]  # by score, one for each turn time
+    noise_to_signal: list[str]  # of the turn times, as text
+    printed: list[int]  # turn times that a page on paper shows
+    count: int  # number of samples
+    reduced: str  # what was done to the pictures to make them small; empty if nothing
 
 
 def picture_frames(pictures: xr.Dataset, result: xr.Dataset) -> Frames:

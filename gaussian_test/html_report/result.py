@@ -1,7 +1,5 @@
 """The page of one result: what its template is filled with."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

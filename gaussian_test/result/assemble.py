@@ -1,7 +1,5 @@
 """From the sample table to the archive's groups: statistics, closed forms, pictures, and where everything came from."""
 
-from __future__ import annotations
-
 import datetime
 import json
 import platform

@@ -1,7 +1,5 @@
 """Two archives side by side: how times and curves of the scores that both have differ, with bands."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -21,10 +19,7 @@ from gaussian_test.text import number
 
 Array = NDArray[np.float64]
 # by which curve a time is found, for each of its definitions
-CROSSED = {
-    "memorization": {"own": "memorized_share", "any": "close_share"},
-    "speciation": {"retention": "class_retention"},
-}
+CROSSED = {"memorization": {"own": "memorized_share", "any": "close_share"}, "speciation": {"retention": "class_retention"}}
 
 
 def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
@@ -192,10 +187,7 @@ def _add_time_intervals(
         result[f"{name}_difference{suffix}"] = (
             "score",
             column,
-            {
-                "long_name": f"difference of the {name} times{BAND[suffix].replace('simultaneous band', 'interval')}",
-                "units": "1",
-            },
+            {"long_name": f"difference of the {name} times{BAND[suffix].replace('simultaneous band', 'interval')}", "units": "1"},
         )
 
 

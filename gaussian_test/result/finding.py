@@ -1,7 +1,5 @@
 """What a result says, in sentences that a person can quote."""
 
-from __future__ import annotations
-
 import math
 
 from gaussian_test.analysis.declarations import STARTS

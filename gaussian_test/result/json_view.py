@@ -1,7 +1,5 @@
 """A result as JSON: what another program reads of it, from an archive alone and without torch."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """Which sampler, how many steps: the exact error of every reverse kernel on the Gaussian of a data set, without running one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Results as text: what a person reads at a glance, from an archive alone and without torch."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 

@@ -63,16 +63,8 @@ class ScoreView:
     ----------
     name, kind, kernel : str
         Of the score, its kind, and what reversed it.
-    steps : int
-        From the largest turn time.
     conditional, is_network : bool
         Whether it is given the class of the start; whether it is a network, or came from python.
-    micro_batches : tuple of int
-        States per call.
-    times : mapping of str to TimeView
-        By name.
-    gap : Estimate or None
-        The largest, where there is one.
     balance, violated : mapping of str to Estimate or None
         Of the tests of detailed balance the largest, and the largest whose band does not hold zero.
     """
@@ -80,39 +72,25 @@ class ScoreView:
     name: str
     kind: str
     kernel: str
-    steps: int
+    steps: int  # from the largest turn time
     conditional: bool
     is_network: bool
-    micro_batches: tuple[int, ...]
-    times: Mapping[str, TimeView]
-    gap: Estimate | None
+    micro_batches: tuple[int, ...]  # states per call
+    times: Mapping[str, TimeView]  # by name
+    gap: Estimate | None  # the largest, where there is one
     balance: Mapping[str, Estimate | None]
     violated: Mapping[str, Estimate | None]
 
 
 @dataclass(frozen=True)
 class View:
-    """A result, read once.
+    """A result, read once."""
 
-    Attributes
-    ----------
-    result : Dataset
-        Root group of the archive.
-    groups : mapping of str to Dataset
-        Its further groups, as far as they were asked for.
-    settings : dict
-        The experiment.
-    scores : tuple of ScoreView
-        In the order of the archive.
-    attributes : mapping
-        Those that hold JSON are read.
-    """
-
-    result: xr.Dataset
-    groups: Mapping[str, xr.Dataset]
-    settings: dict[str, Any]
-    scores: tuple[ScoreView, ...]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    result: xr.Dataset  # root group of the archive
+    groups: Mapping[str, xr.Dataset]  # its further groups, as far as they were asked for
+    settings: dict[str, Any]  # the experiment
+    scores: tuple[ScoreView, ...]  # in the order of the archive
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # those that hold JSON are read
 
     @property
     def start(self) -> str:

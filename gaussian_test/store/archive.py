@@ -5,8 +5,6 @@ hang or crash the library. So every file ends with one of its own (:mod:`gaussia
 python before the library is given the file.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Digests: by what samples and scores are known again, wherever they came from."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

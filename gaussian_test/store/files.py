@@ -3,8 +3,6 @@
 One run writes an output at a time: a lock that the operating system takes back when its holder dies.
 """
 
-from __future__ import annotations
-
 import errno
 import glob
 import hashlib

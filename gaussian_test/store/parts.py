@@ -9,8 +9,6 @@ Eigenvectors depend in their last digits on the number of threads that found the
 the same on every worker, and after an interruption on whatever machine it goes on.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

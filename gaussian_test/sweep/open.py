@@ -1,7 +1,5 @@
 """The archives of a sweep as one dataset, read when it is looked at."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

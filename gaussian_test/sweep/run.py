@@ -1,7 +1,5 @@
 """Run a sweep into a folder: one archive for each run, a failure of one no reason to stop the others."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping

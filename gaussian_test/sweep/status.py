@@ -1,7 +1,5 @@
 """What has become of the runs in a folder: finished, running, interrupted, failed or waiting."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass
@@ -21,30 +19,14 @@ STATES = ("finished", "running", "interrupted", "failed", "waiting")
 
 @dataclass(frozen=True)
 class RunStatus:
-    """The state of a run.
+    """The state of a run."""
 
-    Attributes
-    ----------
-    name : str
-        Of the run.
-    state : str
-        One of ``finished``, ``running``, ``interrupted``, ``failed``, ``waiting``.
-    done : int or None
-        Shards that are finished, while it is not.
-    of : int or None
-        Of how many.
-    remaining : float or None
-        Seconds that a run in work expected to need when its last shard was finished.
-    reason : str
-        Why it failed.
-    """
-
-    name: str
-    state: str
-    done: int | None = None
-    of: int | None = None
-    remaining: float | None = None
-    reason: str = ""
+    name: str  # of the run
+    state: str  # one of ``finished``, ``running``, ``interrupted``, ``failed``, ``waiting``
+    done: int | None = None  # shards that are finished, while it is not
+    of: int | None = None  # of how many
+    remaining: float | None = None  # seconds that a run in work expected to need when its last shard was finished
+    reason: str = ""  # why it failed
 
 
 def save_runs(folder: Path, sweep: Sweep) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment.experiment import Experiment, with_value
-from gaussian_test.experiment.yaml_file import check_size, read_yaml
+from gaussian_test.experiment.reading import check_size, read_yaml
 
 MOST = 10_000  # runs
 LONGEST = 120  # characters of a name: it becomes that of a file

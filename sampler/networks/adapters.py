@@ -5,8 +5,6 @@ batches are :class:`NetworkScore`'s. This is the one file of the sampler that ma
 diffusers checkpoint to diffusers.
 """
 
-from __future__ import annotations
-
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -72,13 +70,6 @@ class Network(nn.Module, ABC):
 
 def rows_of_time(t: Tensor, x: Tensor) -> Tensor:
     """Return a time as (batch,), on the device and in the dtype of a state, without waiting for the device.
-
-    Parameters
-    ----------
-    t : Tensor
-        Scalar on the CPU, or (batch,).
-    x : Tensor
-        State, (batch, ``*event``).
 
     Examples
     --------

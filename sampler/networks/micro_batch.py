@@ -4,8 +4,6 @@ Too small a batch leaves the device idle, too large a one falls out of its cache
 the machine, so it is measured.
 """
 
-from __future__ import annotations
-
 import time
 
 import torch

@@ -7,8 +7,6 @@ at the same :math:`\nu = \sigma/\alpha` is that state times a number, and every 
             = \frac{x + \sigma^2\hat s}{\alpha}
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable
@@ -19,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from gaussian_test.sampler.networks.adapters import Called, Network
-from gaussian_test.sampler.networks.failures import NetworkError, out_of_memory
 from gaussian_test.sampler.networks.libraries import FromLibraries
-from gaussian_test.sampler.networks.prediction import Prediction, to_denoised
+from gaussian_test.sampler.networks.prediction import NetworkError, Prediction, out_of_memory, to_denoised
 from gaussian_test.sampler.process import Process, Schedule, Time, as_time, per_row
 from gaussian_test.sampler.processes import VarianceExploding
 from gaussian_test.sampler.scores.score import Score

@@ -4,13 +4,13 @@ r"""What networks predict, and the posterior mean in it: :math:`x_t = \alpha_t x
             = \frac{x + \sigma^2\hat s}{\alpha},\qquad \hat u = f x + \frac{g^2}{2\sigma}\hat z
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from gaussian_test.sampler.process import Process, Schedule, per_row
+from gaussian_test.sampler.scores.score import Score
 
 Prediction = Literal["x0", "epsilon", "v", "score", "velocity"]
 
@@ -60,3 +60,44 @@ def to_denoised(prediction: Prediction, predicted: Tensor, x: Tensor, t: Tensor,
         f, to_noise = schedule.f(t), 2 * sigma / schedule.g2(t)
         predicted = per_row(to_noise, x) * (predicted - per_row(f, x) * x)
     return per_row(1 / alpha, x) * x - per_row(sigma / alpha, x) * predicted
+
+
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # as RuntimeError says it
+
+
+class NetworkError(RuntimeError):
+    """A network has failed on states of its shape.
+
+    Parameters
+    ----------
+    score : NetworkScore
+        Whose network.
+    what : str
+        On what it failed.
+    error : Exception
+        Its own error.
+    """
+
+    def __init__(self, score: Score, what: str, error: Exception) -> None:
+        super().__init__(f"the network {what} ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
+        self.score = score
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error says that memory has run out, on a GPU or on the CPU.
+
+    Parameters
+    ----------
+    error : RuntimeError
+        As torch raises it.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    True
+    """
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)

@@ -6,8 +6,6 @@ r"""A small denoiser to be trained, :math:`D(x, \sigma)` for :math:`x_t = x_0 + 
 :math:`c_{noise} = \frac14\ln\sigma` give input and target of :math:`F` unit size at every noise level; s is the size of the data.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

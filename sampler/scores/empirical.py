@@ -18,28 +18,25 @@ from torch import Tensor
 from gaussian_test.sampler.noise import Noise
 from gaussian_test.sampler.process import Process, Time
 from gaussian_test.sampler.processes import VarianceExploding
-from gaussian_test.sampler.scores.score import Score, pick
+from gaussian_test.sampler.scores.score import Score, finite, pick, weights_of
 from gaussian_test.sampler.scores.store import (
+    SAMPLE_ELEMENTS,
     ByteSamples,
     ResidentSamples,
     Scaling,
     Store,
     StreamedSamples,
-    finite,
+    block_size,
     half_square_norm,
     mean_of,
     row_chunks,
     row_slices,
     rows_of,
     to_tensor,
-    weights_of,
 )
 
-BLOCK = 32  # samples per block of the two-stage draw
-MOST_BLOCKS = 2**13
 DRAWN_ELEMENTS = 2**20  # elements of a (rows, blocks) table of weights, in float64, that is drawn from at once
 TILE_ELEMENTS = 2**22  # elements of a (rows, samples) tile of logits
-SAMPLE_ELEMENTS = 2**21  # elements of a tile of samples: 8 MB in float32, which the last cache holds until the second product
 MAX_ROWS = 1024
 LOG_2 = math.log(2)  # weights are powers of 2: torch's exp takes fifty times as long where the result underflows, exp2 does not
 CANDIDATES = 4  # nearest samples by matrix product, of which differences find the nearest one
@@ -343,7 +340,7 @@ class EmpiricalScore(Score):
 
     def _index(self, y: Tensor, variance: Tensor, uniform: Tensor, label: Tensor | None) -> Tensor:
         """Draw in two stages, block and sample within it: the logits of all N samples are never held at once."""
-        store, size, variance = self._store(), self._block(y.shape[1]), variance * LOG_2
+        store, size, variance = self._store(), block_size(self.count, y.shape[1]), variance * LOG_2
         mass = y.new_empty(len(y), -(-self.count // size))
         offset = y - self.center
         for numbers, _, logits in self._logits(store, offset / variance, variance, label):
@@ -369,13 +366,6 @@ class EmpiricalScore(Score):
         column, _ = pick(weights_of(logits), left)
         return member.gather(1, column.unsqueeze(1)).squeeze(1)
 
-    def _block(self, features: int) -> int:
-        """Return how many samples the draw takes together: more where there are many, so that the masses of blocks stay few."""
-        size = BLOCK
-        while self.count > MOST_BLOCKS * size and 2 * size * features <= SAMPLE_ELEMENTS:
-            size *= 2
-        return size
-
     def _logits(
         self, store: Store, scaled: Tensor, variance: Tensor, label: Tensor | None
     ) -> Iterator[tuple[slice, Tensor, Tensor]]:
@@ -384,7 +374,7 @@ class EmpiricalScore(Score):
         Of states over :math:`\nu^2`, relative to the center; to base 2 where that variance is given times :math:`\log 2`. Logits
         are good until the next are asked for.
         """
-        size = self._block(scaled.shape[1])
+        size = block_size(self.count, scaled.shape[1])
         width = max(size, min(TILE_ELEMENTS // max(len(scaled), 1), SAMPLE_ELEMENTS // scaled.shape[1]) // size * size)
         parts = list(row_chunks(self.count, width))
         # one buffer for all tiles: large blocks given back and asked for again in turns leave holes in the heap

@@ -138,13 +138,6 @@ class Score(nn.Module, ABC):
 def pick(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """Draw one column per row in proportion to weights, by inverting their cumulative sum.
 
-    Parameters
-    ----------
-    weights : Tensor
-        Nonnegative, float64, shape (batch, columns), not all zero in a row.
-    uniform : Tensor
-        In [0, 1), float64, shape (batch,).
-
     Examples
     --------
     >>> column, left = pick(torch.tensor([[1.0, 3.0]]).double(), torch.tensor([0.625]).double())
@@ -159,3 +152,14 @@ def pick(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     weight = weights.gather(1, column)
     left = (target - (cumulative.gather(1, column) - weight)) / weight
     return column.squeeze(1), left.squeeze(1).clamp(0, 1 - 2**-53)
+
+
+def finite(highest: Tensor) -> Tensor:
+    """Return the running maximum, or 0 where a row has seen no sample of its class yet."""
+    return torch.where(torch.isinf(highest), torch.zeros_like(highest), highest)
+
+
+def weights_of(logits: Tensor) -> Tensor:
+    """Return weights in float64, relative to the largest of each row, from logarithms to base 2."""
+    logits = logits.double()
+    return (logits - logits.amax(1, keepdim=True)).exp2_()

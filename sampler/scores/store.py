@@ -20,6 +20,10 @@ READ_ELEMENTS = 2**20  # numbers read or summed at once: 8 MB in float64
 CONVERTED_ELEMENTS = 2**17  # bytes converted at once on the CPU: with their doubles about 1 MB, which a core's cache holds
 Scaling = tuple[float, float]
 
+BLOCK = 32  # samples per block of the two-stage draw
+MOST_BLOCKS = 2**13
+SAMPLE_ELEMENTS = 2**21  # elements of a tile of samples: 8 MB in float32, which the last cache holds until the second product
+
 
 class ResidentSamples:
     """Samples held in memory.
@@ -232,11 +236,6 @@ def row_slices(count: int, features: int) -> Iterator[slice]:
 def mean_of(store: Store, features: int) -> Tensor:
     """Return the mean of samples, summed in float64.
 
-    Returns
-    -------
-    Tensor
-        float64, shape (features,); not finite where a sample is not.
-
     Examples
     --------
     >>> mean_of(ResidentSamples(torch.tensor([[0.0], [1.0]])), 1)
@@ -251,11 +250,6 @@ def mean_of(store: Store, features: int) -> Tensor:
 
 def half_square_norm(store: Store, features: int) -> Tensor:
     r"""Return :math:`|x_n|^2/2` of every sample, summed in float64.
-
-    Returns
-    -------
-    Tensor
-        float64, shape (N,).
 
     Examples
     --------
@@ -300,12 +294,9 @@ def rows_of(variance: Tensor, rows: slice) -> Tensor:
     return variance if variance.ndim == 0 else variance[rows]
 
 
-def finite(highest: Tensor) -> Tensor:
-    """Return the running maximum, or 0 where a row has seen no sample of its class yet."""
-    return torch.where(torch.isinf(highest), torch.zeros_like(highest), highest)
-
-
-def weights_of(logits: Tensor) -> Tensor:
-    """Return weights in float64, relative to the largest of each row, from logarithms to base 2."""
-    logits = logits.double()
-    return (logits - logits.amax(1, keepdim=True)).exp2_()
+def block_size(count: int, features: int) -> int:
+    """Return how many samples the draw takes together: more where there are many, so that the masses of blocks stay few."""
+    size = BLOCK
+    while count > MOST_BLOCKS * size and 2 * size * features <= SAMPLE_ELEMENTS:
+        size *= 2
+    return size

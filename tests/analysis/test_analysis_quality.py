@@ -9,8 +9,13 @@ from sklearn.decomposition import PCA
 
 from gaussian_test.analysis.moments.moments import fit_moments
 from gaussian_test.analysis.observables.quality.distances import Distance, Population, frechet, frechet_between, null_distance
-from gaussian_test.analysis.observables.quality.kernel_distance import kid, kid_between
-from gaussian_test.analysis.observables.quality.quality import principal_features, sample_quality, start_sensitivity
+from gaussian_test.analysis.observables.quality.quality import (
+    kid,
+    kid_between,
+    principal_features,
+    sample_quality,
+    start_sensitivity,
+)
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
 
 ONE_SAMPLE = [frechet, kid]
@@ -463,10 +468,7 @@ def test_quality_curves_are_the_distances_one_by_one():
     resample = ClusterBootstrap(40, 500, 0.95, 0)
     x, starts = features.values, features["sample"]
     result = sample_quality(features.transpose(*DIMS[::-1]), truth, resample)
-    names = {
-        "frechet": lambda score, turn: frechet(x[score, turn], truth),
-        "kid": lambda score, turn: kid(x[score, turn], truth),
-    }
+    names = {"frechet": lambda score, turn: frechet(x[score, turn], truth), "kid": lambda score, turn: kid(x[score, turn], truth)}
     _assert_curves(result, features, resample, names)
     names = {
         "frechet": lambda score, turn: frechet(x[score, turn], truth, starts),

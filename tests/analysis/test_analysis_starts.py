@@ -6,10 +6,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from gaussian_test import analysis
-from gaussian_test.sampler import (
-    EmpiricalScore,
-    GaussianComponents,
-)
+from gaussian_test.sampler import EmpiricalScore, GaussianComponents
 
 
 @pytest.mark.parametrize("count", [2, 3, 50, 400])

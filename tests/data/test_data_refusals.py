@@ -230,12 +230,7 @@ REFUSED = {
     "imagenet text": (npz({**FLAT, "labels": list("abcd")}, source="imagenet"), "<U1"),
     "imagenet no labels": (npz({"data": FLAT["data"]}, source="imagenet"), "no array 'labels'"),
     "imagenet sizes": (
-        folder(
-            {
-                "train_data_batch_1.npz": stored(FLAT),
-                "val_data.npz": stored({**FLAT, "data": FLAT["data"][:, :48]}),
-            }
-        ),
+        folder({"train_data_batch_1.npz": stored(FLAT), "val_data.npz": stored({**FLAT, "data": FLAT["data"][:, :48]})}),
         "val_data.npz has images of 4 x 4",
     ),
     "empty folder": (folder({}), "holds no images"),

@@ -114,10 +114,7 @@ def test_named_dimensions_leave_nothing_to_guess(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "a.nc").x.values, raw.astype(np.float32))
 
 
-@given(
-    st.lists(st.integers(1, 5), min_size=1, max_size=4),
-    st.lists(st.integers(0, 100), max_size=12),
-)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.lists(st.integers(0, 100), max_size=12))
 def test_joined_rows_are_the_concatenation(lengths, wanted):
     raw = np.arange(sum(lengths) * 2).reshape(-1, 2)
     parts = [MemoryRows(part) for part in np.split(raw, np.cumsum(lengths)[:-1])]

@@ -123,11 +123,7 @@ def write_cifar_folder(folder, pixels, classes):
     records = np.zeros(COUNT, RECORD)
     records["label"], records["pixels"] = classes, pixels
     # batch 10 sorts before batch 2 as text and after it as a number
-    for name, part in {
-        "data_batch_2": records[:5],
-        "data_batch_10": records[5:15],
-        "test_batch": records[15:],
-    }.items():
+    for name, part in {"data_batch_2": records[:5], "data_batch_10": records[5:15], "test_batch": records[15:]}.items():
         part.tofile(folder / f"{name}.bin")
     (folder / "batches.meta.txt").write_text("\n".join(NAMES) + "\n\n")
     return folder, {}

@@ -103,10 +103,7 @@ def test_no_step_leaves_the_device_or_waits_for_it(score, kernel, process, dtype
     assert not leaving(loop_of(run))
 
 
-@pytest.mark.parametrize(
-    ("score", "kernel", "process", "dtype"),
-    CASES,
-)
+@pytest.mark.parametrize(("score", "kernel", "process", "dtype"), CASES)
 def test_nothing_before_the_first_step_waits_either(score, kernel, process, dtype):
     """Turning, the exact end and the preparation of the steps."""
     run = both(score, kernel, process, dtype)[1]

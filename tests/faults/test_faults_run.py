@@ -523,11 +523,7 @@ def test_a_flipped_bit_anywhere_is_found_out_and_never_another_value(undisturbed
             with pytest.raises(UserError) as error:
                 attempt()
             said.add(str(error.value).removeprefix(str(bad)).partition(":")[0])
-    assert said == {
-        " is damaged (its checksum does not fit)",
-        " has no checksum at its end",
-        " is not an archive of gaussian_test",
-    }
+    assert said == {" is damaged (its checksum does not fit)", " has no checksum at its end", " is not an archive of gaussian_test"}
 
 
 def test_an_archive_cut_short_or_with_more_behind_is_found_out(undisturbed, tmp_path):

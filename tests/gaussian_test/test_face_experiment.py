@@ -219,12 +219,7 @@ def test_a_bad_change_is_refused(change, said):
         ({"scores": [{"kind": "gaussian", "shrink": 0.1}]}, "scores.0", "shrink", "shrinkage"),
         ({"scores": [{"kind": "empirical"}, {"kind": "mixture", "component": 4}]}, "scores.1", "component", "components"),
         ({"turn_times": {"noise_to_signa": [1]}}, "turn_times", "noise_to_signa", "noise_to_signal"),
-        (
-            {"turn_times": {"noise_to_signal": {"minimum": 1, "max": 2, "count": 3}}},
-            "turn_times.noise_to_signal",
-            "minimum",
-            "min",
-        ),
+        ({"turn_times": {"noise_to_signal": {"minimum": 1, "max": 2, "count": 3}}}, "turn_times.noise_to_signal", "minimum", "min"),
         ({"keep": {"picture": 1}}, "keep", "picture", "pictures"),
         ({"statistics": {"bootstraps": 1}}, "statistics", "bootstraps", "bootstrap"),
     ],

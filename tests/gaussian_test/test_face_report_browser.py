@@ -49,13 +49,7 @@ def pages(disk, tmp_path_factory):
     runs.mkdir()
     for name in ("a" * 60, HOSTILE[1:-1]):
         shutil.copy(disk, runs / f"{name}.nc")
-    sources = {
-        "result": rich,
-        "tiny": disk,
-        "hostile": folder / f"{HOSTILE[1:-1]}.nc",
-        "comparison": (rich, disk),
-        "sweep": runs,
-    }
+    sources = {"result": rich, "tiny": disk, "hostile": folder / f"{HOSTILE[1:-1]}.nc", "comparison": (rich, disk), "sweep": runs}
     return {name: gt.report(source, folder / f"{name}.html") for name, source in sources.items()}
 
 

@@ -247,10 +247,7 @@ def test_labels_null_label_and_learned_variance():
     ("break_it", "said"),
     [
         (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "no scheduler_config.json"),
-        (
-            lambda folder: (folder / "diffusion_pytorch_model.safetensors").unlink(),
-            "expected a UNet2DModel in safetensors",
-        ),
+        (lambda folder: (folder / "diffusion_pytorch_model.safetensors").unlink(), "expected a UNet2DModel in safetensors"),
         (lambda folder: (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"junk"), "cannot be opened"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be opened"),
     ],

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gaussian_test.analysis import GaussianScore, discrete_law
-from gaussian_test.analysis.figures.samplers import FLOOR, sampler_figure
+from gaussian_test.analysis.figures.overview import FLOOR, sampler_figure
 from gaussian_test.analysis.theory.sampler_law import KERNELS, sampler_law, sampler_study
 from gaussian_test.sampler import (
     Ancestral,
@@ -47,10 +47,7 @@ SCHEDULES = {
     "variance_exploding": (VarianceExploding(), (lambda t: 1.0, lambda t: t, lambda t: 0.0, lambda t: 2 * t)),
     "ornstein_uhlenbeck": (OrnsteinUhlenbeck(), _preserving(lambda t: -t, lambda t: -1.0)),
     "variance_preserving": (VariancePreserving(), _preserving(lambda t: -_linear_beta(t) / 2, lambda t: -(0.1 + 19.9 * t) / 2)),
-    "cosine": (
-        Cosine(),
-        _preserving(lambda t: np.log(np.cos(np.pi * t / 2)), lambda t: -np.pi / 2 * np.tan(np.pi * t / 2)),
-    ),
+    "cosine": (Cosine(), _preserving(lambda t: np.log(np.cos(np.pi * t / 2)), lambda t: -np.pi / 2 * np.tan(np.pi * t / 2))),
     "rectified": (Rectified(), (lambda t: 1 - t, lambda t: t, lambda t: -1 / (1 - t), lambda t: 2 * t / (1 - t))),
     "discrete_vp": (
         DiscreteVP(np.cumprod(1 - BETAS)),
@@ -160,11 +157,7 @@ class Dense:
         if second_order and s > 0:
             ahead = self.nu(s) * np.linalg.inv(self.model + self.nu(s) ** 2 * self.eye)
             matrix = self.eye + h / 2 * (slope + ahead @ matrix)
-        self._push(
-            self.alpha(s) / self.alpha(t) * matrix,
-            self.alpha(s) * (self.mu - matrix @ self.mu),
-            np.zeros_like(matrix),
-        )
+        self._push(self.alpha(s) / self.alpha(t) * matrix, self.alpha(s) * (self.mu - matrix @ self.mu), np.zeros_like(matrix))
 
 
 def _root(covariance):

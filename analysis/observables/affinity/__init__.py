@@ -1,7 +1,5 @@
 """Is the score affine at a noise level: what explains it, the best affine map, its norm."""
 
-from __future__ import annotations
-
 from gaussian_test.analysis.declarations import BAND, TESTED, Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table
 
@@ -83,10 +81,7 @@ VARIABLES = (
 
 
 def _norm(name: str, title: str) -> tuple[tuple[Column, ...], ...]:
-    return (
-        (Column(name, title, "{score}", any_size=True),),
-        (Column(f"{name}_gaussian", "", "closed form", any_size=True),),
-    )
+    return ((Column(name, title, "{score}", any_size=True),), (Column(f"{name}_gaussian", "", "closed form", any_size=True),))
 
 
 AFFINITY = Observable(

@@ -24,8 +24,6 @@ third has no unit, lies between 0 and 1 for an exact score and goes to 1 where t
 For the Gaussian score :math:`\mathbb E|s_G|^2 = \sum_i 1/(\alpha^2\lambda_i + \sigma^2)` on any data with these moments.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 import xarray as xr

@@ -6,8 +6,6 @@ What is fitted is the departure from the Gaussian denoiser, so that an infinite 
 Gaussian one is the best affine map (orthogonality).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Figures of what explains a score, and of how far it is from affine maps."""
 
-from __future__ import annotations
-
 import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure

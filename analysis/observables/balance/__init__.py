@@ -1,7 +1,5 @@
 """Does detailed balance hold between the starts and ends of U-Turns, and where do they change."""
 
-from __future__ import annotations
-
 from gaussian_test.analysis.declarations import Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table
 

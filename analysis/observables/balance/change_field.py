@@ -9,8 +9,6 @@ The same of the magnitude :math:`m_i=(\sum_c\delta_{ci}^2)^{1/2}` tells where a 
 classes change: Sclocchi, Favero, Levi & Wyart, J. Stat. Mech. 084005 (2025), arXiv 2410.13770.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

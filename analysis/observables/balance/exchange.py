@@ -12,8 +12,6 @@ swapping would turn into a shared end, another law. Starts drawn without replace
 are then conservative. End points that differ from their start by rounding count as unmoved.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figure of the tests that start and end are an exchangeable pair."""
 
-from __future__ import annotations
-
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """What the tests of exchangeability say, as a sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Chains of U-Turns at one turn time: how many of them it takes to forget the start."""
 
-from __future__ import annotations
-
 from gaussian_test.analysis.declarations import Variable
 from gaussian_test.analysis.observables.record import Figure, Observable
 

@@ -9,8 +9,6 @@ Under the affine Gaussian score mode i is an auto-regression of factor :math:`W_
 these moments. A U-Turn is a forward step followed by its own reversal, hence :math:`C(k)\ge0`.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

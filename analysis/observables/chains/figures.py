@@ -1,7 +1,5 @@
 """Figure of chains of U-Turns."""
 
-from __future__ import annotations
-
 import numpy as np
 import seaborn as sns
 import xarray as xr

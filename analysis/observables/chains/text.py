@@ -1,7 +1,5 @@
 """Chains of U-Turns as a table."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import xarray as xr

@@ -1,7 +1,5 @@
 """The Gaussian Test: auto-correlations, their gap to the Gaussian score, and the three times."""
 
-from __future__ import annotations
-
 from gaussian_test.analysis.declarations import BAND, ERROR, INTERVAL, TESTED, TIMES, Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table
 

@@ -5,8 +5,6 @@ r"""The Gaussian Test: from the sample table to curves with bands, the gap to th
 :math:`\mathrm{KL}(p_t\|\mathcal N_t) = \tfrac12\int_0^{\gamma_t}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figures of the Gaussian Test: auto-correlations, gap, times, detailed balance."""
 
-from __future__ import annotations
-
 import numpy as np
 import seaborn as sns
 import xarray as xr

@@ -1,16 +1,11 @@
 """Are the noised data normal, feature by feature."""
 
-from __future__ import annotations
-
 from gaussian_test.analysis.declarations import Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Table
 
 LEVEL = "Benjamini-Hochberg over the features of one noise level, at {test.level:g}"
 NULL_RANGE = "95 % of Gaussian samples with the observed mean and covariance, of at most {most} features, are in the range"
-OF_NULL = {
-    "_null_low": ", lower end of its range if normal",
-    "_null_high": ", upper end of its range if normal",
-}
+OF_NULL = {"_null_low": ", lower end of its range if normal", "_null_high": ", upper end of its range if normal"}
 MAPS, OVER = ("turn_time", "event"), ("turn_time",)
 FIELDS = {  # variables, and what a test calls them
     "ks_distance": "distance",
@@ -44,11 +39,7 @@ VARIABLES = (
         group="normality",
     ),
     Variable(
-        "ks_discovered",
-        MAPS,
-        "whether a feature is not normal, with the false discovery rate controlled",
-        LEVEL,
-        group="normality",
+        "ks_discovered", MAPS, "whether a feature is not normal, with the false discovery rate controlled", LEVEL, group="normality"
     ),
     Variable("ks_mean", OVER, "mean Kolmogorov-Smirnov distance of the features", "over the features that vary"),
     Variable(
@@ -69,12 +60,7 @@ VARIABLES = (
         "share of features with a p-value of at most {test.level:g}",
         "expectation for normal features: {test.level:g}",
     ),
-    Variable(
-        "ks_share_discovered",
-        OVER,
-        "share of features that are not normal, with the false discovery rate controlled",
-        LEVEL,
-    ),
+    Variable("ks_share_discovered", OVER, "share of features that are not normal, with the false discovery rate controlled", LEVEL),
     Variable(
         "ks_share_above_null",
         (),

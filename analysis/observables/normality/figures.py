@@ -1,7 +1,5 @@
 """Figures of the tests of normality."""
 
-from __future__ import annotations
-
 import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure

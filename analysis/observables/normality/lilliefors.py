@@ -9,8 +9,6 @@ are simulated at the very number of samples. Features are correlated: how far a 
 stray by chance is seen on Gaussian samples that have exactly the observed mean and covariance (a rotation test).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -197,20 +195,6 @@ def gaussian_replicates(x: ArrayLike, replicates: int, seed: int = 0) -> Iterato
     orthonormal columns orthogonal to the vector of ones. As mean and covariance are sufficient for a Gaussian, this is the
     exact law of Gaussian samples given the two, for any number of samples and features: unlike draws from
     :math:`\mathcal N(\bar X, \hat\Sigma)`, which they approach for many samples, replicates and Gaussian data are exchangeable.
-
-    Parameters
-    ----------
-    x : array
-        Samples, shape (samples, features).
-    replicates : int
-        Number of replicates.
-    seed : int
-        Seed of the rotations.
-
-    Yields
-    ------
-    ndarray
-        float32, shape (samples, features), in the unit of ``x``.
 
     References
     ----------

@@ -1,7 +1,5 @@
 """Normality of noised data, noise level by noise level: the Kolmogorov-Smirnov test as named arrays and as a map over pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any, TypedDict, Unpack

@@ -1,7 +1,5 @@
 """How far the end points are from the ground truth."""
 
-from __future__ import annotations
-
 from gaussian_test.analysis.declarations import Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table
 

@@ -4,13 +4,11 @@ The Fréchet distance between the Gaussians of the same moments,
 
 .. math:: D = |m_1-m_2|^2 + \mathrm{tr}\,[C_1 + C_2 - 2(C_1^{1/2}C_2C_1^{1/2})^{1/2}],
 
-and what it shares with that of :mod:`~gaussian_test.analysis.observables.quality.kernel_distance`. The ground-truth set *is*
+and what it shares with that of :mod:`~gaussian_test.analysis.observables.quality.quality`. The ground-truth set *is*
 the population (divide by N, no sampling error); the starts are the draws and the repeats of a start a cluster. Both
 estimates are freed of their upward bias. Where the laws agree, what is linear in the sampling error vanishes and the
 quadratic rest is left, so that a variance has two parts: :math:`\mathrm{var} = 4\zeta_1/n + 2\zeta_2/n^2`.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -352,19 +350,6 @@ def distance_from(values: Array, variance: float, plug_in: float, bias: float, s
     The variance of the pseudo-values holds the second-order part twice. The variance of the distance grows with it: far from
     zero in proportion, near zero at twice the slope of a typical direction, which is the ratio of variance to bias; the estimate
     tells far from near to within its own error.
-
-    Parameters
-    ----------
-    values : ndarray
-        Pseudo-values, shape (n,).
-    variance : float
-        Of their mean.
-    plug_in, bias : float
-        Distance of the empirical laws, and by how much it is too large.
-    second_order : float
-        Variance where the true distance is zero.
-    missing : float
-        Which part of bias and second order is missing, as starts are drawn without replacement.
 
     Examples
     --------

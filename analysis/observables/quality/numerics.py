@@ -67,15 +67,6 @@ class Calibration:
 def one_sample(x: Array, mean: Array, root: Array, trace: float) -> Jackknife:
     """Return the jackknife of the distance of end points from a population.
 
-    Parameters
-    ----------
-    x : ndarray
-        Features of the end points, shape (n, R, F).
-    mean, root : ndarray
-        Of the population: its mean, shape (F,), and the axes of its covariance times their standard deviations, (F, modes).
-    trace : float
-        Of its covariance.
-
     Examples
     --------
     >>> x = np.array([-1.0, 1.0, -1.0, 1.0])[:, None, None]
@@ -93,11 +84,6 @@ def one_sample(x: Array, mean: Array, root: Array, trace: float) -> Jackknife:
 
 def two_sample(x: Array, y: Array) -> Jackknife:
     """Return the jackknife of the distance between two sets of end points that are paired start by start.
-
-    Parameters
-    ----------
-    x, y : ndarray
-        Features of the end points, shape (n, R, F).
 
     Examples
     --------
@@ -186,11 +172,6 @@ def _log_determinant(matrix: Array) -> Array:
 def modes(matrix: Array) -> tuple[Array, Array]:
     """Return the eigenvalues of a covariance that are not rounding, and their eigenvectors.
 
-    Parameters
-    ----------
-    matrix : ndarray
-        The covariance, shape (F, F).
-
     Examples
     --------
     >>> modes(np.diag([0.0, 4.0]))[0].tolist()
@@ -206,11 +187,6 @@ def modes(matrix: Array) -> tuple[Array, Array]:
 def covariance(rows: Array) -> Array:
     """Return the covariance of centred rows.
 
-    Parameters
-    ----------
-    rows : ndarray
-        Of mean zero, shape (..., F).
-
     Examples
     --------
     >>> covariance(np.array([[-1.0], [1.0]])).tolist()
@@ -223,11 +199,6 @@ def covariance(rows: Array) -> Array:
 
 def dependence(x: Array) -> float:
     """Return the number of starts over the effective number of draws: 1 for equal repeats, 1/R for independent ones.
-
-    Parameters
-    ----------
-    x : ndarray
-        Features of the end points, shape (n, R, F).
 
     Examples
     --------
@@ -248,13 +219,6 @@ BLOCK_ELEMENTS = 2**22  # of the kernel held at once
 
 def polynomial(degree: int, gamma: float | None, coef0: float, features: int) -> tuple[int, float, float]:
     r"""Return the three numbers of the kernel, checked.
-
-    Parameters
-    ----------
-    degree, gamma, coef0
-        As given; None for a gamma of :math:`1/F`.
-    features : int
-        F.
 
     Raises
     ------
@@ -284,13 +248,6 @@ def _kernel(rows: Array, columns: Array, degree: int, gamma: float, coef0: float
 def gram_of_starts(x: Array, y: Array, degree: int, gamma: float, coef0: float) -> Array:
     """Return the kernel between the starts of two sets of end points, averaged over repeats.
 
-    Parameters
-    ----------
-    x, y : ndarray
-        Features, shape (n, R, F); the numbers of repeats may differ.
-    degree, gamma, coef0
-        Of the kernel.
-
     Examples
     --------
     >>> x = np.array([[[1.0], [3.0]], [[2.0], [2.0]]])
@@ -311,13 +268,6 @@ def gram_of_starts(x: Array, y: Array, degree: int, gamma: float, coef0: float) 
 def embedding(rows: Array, points: Array, degree: int, gamma: float, coef0: float) -> Array:
     """Return the mean of the kernel between each row and all points.
 
-    Parameters
-    ----------
-    rows, points : ndarray
-        Features, shapes (n, F) and (N, F).
-    degree, gamma, coef0
-        Of the kernel.
-
     Examples
     --------
     >>> embedding(np.array([[2.0]]), np.array([[1.0], [3.0]]), 2, 1.0, 0.0).tolist()
@@ -330,11 +280,6 @@ def embedding(rows: Array, points: Array, degree: int, gamma: float, coef0: floa
 
 def excess_of_partners(gram: Array) -> float:
     """Return by how much a kernel between partners exceeds that between others, on average.
-
-    Parameters
-    ----------
-    gram : ndarray
-        The kernel between two sets of starts, shape (n, n); partners are on the diagonal.
 
     Examples
     --------

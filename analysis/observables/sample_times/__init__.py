@@ -1,7 +1,5 @@
 """Times of single samples and of classes: how much of their spread is the sample's, and how much the noise's."""
 
-from __future__ import annotations
-
 from gaussian_test.analysis.declarations import INTERVAL, Variable
 from gaussian_test.analysis.observables.record import Figure, Observable
 

@@ -1,7 +1,5 @@
 """Figure of the times of samples and classes."""
 
-from __future__ import annotations
-
 import numpy as np
 import seaborn as sns
 import xarray as xr

@@ -9,8 +9,6 @@ under the same noise, so that one (sample, repeat) is nearly a step function of 
 tells how much of the spread of the times belongs to the sample and how much to the noise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

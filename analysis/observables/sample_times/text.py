@@ -1,7 +1,5 @@
 """Times of samples and classes as a table."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
