@@ -39,12 +39,6 @@ class Variable:
     ----------
     long_name, comment, units : str
         Its attributes; braces hold facts of the run.
-    band : mapping of str to str
-        Endings of the variables that belong to it, and what their long names add.
-    needs : {"", "sample", "start", "sde"}
-        Without what it is undefined: a ground-truth sample to have started from, a start that is not noise alone, the reverse SDE.
-    compared : str
-        By which variable of the sample table, or ``module:function`` of a result, two results are compared sample by sample.
     """
 
     name: str  # in its group
@@ -52,10 +46,14 @@ class Variable:
     long_name: str
     comment: str = ""
     units: str = "1"
+    # endings of the variables that belong to it, and what their long names add
     band: Mapping[str, str] = field(default_factory=dict)
+    # without what it is undefined: a ground-truth sample to have started from, a start that is not noise alone, the reverse
+    # SDE
     needs: Need | Literal[""] = ""
     group: str = ""  # of the archive; the root group if empty
     title: str = ""  # what a reader calls it, where it is compared between results
+    # by which variable of the sample table, or ``module:function`` of a result, two results are compared sample by sample
     compared: str = ""
     is_share: bool = False  # whether its values for single samples are shares
     invariant: bool = True  # whether two processes with the same noise-to-signal ratios give the same values

@@ -10,17 +10,12 @@ from gaussian_test.data.values import DataError, Labels, nearest
 
 @dataclass(frozen=True)
 class Samples:
-    """Raw samples, their classes if known, and what to call them.
-
-    Parameters
-    ----------
-    value_range : tuple of float or None
-        Range of the raw values, where the source defines one that their type does not tell.
-    """
+    """Raw samples, their classes if known, and what to call them."""
 
     rows: Rows  # samples as (sample, feature) or (sample, channel, row, column)
     title: str  # what the data are, without the folders of this machine
     labels: Labels | None = None  # classes of the samples
+    # range of the raw values, where the source defines one that their type does not tell
     value_range: tuple[float, float] | None = None
 
 

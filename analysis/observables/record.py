@@ -221,20 +221,12 @@ class Shard:
 
 @dataclass
 class Inputs:
-    """What an observable may use once all shards are there.
-
-    Attributes
-    ----------
-    truth, reference : GroundTruth, Reference
-        Facts of the ground-truth set, and what is compared with.
-    measured : Dataset, optional
-        What the observables before have measured.
-    """
+    """What an observable may use once all shards are there."""
 
     table: xr.Dataset  # sample table, and over ``kept`` the states of the samples that observables look at together
     scores: Mapping[str, ScoreFacts]  # facts of each score's run
-    truth: GroundTruth
-    reference: Reference
+    truth: GroundTruth  # facts of the ground-truth set
+    reference: Reference  # what is compared with
     plan: sampler.UTurnPlan  # what was run
     statistics: Statistics  # how
     start: StartName  # what was reversed

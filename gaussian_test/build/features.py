@@ -28,15 +28,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Extractor:
-    """Gives the features of samples.
-
-    Attributes
-    ----------
-    call : callable
-        Takes samples (batch, ``*event``) as a tensor on the device of the run and returns features (batch, F).
-    """
+    """Gives the features of samples."""
 
     name: str  # what to call it
+    # takes samples (batch, ``*event``) as a tensor on the device of the run and returns features (batch, F)
     call: Callable[[torch.Tensor], Any]
     device: torch.device  # where it wants its samples
 

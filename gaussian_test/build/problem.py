@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,11 @@ class Prepared:
         return (*registry.ALWAYS, *(one.record for one in self.own_observables), *named)
 
     @property
+    def shards(self) -> list[tuple[int, ...]]:
+        """Samples of each shard."""
+        return self.plan.shards(self.samples.tolist())
+
+    @property
     def dtype(self) -> torch.dtype:
         """Type of the states."""
         return torch.float64 if self.settings.dtype == "float64" else torch.float32
@@ -124,25 +129,40 @@ def _keeps(settings: experiment.Experiment) -> bool:
     return settings.keep.end_points or settings.needs("end points")
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a user hands in from python, beside the experiment; as the arguments of :func:`gaussian_test.run`."""
+
+    truth: xr.Dataset | None = None
+    scores: Mapping[str, sampler.Score] = field(default_factory=dict)
+    classifier: Any = None
+    features: Callable[[torch.Tensor], Any] | None = None
+    own_observables: Mapping[str, Measure] = field(default_factory=dict)
+    trust: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def objects(self) -> list[str]:
+        """Names of the objects handed in, which no worker can be sent."""
+        there = (self.truth is not None, self.scores, self.classifier is not None, self.features is not None, self.own_observables)
+        return [known.name for known, is_there in zip(fields(self), there, strict=False) if is_there]
+
+
 def prepare(
     settings: experiment.Experiment,
     device: str = "auto",
-    truth: xr.Dataset | None = None,
-    scores: Mapping[str, sampler.Score] | None = None,
-    trust: Mapping[str, str] | None = None,
-    classifier: Any = None,
-    features: Callable[[torch.Tensor], Any] | None = None,
-    own_observables: Mapping[str, Measure] | None = None,
+    given: Given | None = None,
     folder: Path | None = None,
     shards_only: bool = False,
 ) -> Prepared:
-    """Build everything that an experiment names.
+    """Build everything that an experiment names; ``folder`` may hold what was fitted before, ``shards_only`` needs no statistics.
 
     Raises
     ------
     UserError
         If anything in the experiment cannot be done.
     """
+    given = given or Given()
+    truth = given.truth
     place = pick_device(device)
     with user_input():
         process = make_process(settings.process)
@@ -168,7 +188,7 @@ def prepare(
         if load:
             truth = truth.assign(x=truth["x"].load())
         if not resident:
-            check_streamed(settings, classifier is not None, cap)
+            check_streamed(settings, given.classifier is not None, cap)
         samples = draw_samples(settings, truth.sizes["sample"])
         if settings.memory is not None or not resident:
             kept = min(len(samples), settings.end_points) if _keeps(settings) and not shards_only else 0
@@ -185,16 +205,16 @@ def prepare(
             analysis.GaussianScore.from_moments(moments, process=process, dtype=dtype).to(place),
             labels,
         )
-        extractor = build_features(settings.features, features, moments, place, truth["x"][:2].values)
-        classified = build_classifier(settings.classifier, classifier, reference, truth["x"], settings.seed, not shards_only)
+        extractor = build_features(settings.features, given.features, moments, place, truth["x"][:2].values)
+        classified = build_classifier(settings.classifier, given.classifier, reference, truth["x"], settings.seed, not shards_only)
         reference = replace(
             reference,
             classify=classified.classify,
             scores=_references(reference, truth["x"], fitted, process, dtype, place) if settings.needs("references") else {},
         )
-        built = build_scores(settings, truth["x"], reference, fitted, plan, place, scores or {}, trust or {})
+        built = build_scores(settings, truth["x"], reference, fitted, plan, place, given.scores, given.trust)
         kernels = make_kernels(settings.reverse, {name: entry.score for name, entry in built.items()}, plan)
-        own = build_own_observables(settings.own_observables, own_observables or {}, place, truth["x"][:2].values)
+        own = build_own_observables(settings.own_observables, given.own_observables, place, truth["x"][:2].values)
     nu = process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
     return Prepared(
         settings, truth, place, plan, built, kernels, reference, samples, nu, extractor, classified, own, fitted, digest

@@ -16,7 +16,7 @@ import xarray as xr
 
 from gaussian_test import sampler
 from gaussian_test.build.features import Measure
-from gaussian_test.build.problem import Prepared, check_recognisable, prepare, run_identity, shard_identity
+from gaussian_test.build.problem import Given, Prepared, check_recognisable, prepare, run_identity, shard_identity
 from gaussian_test.engine import cluster, worker
 from gaussian_test.engine.interruption import Interrupted, Interruption
 from gaussian_test.engine.shard import compute_here, computing, settle_micro_batches
@@ -110,12 +110,11 @@ def run(
     """
     settings = experiment if isinstance(experiment, Experiment) else Experiment.load(_as_source(experiment))
     path = None if output is None else Path(output)
-    given = [name for name, value in _given(truth, scores, classifier, features, own_observables).items() if value]
-    _check_engine(workers, scheduler, threads, path, given)
+    given = Given(truth, scores or {}, classifier, features, own_observables or {}, trust or {})
+    _check_engine(workers, scheduler, threads, path, given.objects)
     if path is None:
         with _torch_threads(threads), Interruption().listening() as interruption:
-            prepared = prepare(settings, device, truth, scores, trust, classifier, features, own_observables)
-            return _in_memory(prepared, progress, interruption)
+            return _in_memory(prepare(settings, device, given), progress, interruption)
     with user_input():
         _check_output(path, resume, overwrite)
     # bits depend on threads: each of our workers has one, however many there are, and what is put together here has as many
@@ -125,19 +124,18 @@ def run(
             _check_output(path, resume, overwrite)  # once more: another run may just have finished
         # of several machines the driver may be the one without the GPU that the workers have
         here = device if scheduler is None else "auto"
-        folder = parts_folder(path) if resume else None
-        prepared = prepare(settings, here, truth, scores, trust, classifier, features, own_observables, folder)
+        prepared = prepare(settings, here, given, parts_folder(path) if resume else None)
         if resume:
             check_recognisable(prepared)
         order = None
         if workers is not None or scheduler is not None:
-            given_trust = {os.path.abspath(file): digest for file, digest in (trust or {}).items()}
-            order = worker.Order(cluster.absolute(settings, Path.cwd()), device, given_trust, str(path.absolute()), share)
+            trusted = {os.path.abspath(file): digest for file, digest in given.trust.items()}
+            order = worker.Order(cluster.absolute(settings, Path.cwd()), device, trusted, str(path.absolute()), share)
         return _to_archive(path, prepared, order, (workers, scheduler), (resume, overwrite), progress, interruption)
 
 
 def _in_memory(prepared: Prepared, progress: bool | None, interruption: Interruption) -> xr.Dataset:
-    shards = prepared.plan.shards(prepared.samples.tolist())
+    shards = prepared.shards
     settle_micro_batches(prepared, {})
     with Progress(len(shards), 0, f"U-Turns on {prepared.device}", progress) as counter:
         tables = compute_here(prepared, None, range(len(shards)), counter, interruption)
@@ -159,7 +157,7 @@ def _to_archive(
     """Run with parts beside the archive in the making."""
     resume, overwrite = again
     identity = run_identity(prepared)
-    shards = prepared.plan.shards(prepared.samples.tolist())
+    shards = prepared.shards
     with _workers(order, where) as client:
         if order is not None:
             # which type of device the shards are for, the workers know
@@ -190,7 +188,7 @@ def _tables(
     prepared: Prepared, parts: Parts, order: worker.Order | None, client: Any, progress: bool | None, interruption: Interruption
 ) -> list[xr.Dataset]:
     """Return the tables of all shards: those of finished parts, and the others, which are computed."""
-    total = len(prepared.plan.shards(prepared.samples.tolist()))
+    total = len(prepared.shards)
     with user_input():
         prepared.fits.save(parts.folder)
     tables = {shard: table for shard in range(total) if (table := parts.read(shard)) is not None}
@@ -289,16 +287,6 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _given(truth: Any, scores: Any, classifier: Any, features: Any, own_observables: Any) -> dict[str, bool]:
-    return {
-        "truth": truth is not None,
-        "scores": bool(scores),
-        "classifier": classifier is not None,
-        "features": features is not None,
-        "own_observables": bool(own_observables),
-    }
 
 
 def _check_engine(workers: int | None, scheduler: str | None, threads: int | None, path: Path | None, given: list[str]) -> None:

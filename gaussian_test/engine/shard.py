@@ -124,7 +124,7 @@ def compute_here(
     Interrupted
         If a signal came.
     """
-    shards = prepared.plan.shards(prepared.samples.tolist())
+    shards = prepared.shards
     tables: dict[int, xr.Dataset] = {}
     with interruption.finishing() if parts else nullcontext(), computing(prepared):
         for shard in missing:

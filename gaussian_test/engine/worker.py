@@ -12,7 +12,7 @@ import torch
 
 from gaussian_test._version import __version__
 from gaussian_test.build.memory import SHARE
-from gaussian_test.build.problem import Prepared, pick_device, prepare, run_identity, shard_identity
+from gaussian_test.build.problem import Given, Prepared, pick_device, prepare, run_identity, shard_identity
 from gaussian_test.engine.shard import computing, run_shard, settle_micro_batches
 from gaussian_test.errors import UserError
 from gaussian_test.experiment.experiment import Experiment
@@ -21,19 +21,14 @@ from gaussian_test.store.parts import Parts, first_difference, parts_folder
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker needs to know to compute any shard of a run: settings and paths, no data.
-
-    Attributes
-    ----------
-    token : str
-        Of the driver's process: what a worker has loaded for one is not used for another.
-    """
+    """What a worker needs to know to compute any shard of a run: settings and paths, no data."""
 
     settings: dict[str, Any]  # the experiment, with absolute paths
     device: str  # ``auto``, ``cpu`` or ``cuda[:i]``, on the worker
     trust: dict[str, str]  # files that run code, and their sha256
     output: str  # absolute path of the archive in the making
     threads: int | None  # of torch, on each worker; None: as many as the worker was given
+    # of the driver's process: what a worker has loaded for one is not used for another
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     version: str = __version__  # of gaussian_test
     identity: dict[str, str] = field(default_factory=dict)  # what the worker's samples and scores must be; empty until it is known
@@ -42,18 +37,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a worker says about a shard.
-
-    Attributes
-    ----------
-    state : {"written", "failed", "misfit", "stopped"}
-        The part is there; the shard cannot be computed, here or elsewhere; this worker is not fit for the run; the run was told
-        to stop before the shard was begun.
-    """
+    """What a worker says about a shard."""
 
     shard: int  # its number
     seconds: float  # how long it took
     worker: str  # process and machine
+    # the part is there; the shard cannot be computed, here or elsewhere; this worker is not fit for the run; the run was
+    # told to stop before the shard was begun
     state: Literal["written", "failed", "misfit", "stopped"] = "written"
     problem: str = ""  # what is wrong, as one sentence
     address: str = ""  # of the worker, for Dask
@@ -78,7 +68,7 @@ def _prepared(order: Order) -> tuple[Prepared, dict[str, str]]:
         device = worker_device(order.device, _number(), torch.cuda.device_count())
         settings = Experiment.load(order.settings)
         folder = parts_folder(Path(order.output))
-        prepared = prepare(settings, device, trust=order.trust, folder=folder, shards_only=True)
+        prepared = prepare(settings, device, Given(trust=order.trust), folder, shards_only=True)
         _loaded[order.token] = prepared, shard_identity(run_identity(prepared))
     return _loaded[order.token]
 
@@ -136,7 +126,7 @@ def compute(order: Order, shard: int) -> Receipt:
         if parts.read(shard) is not None:  # somebody's receipt was lost
             return Receipt(shard, 0.0, worker)
         settle_micro_batches(prepared, order.micro_batches)  # an earlier shard may have halved them
-        samples = prepared.plan.shards(prepared.samples.tolist())[shard]
+        samples = prepared.shards[shard]
         try:
             with computing(prepared):
                 table = run_shard(prepared, samples)
