@@ -202,16 +202,21 @@ def undefine(dataset: xr.Dataset, variables: Iterable[Variable], start: str, not
         for name in variable.names if reasons else ():
             if name in dataset:
                 values = dataset[name]
+                is_text = values.dtype.kind == "U"
                 if of_start:
                     values.attrs.pop("reason", None)
-                    dataset[name] = values.astype(float).where(False)
-                else:
-                    nothing = "" if values.dtype.kind == "U" else float("nan")
-                    dataset[name] = values.where(~values["score"].isin(others), nothing).astype(values.dtype)
+                left = False if of_start else ~values["score"].isin(others)
+                dataset[name] = values.where(left, "") if is_text else values.astype(float).where(left)
                 dataset[name].attrs = values.attrs
         give_reasons(dataset, variable, reasons)
     return dataset
 
+
+MOMENTS = (
+    Variable("mean", ("event",), "mean of the ground-truth samples", group="moments"),
+    Variable("eigenvalue", ("mode",), "eigenvalues of the ground-truth covariance", "divided by N", group="moments"),
+    Variable("eigenvector", ("feature", "mode"), "eigenvectors", group="moments"),
+)
 
 StartName = Literal["noised_data", "gaussian", "isotropic"]
 

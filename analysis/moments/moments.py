@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf_shrinkage, oas, shrunk_covariance
 
+from gaussian_test.analysis.declarations import MOMENTS, declared
 from gaussian_test.analysis.moments.running import CHUNK_ELEMENTS, chunks, moments_of
 
 Shrinkage = Literal["ledoit_wolf", "oas"] | float | None
@@ -82,21 +83,9 @@ class Moments:
         >>> fit_moments(np.eye(3)).to_dataset().eigenvalue.sizes["mode"]
         2
         """
-        dims = event_dims(len(self.event_shape))
-        result = xr.Dataset(
-            {
-                "mean": (dims, self.mean, {"long_name": "mean of the ground-truth samples", "units": "1"}),
-                "eigenvalue": (
-                    "mode",
-                    self.eigenvalues,
-                    {"long_name": "eigenvalues of the ground-truth covariance", "units": "1", "comment": "divided by N"},
-                ),
-            },
-            attrs={"count": self.count, "features": int(self.mean.size)},
-        )
-        if eigenvectors:
-            result["eigenvector"] = (("feature", "mode"), self.eigenvectors, {"long_name": "eigenvectors", "units": "1"})
-        return result
+        values = {"mean": xr.DataArray(self.mean, dims=event_dims(len(self.event_shape))), "eigenvalue": self.eigenvalues}
+        kept = values | ({"eigenvector": self.eigenvectors} if eigenvectors else {})
+        return declared(MOMENTS, kept).assign_attrs(count=self.count, features=int(self.mean.size))
 
 
 def evenly(count: int, most: int) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """Facts of a run that stand in its archive beside what was measured: coordinates, kernels, scores, groups."""
 
-from gaussian_test.analysis.declarations import ERROR, Variable
+from gaussian_test.analysis.declarations import ERROR, MOMENTS, Variable
 from gaussian_test.analysis.observables.record import Observable
 
 COORDINATES = (
@@ -25,9 +25,7 @@ FACTS = (
 )
 KEPT = (
     Variable("kept_sample", ("kept",), "sample whose states are kept", group="parts"),
-    Variable("mean", ("event",), "mean of the ground truth", group="moments"),
-    Variable("eigenvalue", ("mode",), "eigenvalues of the covariance, descending", group="moments"),
-    Variable("eigenvector", ("event", "mode"), "eigenvectors of the covariance, on request", group="moments"),
+    *MOMENTS,
     Variable("start", ("sample", "event"), "what was noised: ground-truth samples in a U-Turn", group="pictures"),
     Variable("end", ("score", "turn_time", "sample", "event"), "end points of the U-Turn", "first repeat", group="pictures"),
     Variable(

@@ -16,8 +16,8 @@ DIMS = ("start", "score", "turn_time")
 
 VARIABLES = (
     Variable("start", ("start",), "what is reversed instead of the noised data"),
-    *of_distances("start_{kind}", BETWEEN, DIMS),
-    *of_distances("start_{kind}_to_truth", FROM_TRUTH, DIMS),
+    *of_distances("start_{kind}", BETWEEN, DIMS, rows=""),
+    *of_distances("start_{kind}_to_truth", FROM_TRUTH, DIMS, rows=""),
     *(
         Variable(
             f"end_{start}",

@@ -7,7 +7,8 @@ import xarray as xr
 from gaussian_test.analysis.figures import overview
 from gaussian_test.html_report.figures import inline_svg
 from gaussian_test.html_report.result import provenance, warnings
-from gaussian_test.result.comparison import CurveDifference, TimeDifference, compare, curve_differences, time_differences
+from gaussian_test.result.comparison import compare
+from gaussian_test.result.differences import CurveDifference, TimeDifference, curve_differences, time_differences
 from gaussian_test.result.finding import finding
 from gaussian_test.result.view import view
 from gaussian_test.text import number, pvalue_text

@@ -13,7 +13,7 @@ from gaussian_test import UserError
 from gaussian_test.analysis.figures.draw import as_rgb
 from gaussian_test.html_report.result import warnings
 from gaussian_test.result import finding
-from gaussian_test.result.comparison import curve_differences
+from gaussian_test.result.differences import curve_differences
 from gaussian_test.result.view import view
 from gaussian_test.store import files
 

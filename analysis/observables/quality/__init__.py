@@ -41,7 +41,8 @@ def of_distances(
             too_large = "of the empirical laws themselves: too large by order 1/n"
             found.append(Variable(f"{called}_plug_in", dims, f"plug-in {said} {of}", too_large))
         mean = "of the jackknife over starts: their mean is the distance"
-        found.append(Variable(pseudo, (*dims, rows), f"pseudo-values of the {said} {of}", mean))
+        if rows:
+            found.append(Variable(pseudo, (*dims, rows), f"pseudo-values of the {said} {of}", mean))
     return tuple(found)
 
 
