@@ -1,7 +1,4 @@
-from . import analysis as analysis
-from . import conformance as conformance
-from . import data as data
-from . import sampler as sampler
+from . import analysis as analysis, conformance as conformance, data as data, sampler as sampler
 from ._version import __version__ as __version__
 from .engine.runner import run as run
 from .errors import UserError as UserError

@@ -1,42 +1,37 @@
-from .networks.adapters import Network as Network
-from .networks.adapters import NumericSchedule as NumericSchedule
-from .networks.adapters import alphas_cumprod_of as alphas_cumprod_of
+from .networks.adapters import Network as Network, NumericSchedule as NumericSchedule, alphas_cumprod_of as alphas_cumprod_of
 from .networks.libraries import NetworkOptions as NetworkOptions
 from .networks.micro_batch import fastest_micro_batch as fastest_micro_batch
 from .networks.network import NetworkScore as NetworkScore
-from .networks.prediction import NetworkError as NetworkError
-from .networks.prediction import out_of_memory as out_of_memory
-from .networks.prediction import to_denoised as to_denoised
+from .networks.prediction import NetworkError as NetworkError, out_of_memory as out_of_memory, to_denoised as to_denoised
 from .networks.residual_denoiser import ResidualDenoiser as ResidualDenoiser
-from .noise import KeyedNoise as KeyedNoise
-from .noise import Noise as Noise
-from .process import Process as Process
-from .process import Schedule as Schedule
-from .process import edm_levels as edm_levels
-from .process import log_levels as log_levels
-from .process import process_grid as process_grid
-from .process import reverse_grid as reverse_grid
-from .processes import Cosine as Cosine
-from .processes import DiscreteVP as DiscreteVP
-from .processes import OrnsteinUhlenbeck as OrnsteinUhlenbeck
-from .processes import Rectified as Rectified
-from .processes import VarianceExploding as VarianceExploding
-from .processes import VariancePreserving as VariancePreserving
-from .reverse import Ancestral as Ancestral
-from .reverse import EDMStochastic as EDMStochastic
-from .reverse import ExactReversal as ExactReversal
-from .reverse import ProbabilityFlow as ProbabilityFlow
-from .reverse import ReverseKernel as ReverseKernel
-from .reverse import ReverseSDE as ReverseSDE
-from .reverse import bridge as bridge
+from .noise import KeyedNoise as KeyedNoise, Noise as Noise
+from .process import (
+    Process as Process,
+    Schedule as Schedule,
+    edm_levels as edm_levels,
+    log_levels as log_levels,
+    process_grid as process_grid,
+    reverse_grid as reverse_grid,
+)
+from .processes import (
+    Cosine as Cosine,
+    DiscreteVP as DiscreteVP,
+    OrnsteinUhlenbeck as OrnsteinUhlenbeck,
+    Rectified as Rectified,
+    VarianceExploding as VarianceExploding,
+    VariancePreserving as VariancePreserving,
+)
+from .reverse import (
+    Ancestral as Ancestral,
+    EDMStochastic as EDMStochastic,
+    ExactReversal as ExactReversal,
+    ProbabilityFlow as ProbabilityFlow,
+    ReverseKernel as ReverseKernel,
+    ReverseSDE as ReverseSDE,
+    bridge as bridge,
+)
 from .scores.empirical import EmpiricalScore as EmpiricalScore
-from .scores.gaussian import GaussianComponents as GaussianComponents
-from .scores.gaussian import MixtureScore as MixtureScore
-from .scores.gaussian import eigen_factors as eigen_factors
-from .scores.score import ModalForm as ModalForm
-from .scores.score import Score as Score
-from .scores.store import ByteSamples as ByteSamples
-from .scores.store import ResidentSamples as ResidentSamples
-from .scores.store import StreamedSamples as StreamedSamples
-from .uturn import State as State
-from .uturn import UTurnPlan as UTurnPlan
+from .scores.gaussian import GaussianComponents as GaussianComponents, MixtureScore as MixtureScore, eigen_factors as eigen_factors
+from .scores.score import ModalForm as ModalForm, Score as Score
+from .scores.store import ByteSamples as ByteSamples, ResidentSamples as ResidentSamples, StreamedSamples as StreamedSamples
+from .uturn import State as State, UTurnPlan as UTurnPlan

@@ -12,8 +12,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta, binomtest, norm
-from scipy.stats import t as student
+from scipy.stats import beta, binomtest, norm, t as student
 
 Array = NDArray[np.float64]
 

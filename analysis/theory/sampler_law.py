@@ -22,8 +22,7 @@ from gaussian_test.analysis.declarations import WHY
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore
 from gaussian_test.analysis.theory.closed_form import autocorrelation_exact, discrete_law
 from gaussian_test.sampler import EDMStochastic, GaussianComponents, Noise, Process, ReverseKernel, reverse_grid
-from gaussian_test.sampler.kernels import KERNELS as TABLE
-from gaussian_test.sampler.kernels import make_kernel
+from gaussian_test.sampler.kernels import KERNELS as TABLE, make_kernel
 from gaussian_test.sampler.process import RHO, Time
 
 Array = NDArray[np.float64]

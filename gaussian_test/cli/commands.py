@@ -229,8 +229,7 @@ def report(sources: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
 def samplers(experiment: Path | None, changes: tuple[str, ...], steps: str, folder: Path | None) -> None:
     """Which sampler, how many steps: the exact errors of all reverse kernels on the Gaussian of an EXPERIMENT's data."""
     from gaussian_test.experiment.experiment import Experiment
-    from gaussian_test.result.sampler_study import samplers as study_samplers
-    from gaussian_test.result.sampler_study import samplers_text
+    from gaussian_test.result.sampler_study import samplers as study_samplers, samplers_text
 
     settings = Experiment.load(experiment, changes)
     counts = [part.strip() for part in steps.split(",")]
@@ -259,8 +258,7 @@ def doctor(ctx: click.Context, experiment: Path | None, changes: tuple[str, ...]
     Versions, extras, device, threads, memory, the current folder, and the time of a call of each score. What is wrong is said
     with what to do about it, and the exit code is 1; an extra that is absent is nothing wrong unless the experiment needs it.
     """
-    from gaussian_test.cli.doctor import as_json as found_as_json
-    from gaussian_test.cli.doctor import as_text, diagnose
+    from gaussian_test.cli.doctor import as_json as found_as_json, as_text, diagnose
 
     found = diagnose(experiment, changes, device)
     click.echo(found_as_json(found) if as_json else as_text(found))

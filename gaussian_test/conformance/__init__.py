@@ -4,14 +4,10 @@ Each suite runs the laws that this project's own tests state of its own objects,
 :class:`ConformanceError` at the first that is broken: its name, where, and the numbers.
 """
 
-from gaussian_test.conformance.kernel import KERNEL_LAWS as KERNEL_LAWS
-from gaussian_test.conformance.kernel import check_kernel
+from gaussian_test.conformance.kernel import KERNEL_LAWS as KERNEL_LAWS, check_kernel
 from gaussian_test.conformance.laws import ConformanceError
-from gaussian_test.conformance.observable import OBSERVABLE_LAWS as OBSERVABLE_LAWS
-from gaussian_test.conformance.observable import check_observable
-from gaussian_test.conformance.process import PROCESS_LAWS as PROCESS_LAWS
-from gaussian_test.conformance.process import check_process
-from gaussian_test.conformance.score import SCORE_LAWS as SCORE_LAWS
-from gaussian_test.conformance.score import check_score
+from gaussian_test.conformance.observable import OBSERVABLE_LAWS as OBSERVABLE_LAWS, check_observable
+from gaussian_test.conformance.process import PROCESS_LAWS as PROCESS_LAWS, check_process
+from gaussian_test.conformance.score import SCORE_LAWS as SCORE_LAWS, check_score
 
 __all__ = ["ConformanceError", "check_kernel", "check_observable", "check_process", "check_score"]

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.covariance import OAS, LedoitWolf
 from sklearn.utils.estimator_checks import check_estimator

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from scipy.stats import f as f_law
-from scipy.stats import f_oneway, kstest
+from scipy.stats import f as f_law, f_oneway, kstest
 
 from gaussian_test.analysis.declarations import reasons_of
 from gaussian_test.analysis.observables.sample_times.sample_times import (

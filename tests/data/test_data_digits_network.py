@@ -11,8 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from gaussian_test.analysis import GaussianScore, autocorrelation_exact, fit_moments
-from gaussian_test.data import load
-from gaussian_test.data import train_digits_network as script
+from gaussian_test.data import load, train_digits_network as script
 from gaussian_test.sampler import EmpiricalScore, NetworkScore, ReverseSDE, UTurnPlan, VarianceExploding
 from gaussian_test.sampler.networks.residual_denoiser import ResidualDenoiser
 from gaussian_test.store.digest import data_digest

@@ -6,8 +6,7 @@ import string
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from gaussian_test import Experiment, UserError
 from gaussian_test.experiment.experiment import Spacing

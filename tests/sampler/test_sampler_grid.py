@@ -6,8 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from sampler_zoo import CONTINUOUS, PROCESSES
 
 from gaussian_test.sampler import UTurnPlan, VarianceExploding, edm_levels, log_levels, process_grid, reverse_grid

@@ -29,17 +29,7 @@ def explained(result: xr.Dataset) -> Figure:
 
 
 def affinity(result: xr.Dataset) -> Figure:
-    r"""Draw the distance of each denoiser from the Gaussian one and from the best affine map out of sample, and what is gained.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-
-    Returns
-    -------
-    Figure
-    """
+    r"""Draw the distance of each denoiser from the Gaussian one and from the best affine map out of sample, and what is gained."""
     figure, axes = canvas(2, 4.8)
     nu = result["noise_to_signal"].values
     for index, (score, colour) in enumerate(colours(result)):

@@ -11,17 +11,7 @@ from gaussian_test.analysis.figures.parts import LEGEND, MARKERS, canvas, colour
 
 
 def autocorrelation(result: xr.Dataset) -> Figure:
-    """Draw the U-Turn auto-correlation functions with their bands, and the closed forms of affine scores.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw the U-Turn auto-correlation functions with their bands, and the closed forms of affine scores."""
     figure, axes = canvas(1, 3.4)
     axis = axes[0]
     nu = result["noise_to_signal"].values

@@ -12,17 +12,7 @@ NAMED_CLASSES = 12  # whose intervals have room for names
 
 
 def sample_times(result: xr.Dataset) -> Figure:
-    """Draw the times of the samples as a histogram and those of the classes with their intervals, named if they are few.
-
-    Parameters
-    ----------
-    result : Dataset
-        Root group of an archive.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw the times of the samples as a histogram and those of the classes with their intervals, named if they are few."""
     times = [name for name in ("memorization", "speciation") if np.isfinite(result[f"sample_{name}_noise_to_signal"]).any()]
     names = [str(name) for name in result["score"].values]
     classes = result["class"].values
