@@ -15,7 +15,7 @@ from measure import Case
 from problem import Problem
 
 from gaussian_test import data
-from gaussian_test.build.networks import NETWORKS, Opening
+from gaussian_test.build.networks import Opening, open_network
 from gaussian_test.experiment.scores import Network
 from gaussian_test.sampler import NetworkScore, ProbabilityFlow, UTurnPlan, VarianceExploding, fastest_micro_batch
 
@@ -33,7 +33,7 @@ def cases(problem: Problem) -> Iterator[Case]:
 
 def _digits(problem: Problem, starts: int, levels: int) -> Case:
     turns = np.geomspace(0.1, 20, 16).tolist()
-    score, _ = NETWORKS["network"](Network(kind="network"), Opening((1, 8, 8), VarianceExploding(), {}))
+    score, _ = open_network(Network(kind="network"), Opening((1, 8, 8), VarianceExploding(), {}))
     assert isinstance(score, NetworkScore)
     score = score.to(problem.device)
     net = score.network.inner

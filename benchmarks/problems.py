@@ -66,13 +66,11 @@ def two_gaussians(
     rows = table.to_dataset().assign_coords(noise_to_signal=("turn_time", NU))
     # a class of the start as the classifier sees it: the pair is exchangeable then
     rows["label"] = ("sample", (x0[:, 0] > 0).astype(np.int64))
-    rows = rows.assign(conditional=("score", [False]), truth=("score", ["other"]))
-    exact = kernel.exact
-    rows = rows.assign(kernel=("score", ["exact" if exact else "sde"]), flow=("score", ["sde"]))
     closed = analysis.autocorrelation_discrete(spectrum, process, kernel, plan.grid, plan.levels)
-    rows["reference_discrete"] = (("score", "turn_time"), closed[None])
+    facts = analysis.ScoreFacts(kernel="exact" if kernel.exact else "sde", reference=closed)
     truth = analysis.GroundTruth(starts, spectrum, 0.0, np.array([0.5, 0.5]), 1.0)
-    result = analysis.gaussian_test(rows, truth, analysis.Statistics(bootstrap=RESAMPLES, seed=seed, tolerance=TOLERANCE))
+    statistics = analysis.Statistics(bootstrap=RESAMPLES, seed=seed, tolerance=TOLERANCE)
+    result = analysis.gaussian_test(rows, truth, statistics, {"exact": facts})
     return rows.merge(table.kept_states()), result.assign_coords(noise_to_signal=("turn_time", NU))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -16,7 +17,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.rst import escape
 
+from gaussian_test.analysis.declarations import Variable
+from gaussian_test.analysis.observables import registry
 from gaussian_test.cli.commands import main
 from gaussian_test.experiment import processes, scores
 from gaussian_test.experiment.experiment import Experiment
@@ -147,11 +151,45 @@ def _help(title: str, command: click.Command, context: click.Context) -> Iterato
     yield ""
 
 
-PAGES = {"experiment": experiment_page, "commands": command_page}
+NEEDS = {
+    "sample": "undefined where a start is no ground-truth sample",
+    "start": "undefined where noise alone is reversed",
+    "sde": "undefined where the start is no ground-truth sample or the kernel does not follow the reverse SDE",
+}
+
+
+def archive_page() -> Iterator[str]:
+    """Yield the variables of an archive: a section for each observable, a table in each, from their declarations."""
+    for one in registry.every():
+        asked = "" if one in registry.ALWAYS else f" (``{one.name}``" + (")" if one.default else ", not by default)")
+        title = one.title[0].upper() + one.title[1:] + asked
+        yield from [title, "-" * len(title), ""]
+        yield from [".. list-table::", "   :header-rows: 1", "   :widths: 34 22 44", ""]
+        yield from ["   * - variable", "     - dimensions", "     - meaning"]
+        for variable in one.variables:
+            cells = (_names(variable), ", ".join(variable.dims) or "none", _meaning(variable))
+            yield from (f"   {' ' if place else '*'} - {cell}" for place, cell in enumerate(cells))
+        yield ""
+
+
+def _names(variable: Variable) -> str:
+    group = f"{variable.group}: " if variable.group else ""
+    return group + " ".join(f"``{name}``" for name in (variable.name, *variable.band))
+
+
+def _meaning(variable: Variable) -> str:
+    units = "" if variable.units == "1" else f", in {variable.units}"
+    said = [variable.long_name + units, variable.comment, NEEDS.get(variable.needs, "")]
+    text = "; ".join(part for part in said if part)
+    # a fact of the run, by the last part of its name
+    return escape(re.sub(r"\{(?:\w+\.)?(\w+?)(?:s\[\d\])?(?::\w+)?\}", r"<\1>", text))
+
+
+PAGES = {"experiment": experiment_page, "commands": command_page, "archive": archive_page}
 
 
 class FromTheCode(SphinxDirective):
-    """``from-the-code:: experiment`` and ``commands``: a reference that is what the code says."""
+    """``from-the-code:: experiment``, ``commands`` and ``archive``: a reference that is what the code says."""
 
     required_arguments = 1
 

@@ -1,1 +1,1 @@
-"""U-Turns: the sample table, curves, times, auto-correlation."""
+"""Of U-Turns: the auto-correlation, the classifier of end points, and the ground truth that scores are held against."""

@@ -8,11 +8,12 @@ said that they trust this file, and has proved with its sha256 which file they m
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import json
 import pickle
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -57,52 +58,48 @@ class Opening:
     trained: sampler.Process | None = None
 
 
-def _options(settings: scores.AnyNetwork) -> dict[str, Any]:
-    """Return what all networks have in common."""
-    options = settings.model_dump(include=set(sampler.NetworkOptions.__annotations__))
-    return options | ({"micro_batch": None} if options["micro_batch"] == "auto" else {})
+def open_network(settings: scores.AnyNetwork, opening: Opening) -> tuple[sampler.Score, Origin]:
+    """Return a network of any kind, and where it came from: ``NetworkScore.from_<kind>`` of what its settings name.
 
+    Settings and parameters of a constructor that have one name are one thing.
 
-def _network(settings: scores.Network, opening: Opening) -> tuple[sampler.Score, Origin]:
-    net, origin = _residual_denoiser(settings.path)
-    return sampler.NetworkScore.from_edm(net, opening.process, **_options(settings)), origin
-
-
-def _diffusers(settings: scores.Diffusers, opening: Opening) -> tuple[sampler.Score, Origin]:
-    score = sampler.NetworkScore.from_diffusers(
-        settings.path, settings.scheduler, opening.process, null_label=settings.null_label, **_options(settings)
-    )
-    return score, Origin("safetensors", _folder_digest(Path(settings.path)))
-
-
-def _edm(settings: scores.EDM, opening: Opening) -> tuple[sampler.Score, Origin]:
-    made, origin = _made(settings, opening.trust)
-    return sampler.NetworkScore.from_edm(made, opening.process, **_options(settings)), origin
-
-
-def _azula(settings: scores.Azula, opening: Opening) -> tuple[sampler.Score, Origin]:
-    made, origin = _made(settings, opening.trust)
-    facts = settings.model_dump(include={"classes", "label_argument", "one_hot"})
-    score = sampler.NetworkScore.from_azula(made, opening.event_shape, opening.process, **facts, **_options(settings))
-    return score, origin
-
-
-def _callable(settings: scores.Callable, opening: Opening) -> tuple[sampler.Score, Origin]:
-    made, origin = _made(settings, opening.trust)
-    if isinstance(made, sampler.Score):
-        ours = {"kind", "name", "conditional", "factory", "arguments", "weights", "weights_key", "path"}
-        if beside := sorted(settings.model_dump(exclude_defaults=True, exclude=ours)):
+    Raises
+    ------
+    UserError
+        If it cannot be opened, is not trusted, or is not what its kind says.
+    """
+    made: Any
+    if isinstance(settings, scores.Network):
+        constructor = sampler.NetworkScore.from_edm
+        made, origin = _residual_denoiser(settings.path)
+    else:
+        constructor = getattr(sampler.NetworkScore, f"from_{settings.kind}")
+        if isinstance(settings, scores.Diffusers):
+            made, origin = settings.path, Origin("safetensors", _folder_digest(Path(settings.path)))
+        else:
+            made, origin = _made(settings, opening.trust)
+    if isinstance(settings, scores.Callable):
+        if isinstance(made, sampler.Score):
+            return _whole(made, settings), origin
+        if not callable(made):
             raise UserError(
-                f"{settings.factory or settings.path} gave a whole score, which {', '.join(beside)} cannot change: drop them"
+                f"{settings.factory or settings.path} gave a {type(made).__name__}, which cannot be called as (x, t, label)"
             )
-        return made, origin
-    if not callable(made):
+    told = settings.model_dump() | {name: getattr(opening, name) for name in ("event_shape", "process", "trained")}
+    options = {name: told[name] for name in sampler.NetworkOptions.__annotations__}
+    options |= {"micro_batch": None} if options["micro_batch"] == "auto" else {}
+    facts = {name: told[name] for name in inspect.signature(constructor).parameters if name in told}
+    return constructor(made, **facts, **options), origin
+
+
+def _whole(score: sampler.Score, settings: scores.Callable) -> sampler.Score:
+    """Return a score that needs no network to be wrapped; settings of one cannot change it."""
+    ours = {"kind", "name", "conditional", "factory", "arguments", "weights", "weights_key", "path"}
+    if beside := sorted(settings.model_dump(exclude_defaults=True, exclude=ours)):
         raise UserError(
-            f"{settings.factory or settings.path} gave a {type(made).__name__}, which cannot be called as (x, t, label)"
+            f"{settings.factory or settings.path} gave a whole score, which {', '.join(beside)} cannot change: drop them"
         )
-    facts = settings.model_dump(include={"prediction", "classes", "label_free"})
-    shape, process, options = opening.event_shape, opening.process, _options(settings)
-    return sampler.NetworkScore.from_callable(made, shape, process, trained=opening.trained, **facts, **options), origin
+    return score
 
 
 def _residual_denoiser(path: str | None) -> tuple[sampler.ResidualDenoiser, Origin]:
@@ -281,13 +278,3 @@ def _names(state: Any) -> str:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
-
-
-# networks by kind: each is opened by a function of its settings, and says where it came from
-NETWORKS: dict[str, Callable[[Any, Opening], tuple[sampler.Score, Origin]]] = {
-    "network": _network,
-    "diffusers": _diffusers,
-    "edm": _edm,
-    "azula": _azula,
-    "callable": _callable,
-}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gaussian_test import analysis, sampler
 from gaussian_test.analysis.moments.running import chunks
 from gaussian_test.build.factories import own_kernel, own_process, source_digest
-from gaussian_test.build.networks import COMPUTED, GIVEN, NETWORKS, Opening, Origin
+from gaussian_test.build.networks import COMPUTED, GIVEN, Opening, Origin, open_network
 from gaussian_test.conformance.kernel import times_asked
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment, scores
@@ -72,11 +72,11 @@ def build_scores(
             raise UserError(f"scores: {name!r} is conditional, but the data set has no labels: drop 'conditional' or give labels")
         if name in given:
             built[name] = _given(given[name], wanted.conditional)
-        elif wanted.kind in NETWORKS:
+        elif isinstance(wanted, scores.AnyNetwork):
             with _named(name):
                 trained = getattr(wanted, "trained", None)
                 opening = Opening(shape, process, trust, None if trained is None else make_process(trained))
-                score, origin = NETWORKS[wanted.kind](wanted, opening)
+                score, origin = open_network(wanted, opening)
                 factory = getattr(wanted, "factory", None)
                 if factory is not None and not is_recognisable(score) and (code := source_digest(factory)):
                     score.digest = code  # type: ignore[assignment] # nothing but its code tells it from another
@@ -171,7 +171,7 @@ def _mixture(settings: scores.Mixture, ground: Ground) -> sampler.Score:
     return sampler.MixtureScore(torch.from_numpy(fitted["weights"]), components, shape, process=ground.process)
 
 
-# scores that are computed from the samples, by kind; networks are in networks.NETWORKS
+# scores that are computed from the samples, by kind; all others are networks
 BUILDERS: dict[str, Callable[[Any, Ground], sampler.Score]] = {"empirical": _empirical, "gaussian": _gaussian, "mixture": _mixture}
 
 

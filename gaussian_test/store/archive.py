@@ -1,4 +1,4 @@
-"""The archive: NetCDF4, schema 1, whole or not there at all, self-describing, the same on disk as in memory.
+"""The archive: NetCDF4, schema 2, whole or not there at all, self-describing, the same on disk as in memory.
 
 Attributes and the book-keeping of the NetCDF library have no checksum in NetCDF4, and a flipped bit there can change a value, or
 hang or crash the library. So every file ends with one of its own (:mod:`gaussian_test.store.files`), which is compared in plain

@@ -70,10 +70,10 @@ def test_every_exact_score_of_the_project_passes(name, process, dtype):
 
 
 def test_the_network_of_the_project_passes():
-    from gaussian_test.build.networks import NETWORKS, Opening
+    from gaussian_test.build.networks import Opening, open_network
     from gaussian_test.experiment.scores import Network
 
-    score, _ = NETWORKS["network"](Network(kind="network"), Opening((1, 8, 8), VE(), {}))
+    score, _ = open_network(Network(kind="network"), Opening((1, 8, 8), VE(), {}))
     mean = torch.from_numpy(gt.analysis.fit_moments(gt.data.load("digits").x).mean).float()
     # a network is one on the noise levels that it was trained for
     conformance.check_score(score, mean=mean.reshape(1, 8, 8), spread=2.0, levels=[0.05, 1.0, 70.0])

@@ -10,7 +10,6 @@ import torch
 import gaussian_test as gt
 from gaussian_test import UserError
 from gaussian_test.analysis.declarations import COMPUTED
-from gaussian_test.build.networks import NETWORKS
 from gaussian_test.build.problem import prepare
 from gaussian_test.build.scores import BUILDERS
 from gaussian_test.experiment import scores
@@ -395,8 +394,9 @@ def test_a_network_that_needs_labels_is_refused_without():
 
 
 def test_every_kind_of_score_is_a_network_or_computed_from_the_samples():
-    """Each kind is in one table: of the networks, or of the scores that are computed, which all views take for such."""
+    """Each kind is in the table of scores that are computed, which all views take for such, or is a network with a constructor."""
     kinds = {get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(scores.ScoreSettings)[0])}
-    assert kinds == {*NETWORKS, *BUILDERS}
+    networks = {get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(scores.AnyNetwork)}
+    assert kinds - networks == set(BUILDERS)
     assert tuple(BUILDERS) == COMPUTED
-    assert not set(NETWORKS) & set(BUILDERS)
+    assert all(hasattr(gt.sampler.NetworkScore, f"from_{kind}") for kind in networks - {"network"})

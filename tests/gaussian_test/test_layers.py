@@ -1,9 +1,9 @@
 """The house: imports run downwards only, and everything public says what it is and shows an example that runs."""
 
-import ast
 import doctest
 import graphlib
 import importlib
+import importlib.util
 import inspect
 import sys
 from pathlib import Path
@@ -11,67 +11,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FACE = "gaussian_test"
-FOLDERS = ("sampler", "analysis", "data")  # that stand beside the face and are links in it
-# the house from its roof to its ground: a room may import from those below it, not from its own floor's other rooms
-FLOORS = (
-    ("roof",),
-    ("cli",),
-    ("html_report",),
-    ("sweep",),
-    ("engine",),
-    ("result",),
-    ("build",),
-    ("experiment", "data"),
-    ("store",),
-    ("conformance",),
-    ("analysis",),
-    ("sampler",),
-    ("ground",),
-)
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-ROOF, GROUND = {"__init__", "__main__", "accessor"}, {"errors", "log", "text", "_version"}
+spec = importlib.util.spec_from_file_location("rooms", ROOT / "docs" / "rooms.py")
+rooms = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(rooms)
+FACE, FOLDERS, SCRIPTS, room = rooms.FACE, rooms.FOLDERS, rooms.SCRIPTS, rooms.room
+FLOOR = {room: floor for floor, names in enumerate(rooms.FLOORS) for room in names}
+MODULES = rooms.modules()
+IMPORTS = rooms.imports(MODULES)
 # libraries that the lower rooms may import; only the adapters hand a folder to another library
 LIBRARIES = {"sampler": {"torch", "numpy", "lazy_loader"}, "data": {"numpy", "xarray", "sklearn", "PIL"}, "ground": {"tqdm"}}
 OUTSIDE_OF_FILE = {"gaussian_test.sampler.networks.adapters": {"diffusers"}}
-# a script that is run and never imported: it stands above all rooms, in the folder of what it makes
-SCRIPTS = {"gaussian_test.data.train_digits_network"}
-
-
-def modules():
-    """Return every module of the product and its file."""
-    found = {}
-    for folder in (FACE, *FOLDERS):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            if folder == FACE and len(parts) > 1 and parts[1] in FOLDERS:
-                continue  # through a link
-            found[".".join(part for part in (FACE,) * (folder != FACE) + parts if part != "__init__")] = path
-    return found
-
-
-MODULES = modules()
-
-
-def imported(path):
-    """Return every module that a file imports anywhere in it."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
-            full = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-            names |= {name if name in MODULES else str(node.module) for name in full.values()}
-    return names
-
-
-IMPORTS = {module: imported(path) for module, path in MODULES.items()}
-
-
-def room(module):
-    first = [*module.split("."), "__init__"][1]
-    return "roof" if first in ROOF else "ground" if first in GROUND else first
 
 
 def test_every_file_is_in_a_room():
@@ -88,6 +37,10 @@ def test_imports_run_downwards_only(module):
     if here in LIBRARIES:
         others = {name.split(".")[0] for name in IMPORTS[module]} - set(sys.stdlib_module_names) - {FACE}
         assert others <= LIBRARIES[here] | OUTSIDE_OF_FILE.get(module, set())
+
+
+def test_the_picture_of_the_rooms_is_that_of_the_code():
+    assert rooms.PICTURE.read_text(encoding="utf-8") == rooms.picture(), "draw it again: python docs/rooms.py"
 
 
 def test_no_file_imports_in_a_circle():
