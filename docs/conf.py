@@ -22,7 +22,7 @@ extensions = [
     "sphinx-mathjax-offline",  # what is built can be read without a network
     "from_the_code",
 ]
-exclude_patterns = ["_build", "conf.py", "from_the_code.py", "**/.ipynb_checkpoints"]
+exclude_patterns = ["_build", "conf.py", "from_the_code.py", "rooms.py", "**/.ipynb_checkpoints"]
 nitpicky = True
 # in numpydoc sections types are prose: "array, shape (modes,)"
 nitpick_ignore_regex = [("py:.*", r".*")]

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from sampler_zoo import noise_like, normal
+from sampler_zoo import noise_like, normal, tiled
 from sklearn.neighbors import NearestNeighbors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaussian_test.sampler import EmpiricalScore, Noise
-from gaussian_test.sampler.scores import empirical
+from gaussian_test.sampler.scores import empirical, store
 
 
 class Largest(TorchDispatchMode):
@@ -95,7 +95,7 @@ def test_tiles_and_blocks_change_no_result(monkeypatch, setting, value, per_row,
         return score.denoise(x, t, label), score.posterior_index(x, t, noise, label), score.nearest_index(x, prefer)
 
     expected = results()
-    monkeypatch.setattr(empirical, setting, value)
+    tiled(monkeypatch, **{setting: value})
     changed = results()
     torch.testing.assert_close(changed[0], expected[0], rtol=1e-12, atol=1e-13)
     assert torch.equal(changed[1], expected[1])
@@ -104,7 +104,7 @@ def test_tiles_and_blocks_change_no_result(monkeypatch, setting, value, per_row,
 
 @pytest.mark.parametrize(
     ("most", "elements", "masses"),
-    [(4, empirical.SAMPLE_ELEMENTS, 4), (empirical.MOST_BLOCKS, empirical.SAMPLE_ELEMENTS, 32), (4, 128 * 4, 8)],
+    [(4, empirical.SAMPLE_ELEMENTS, 4), (store.MOST_BLOCKS, empirical.SAMPLE_ELEMENTS, 32), (4, 128 * 4, 8)],
     ids=["many samples", "few samples", "many samples of many features"],
 )
 def test_a_draw_holds_few_masses_of_blocks(monkeypatch, most, elements, masses):
@@ -120,8 +120,7 @@ def test_a_draw_holds_few_masses_of_blocks(monkeypatch, most, elements, masses):
     score = EmpiricalScore(samples)
     expected = score.posterior_index(x, 1.0, noise)
     assert seen == [32, 32]  # of blocks of 32, then within one
-    monkeypatch.setattr(empirical, "MOST_BLOCKS", most)
-    monkeypatch.setattr(empirical, "SAMPLE_ELEMENTS", elements)
+    tiled(monkeypatch, MOST_BLOCKS=most, SAMPLE_ELEMENTS=elements)
     assert torch.equal(score.posterior_index(x, 1.0, noise), expected)
     assert seen[2:] == [masses, 1024 // masses]
 
@@ -142,7 +141,7 @@ def test_memory_does_not_grow_with_the_samples(monkeypatch, what):
             }[what]()
         largest[count] = record.numel
         assert record.numel >= tile // 2  # the tile itself was seen
-        allowed = max(tile, rows * count // empirical.BLOCK) if what == "posterior_index" else tile
+        allowed = max(tile, rows * count // store.BLOCK) if what == "posterior_index" else tile
         assert record.numel <= allowed
     if what != "posterior_index":
         assert largest[2**12] == largest[2**14]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from sampler_zoo import noise_like, normal
+from sampler_zoo import noise_like, normal, tiled
 
 import gaussian_test as gt
 from gaussian_test.analysis import nearest_accuracy, typical_nearest_distance
@@ -62,8 +62,7 @@ def source(request, pixels, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
     """Several tiles in either direction, reads that do not coincide with them, and states in several chunks."""
-    monkeypatch.setattr(empirical, "SAMPLE_ELEMENTS", 350 * 35)
-    monkeypatch.setattr(empirical, "MAX_ROWS", 512)
+    tiled(monkeypatch, SAMPLE_ELEMENTS=350 * 35, MAX_ROWS=512)
     monkeypatch.setattr(store, "READ_ELEMENTS", 111 * 35)
 
 
