@@ -7,6 +7,7 @@ p-value) belong to it, and without what it is undefined. Text, JSON, figures, co
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -147,6 +148,23 @@ def reasons_of(values: xr.DataArray) -> dict[str, str]:
     return {str(score): str(reason) for score, reason in found.items()} if isinstance(found, dict) else {"": text} if text else {}
 
 
+def split_reasons(sentence: str, scores: Iterable[str]) -> dict[str, str]:
+    """Return the reasons by score of the sentence that schema 1 kept: ``<reason>; <score>, <score>: <reason>; ...``.
+
+    Examples
+    --------
+    >>> split_reasons("no labels; a: too few; add some; b, c: none", ["a", "b", "c"])
+    {'': 'no labels', 'a': 'too few; add some', 'b': 'none', 'c': 'none'}
+    """
+    names = "|".join(map(re.escape, sorted(scores, key=len, reverse=True))) or "(?!)"
+    general, *pieces = re.split(rf"(?:^|; )((?:{names})(?:, (?:{names}))*): ", sentence)
+    found = {"": general} if general else {}
+    for named, reason in zip(pieces[::2], pieces[1::2], strict=True):
+        for score in re.findall(rf"(?:^|, )({names})(?=, |$)", named):
+            found[score] = f"{found[score]}; {reason}" if score in found else reason
+    return found
+
+
 def reason_of(values: xr.DataArray, score: str) -> str:
     """Return why a variable is undefined for a score: what is said of it and of all; empty where nothing is."""
     found = reasons_of(values)
@@ -273,15 +291,15 @@ class Statistics:
     Attributes
     ----------
     confidence : float
-        Of bands and intervals, simultaneous over the turn times.
+        Of bands and intervals, in (0, 1); simultaneous over the turn times.
     bootstrap : int
         Number of resamples.
     level : float
-        What the memorized share and the class retention fall through.
+        What the memorized share and the class retention fall through, in (0, 1).
     memorization_level, speciation_level : float, optional
         Of one of them alone.
     tolerance : float
-        Of the gap, for the affine time.
+        On the absolute gap, for the affine time; positive.
     memorization : {"own", "any"}
         A U-Turn is remembered where the nearest sample is its own start, or where any sample is closer than samples typically are
         to each other.

@@ -186,10 +186,7 @@ class Scaling:
     def of_range(cls, low: float, high: float, name: str) -> Scaling:
         r"""Return the map that takes `low` to -1 and `high` to 1.
 
-        Raises
-        ------
-        DataError
-            If the range is too wide or too narrow for 64-bit floats.
+        Raises DataError if the range is too wide or too narrow for 64-bit floats.
         """
         width = high - low
         scale, offset = 2.0 / width, -(high + low) / width

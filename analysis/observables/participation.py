@@ -119,10 +119,12 @@ def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
     ratio = table["sample_participation"].isel(repeat=0).transpose("turn_time", "sample").values
     ends: list[Any] = [quantile_test(row, p=0.5).confidence_interval(confidence) for row in ratio]
     entropy = table["sample_posterior_entropy"].mean("repeat").transpose("sample", "turn_time").values
-    band = inputs.resample(len(entropy)).positive_band(entropy).columns()
+    # few starts carry the entropy of small noise: resamples without them have an error of about zero to be divided by
+    band = inputs.resample(len(entropy)).band(entropy, studentized=False)
+    within = {ending: edge.clip(0, np.log(inputs.truth.count)) for ending, edge in (("_low", band.low), ("_high", band.high))}
     values = {"participation": np.median(ratio, 1), "participation_low": [end.low for end in ends]}
     values["participation_high"] = [end.high for end in ends]
-    values |= {f"posterior_entropy{ending}": band[ending] for ending in ("", *BAND)}
+    values |= {f"posterior_entropy{ending}": edge for ending, edge in (band.columns() | within).items() if ending != "_pvalue"}
     return {"": declared(VARIABLES, values)}
 
 
@@ -148,8 +150,9 @@ PARTICIPATION = Observable(
         Figure(
             "participation",
             "How many samples share the posterior",
-            "The median participation ratio of the posterior weights over the ground-truth samples, with its interval at each turn "
-            "time. At 1 a noised sample still says which one it was; where it leaves 1 memorization ends.",
+            "The median participation ratio of the posterior weights over the ground-truth samples with its interval at each turn "
+            "time, and their mean entropy with its band. At 1 a noised sample still says which one it was; where it leaves 1 "
+            "memorization ends.",
             ("participation", "posterior_entropy"),
             shown_for="participation",
             panels=(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gaussian_test.analysis.declarations import ENDINGS, Variable
+from gaussian_test.analysis.declarations import BAND, Variable
 from gaussian_test.analysis.observables.affinity import AFFINITY
 from gaussian_test.analysis.observables.balance import BALANCE
 from gaussian_test.analysis.observables.chains import CHAINS
@@ -37,7 +37,9 @@ def every() -> tuple[Observable, ...]:
 
 def in_result(result: xr.Dataset) -> list[Observable]:
     """Return the records of what may be in an archive: all, and those of the user's that it holds."""
-    return [*every(), *in_archive(result)]
+    own = in_archive(result)
+    theirs = {variable.name for one in own for variable in one.variables}  # of an archive that is older than one of ours
+    return [*(one for one in every() if not theirs & {variable.name for variable in one.variables if not variable.group}), *own]
 
 
 def declared_figures(result: xr.Dataset) -> list[Figure]:
@@ -62,4 +64,7 @@ def taken() -> frozenset[str]:
     """Return the names that a variable of a user's cannot have: of variables, dimensions and groups, with their endings."""
     names = {name for variable in variables() for name in (*variable.names, *variable.dims, variable.group)}
     axes = {"channel", "row", "column", "feature", "time"}  # of a sample, and of a path
-    return frozenset(axes | names | {name.removesuffix(ending) for name in names for ending in ENDINGS} - {""})
+    views = {"archive", "component", "experiment", "run"}  # of two results, and of a sweep
+    return frozenset(
+        (axes | views | names | {name.removesuffix(ending) for name in names for ending in BAND}) - {"", "event", "parts"}
+    )

@@ -166,7 +166,13 @@ class SampleTable:
         self._values[name][place if score is None else (list(self._scores).index(score), *place)] = values
 
     def to_dataset(self) -> xr.Dataset:
-        """Return the rows: variables over (score, turn_time, sample, repeat)."""
+        """Return the rows, moved off the device once.
+
+        Returns
+        -------
+        xarray.Dataset
+            The variables of the sample table over (score, turn_time, sample, repeat).
+        """
         values = {name: value.cpu().numpy() for name, value in self._values.items() if "kept" not in self._variables[name].dims}
         nearest, labels = values.get("nearest_sample"), self._reference.labels
         if "label_after" not in values and nearest is not None:
@@ -182,7 +188,14 @@ class SampleTable:
         return described(declared(self._variables.values(), ordered, coords), COORDINATES)
 
     def kept_states(self) -> xr.Dataset:
-        """Return the end points of the kept samples, and what observables keep of their turned states, over ``kept``."""
+        """Return the states of the kept samples, moved off the device once.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``end(score, turn_time, kept, repeat, *event)``, what observables keep of the turned states over ``kept``, in the type
+            of the states, and ``kept_sample(kept)``, whose they are.
+        """
         dims = event_dims(self._ends.ndim - 4)
         result = xr.Dataset(
             {

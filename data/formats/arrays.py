@@ -126,10 +126,7 @@ class Npz:
     def rows(self, key: str) -> Rows:
         """Open one array: mapped where it lies uncompressed, else read into memory in its own type.
 
-        Raises
-        ------
-        DataError
-            If there is no such array, it is damaged, or it holds python objects.
+        Raises DataError if there is no such array, it is damaged, or it holds python objects.
         """
         name = f"{key!r} in {self._path}"
         if key not in self.keys:

@@ -189,10 +189,7 @@ def open_folder(path: Path) -> Samples:
     The pictures are ordered by their names. A ``dataset.json`` in the folder (the EDM format, unpacked) gives the
     labels instead of the sub-folders.
 
-    Raises
-    ------
-    DataError
-        If there are no pictures, or they are damaged or differ in size or mode.
+    Raises DataError if there are no pictures, or they are damaged or differ in size or mode.
     """
     store = FolderStore(path)
     found = store.names()
@@ -204,10 +201,7 @@ def open_folder(path: Path) -> Samples:
 def open_zip(path: Path) -> Samples:
     """Open a zip of pictures in the EDM data format: nested pictures and a ``dataset.json`` with their labels.
 
-    Raises
-    ------
-    DataError
-        If the zip is damaged, holds no pictures, or the labels do not fit them.
+    Raises DataError if the zip is damaged, holds no pictures, or the labels do not fit them.
     """
     store = ZipStore(path)
     found = store.names()

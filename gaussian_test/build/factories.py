@@ -18,10 +18,7 @@ from gaussian_test.errors import UserError
 def call_factory(name: str, arguments: Mapping[str, Any]) -> Any:
     """Import a function by name and call it; modules in the current folder are found too, after the installed ones.
 
-    Raises
-    ------
-    UserError
-        If it is not there or fails.
+    Raises UserError if it is not there or fails.
     """
     module, _, function = name.partition(":")
     with current_folder():
@@ -55,10 +52,7 @@ def current_folder() -> Iterator[None]:
 def own_process(name: str, arguments: Mapping[str, Any]) -> sampler.Process:
     """Return a forward process that a function of the user's makes, once it has kept the laws of all processes.
 
-    Raises
-    ------
-    UserError
-        If it cannot be had, is none, or breaks a law.
+    Raises UserError if it cannot be had, is none, or breaks a law.
     """
     process = call_factory(name, arguments)
     if not isinstance(process, sampler.Process):
@@ -72,10 +66,7 @@ def own_process(name: str, arguments: Mapping[str, Any]) -> sampler.Process:
 def own_kernel(name: str, arguments: Mapping[str, Any], process: sampler.Process) -> sampler.ReverseKernel:
     """Return a reverse kernel that a function of the user's makes, once it has kept the laws of all kernels in a process.
 
-    Raises
-    ------
-    UserError
-        If it cannot be had, is none, breaks a law, or calls itself exact: that is the score's to say.
+    Raises UserError if it cannot be had, is none, breaks a law, or calls itself exact: that is the score's to say.
     """
     kernel = call_factory(name, arguments)
     if not isinstance(kernel, sampler.ReverseKernel):
@@ -96,10 +87,7 @@ def own_kernel(name: str, arguments: Mapping[str, Any], process: sampler.Process
 def lawful(check: Callable[[], None], what: str) -> None:
     """Run a suite of laws on an object of the user's, and say in a sentence what it breaks.
 
-    Raises
-    ------
-    UserError
-        If a law is broken, or the object fails.
+    Raises UserError if a law is broken, or the object fails.
     """
     try:
         check()

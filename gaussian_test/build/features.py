@@ -57,10 +57,7 @@ def build_features(
 ) -> Extractor:
     """Return the extractor that an experiment names, or the one from python, tried on two samples.
 
-    Raises
-    ------
-    UserError
-        If it cannot be had, or does not return features.
+    Raises UserError if it cannot be had, or does not return features.
     """
     if given is None and settings.kind == "pixels":
         return Extractor("pixels", lambda x: x.flatten(1), device)
@@ -108,10 +105,7 @@ def build_classifier(
 ) -> Classified:
     """Return the classifier that an experiment names, or the one from python, fitted, with its accuracy.
 
-    Raises
-    ------
-    UserError
-        If there are no labels to fit it with, or it cannot be fitted.
+    Raises UserError if there are no labels to fit it with, or it cannot be fitted.
     """
     labels = reference.labels
     if given is None and settings.kind == "nearest":
@@ -188,10 +182,7 @@ def build_own_observables(
 ) -> tuple[OwnObservable, ...]:
     """Return the observables that an experiment names and those from python, tried on two samples.
 
-    Raises
-    ------
-    UserError
-        If a name cannot be that of a variable, or an observable cannot be had or breaks a law of observables.
+    Raises UserError if a name cannot be that of a variable, or an observable cannot be had or breaks a law of observables.
     """
     built = []
     for name in (*settings, *(name for name in given if name not in settings)):

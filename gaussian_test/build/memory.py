@@ -72,10 +72,7 @@ def fits(truth: xr.Dataset, itemsize: int, cap: int) -> tuple[bool, bool]:
 def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept: int, cap: int, shards_only: bool = False) -> None:
     """Refuse an experiment whose covariance, states or features cannot fit into the memory that was given.
 
-    Raises
-    ------
-    UserError
-        If something cannot fit, by its setting.
+    Raises UserError if something cannot fit, by its setting.
     """
     count, features = truth.sizes["sample"], int(np.prod(truth["x"].shape[1:]))
     itemsize = 8 if settings.dtype == "float64" else 4
@@ -107,10 +104,7 @@ def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept:
 def check_streamed(settings: Experiment, given_classifier: bool, cap: int) -> None:
     """Refuse what needs all samples in memory at once where these stay in their file.
 
-    Raises
-    ------
-    UserError
-        If something needs them.
+    Raises UserError if something needs them.
     """
     needing = []
     if given_classifier or settings.classifier.kind != "nearest":

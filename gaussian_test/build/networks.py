@@ -13,7 +13,7 @@ import io
 import json
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -55,7 +55,7 @@ class Opening:
     event_shape: tuple[int, ...]
     process: sampler.Process
     trust: Mapping[str, str]
-    trained: sampler.Process | None = None
+    trained: Callable[[], sampler.Process | None] = lambda: None
 
 
 def open_network(settings: scores.AnyNetwork, opening: Opening) -> tuple[sampler.Score, Origin]:
@@ -63,10 +63,7 @@ def open_network(settings: scores.AnyNetwork, opening: Opening) -> tuple[sampler
 
     Settings and parameters of a constructor that have one name are one thing.
 
-    Raises
-    ------
-    UserError
-        If it cannot be opened, is not trusted, or is not what its kind says.
+    Raises UserError if it cannot be opened, is not trusted, or is not what its kind says.
     """
     made: Any
     if isinstance(settings, scores.Network):
@@ -85,7 +82,8 @@ def open_network(settings: scores.AnyNetwork, opening: Opening) -> tuple[sampler
             raise UserError(
                 f"{settings.factory or settings.path} gave a {type(made).__name__}, which cannot be called as (x, t, label)"
             )
-    told = settings.model_dump() | {name: getattr(opening, name) for name in ("event_shape", "process", "trained")}
+    told = settings.model_dump() | {"event_shape": opening.event_shape, "process": opening.process}
+    told |= {"trained": opening.trained()} if "trained" in told else {}
     options = {name: told[name] for name in sampler.NetworkOptions.__annotations__}
     options |= {"micro_batch": None} if options["micro_batch"] == "auto" else {}
     facts = {name: told[name] for name in inspect.signature(constructor).parameters if name in told}
@@ -141,10 +139,7 @@ def _made(settings: scores.EDM | scores.Azula | scores.Callable, trust: Mapping[
 def read_weights(path: Path, trust: Mapping[str, str], key: str | None = None) -> tuple[dict[str, torch.Tensor], str, str]:
     """Return named tensors from a file, the level of trust that it took, and the file's sha256.
 
-    Raises
-    ------
-    UserError
-        If the file is missing or damaged, would run code, or does not hold named tensors.
+    Raises UserError if the file is missing or damaged, would run code, or does not hold named tensors.
     """
     content, digest = _content(path)
     if path.suffix == ".safetensors":
@@ -179,10 +174,7 @@ def read_weights(path: Path, trust: Mapping[str, str], key: str | None = None) -
 def open_trusted(path: Path, trust: Mapping[str, str]) -> tuple[Any, Origin]:
     """Open a file that runs code, if the user has said that they trust it.
 
-    Raises
-    ------
-    UserError
-        If the file is missing, not trusted, or cannot be opened.
+    Raises UserError if the file is missing, not trusted, or cannot be opened.
     """
     content, digest = _content(path)
     if path.suffix not in RUNS_CODE:

@@ -156,10 +156,7 @@ def prepare(
 ) -> Prepared:
     """Build everything that an experiment names; ``folder`` may hold what was fitted before, ``shards_only`` needs no statistics.
 
-    Raises
-    ------
-    UserError
-        If anything in the experiment cannot be done.
+    Raises UserError if anything in the experiment cannot be done.
     """
     given = given or Given()
     truth = given.truth
@@ -321,10 +318,7 @@ def shard_identity(identity: dict[str, str]) -> dict[str, str]:
 def check_recognisable(prepared: Prepared) -> None:
     """Refuse to go on with a run whose scores or observables cannot be told from others.
 
-    Raises
-    ------
-    UserError
-        If one has neither tensors nor an attribute ``digest``, and no factory whose file could be compared.
+    Raises UserError if one has neither tensors nor an attribute ``digest``, and no factory whose file could be compared.
     """
     for name, score in prepared.scores.items():
         if not is_recognisable(score):

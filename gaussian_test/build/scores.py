@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,7 @@ def build_scores(
 ) -> dict[str, Built]:
     """Build all scores of a run, on its device and in its type.
 
-    Raises
-    ------
-    UserError
-        If one cannot be had or does not fit, by its name.
+    Raises UserError if one cannot be had or does not fit, by its name.
     """
     shape, process = reference.moments.event_shape, plan.process
     opened = {Path(str(file)).resolve() for wanted in settings.scores for file in _files(wanted)}
@@ -75,7 +73,7 @@ def build_scores(
         elif isinstance(wanted, scores.AnyNetwork):
             with _named(name):
                 trained = getattr(wanted, "trained", None)
-                opening = Opening(shape, process, trust, None if trained is None else make_process(trained))
+                opening = Opening(shape, process, trust, partial(make_process, trained) if trained else lambda: None)
                 score, origin = open_network(wanted, opening)
                 factory = getattr(wanted, "factory", None)
                 if factory is not None and not is_recognisable(score) and (code := source_digest(factory)):
@@ -197,10 +195,7 @@ def make_kernels(
 ) -> dict[str, sampler.ReverseKernel]:
     """Return the reverse kernel of every score, once it asks none for what it does not know.
 
-    Raises
-    ------
-    UserError
-        If a kernel cannot be had, or does not fit its score.
+    Raises UserError if a kernel cannot be had, or does not fit its score.
     """
     if settings.factory is not None:
         found = dict.fromkeys(scores, own_kernel(settings.factory, settings.arguments, plan.process))

@@ -52,10 +52,7 @@ class _WholeWords(BashComplete):
 def script(command: click.Command, shell: str) -> str:
     """Return the script that teaches a shell to complete a command.
 
-    Raises
-    ------
-    ValueError
-        If the shell is another one.
+    Raises ValueError if the shell is another one.
     """
     known = get_completion_class(shell)
     if known is None:

@@ -46,10 +46,7 @@ class Check:
 def diagnose(source: str | Path | dict[str, Any] | None = None, changes: Iterable[str] = (), device: str = "auto") -> list[Check]:
     """Look at everything that a run needs.
 
-    Raises
-    ------
-    UserError
-        If the experiment cannot be read: what is wrong with it is not this machine's.
+    Raises UserError if the experiment cannot be read: what is wrong with it is not this machine's.
     """
     missing = [check for name in _needed() if (check := _requirement(name)) is not None]
     checks = [_versions(missing), *missing, *map(_extra, _extras())]

@@ -55,10 +55,7 @@ def absolute(settings: Experiment, base: Path) -> dict[str, Any]:
 def connected(workers: int | None, scheduler: str | None, threads: int | None) -> Iterator[Any]:
     """Start workers on this machine, or find a scheduler that is running.
 
-    Raises
-    ------
-    UserError
-        If Dask is not installed, or no scheduler answers.
+    Raises UserError if Dask is not installed, or no scheduler answers.
     """
     try:
         import distributed
@@ -172,10 +169,7 @@ def _environment_kept() -> Iterator[None]:
 def ask(client: Any, question: Callable[[Order], Any], order: Order) -> Any:
     """Have one worker answer a question about a run.
 
-    Raises
-    ------
-    UserError
-        If the worker refuses or dies, or the scheduler is lost.
+    Raises UserError if the worker refuses or dies, or the scheduler is lost.
     """
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
     idle_since = time.monotonic()

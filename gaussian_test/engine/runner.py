@@ -338,10 +338,7 @@ def _already_there(path: Path, identity: dict[str, str], parts: Parts) -> xr.Dat
 def joined(tables: list[xr.Dataset]) -> xr.Dataset:
     """Return the table of all shards, of which each has its own samples.
 
-    Raises
-    ------
-    ValueError
-        If the tables differ in anything else.
+    Raises ValueError if the tables differ in anything else.
     """
     first = tables[0]
     # what xarray's concat does takes a millisecond for each table: there may be thousands

@@ -25,10 +25,7 @@ from gaussian_test.store.parts import Parts
 def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
     """Run one shard.
 
-    Raises
-    ------
-    UserError
-        If a score fails or returns NaN, or memory runs out.
+    Raises UserError if a score fails or returns NaN, or memory runs out.
     """
     before = [score.micro_batch for score in prepared.scores.values()]
     kept = tuple(np.intersect1d(shard, prepared.kept).tolist())  # both ascend

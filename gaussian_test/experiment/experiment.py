@@ -342,10 +342,7 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
 def with_value(values: dict[str, Any], key: str, value: Any, where: str) -> dict[str, Any]:
     """Return the keys of an experiment with one of them changed.
 
-    Raises
-    ------
-    UserError
-        If the key leads into a list that has no such place.
+    Raises UserError if the key leads into a list that has no such place.
     """
     parts = key.split(".")
     changed = dict(values)

@@ -20,10 +20,7 @@ DEEPEST, LARGEST = 40, 100_000  # nesting and number of the values of an experim
 def check_size(key: Any, values: Any) -> None:
     """Refuse what has no end (a few lines of YAML whose parts stand for each other), and text that cannot be written.
 
-    Raises
-    ------
-    ValueError
-        If it has no end.
+    Raises ValueError if it has no end.
     """
     waiting, seen = [(key, 0), (values, 0)], 0
     while waiting:
@@ -48,10 +45,7 @@ def check_size(key: Any, values: Any) -> None:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the keys of a YAML file.
 
-    Raises
-    ------
-    UserError
-        If it cannot be read or holds something else.
+    Raises UserError if it cannot be read or holds something else.
     """
     name = " ".join(str(path).encode(errors="replace").decode().split())
     try:

@@ -26,10 +26,7 @@ READING = (
 def comparison_context(results: tuple[xr.Dataset, xr.Dataset], names: tuple[str, str]) -> dict[str, Any]:
     """Return what the template of a comparison is filled with.
 
-    Raises
-    ------
-    UserError
-        If they have no score or no noise level in common.
+    Raises UserError if they have no score or no noise level in common.
     """
     a, b = results
     compared = compare(a, b)

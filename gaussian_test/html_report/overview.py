@@ -28,10 +28,7 @@ FIGURES = {
 def sweep_context(folder: Path) -> dict[str, Any]:
     """Return what the template of a sweep's overview is filled with.
 
-    Raises
-    ------
-    UserError
-        If it holds no finished run, or an archive is damaged.
+    Raises UserError if it holds no finished run, or an archive is damaged.
     """
     states = status(folder)
     finished = [run.name for run in states if run.state == "finished"]

@@ -5,6 +5,7 @@ hang or crash the library. So every file ends with one of its own (:mod:`gaussia
 python before the library is given the file.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from gaussian_test.analysis.declarations import split_reasons
 from gaussian_test.errors import UserError
 from gaussian_test.store.files import ChecksumError, State, appearing, check, seal, sync
 from gaussian_test.text import near_files
@@ -28,10 +30,7 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
     A private temporary name in the same folder, fsync, re-opened and compared with memory, sealed with the checksum of the
     whole file, fsync, renamed, folder fsync.
 
-    Raises
-    ------
-    OSError
-        If the disk refuses; nothing is left behind then.
+    Raises OSError if the disk refuses; nothing is left behind then.
     """
     contents: list[tuple[str | None, xr.Dataset]] = [(None, root), *(groups or {}).items()]
     with appearing(path) as temporary:
@@ -135,6 +134,16 @@ def open_archive(path: str | Path) -> xr.Dataset:
     if "classifier_accuracy" not in dataset.variables:
         raise UserError(f"{path} was written by an earlier gaussian-test, without what is shown now: run again")
     dataset.encoding |= {"source": str(path), "checked": state}  # for the groups, which are read when they are asked for
+    return _of_today(dataset, dataset)
+
+
+def _of_today(dataset: xr.Dataset, root: xr.Dataset) -> xr.Dataset:
+    """Give the variables of an archive of schema 1 their reasons by score."""
+    if root.attrs.get("schema_version") == 1:
+        scores = [str(score) for score in root["score"].values]
+        for values in dataset.variables.values():
+            if sentence := values.attrs.get("reason"):
+                values.attrs["reason"] = json.dumps(split_reasons(sentence, scores), ensure_ascii=False)
     return dataset
 
 
@@ -143,17 +152,14 @@ def groups(result: xr.Dataset, *names: str) -> dict[str, xr.Dataset]:
 
     The checksum of the whole file is compared, unless :func:`open_archive` has done so and the file is still the same.
 
-    Raises
-    ------
-    UserError
-        If the archive is damaged.
+    Raises UserError if the archive is damaged.
     """
     found = {name: group for name, group in result.encoding.get(GROUPS, {}).items() if name in names}
     source = Path(str(result.encoding.get("source", "")))
     for name in names if source.is_file() else ():
         try:
             result.encoding["checked"] = check(source, result.encoding.get("checked"))
-            found.setdefault(name, read_unchecked(source, name))
+            found.setdefault(name, _of_today(read_unchecked(source, name), result))
         except DAMAGE as error:
             if "group not found" not in str(error) or isinstance(error, ChecksumError):
                 raise refusal(source, error) from None

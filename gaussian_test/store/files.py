@@ -81,10 +81,7 @@ def file_digest(path: Path) -> str:
 def seal(path: Path) -> None:
     """Append the checksum of a file to it, and sync; for a NetCDF file that you have changed and stand for yourself.
 
-    Raises
-    ------
-    OSError
-        If the disk refuses.
+    Raises OSError if the disk refuses.
     """
     with path.open("r+b") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # leaves the file at its end
@@ -101,10 +98,7 @@ def sealed(content: bytes) -> bytes:
 def unsealed(content: bytes, path: Path) -> bytes:
     """Return the content of a file without its checksum, once it has been compared.
 
-    Raises
-    ------
-    ChecksumError
-        If there is no checksum or another one.
+    Raises ChecksumError if there is no checksum or another one.
     """
     whole = content[:-TRAILER]
     if content != sealed(whole):

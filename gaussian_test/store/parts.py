@@ -81,10 +81,7 @@ class Parts:
     def open(self, resume: bool = False, overwrite: bool = False) -> None:
         """Make the folder, or take over the one that is there.
 
-        Raises
-        ------
-        UserError
-            If there are parts and neither is asked for, or they belong to another run.
+        Raises UserError if there are parts and neither is asked for, or they belong to another run.
         """
         if self.folder.exists():
             if overwrite:
@@ -185,10 +182,7 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorEr
 def write_part(path: Path, dataset: xr.Dataset) -> None:
     """Write a dataset so that it appears under its name only when it is whole: see :mod:`gaussian_test.store.files`.
 
-    Raises
-    ------
-    OSError
-        If the disk refuses; nothing is left behind then.
+    Raises OSError if the disk refuses; nothing is left behind then.
     """
     arrays: dict[str, Any] = {}
     variables = {}

@@ -28,6 +28,21 @@ class FromLibraries:
     def from_edm(cls, net: Any, process: Process | None = None, **options: Unpack[NetworkOptions]) -> Self:
         """Wrap a denoiser with EDM's interface, loaded by the user.
 
+        Parameters
+        ----------
+        net : nn.Module
+            ``net(x, sigma, class_labels)`` returns the denoised state; with ``sigma_min``, ``sigma_max``, ``round_sigma``,
+            ``label_dim``, ``img_channels`` and ``img_resolution``. Labels are handed to it one-hot, or None: whether a conditional
+            network makes sense of None depends on its training (label dropout).
+        process : Process, optional
+            The process of the experiment; default: variance exploding.
+        **options
+            As for :class:`NetworkScore`.
+
+        Returns
+        -------
+        NetworkScore
+
         Raises
         ------
         ValueError
@@ -61,6 +76,23 @@ class FromLibraries:
         The checkpoint's level k is matched by noise-to-signal ratio; :math:`\bar\alpha` is computed from the scheduler's betas in
         float64. Noise levels outside those it was trained on are refused.
 
+        Parameters
+        ----------
+        model : UNet2DModel, pipeline or path
+            The network; a pipeline, which has one; or a folder.
+        scheduler : scheduler or path, optional
+            Whose betas and prediction type the network was trained with. Default: the pipeline's or the folder's own.
+        process : Process, optional
+            The process of the experiment; default: variance exploding.
+        null_label : int, optional
+            Class that stands for "no label", where the network was trained with one.
+        **options
+            As for :class:`NetworkScore`.
+
+        Returns
+        -------
+        NetworkScore
+
         Raises
         ------
         ValueError
@@ -90,6 +122,27 @@ class FromLibraries:
         **options: Unpack[NetworkOptions],
     ) -> Self:
         """Wrap an azula ``Denoiser``: ``denoiser(x_t, t).mean`` with ``denoiser.schedule(t)``.
+
+        Parameters
+        ----------
+        denoiser : Denoiser
+            Any of azula's.
+        event_shape : tuple of int
+            Shape of one sample.
+        process : Process, optional
+            The process of the experiment; default: variance exploding.
+        classes : int
+            Number of classes that it knows.
+        label_argument : str
+            Name of the keyword argument that takes the labels.
+        one_hot : bool
+            Whether labels are handed over one-hot, rather than as numbers.
+        **options
+            As for :class:`NetworkScore`.
+
+        Returns
+        -------
+        NetworkScore
 
         Raises
         ------
@@ -123,6 +176,21 @@ class FromLibraries:
         **options: Unpack[NetworkOptions],
     ) -> Self:
         """Wrap any function or module ``function(x, t, label)``.
+
+        Parameters
+        ----------
+        function : callable
+            Is given the state in the scaling ``trained``, the time (batch,) there, and labels int64 (batch,) or None.
+        event_shape : tuple of int
+            Shape of one sample.
+        process, trained, prediction, classes, label_free
+            As for :class:`NetworkScore`.
+        **options
+            As for :class:`NetworkScore`.
+
+        Returns
+        -------
+        NetworkScore
 
         Raises
         ------

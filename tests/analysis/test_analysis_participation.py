@@ -78,6 +78,11 @@ def test_the_entropy_is_what_the_divergence_says(digits):
     entropy, error = digits["posterior_entropy"].values, digits["posterior_entropy_se"].values
     assert abs(entropy[2] - 1.920) < 4 * error[2]
     assert (np.diff(entropy) > 0).all()
+    low, high = digits["posterior_entropy_low"].values, digits["posterior_entropy_high"].values
+    assert (low < entropy).all()
+    assert (entropy < high).all()
+    assert (high - low < 8 * error).all()  # however few starts carry the entropy at the smallest noise
+    assert (high <= np.log(1797)).all()
     moments = gt.analysis.fit_moments(gt.data.load("digits")["x"])
     information = np.log1p(moments.eigenvalues / 3.2**2).sum() / 2
     assert abs(entropy[3] - (np.log(1797) - information + 0.005293)) < 4 * error[3] + 3 * 5.4e-5
@@ -87,6 +92,8 @@ def test_nothing_else_of_a_run_changes():
     small = {**SETTINGS, "samples": 12, "turn_times": {"noise_to_signal": [0.3, 2.0]}}
     plain = gt.run({**small, "observables": "none"}, progress=False)
     measured = gt.run(small, progress=False)
+    width = measured["posterior_entropy_high"] - measured["posterior_entropy_low"]
+    assert (width <= 8 * measured["posterior_entropy_se"]).all()  # though two starts carry the entropy at 0.3
     for name in plain.variables:
         np.testing.assert_array_equal(plain[name], measured[name], err_msg=str(name))
     assert "how many samples share" not in plain.gaussian_test.show()

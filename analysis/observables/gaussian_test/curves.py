@@ -53,7 +53,12 @@ def gaussian_test(
     Returns
     -------
     Dataset
-        Curves, bands, tests and times of the root group of an archive.
+        Curves, bands, tests and times of the root group of an archive: see the reference of the archive.
+
+    Raises
+    ------
+    ValueError
+        If the closed form of a kernel with steps is missing.
 
     Notes
     -----
@@ -82,6 +87,12 @@ def gaussian_test(
     """
     settings = statistics or Statistics()
     facts = scores or {str(name): ScoreFacts() for name in table["score"].values}
+    lacking = [name for name, one in facts.items() if one.kernel != "exact" and one.reference is None]
+    if lacking or "reference_discrete" in table:
+        raise ValueError(
+            f"kernels with steps ({', '.join(lacking) or 'reference_discrete in the table'}) need the Gaussian's closed form "
+            "through them: give it as ScoreFacts.reference in scores"
+        )
     resample = ClusterBootstrap(table.sizes["sample"], settings.bootstrap, settings.confidence, settings.seed)
     percentiles = expanded(settings.confidence, table.sizes["sample"])
     nu = table["noise_to_signal"].values
