@@ -111,6 +111,11 @@ def declared(
     return result
 
 
+def parts_of(row: xr.Dataset, name: str, endings: Iterable[str] = INTERVAL) -> list[NDArray[np.float64]]:
+    """Return the values of a variable and of those that belong to it: by default value, low and high."""
+    return [row[f"{name}{ending}"].values for ending in ("", *endings)]
+
+
 def give_reasons(dataset: xr.Dataset, variable: Variable, reasons: Mapping[str, str]) -> None:
     """Say why a variable, and what belongs to it, is undefined, beside what is said already."""
     for name in variable.names if any(reasons.values()) else ():

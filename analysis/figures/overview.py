@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from gaussian_test.analysis.declarations import TIMES
+from gaussian_test.analysis.declarations import INTERVAL, TIMES, parts_of
 from gaussian_test.analysis.figures.parts import LEGEND, MARKERS, STYLE, WIDTH, band, canvas, log_noise, names_above, plain
 from gaussian_test.analysis.observables.registry import titles
 
@@ -59,7 +59,7 @@ def _compared(a: xr.Dataset, b: xr.Dataset, comparison: xr.Dataset, name: str, t
 
 
 def _without_difference(row: xr.Dataset, name: str) -> dict[str, str]:
-    return {f"{name}_difference{suffix}": f"{name}{suffix}" for suffix in ("", "_low", "_high")}
+    return {f"{name}_difference{suffix}": f"{name}{suffix}" for suffix in ("", *INTERVAL)}
 
 
 def draw_runs(runs: Mapping[str, xr.Dataset]) -> dict[str, Figure]:
@@ -79,7 +79,7 @@ def _times_of_runs(runs: Mapping[str, xr.Dataset], scores: Sequence[str]) -> Fig
                 if score not in result["score"].values:
                     continue
                 row = result.sel(score=score)
-                value, low, high = (float(row[f"{time}_noise_to_signal{suffix}"]) for suffix in ("", "_low", "_high"))
+                value, low, high = map(float, parts_of(row, f"{time}_noise_to_signal"))
                 if not np.isfinite(value):
                     continue
                 y = place + (index + 0.5) / (len(scores) + 1) - 0.5

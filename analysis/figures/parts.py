@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from gaussian_test.analysis.declarations import TIMES
+from gaussian_test.analysis.declarations import TIMES, parts_of
 
 WIDTH = 6.4  # inches; figures are drawn at the size they are printed
 STYLE: dict[str, Any] = {
@@ -135,7 +135,7 @@ def names_above(figure: Figure, axis: Axes, columns: int) -> None:
 
 def mark(axis: Axes, row: xr.Dataset, time: str, colour: Any, of: str) -> None:
     """Mark a time and its interval on the axis."""
-    value, low, high = (float(row[f"{time}_noise_to_signal{suffix}"]) for suffix in ("", "_low", "_high"))
+    value, low, high = map(float, parts_of(row, f"{time}_noise_to_signal"))
     if not np.isfinite(value):
         return
     left, right = max(low, float(row["noise_to_signal"][0])), min(high, float(row["noise_to_signal"][-1]))

@@ -16,14 +16,6 @@ from scipy.stats import beta, binomtest, norm, t as student
 
 Array = NDArray[np.float64]
 
-# what is given of a band, in the names of variables and in words
-SUFFIXES = {
-    "": "",
-    "_se": ", standard error",
-    "_low": ", lower edge of the simultaneous band",
-    "_high": ", upper edge of the simultaneous band",
-    "_pvalue": ", p-value of being zero (max-t over all turn times)",
-}
 BLOCK_ELEMENTS = 2**22  # of resampling weights held in float64 at once
 FEW = 5  # outcomes of a kind: with fewer the distribution of their share is far from normal
 NEGLIGIBLE = 1e-12  # a standard error below this is rounding: the statistic does not vary

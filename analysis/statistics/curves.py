@@ -18,7 +18,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, isotonic_regression
 
-from gaussian_test.analysis.statistics.bootstrap import SUFFIXES, ClusterBootstrap
+from gaussian_test.analysis.declarations import BAND, TESTED
+from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
 
 Array = NDArray[np.float64]
 
@@ -26,7 +27,7 @@ Array = NDArray[np.float64]
 def banded(
     values: xr.DataArray,
     resample: ClusterBootstrap,
-    suffixes: Sequence[str] = ("", "_se", "_low", "_high"),
+    suffixes: Sequence[str] = ("", *BAND),
     bounded: Literal["", "positive", "below one"] = "",
 ) -> xr.Dataset:
     """Return curves with standard errors and simultaneous bands from pseudo-values.
@@ -80,7 +81,7 @@ def banded(
     return xr.Dataset(
         {
             f"{values.name}{suffix}": like.copy(data=np.reshape(column, like.shape)).assign_attrs(
-                {"long_name": f"{values.attrs['long_name']}{SUFFIXES[suffix]}"} if "long_name" in values.attrs else {}
+                {"long_name": f"{values.attrs['long_name']}{TESTED.get(suffix, '')}"} if "long_name" in values.attrs else {}
             )
             for suffix, column in columns.items()
         }

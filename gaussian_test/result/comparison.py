@@ -6,7 +6,7 @@ import yaml
 from numpy.typing import NDArray
 
 from gaussian_test import analysis
-from gaussian_test.analysis.declarations import BAND, TESTED, TIMES, Variable
+from gaussian_test.analysis.declarations import BAND, INTERVAL, TESTED, TIMES, Variable
 from gaussian_test.analysis.observables.custom import in_archive
 from gaussian_test.analysis.observables.record import resolved
 from gaussian_test.analysis.observables.registry import in_result
@@ -65,7 +65,7 @@ def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
     together = paired(a, b)
     result = xr.Dataset(coords={"score": scores, "archive": ["a", "b"], "noise_to_signal": shared}, attrs={"paired": int(together)})
     for name in TIMES:
-        for suffix in ("", "_low", "_high"):
+        for suffix in ("", *INTERVAL):
             values = [side[f"{name}_noise_to_signal{suffix}"].sel(score=scores).values for side in (a, b)]
             attributes = a[f"{name}_noise_to_signal{suffix}"].attrs
             result[name + suffix] = (("archive", "score"), np.array(values), {k: attributes[k] for k in ("long_name", "units")})

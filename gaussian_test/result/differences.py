@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from gaussian_test.analysis.declarations import TIMES
+from gaussian_test.analysis.declarations import BAND, TIMES, parts_of
 from gaussian_test.analysis.observables.registry import titles
 from gaussian_test.result.view import Estimate, estimate
 from gaussian_test.text import number
@@ -60,7 +60,7 @@ def curve_differences(comparison: xr.Dataset) -> list[CurveDifference]:
     for name in [name.removesuffix("_difference") for name in names if name.endswith("_difference")]:
         for score in map(str, comparison["score"].values):
             row = comparison.sel(score=score)
-            values, error, low, high = (row[f"{name}_difference{ending}"].values for ending in ("", "_se", "_low", "_high"))
+            values, error, low, high = parts_of(row, f"{name}_difference", BAND)
             if np.isnan(values).all():
                 continue
             with np.errstate(divide="ignore", invalid="ignore"):

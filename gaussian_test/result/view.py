@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from gaussian_test.analysis.declarations import COMPUTED, PREDICTIONS, STARTS, TIMES, reason_of
+from gaussian_test.analysis.declarations import COMPUTED, PREDICTIONS, STARTS, TIMES, parts_of, reason_of
 from gaussian_test.text import interval
 
 UNITS = ("noise_to_signal", "time")  # of the times: noise-to-signal ratio, and the time of the process
@@ -198,7 +198,7 @@ def _score(row: xr.Dataset, name: str) -> ScoreView:
 
 def estimate(row: xr.Dataset, name: str) -> Estimate:
     """Return a number of a row with its interval."""
-    return Estimate(*(float(row[f"{name}{ending}"]) for ending in ("", "_low", "_high")))
+    return Estimate(*map(float, parts_of(row, name)))
 
 
 def _largest(row: xr.Dataset, name: str, places: np.ndarray) -> Estimate:

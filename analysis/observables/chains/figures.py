@@ -5,6 +5,7 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
 
+from gaussian_test.analysis.declarations import parts_of
 from gaussian_test.analysis.figures.parts import LEGEND, MARKERS, NU_LABEL, WIDTH, log_noise, names_above, plain
 
 
@@ -29,7 +30,7 @@ def chains(table: xr.Dataset, _: xr.Dataset) -> Figure:
     axis = axes[-1]
     for index, (score, colour) in enumerate(zip(names, sns.color_palette("colorblind", len(names)), strict=True)):
         row = table.sel(score=score)
-        value, low, high = (row[f"autocorrelation_time{suffix}"].values for suffix in ("", "_low", "_high"))
+        value, low, high = parts_of(row, "autocorrelation_time")
         error = np.array([value - low, high - value]).clip(min=0)
         axis.errorbar(
             levels, value, error, color=colour, marker=MARKERS[index], markersize=4, linewidth=1, label=f"{plain(score)} score"

@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from gaussian_test.analysis.declarations import BAND, TIMES, Statistics, declared, no_speciation, reasons_of, undefine
+from gaussian_test.analysis.declarations import BAND, INTERVAL, TIMES, Statistics, declared, no_speciation, reasons_of, undefine
 from gaussian_test.analysis.observables.gaussian_test import VARIABLES
 from gaussian_test.analysis.observables.record import Ended, Inputs, Rows, Turned, product
 from gaussian_test.analysis.statistics.bootstrap import Band, ClusterBootstrap, controlled, expanded
@@ -152,7 +152,7 @@ def gaussian_test(
         reasons["class_retention"] = {"": why_not}
     for time, found in crossings.items():
         ends = np.array([(crossing.estimate, crossing.low, crossing.high) for crossing in found.values()])
-        values |= {f"{time}_noise_to_signal{suffix}": ends[:, place] for place, suffix in enumerate(("", "_low", "_high"))}
+        values |= {f"{time}_noise_to_signal{suffix}": ends[:, place] for place, suffix in enumerate(("", *INTERVAL))}
         reasons[f"{time}_noise_to_signal"] = {score: crossing.reason for score, crossing in found.items()}
     for time, prediction in (
         ("memorization", predicted_memorization(truth.eigenvalues, truth.count)),
@@ -272,7 +272,7 @@ def divergence(excess: Array | None, trace: float, noise_to_signal: ArrayLike, r
     ([1.0, 0.015625], [0.0, 0.0])
     """
     nu = np.asarray(noise_to_signal, dtype=np.float64)
-    names = ("", "_se", "_low", "_high", "_quadrature_error")
+    names = ("", *BAND, "_quadrature_error")
     if excess is None:
         columns = [np.full(len(nu), np.nan)] * len(names)
         why = "no unconditional empirical score was run"

@@ -5,7 +5,7 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
 
-from gaussian_test.analysis.declarations import TIMES
+from gaussian_test.analysis.declarations import TIMES, parts_of
 from gaussian_test.analysis.figures.parts import WIDTH, colours, log_noise, plain
 
 NAMED_CLASSES = 12  # whose intervals have room for names
@@ -31,7 +31,7 @@ def sample_times(result: xr.Dataset) -> Figure:
                 axis.stairs(
                     place + 0.8 * heights / heights.max(), np.exp(edges), baseline=place, fill=True, color=colour, alpha=0.45
                 )
-            of_class, bottom, top = (row[f"{time}_noise_to_signal_by_class{suffix}"].values for suffix in ("", "_low", "_high"))
+            of_class, bottom, top = parts_of(row, f"{time}_noise_to_signal_by_class")
             for index in np.flatnonzero(np.isfinite(of_class)):
                 y = place + 0.1 + 0.65 * index / max(len(of_class) - 1, 1)
                 axis.plot([max(bottom[index], low), min(top[index], high)], [y, y], color="0.25", linewidth=1)

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from gaussian_test.analysis.declarations import NO_LABELS, declared, no_speciation
+from gaussian_test.analysis.declarations import INTERVAL, NO_LABELS, declared, no_speciation
 from gaussian_test.analysis.observables.record import Inputs
 from gaussian_test.analysis.observables.sample_times import VARIABLES
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap, expanded
@@ -359,7 +359,7 @@ def sample_times(
             of_classes.append(none if missing.reason else _class_times(nu, outcomes, groups, level, by_chance[classes]))
         times = np.array([[(crossing.estimate, crossing.low, crossing.high) for crossing in found] for found in of_classes])
         values[f"sample_{name}_noise_to_signal"] = np.array(of_samples)
-        for place, suffix in enumerate(("", "_low", "_high")):
+        for place, suffix in enumerate(("", *INTERVAL)):
             values[f"{name}_noise_to_signal_by_class{suffix}"] = times[..., place]
             values[f"{name}_self_averaging{suffix}"] = np.array([ratio[place] for ratio in ratios])
         for variable, said in (

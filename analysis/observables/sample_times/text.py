@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from gaussian_test.analysis.declarations import said_of
+from gaussian_test.analysis.declarations import parts_of, said_of
 from gaussian_test.text import aligned, interval, number
 
 
@@ -22,7 +22,7 @@ def text(result: xr.Dataset, _: Mapping[str, xr.Dataset]) -> list[str]:
             classes = row[f"{time}_noise_to_signal_by_class"].values
             known = classes[np.isfinite(classes)]
             spread = f"{number(known.min())} to {number(known.max())}" if len(known) else "-"
-            ratio = interval(*(float(row[f"{time}_self_averaging{suffix}"]) for suffix in ("", "_low", "_high")))
+            ratio = interval(*map(float, parts_of(row, f"{time}_self_averaging")))
             rows.append([time, str(score), interval(*middle.tolist()), spread, ratio])
     lines = ["", "Times of single samples and of classes", *aligned(rows)]
     for time in ("memorization", "speciation"):
