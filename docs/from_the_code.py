@@ -161,14 +161,14 @@ NEEDS = {
 def archive_page() -> Iterator[str]:
     """Yield the variables of an archive: a section for each observable, a table in each, from their declarations."""
     for one in registry.every():
-        asked = "" if one in registry.ALWAYS else f" (``{one.name}``" + (")" if one.default else ", not by default)")
-        title = one.title[0].upper() + one.title[1:] + asked
-        yield from [title, "-" * len(title), ""]
-        yield from [".. list-table::", "   :header-rows: 1", "   :widths: 34 22 44", ""]
-        yield from ["   * - variable", "     - dimensions", "     - meaning"]
+        title = one.name.replace("_", " ")
+        asked = "always measured" if one in registry.ALWAYS else "measured by default" if one.default else "measured on request"
+        yield from [title, "-" * len(title), "", escape(f"{one.title[0].upper()}{one.title[1:]}; {asked}."), ""]
+        yield from [".. list-table::", "   :header-rows: 1", "   :widths: 40 60", ""]
+        yield from ["   * - variable (over its dimensions)", "     - meaning"]
         for variable in one.variables:
-            cells = (_names(variable), ", ".join(variable.dims) or "none", _meaning(variable))
-            yield from (f"   {' ' if place else '*'} - {cell}" for place, cell in enumerate(cells))
+            over = f" ({', '.join(variable.dims)})" if variable.dims else ""
+            yield from [f"   * - {_names(variable)}{over}", f"     - {_meaning(variable)}"]
         yield ""
 
 
