@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import gaussian_test as gt
+from gaussian_test.analysis.observables.registry import taken
 from gaussian_test.result.text import compare_text
 from gaussian_test.store import archive
 
@@ -69,3 +70,19 @@ def test_they_are_compared_with_each_other_and_with_a_run_of_today(earlier):
         if name in today:
             np.testing.assert_allclose(today[name], exact[name], rtol=1e-4, atol=1e-5)
     assert float((today["nearest_sample"] == exact["nearest_sample"]).mean()) > 0.98
+
+
+def test_an_observable_of_a_users_stays_theirs_where_one_of_ours_has_come_by_its_name():
+    """An archive may be older than an observable: that of the user's with this name is shown, and ours is not looked for."""
+    settings = {"samples": 8, "turn_times": {"noise_to_signal": [0.1, 5.0]}, "keep": {"pictures": 0}, "observables": "none"}
+    result = gt.run(settings, own_observables={"size": lambda start, end: end.flatten(1).norm(dim=1)}, progress=False)
+    names = {str(name): str(name).replace("size", "participation") for name in result.data_vars if "size" in str(name)}
+    earlier = result.rename(names)
+    assert earlier.gaussian_test.show().count("participation")
+    assert "own_participation" in earlier.gaussian_test.plot()
+    assert "participation" not in earlier.gaussian_test.plot()
+
+
+def test_names_of_variables_groups_and_views_are_taken():
+    assert {"gap", "gap_low", "moments", "feature", "archive", "run", "experiment"} <= taken()
+    assert not {"", "event", "parts", "size"} & taken()
