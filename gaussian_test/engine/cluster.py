@@ -33,6 +33,7 @@ SILENCE = 10.0  # seconds without workers before that is said, and between sayin
 SETTLING = 5.0  # seconds that Dask has to put away a worker that it has given up, before another one takes its name
 STARTING = 300.0  # seconds for a worker to start, which takes some when python comes over a network
 CLOSING = 30.0  # seconds that Dask has to close its workers; it can wait for ever for one that was killed while it started
+ALIVE = ("running", "connecting")  # a client that has its scheduler, or looks for it
 LOST = "the connection to the scheduler was lost; finished shards are kept: start it again and add --resume"
 
 
@@ -174,7 +175,7 @@ def ask(client: Any, question: Callable[[Order], Any], order: Order) -> Any:
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
     idle_since = time.monotonic()
     while True:
-        future = client.submit(question, order, pure=False)
+        future = _submit(client, question, order, pure=False)
         future.add_done_callback(done.put)
         while True:
             try:
@@ -211,11 +212,11 @@ def compute_on(
 
     def submit(shard: int) -> bool:
         """Hand a shard to the workers that are fit, if there are any."""
-        fit = set(client.nthreads()) - misfits if misfits else None
-        if fit is not None and not fit:
+        fit = _workers(client) if misfits else None  # where they cannot be asked for, any: a misfit says again that it is one
+        if fit is not None and not (fit := fit - misfits):
             return False
         key = f"shard-{shard}-{Path(order.output).name}-{time.time_ns()}"
-        future = client.submit(compute, order, shard, key=key, retries=RETRIES, workers=sorted(fit) if fit else None)
+        future = _submit(client, compute, order, shard, key=key, retries=RETRIES, workers=sorted(fit) if fit else None)
         pending[future.key] = (shard, future)
         future.add_done_callback(done.put)
         return True
@@ -271,6 +272,15 @@ def compute_on(
     return failures
 
 
+def _submit(client: Any, *task: Any, **options: Any) -> Any:
+    try:
+        return client.submit(*task, **options)
+    except Exception:
+        if client.status in ALIVE:
+            raise
+        raise UserError(LOST) from None
+
+
 @dataclass(frozen=True)
 class _Answer:
     value: Any
@@ -300,12 +310,22 @@ def _outcome(future: Any) -> _Answer | _Failed | None:
     return _Failed(f"{type(error).__name__}: {reason}")
 
 
+def _workers(client: Any) -> set[str] | None:
+    """Return the addresses of the workers, or None where the scheduler does not answer: whether it is lost, the status will say."""
+    if client.status != "running":
+        return None
+    try:
+        return set(client.nthreads())
+    except (OSError, asyncio.CancelledError):  # it has gone since the line before, which the client has yet to find out
+        return None
+
+
 def _look_around(client: Any, idle_since: float) -> float:
     """Stop where the scheduler is gone, and say where there are no workers."""
-    if client.status not in ("running", "connecting"):
+    if client.status not in ALIVE:
         raise UserError(LOST)
     now = time.monotonic()
-    if client.status == "running" and client.nthreads():
+    if _workers(client):
         return now
     if now - idle_since < SILENCE:
         return idle_since

@@ -431,6 +431,27 @@ def test_a_scheduler_that_is_lost_costs_no_finished_shard(tmp_path, undisturbed,
     assert_same(folder / "run.nc", undisturbed["long"][0])
 
 
+def test_a_scheduler_that_is_lost_between_two_calls_is_said_to_be(monkeypatch):
+    """Each call that asks the scheduler can be the one that finds it gone: before Dask knows, which looks for it, and after."""
+    with distributed.Client(processes=False, n_workers=1, dashboard_address=None) as client:
+        now = time.monotonic()
+        assert cluster._look_around(client, now - 1) > now - 1
+
+        def gone(*_, **__):
+            raise distributed.comm.CommClosedError("in <TCP>: ConnectionResetError: [Errno 104] Connection reset by peer")
+
+        monkeypatch.setattr(client, "nthreads", gone)
+        assert cluster._look_around(client, now - 1) == now - 1  # no worker has been seen since
+        monkeypatch.setattr(client, "submit", gone)
+        with pytest.raises(distributed.comm.CommClosedError):
+            cluster._submit(client, abs, 1)
+        monkeypatch.setattr(client, "status", "closed")
+        for call in (lambda: cluster._look_around(client, now), lambda: cluster._submit(client, abs, 1)):
+            with pytest.raises(UserError, match=r"connection to the scheduler was lost.*--resume"):
+                call()
+        monkeypatch.undo()
+
+
 # -- what is refused -----------------------------------------------------------------------------------------------------------
 
 
