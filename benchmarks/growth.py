@@ -20,7 +20,9 @@ from measure import extra_memory, line, medians
 from problem import natural_images
 from run import PAGE, put
 
-from gaussian_test.analysis import GaussianScore, Reference, SampleTable, fit_moments
+from gaussian_test.analysis import GaussianScore, fit_moments
+from gaussian_test.analysis.observables.sample_table import SampleTable
+from gaussian_test.analysis.uturn.reference import Reference
 from gaussian_test.sampler import EmpiricalScore, ExactReversal, ReverseSDE, UTurnPlan, VarianceExploding
 
 CPU = torch.device("cpu")

@@ -15,8 +15,8 @@ from problem import Problem
 from scipy.linalg.blas import dsyrk, ssyrk
 from sklearn.covariance import EmpiricalCovariance
 
-from gaussian_test.analysis import RunningMoments, fit_moments, spectrum
-from gaussian_test.analysis.moments.running import moments_of
+from gaussian_test.analysis import fit_moments, spectrum
+from gaussian_test.analysis.moments.running import RunningMoments, moments_of
 
 BLOCK = 4096
 

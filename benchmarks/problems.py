@@ -18,6 +18,22 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from gaussian_test import analysis, sampler
+from gaussian_test.analysis.observables.affinity.affinity import affinity, score_norms
+from gaussian_test.analysis.observables.affinity.best_affine import affine_features
+from gaussian_test.analysis.observables.chains.chains import (
+    chain_autocorrelation_gaussian,
+    chain_products,
+    chain_table,
+    integrated_time_gaussian,
+)
+from gaussian_test.analysis.observables.gaussian_test.curves import divergence
+from gaussian_test.analysis.observables.sample_table import SampleTable
+from gaussian_test.analysis.observables.sample_times.sample_times import class_times, self_averaging
+from gaussian_test.analysis.statistics.bootstrap import controlled
+from gaussian_test.analysis.statistics.curves import share_time
+from gaussian_test.analysis.theory.predictions import kl_from_gaussian
+from gaussian_test.analysis.theory.two_gaussians import TwoGaussians
+from gaussian_test.analysis.uturn.reference import Reference
 
 Array = NDArray[np.float64]
 Outcome = dict[str, float]
@@ -54,13 +70,17 @@ def two_gaussians(
     score = sampler.MixtureScore.from_moments([1, 1], mean, np.tile(VARIANCE * np.eye(DIMENSION), (2, 1, 1)), dtype=torch.float64)
     gaussian = analysis.GaussianScore.from_moments(moments, process=process, dtype=torch.float64)
     centres = sampler.EmpiricalScore.fit(mean + [[-1e-9], [1e-9]] * np.eye(DIMENSION)[0], dtype=torch.float64)
-    references = {"isotropic": analysis.isotropic_score(moments, process, torch.float64), "gaussian": gaussian, "mixture": score}
-    reference = analysis.Reference(centres, moments, gaussian, np.array([0, 1]), references, lambda x: (x[:, 0] > 0).long())
+    references = {
+        "isotropic": analysis.isotropic_score(moments, process=process, dtype=torch.float64),
+        "gaussian": gaussian,
+        "mixture": score,
+    }
+    reference = Reference(centres, moments, gaussian, np.array([0, 1]), references, lambda x: (x[:, 0] > 0).long())
     turns = [process.turn_time_from_noise_to_signal(nu) for nu in NU]
     plan = sampler.UTurnPlan(process, turns, steps=12, repeats=repeats, seed=seed)
     start = torch.from_numpy(x0)
     samples = list(range(starts))
-    table = analysis.SampleTable(plan, {"exact": score}, reference, start, samples, starts_are_samples=False, kept=samples)
+    table = SampleTable(plan, {"exact": score}, reference, start, samples, starts_are_samples=False, kept=samples)
     for state in plan.run(start, samples, {"exact": score}, {"exact": kernel}):
         table.observe(state)
     rows = table.to_dataset().assign_coords(noise_to_signal=("turn_time", NU))
@@ -70,14 +90,14 @@ def two_gaussians(
     facts = analysis.ScoreFacts(kernel="exact" if kernel.exact else "sde", reference=closed)
     truth = analysis.GroundTruth(starts, spectrum, 0.0, np.array([0.5, 0.5]), 1.0)
     statistics = analysis.Statistics(bootstrap=RESAMPLES, seed=seed, tolerance=TOLERANCE)
-    result = analysis.gaussian_test(rows, truth, statistics, {"exact": facts})
+    result = analysis.gaussian_test(rows, truth, statistics=statistics, scores={"exact": facts})
     return rows.merge(table.kept_states()), result.assign_coords(noise_to_signal=("turn_time", NU))
 
 
 @cache
-def known() -> analysis.TwoGaussians:
+def known() -> TwoGaussians:
     """Return the closed forms at the noise levels of the problem."""
-    return analysis.two_gaussians(NU, SEPARATION, VARIANCE, DIMENSION)
+    return analysis.two_gaussians(NU, separation=SEPARATION, variance=VARIANCE, dimension=DIMENSION)
 
 
 def gaussian_curve(nu: Array, separation: float) -> Array:
@@ -92,12 +112,12 @@ def known_times() -> tuple[float, float]:
     """Return where the class retention falls through one half, and where the gap falls through the tolerance for good."""
 
     def retention(log_nu: float) -> float:
-        seen = analysis.two_gaussians([math.exp(log_nu)], SEPARATION, VARIANCE, DIMENSION)
+        seen = analysis.two_gaussians([math.exp(log_nu)], separation=SEPARATION, variance=VARIANCE, dimension=DIMENSION)
         return float(seen.same_class[0] - 0.75)  # (share - 1/2)/(1/2) = 1/2
 
     def gap(log_nu: float) -> float:
         nu = np.array([math.exp(log_nu)])
-        seen = analysis.two_gaussians(nu, SEPARATION, VARIANCE, DIMENSION)
+        seen = analysis.two_gaussians(nu, separation=SEPARATION, variance=VARIANCE, dimension=DIMENSION)
         return float((seen.autocorrelation - gaussian_curve(nu, SEPARATION))[0] - TOLERANCE)
 
     return math.exp(brentq(retention, -0.9, 2)), math.exp(brentq(gap, 0.6, 2))
@@ -115,25 +135,25 @@ def exact_turns(seed: int, starts: int = STARTS) -> Outcome:
     seen, trace = known(), DIMENSION * VARIANCE + SEPARATION**2
     gap = seen.autocorrelation - gaussian_curve(NU, SEPARATION)
     resample = analysis.ClusterBootstrap(starts, RESAMPLES, seed=seed)
-    affinity = analysis.affinity(rows["sample_score_square"], rows["sample_score_distance"], rows["sample_denoiser_gap"], resample)
+    distances = affinity(rows["sample_score_square"], rows["sample_score_distance"], rows["sample_denoiser_gap"], resample)
     spectrum = np.full(DIMENSION, VARIANCE)
     spectrum[0] += SEPARATION**2
-    norms = analysis.score_norms(
+    norms = score_norms(
         rows["sample_score_norm"], rows["sample_score_square"], sampler.VarianceExploding(), spectrum, DIMENSION, resample
     )
     square = DIMENSION / NU**2 - seen.mmse / NU**4
     explained = 1 - gap * trace / NU**4 / square
-    divergence = analysis.divergence(rows["sample_denoiser_gap"].isel(score=0).mean("repeat").values.T, trace, NU, resample)
+    kl = divergence(rows["sample_denoiser_gap"].isel(score=0).mean("repeat").values.T, trace, NU, resample)
     speciation, affine = known_times()
     held = {
         "auto-correlation, U-Turns": covered(result, "autocorrelation", seen.autocorrelation),
         "gap to the Gaussian": covered(result, "gap", gap),
         "class retention": covered(result, "class_retention", 2 * seen.same_class - 1),
         "variance of the end points": covered(result, "end_square", 1.0),
-        "distance from the Gaussian": covered(affinity, "denoiser_gap", gap),
-        "share of the score explained": covered(affinity.sel(reference="gaussian"), "score_explained", explained),
+        "distance from the Gaussian": covered(distances, "denoiser_gap", gap),
+        "share of the score explained": covered(distances.sel(reference="gaussian"), "score_explained", explained),
         "score norm, scaled": covered(norms, "score_square_scaled", NU**2 * square / DIMENSION),
-        "divergence from the Gaussian": covered(divergence, "kl_from_gaussian", analysis.kl_from_gaussian(NU, gap * trace)),
+        "divergence from the Gaussian": covered(kl, "kl_from_gaussian", kl_from_gaussian(gap * trace, NU)),
         "speciation time": covered(result, "speciation_noise_to_signal", speciation),
     }
     low, high = (result[f"affine_noise_to_signal_{end}"].item() for end in ("low", "high"))
@@ -191,7 +211,7 @@ def affine_tests(seed: int) -> Outcome:
     index = list(range(STARTS))
     normal = sampler.KeyedNoise(seed, index, 1, (DIMENSION,), dtype=torch.float64).draw().normal
     noised = (torch.from_numpy(_starts(seed)) + NU[turn] * normal).numpy()
-    features = analysis.affine_features(noised, moments, process, float(NU[turn]))
+    features = affine_features(noised, moments, process, float(NU[turn]))
     fit = analysis.best_affine(features, rows["residual"].isel(score=0, turn_time=turn).values, seed=seed)
     band = analysis.ClusterBootstrap(STARTS, RESAMPLES, seed=seed).band(fit.gain[:, None])
     return {"gain of the best affine map (at most 5 %)": float(band.pvalue[0]) if band.estimate[0] > 0 else 1.0}
@@ -253,11 +273,11 @@ def shares(seed: int) -> Outcome:
     outcomes = np.log(nu)[:, None, None] < lost
     resample = analysis.ClusterBootstrap(300, RESAMPLES, seed=seed)
     band = resample.share_band(outcomes.mean(2).T)
-    crossing = analysis.share_time(nu, band.estimate, band.replicates, 0.5, 0.95)
+    crossing = share_time(band.estimate, band.replicates, nu, level=0.5, confidence=0.95)
     truth = 0.5 * (1 + np.vectorize(math.erf)(-np.log(nu) / math.sqrt(2 * (between**2 + within**2))))
-    classes = analysis.class_times(nu, outcomes[:, :60], np.zeros(60, dtype=int), [0], 0.5, resample)[0]
+    classes = class_times(outcomes[:, :60], np.zeros(60, dtype=int), nu, classes=[0], level=0.5, resample=resample)[0]
     with np.errstate(divide="ignore"):
-        _, low, high, _ = analysis.self_averaging(np.log(analysis.path_time(nu, outcomes)), resample)
+        _, low, high, _ = self_averaging(np.log(analysis.path_time(outcomes, nu)), resample)
     return {
         "share of U-Turns": float(((band.low <= truth) & (truth <= band.high)).all()),
         "time of a share": float(crossing.low <= 1 <= crossing.high),
@@ -285,13 +305,11 @@ def chain(seed: int) -> Outcome:
     for _ in range(length):
         states.append(gain * states[-1] + np.sqrt(values * (1 - gain**2)) * random.normal(size=(200, 3)))
     moments = analysis.Moments(200, np.zeros(3), values, np.eye(3))
-    products = xr.DataArray(
-        analysis.chain_products(np.array(states), moments)[None, None], dims=("score", "turn", "sample", "a", "b")
-    )
+    products = xr.DataArray(chain_products(np.array(states), moments)[None, None], dims=("score", "turn", "sample", "a", "b"))
     labels = xr.DataArray(np.full((1, 1, 200, length + 1), -1), dims=("score", "turn", "sample", "a"))
-    table = analysis.chain_table(products, labels, values, [nu], None, analysis.ClusterBootstrap(200, RESAMPLES, seed=seed))
-    curve = analysis.chain_autocorrelation_gaussian(values, [nu], length)[0]
-    time = float(analysis.integrated_time_gaussian(values, [nu])[0])
+    table = chain_table(products, labels, values, [nu], None, analysis.ClusterBootstrap(200, RESAMPLES, seed=seed))
+    curve = chain_autocorrelation_gaussian(values, [nu], length)[0]
+    time = float(integrated_time_gaussian(values, [nu])[0])
     low, high = (table[f"autocorrelation_time_{end}"].item() for end in ("low", "high"))
     return {
         "auto-correlation of a chain": covered(table, "autocorrelation", curve),
@@ -338,13 +356,13 @@ def gaussian_test_power(seed: int, separation: float, nu: float, starts: int) ->
     one_shot, control = (x0 * exact).sum(1, keepdims=True), (x0 * gaussian).sum(1, keepdims=True)
     expectation = np.array([(spectrum**2 / (spectrum + nu**2)).sum()])
     resample = analysis.ClusterBootstrap(starts, RESAMPLES, seed=seed)
-    gap = resample.band(analysis.controlled(one_shot, control, expectation), expectation, fitted=1)
+    gap = resample.band(controlled(one_shot, control, expectation), expectation, fitted=1)
     ends = exact + np.sqrt(share) * nu * random.normal(size=x0.shape)
     # a U-Turn draws the class of its end from the posterior; given it, the end is Gaussian
     posterior = 1 / (1 + np.exp(-2 * separation * noised[:, 0] / (variance + nu**2)))
     side = np.where(random.random(starts) < posterior, 1, -1)
     ends[:, 0] += (1 - share) * separation * (side - np.tanh(separation * noised[:, 0] / (variance + nu**2)))
-    simulated = resample.band(analysis.controlled((x0 * ends).sum(1, keepdims=True), control, expectation), expectation, fitted=1)
+    simulated = resample.band(controlled((x0 * ends).sum(1, keepdims=True), control, expectation), expectation, fitted=1)
     return {
         "Gaussian Test, one evaluation": bool(gap.pvalue[0] <= 0.05),
         "Gaussian Test, U-Turns": bool(simulated.pvalue[0] <= 0.05),

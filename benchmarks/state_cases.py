@@ -11,7 +11,8 @@ import torch
 from measure import Case
 from problem import Problem
 
-from gaussian_test.analysis import ClusterBootstrap, Moments, ks_distance, path_statistics
+from gaussian_test.analysis import ClusterBootstrap, Moments, path_statistics
+from gaussian_test.analysis.observables.normality.lilliefors import ks_distance
 from gaussian_test.analysis.uturn.autocorrelation import sample_norms, sample_products
 
 SAMPLES = 256

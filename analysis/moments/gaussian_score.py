@@ -129,6 +129,7 @@ class GaussianScore(Score):
         cls,
         x: Any,
         labels: Any = None,
+        *,
         process: Process | None = None,
         shrinkage: Shrinkage = None,
         dtype: torch.dtype = torch.float32,
@@ -165,8 +166,8 @@ class GaussianScore(Score):
                 [4.5000]])
         """
         if labels is None:
-            return cls._stack([fit_moments(x, shrinkage)], process, dtype)
-        by_class = class_moments(x, labels, shrinkage)
+            return cls._stack([fit_moments(x, shrinkage=shrinkage)], process, dtype)
+        by_class = class_moments(x, labels, shrinkage=shrinkage)
         return cls._stack([moments for _, moments in by_class], process, dtype, torch.tensor([label for label, _ in by_class]))
 
     @classmethod
@@ -241,7 +242,7 @@ def stack_components(moments: list[Moments], dtype: torch.dtype) -> GaussianComp
     return GaussianComponents(means.to(dtype), values.to(dtype), vectors.to(dtype))
 
 
-def isotropic_score(moments: Moments, process: Process | None = None, dtype: torch.dtype = torch.float32) -> GaussianScore:
+def isotropic_score(moments: Moments, *, process: Process | None = None, dtype: torch.dtype = torch.float32) -> GaussianScore:
     r"""Return the score of the Gaussian with the data's mean and the covariance :math:`\frac{\mathrm{tr}\,\Sigma}{d}I`.
 
     Parameters
@@ -273,7 +274,7 @@ def isotropic_score(moments: Moments, process: Process | None = None, dtype: tor
     return GaussianScore.from_moments(moments.mean, spectrum=spectrum, process=process, dtype=dtype)
 
 
-def class_mixture(x: Any, labels: Any, process: Process | None = None, dtype: torch.dtype = torch.float32) -> MixtureScore:
+def class_mixture(x: Any, labels: Any, *, process: Process | None = None, dtype: torch.dtype = torch.float32) -> MixtureScore:
     """Return the score of the mixture of one Gaussian per class, with the mean, covariance and share of each class.
 
     Parameters
@@ -307,11 +308,11 @@ def class_mixture(x: Any, labels: Any, process: Process | None = None, dtype: to
     >>> score.denoise(torch.tensor([[0.0], [0.0]], dtype=torch.float64), 1.0, torch.tensor([0, 1])).tolist()
     [[-1.0], [1.0]]
     """
-    return mixture_of_classes(class_moments(x, labels), process, dtype)
+    return mixture_of_classes(class_moments(x, labels), process=process, dtype=dtype)
 
 
 def mixture_of_classes(
-    by_class: Sequence[tuple[int, Moments]], process: Process | None = None, dtype: torch.dtype = torch.float32
+    by_class: Sequence[tuple[int, Moments]], *, process: Process | None = None, dtype: torch.dtype = torch.float32
 ) -> MixtureScore:
     """Return the score of the mixture of one Gaussian per class, from the moments of the classes.
 

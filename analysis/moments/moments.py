@@ -160,7 +160,7 @@ def event_dims(count: int) -> tuple[str, ...]:
     return named.get(count, tuple(f"axis_{axis}" for axis in range(count)))
 
 
-def fit_moments(x: Any, shrinkage: Shrinkage = None) -> Moments:
+def fit_moments(x: Any, *, shrinkage: Shrinkage = None) -> Moments:
     r"""Return mean and spectrum of samples.
 
     Parameters
@@ -199,7 +199,7 @@ def fit_moments(x: Any, shrinkage: Shrinkage = None) -> Moments:
     return Moments(count, mean.reshape(x.shape[1:]), values, vectors)
 
 
-def spectrum(x: Any, shrinkage: Shrinkage = None) -> Array:
+def spectrum(x: Any, *, shrinkage: Shrinkage = None) -> Array:
     """Return the eigenvalues of the covariance of samples alone, all that the Gaussian's closed forms need.
 
     Where there are many features it takes about half the time of :func:`fit_moments`.
@@ -319,7 +319,7 @@ def shrink(covariance: Array, shrinkage: Shrinkage, x: Any) -> Array:
     return shrunk
 
 
-def class_moments(x: Any, labels: Any, shrinkage: Shrinkage = None) -> list[tuple[int, Moments]]:
+def class_moments(x: Any, labels: Any, *, shrinkage: Shrinkage = None) -> list[tuple[int, Moments]]:
     """Return the moments of each class that has samples, for a class-conditional Gaussian or a mixture.
 
     Parameters
@@ -354,7 +354,7 @@ def class_moments(x: Any, labels: Any, shrinkage: Shrinkage = None) -> list[tupl
         members = np.flatnonzero(classes == label)
         if len(members) < 2:
             raise ValueError(f"class {label} has {len(members)} samples: a covariance needs at least two; merge or drop the class")
-        result.append((int(label), fit_moments(_Members(x, members), shrinkage)))
+        result.append((int(label), fit_moments(_Members(x, members), shrinkage=shrinkage)))
     return result
 
 

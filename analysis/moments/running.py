@@ -239,7 +239,7 @@ def _merged(left: RunningMoments, right: RunningMoments) -> RunningMoments:
 SUBSET_ELEMENTS = 2**25  # elements of samples that are compared pair by pair
 
 
-def third_cumulant_norm(x: Any, mean: ArrayLike, limit: int = 4096, seed: int = 0) -> float:
+def third_cumulant_norm(x: Any, mean: ArrayLike, *, limit: int = 4096, seed: int = 0) -> float:
     r"""Return the squared norm of the third cumulant: :math:`\|\kappa_3\|^2 = \frac{1}{N^2}\sum_{nm}(\tilde x_n\cdot\tilde x_m)^3`.
 
     It governs where a score becomes affine: to leading order at large noise

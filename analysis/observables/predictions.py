@@ -64,7 +64,7 @@ def _within_classes(inputs: Inputs) -> xr.Dataset:
         level = inputs.statistics.levels[1]
         values = [
             predictions.predicted_memorization_within_class([of_class.eigenvalues for of_class in by_class], counts),
-            predictions.predicted_speciation_within_class(structure.between_eigenvalue, structure.within_variance, level),
+            predictions.predicted_speciation_within_class(structure.between_eigenvalue, structure.within_variance, level=level),
         ]
         reason = "" if np.isfinite(values).all() else "no noise level fulfils it"
     names = [variable.name for variable in VARIABLES[:2]]
@@ -80,13 +80,13 @@ def _excess_entropy(inputs: Inputs) -> xr.Dataset:
     nu, truth, result = inputs.noise_to_signal, inputs.truth, inputs.measured
     curves, crossings, reasons = [], [], {}
     for name, facts in inputs.scores.items():
-        area = information_integral(nu, result["gap_one_shot"].sel(score=name).values * float(truth.eigenvalues.sum()))
+        area = information_integral(result["gap_one_shot"].sel(score=name).values * float(truth.eigenvalues.sum()), nu)
         divergence, error = area.value, area.error
         if facts.is_truth and np.isfinite(result["kl_from_gaussian"]).all():
             divergence = result["kl_from_gaussian"].values
             error = np.hypot(result["kl_from_gaussian_quadrature_error"].values, 2 * result["kl_from_gaussian_se"].values)
-        curve = predictions.excess_entropy(nu, truth.eigenvalues, divergence, truth.count)
-        crossing, reasons[name] = predictions.excess_entropy_crossing(nu, curve, error)
+        curve = predictions.excess_entropy(divergence, truth.eigenvalues, nu, count=truth.count)
+        crossing, reasons[name] = predictions.excess_entropy_crossing(curve, nu, error=error)
         curves.append(curve)
         crossings.append(crossing)
     crossed = "memorization_noise_to_signal_predicted_excess_entropy"

@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 def banded(
     values: xr.DataArray,
     resample: ClusterBootstrap,
+    *,
     suffixes: Sequence[str] = ("", *BAND),
     bounded: Literal["", "positive", "below one"] = "",
 ) -> xr.Dataset:
@@ -138,17 +139,17 @@ class Crossing:
     reason: str = ""
 
 
-def falls_through(noise_to_signal: ArrayLike, curve: ArrayLike, level: float) -> float:
+def falls_through(curve: ArrayLike, noise_to_signal: ArrayLike, *, level: float) -> float:
     r"""Return the :math:`\nu` at which a decreasing curve falls through a level.
 
     The curve is made decreasing by isotonic regression (the true shares are) and interpolated linearly in :math:`\log\nu`.
 
     Parameters
     ----------
-    noise_to_signal : array
-        Ascending, positive, shape (points,).
     curve : array
         Shape (points,).
+    noise_to_signal : array
+        Ascending, positive, shape (points,).
     level : float
         The level.
 
@@ -159,10 +160,23 @@ def falls_through(noise_to_signal: ArrayLike, curve: ArrayLike, level: float) ->
 
     Examples
     --------
-    >>> round(falls_through([0.1, 1.0, 10.0], [1.0, 0.75, 0.25], 0.5), 4)
+    >>> round(falls_through([1.0, 0.75, 0.25], [0.1, 1.0, 10.0], level=0.5), 4)
     3.1623
     """
-    return _fall(np.asarray(noise_to_signal, dtype=np.float64), np.asarray(curve, dtype=np.float64), level)[0]
+    return _fall(noise_levels(noise_to_signal), np.asarray(curve, dtype=np.float64), level)[0]
+
+
+def noise_levels(noise_to_signal: ArrayLike) -> Array:
+    """Return noise levels as an array.
+
+    Raises ValueError unless they are positive and increasing along one axis.
+    """
+    nu = np.asarray(noise_to_signal, dtype=np.float64)
+    if nu.ndim != 1 or not (nu > 0).all() or not (np.diff(nu) > 0).all():
+        raise ValueError(
+            "noise_to_signal is not positive and increasing along one axis: give the data first, then the noise levels"
+        )
+    return nu
 
 
 def _fall(nu: Array, curve: Array, level: float) -> tuple[float, int, float]:
@@ -183,7 +197,7 @@ def _between(nu: Array, before: int, share: float) -> float:
     return float(np.exp(logs[0] + share * (logs[1] - logs[0])))
 
 
-def share_time(noise_to_signal: ArrayLike, curve: ArrayLike, replicates: ArrayLike, level: float, confidence: float) -> Crossing:
+def share_time(curve: ArrayLike, replicates: ArrayLike, noise_to_signal: ArrayLike, *, level: float, confidence: float) -> Crossing:
     r"""Return where a share falls through a level, with the percentile interval of its resamples.
 
     Where the curve falls by more than :data:`STEEP` between two turn times, what lies between them is unknown: the interval
@@ -191,12 +205,12 @@ def share_time(noise_to_signal: ArrayLike, curve: ArrayLike, replicates: ArrayLi
 
     Parameters
     ----------
-    noise_to_signal : array
-        Ascending, shape (points,).
     curve : array
         Estimated share, shape (points,).
     replicates : array
         Resampled shares, shape (resamples, points).
+    noise_to_signal : array
+        Ascending, shape (points,).
     level, confidence : float
         Level to fall through; confidence of the interval.
 
@@ -206,16 +220,16 @@ def share_time(noise_to_signal: ArrayLike, curve: ArrayLike, replicates: ArrayLi
 
     Examples
     --------
-    >>> share_time([1.0, 2.0, 4.0], [0.6, 0.5, 0.4], [[0.6, 0.5, 0.4]], 0.5, 0.95).estimate
+    >>> share_time([0.6, 0.5, 0.4], [[0.6, 0.5, 0.4]], [1.0, 2.0, 4.0], level=0.5, confidence=0.95).estimate
     2.0
     """
-    nu = np.asarray(noise_to_signal, dtype=np.float64)
+    nu = noise_levels(noise_to_signal)
     estimate, after, fall = _fall(nu, np.asarray(curve, dtype=np.float64), level)
     if estimate == 0.0:
         return Crossing(np.nan, np.nan, np.nan, f"the curve is below {level:g} already at the smallest turn time: add smaller ones")
     if np.isinf(estimate):
         return Crossing(np.nan, np.nan, np.nan, f"the curve stays above {level:g} up to the largest turn time: add larger")
-    resampled = np.array([falls_through(nu, curve, level) for curve in np.asarray(replicates)])
+    resampled = np.array([_fall(nu, curve, level)[0] for curve in np.asarray(replicates, dtype=np.float64)])
     tail = (1 - confidence) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], method="inverted_cdf")
     reason = "" if low > 0 and np.isfinite(high) else "the interval reaches beyond the turn times: add more of them"
@@ -229,7 +243,7 @@ def _coarse(nu: Array, after: int) -> str:
 
 
 def affine_time(
-    noise_to_signal: ArrayLike, gap: ArrayLike, low: ArrayLike, high: ArrayLike, tolerance: float, standard_error: ArrayLike
+    gap: ArrayLike, low: ArrayLike, high: ArrayLike, noise_to_signal: ArrayLike, *, tolerance: float, standard_error: ArrayLike
 ) -> Crossing:
     r"""Return from where on the gap to the Gaussian stays within a tolerance.
 
@@ -239,10 +253,10 @@ def affine_time(
 
     Parameters
     ----------
-    noise_to_signal : array
-        Ascending, shape (points,).
     gap, low, high : array
         The gap and its simultaneous band, shape (points,).
+    noise_to_signal : array
+        Ascending, shape (points,).
     tolerance : float
         Positive.
     standard_error : array
@@ -255,11 +269,11 @@ def affine_time(
     Examples
     --------
     >>> gap = np.array([0.04, 0.01])
-    >>> crossing = affine_time([1.0, 4.0], gap, gap - 0.001, gap + 0.001, 0.02, [1e-4, 1e-4])
+    >>> crossing = affine_time(gap, gap - 0.001, gap + 0.001, [1.0, 4.0], tolerance=0.02, standard_error=[1e-4, 1e-4])
     >>> bool(1 < crossing.low < crossing.estimate < crossing.high < 4)
     True
     """
-    nu = np.asarray(noise_to_signal, dtype=np.float64)
+    nu = noise_levels(noise_to_signal)
     delta, bottom, top = (np.asarray(value, dtype=np.float64) for value in (gap, low, high))
     outer = np.maximum(np.abs(bottom), np.abs(top))
     inner = np.where((bottom <= 0) & (top >= 0), 0.0, np.minimum(np.abs(bottom), np.abs(top)))
@@ -351,7 +365,7 @@ def predicted_speciation(eigenvalues: ArrayLike) -> float:
     return float(np.sqrt(np.max(np.asarray(eigenvalues, dtype=np.float64))))
 
 
-def predicted_affine(third_cumulant_norm: float, trace: float, tolerance: float) -> float:
+def predicted_affine(third_cumulant_norm: float, trace: float, *, tolerance: float) -> float:
     r"""Return the :math:`\nu` where the gap's leading term :math:`\|\kappa_3\|^2/(2\nu^4\mathrm{tr}\Sigma)` is the tolerance.
 
     Parameters
@@ -371,7 +385,7 @@ def predicted_affine(third_cumulant_norm: float, trace: float, tolerance: float)
 
     Examples
     --------
-    >>> predicted_affine(2.0, 1.0, 1.0)
+    >>> predicted_affine(2.0, 1.0, tolerance=1.0)
     1.0
     """
     return float((third_cumulant_norm / (2 * trace * tolerance)) ** 0.25)

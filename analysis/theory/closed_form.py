@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 def mode_autocorrelation(
-    eigenvalues: ArrayLike, noise_to_signal: ArrayLike, flow: Literal["sde", "ode"] = "sde", model: ArrayLike | None = None
+    eigenvalues: ArrayLike, noise_to_signal: ArrayLike, *, flow: Literal["sde", "ode"] = "sde", model: ArrayLike | None = None
 ) -> Array:
     r"""Return the U-Turn auto-correlation of each mode: :math:`\lambda_i/(\lambda_i+\nu^2)`, or its square root for the ODE.
 
@@ -54,7 +54,7 @@ def mode_autocorrelation(
 
 
 def autocorrelation_exact(
-    eigenvalues: ArrayLike, noise_to_signal: ArrayLike, flow: Literal["sde", "ode"] = "sde", model: ArrayLike | None = None
+    eigenvalues: ArrayLike, noise_to_signal: ArrayLike, *, flow: Literal["sde", "ode"] = "sde", model: ArrayLike | None = None
 ) -> Array:
     r"""Return the U-Turn auto-correlation :math:`C_G(T)` of the Gaussian score in continuous time.
 
@@ -78,7 +78,7 @@ def autocorrelation_exact(
     [1.0, 0.6875]
     """
     values = np.asarray(eigenvalues, dtype=np.float64)
-    result: Array = mode_autocorrelation(values, noise_to_signal, flow, model) @ values / values.sum()
+    result: Array = mode_autocorrelation(values, noise_to_signal, flow=flow, model=model) @ values / values.sum()
     return result
 
 
@@ -107,7 +107,7 @@ def forward_autocorrelation(process: Process, times: ArrayLike) -> Array:
 
 
 def path_autocorrelation(
-    eigenvalues: ArrayLike, process: Process, turn_time: float, times: ArrayLike, flow: Literal["sde", "ode"] = "sde"
+    eigenvalues: ArrayLike, process: Process, turn_time: float, times: ArrayLike, *, flow: Literal["sde", "ode"] = "sde"
 ) -> Array:
     r"""Return the correlation of the start :math:`x_0` with the reversed path at ``s``, in units of :math:`\mathrm{tr}\,\Sigma`.
 
@@ -156,6 +156,7 @@ def path_autocorrelation_discrete(
     kernel: ReverseKernel,
     grid: ArrayLike,
     turn_time: float,
+    *,
     model: ArrayLike | None = None,
 ) -> tuple[Array, Array]:
     r"""Return the correlation of the start with the path through the very steps that a simulation takes.
@@ -204,6 +205,7 @@ def autocorrelation_discrete(
     kernel: ReverseKernel,
     grid: ArrayLike,
     turn_times: Sequence[float],
+    *,
     model: ArrayLike | None = None,
 ) -> Array:
     r"""Return the auto-correlation through the very steps that a simulation takes.
@@ -248,7 +250,7 @@ def autocorrelation_discrete(
     0.6875
     """
     values = np.asarray(eigenvalues, dtype=np.float64)
-    signal, _ = discrete_law(eigenvalues, process, kernel, grid, turn_times, model)
+    signal, _ = discrete_law(eigenvalues, process, kernel, grid, turn_times, model=model)
     result: Array = signal @ values / values.sum()
     return result
 
@@ -259,6 +261,7 @@ def discrete_law(
     kernel: ReverseKernel,
     grid: ArrayLike,
     turn_times: Sequence[float],
+    *,
     model: ArrayLike | None = None,
 ) -> tuple[Array, Array]:
     r"""Return what a discretised U-Turn does to each mode: the factor of :math:`x_0` in the end point, and the end's variance.

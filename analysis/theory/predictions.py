@@ -23,7 +23,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 
 from gaussian_test.analysis.moments.moments import Moments
-from gaussian_test.analysis.statistics.curves import falls_through
+from gaussian_test.analysis.statistics.curves import falls_through, noise_levels
 from gaussian_test.analysis.theory.two_gaussians import retention_signal_to_noise
 
 Array = NDArray[np.float64]
@@ -81,7 +81,7 @@ def predicted_memorization_within_class(eigenvalues: Sequence[ArrayLike], counts
     return float(np.exp(brentq(excess, low, high, xtol=1e-13)))
 
 
-def predicted_speciation_within_class(between_eigenvalue: float, within_variance: float, level: float = 0.5) -> float:
+def predicted_speciation_within_class(between_eigenvalue: float, within_variance: float, *, level: float = 0.5) -> float:
     r"""Return the :math:`\nu` at which the retention of two symmetric classes falls through a level.
 
     .. math:: \nu = \sqrt{\lambda_B/c_*^2 - v}
@@ -168,7 +168,7 @@ def class_structure(classes: Sequence[Moments], moments: Moments) -> ClassStruct
     return ClassStructure(between, max(float(along**2 @ moments.eigenvalues) - between, 0.0))
 
 
-def excess_entropy(noise_to_signal: ArrayLike, eigenvalues: ArrayLike, kl: ArrayLike, count: int) -> Array:
+def excess_entropy(kl: ArrayLike, eigenvalues: ArrayLike, noise_to_signal: ArrayLike, *, count: int) -> Array:
     r"""Return by how much the information about the sample exceeds that which tells N samples apart.
 
     .. math:: f^e = I(x_0;x_t) - \log N = \tfrac12\sum_i\log(1+\lambda_i/\nu^2) - \mathrm{KL} - \log N
@@ -178,12 +178,12 @@ def excess_entropy(noise_to_signal: ArrayLike, eigenvalues: ArrayLike, kl: Array
 
     Parameters
     ----------
-    noise_to_signal : array
-        :math:`\nu`, positive, shape (points,).
-    eigenvalues : array
-        Of the ground-truth covariance, shape (modes,).
     kl : array
         :math:`\frac12\int_0^\gamma(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma` of the score, in nats, shape (..., points).
+    eigenvalues : array
+        Of the ground-truth covariance, shape (modes,).
+    noise_to_signal : array
+        :math:`\nu`, positive, shape (points,).
     count : int
         Number of ground-truth samples N.
 
@@ -198,7 +198,7 @@ def excess_entropy(noise_to_signal: ArrayLike, eigenvalues: ArrayLike, kl: Array
 
     Examples
     --------
-    >>> excess_entropy([1.0], [3.0, 3.0], [0.0], 4).round(12).tolist()
+    >>> excess_entropy([0.0], [3.0, 3.0], [1.0], count=4).round(12).tolist()
     [0.0]
     """
     gamma = np.asarray(noise_to_signal, dtype=np.float64)[:, None] ** -2.0
@@ -207,17 +207,17 @@ def excess_entropy(noise_to_signal: ArrayLike, eigenvalues: ArrayLike, kl: Array
     return result
 
 
-def excess_entropy_crossing(noise_to_signal: ArrayLike, excess: ArrayLike, error: ArrayLike = 0.0) -> tuple[float, str]:
+def excess_entropy_crossing(excess: ArrayLike, noise_to_signal: ArrayLike, *, error: ArrayLike = 0.0) -> tuple[float, str]:
     r"""Return the :math:`\nu` at which the excess entropy falls through 0, linearly in :math:`\log\nu`.
 
     The excess is made decreasing by isotonic regression: information only falls with noise.
 
     Parameters
     ----------
-    noise_to_signal : array
-        Ascending, positive, shape (points,).
     excess : array
         :math:`f^e`, shape (points,).
+    noise_to_signal : array
+        Ascending, positive, shape (points,).
     error : array
         Of the excess, nonnegative, shape () or (points,): it counts as above 0 where it is so by more than that.
 
@@ -228,15 +228,15 @@ def excess_entropy_crossing(noise_to_signal: ArrayLike, excess: ArrayLike, error
 
     Examples
     --------
-    >>> excess_entropy_crossing([1.0, 4.0], [2.0, -2.0])
+    >>> excess_entropy_crossing([2.0, -2.0], [1.0, 4.0])
     (2.0, '')
-    >>> excess_entropy_crossing([1.0, 4.0], [0.001, -2.0], error=0.01)[0]
+    >>> excess_entropy_crossing([0.001, -2.0], [1.0, 4.0], error=0.01)[0]
     nan
     """
     f = np.asarray(excess, dtype=np.float64)
     if not (f > np.asarray(error, dtype=np.float64)).any():
         return np.nan, "it is nowhere surely above 0: the information of a finite set never exceeds log N"
-    crossing = falls_through(noise_to_signal, f, 0.0)
+    crossing = falls_through(f, noise_to_signal, level=0.0)
     if crossing == 0:
         return np.nan, "it is below 0 at the smallest turn time: add smaller ones"
     if np.isinf(crossing):
@@ -244,7 +244,7 @@ def excess_entropy_crossing(noise_to_signal: ArrayLike, excess: ArrayLike, error
     return crossing, ""
 
 
-def kl_from_gaussian(noise_to_signal: ArrayLike, excess: ArrayLike) -> Array:
+def kl_from_gaussian(excess: ArrayLike, noise_to_signal: ArrayLike) -> Array:
     r"""Return :math:`\mathrm{KL}(p_t\|\mathcal N_t) = \frac12\int_0^{\gamma_t}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma`.
 
     Between the noise levels the logarithm of the integrand is a monotone cubic of :math:`\log\gamma` (exact for a power law);
@@ -253,10 +253,10 @@ def kl_from_gaussian(noise_to_signal: ArrayLike, excess: ArrayLike) -> Array:
 
     Parameters
     ----------
-    noise_to_signal : array
-        :math:`\nu`, ascending, shape (points,).
     excess : array
         :math:`\mathrm{lmmse}-\mathrm{mmse}`, nonnegative, in the squared unit of the data, shape (points,).
+    noise_to_signal : array
+        :math:`\nu`, ascending, shape (points,).
 
     Returns
     -------
@@ -269,10 +269,10 @@ def kl_from_gaussian(noise_to_signal: ArrayLike, excess: ArrayLike) -> Array:
 
     Examples
     --------
-    >>> kl_from_gaussian([1.0, 2.0], [6.0, 6.0 / 16]).round(12).tolist()  # excess = 6 gamma^2, KL = gamma^3
+    >>> kl_from_gaussian([6.0, 6.0 / 16], [1.0, 2.0]).round(12).tolist()  # excess = 6 gamma^2, KL = gamma^3
     [1.0, 0.015625]
     """
-    logs = -2 * np.log(np.asarray(noise_to_signal, dtype=np.float64))[::-1]
+    logs = -2 * np.log(noise_levels(noise_to_signal))[::-1]
     density = (np.exp(logs) * np.asarray(excess, dtype=np.float64)[::-1]).clip(min=np.finfo(np.float64).tiny)
     pieces = np.array([density[0] / 3])
     if len(logs) > 1:
@@ -294,7 +294,7 @@ class InformationIntegral:
     tail: Array  # the part beyond the largest noise level, the same in every value, shape (...)
 
 
-def information_integral(noise_to_signal: ArrayLike, excess: ArrayLike) -> InformationIntegral:
+def information_integral(excess: ArrayLike, noise_to_signal: ArrayLike) -> InformationIntegral:
     r"""Return :math:`\frac12\int_0^{\gamma}\text{excess}\,d\gamma` of an excess of either sign, with its error.
 
     The trapezoidal rule for :math:`\gamma\cdot\text{excess}` over :math:`\log\gamma`; beyond the largest noise level the excess
@@ -303,10 +303,10 @@ def information_integral(noise_to_signal: ArrayLike, excess: ArrayLike) -> Infor
 
     Parameters
     ----------
-    noise_to_signal : array
-        :math:`\nu`, ascending, positive, shape (points,).
     excess : array
         :math:`\mathrm{lmmse}-\mathrm{mmse}` of a score, in the squared unit of the data, shape (..., points).
+    noise_to_signal : array
+        :math:`\nu`, ascending, positive, shape (points,).
 
     Returns
     -------
@@ -318,11 +318,11 @@ def information_integral(noise_to_signal: ArrayLike, excess: ArrayLike) -> Infor
     Examples
     --------
     >>> nu = np.geomspace(0.5, 20, 200)
-    >>> area = information_integral(nu, -6 * nu**-4)  # excess = -6 gamma^2, of which the area is -gamma^3
+    >>> area = information_integral(-6 * nu**-4, nu)  # excess = -6 gamma^2, of which the area is -gamma^3
     >>> bool(abs(area.value[0] + 64) < area.error[0] < 0.3), round(float(area.tail) * 20**6, 12)
     (True, -1.0)
     """
-    gamma = np.asarray(noise_to_signal, dtype=np.float64) ** -2.0
+    gamma = noise_levels(noise_to_signal) ** -2.0
     values = np.asarray(excess, dtype=np.float64)
     area = _area(gamma, values)
     coarse = np.empty_like(area)

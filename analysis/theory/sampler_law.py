@@ -56,6 +56,7 @@ def sampler_law(
     kernel: ReverseKernel,
     grid: ArrayLike,
     turn_times: Sequence[float],
+    *,
     start: Start = "noised_data",
     mean: ArrayLike | None = None,
     model: ArrayLike | None = None,
@@ -113,7 +114,7 @@ def sampler_law(
     Examples
     --------
     >>> from gaussian_test.sampler import ExactReversal, VarianceExploding
-    >>> law = sampler_law([3.0, 0.0], VarianceExploding(), ExactReversal(), [1.0, 0.0], [1.0], "isotropic", mean=[2.0, 5.0])
+    >>> law = sampler_law([3.0, 0.0], VarianceExploding(), ExactReversal(), [1.0, 0.0], [1.0], start="isotropic", mean=[2.0, 5.0])
     >>> law.mean_offset.values.tolist(), law.variance.values.round(12).tolist()
     ([[-1.5, 0.0]], [[1.3125, 0.0]])
     """
@@ -127,7 +128,7 @@ def sampler_law(
         raise ValueError("there is no turn time: give at least one")
     from_data = start != "isotropic"
     start_variance = values if from_data else np.zeros_like(values)
-    factor, variance = discrete_law(start_variance, process, kernel, times, turns.tolist(), spectrum)
+    factor, variance = discrete_law(start_variance, process, kernel, times, turns.tolist(), model=spectrum)
     amplitude = process.alpha(torch.from_numpy(turns)).numpy()[:, None] if from_data else np.zeros((len(turns), 1))
     ends, evaluations = mean_ends(process, kernel, times, turns, amplitude * center, center, spectrum)
     offset = ends - center
@@ -169,6 +170,7 @@ def sampler_study(
     turn_time: float,
     kernels: Mapping[str, KernelOfSteps],
     steps: Sequence[int],
+    *,
     rho: float = RHO,
     start: Start = "gaussian",
     mean: ArrayLike | None = None,
@@ -234,12 +236,12 @@ def sampler_study(
         grid = reverse_grid(process, [turn], count, rho)
         for row, (name, made) in enumerate(kernels.items()):
             kernel = made if isinstance(made, ReverseKernel) else made(count)
-            law = sampler_law(values, process, kernel, grid, [turn], start, mean)
+            law = sampler_law(values, process, kernel, grid, [turn], start=start, mean=mean)
             distance[row, column], evaluations[row, column] = law["wasserstein"].item(), law["evaluations"].item()
             flow = kernel.flow
             if flow is None:
                 churned.add(name)
-            reference = np.nan if flow is None else autocorrelation_exact(values, noise_to_signal, flow)
+            reference = np.nan if flow is None else autocorrelation_exact(values, noise_to_signal, flow=flow)
             error[row, column] = law["autocorrelation"].item() - reference
     attributes = _attributes("error of the auto-correlation", "through the steps, less the closed form in continuous time")
     if start == "isotropic":

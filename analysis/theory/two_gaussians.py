@@ -78,7 +78,7 @@ class TwoGaussians:
     autocorrelation: Array
 
 
-def two_gaussians(noise_to_signal: ArrayLike, separation: float, variance: float, dimension: int) -> TwoGaussians:
+def two_gaussians(noise_to_signal: ArrayLike, *, separation: float, variance: float, dimension: int) -> TwoGaussians:
     r"""Return the closed forms for two Gaussians of equal weight at :math:`\pm m`, with variance v in each of d directions.
 
     With :math:`c^2 = |m|^2/(v+\nu^2)`, :math:`y\sim\mathcal N(0,1)` and :math:`\mathrm{tr}\,\Sigma = dv + |m|^2`,
@@ -110,7 +110,7 @@ def two_gaussians(noise_to_signal: ArrayLike, separation: float, variance: float
 
     Examples
     --------
-    >>> two_gaussians([1.0], 0.0, 3.0, 2).autocorrelation.round(12).tolist()  # one Gaussian: 3/(3 + 1)
+    >>> two_gaussians([1.0], separation=0.0, variance=3.0, dimension=2).autocorrelation.round(12).tolist()  # 3/(3 + 1)
     [0.75]
     """
     nu = np.asarray(noise_to_signal, dtype=np.float64)

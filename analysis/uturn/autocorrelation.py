@@ -186,7 +186,7 @@ def _attributes(centred: bool) -> dict[str, str]:
 
 
 def path_statistics(
-    states: Iterable[ArrayLike], reference: ArrayLike, moments: Moments, times: ArrayLike, amplitude: ArrayLike = 1.0
+    states: Iterable[ArrayLike], reference: ArrayLike, moments: Moments, times: ArrayLike, *, amplitude: ArrayLike = 1.0
 ) -> xr.Dataset:
     r"""Return correlation with a reference, mean norm and normality of states at successive times, in one pass.
 

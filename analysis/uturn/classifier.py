@@ -35,7 +35,7 @@ class SklearnClassifier(Protocol):
         """Return the classes (n,) of samples (n, features)."""
 
 
-def make_classifier(kind: str, neighbors: int = 5, seed: int = 0) -> SklearnClassifier:
+def make_classifier(kind: str, *, neighbors: int = 5, seed: int = 0) -> SklearnClassifier:
     """Return an unfitted scikit-learn classifier by its short name.
 
     Parameters
@@ -58,7 +58,7 @@ def make_classifier(kind: str, neighbors: int = 5, seed: int = 0) -> SklearnClas
 
     Examples
     --------
-    >>> make_classifier("knn", 3)
+    >>> make_classifier("knn", neighbors=3)
     KNeighborsClassifier(n_neighbors=3)
     """
     if kind == "knn":
@@ -112,7 +112,7 @@ class FittedClassifier:
 
 
 def cross_validated_accuracy(
-    classifier: SklearnClassifier, x: ArrayLike, labels: ArrayLike, folds: int = 5, seed: int = 0
+    classifier: SklearnClassifier, x: ArrayLike, labels: ArrayLike, *, folds: int = 5, seed: int = 0
 ) -> tuple[float, float]:
     r"""Return the share of samples that a classifier fitted on the others gets right, and its standard error.
 
@@ -177,7 +177,7 @@ def nearest_accuracy(samples: EmpiricalScore, labels: ArrayLike) -> tuple[float,
     return _share(classes[nearest] == classes[index])
 
 
-def typical_nearest_distance(samples: EmpiricalScore, most: int = 1024) -> float:
+def typical_nearest_distance(samples: EmpiricalScore, *, most: int = 1024) -> float:
     """Return how far ground-truth samples typically are from their nearest neighbour: the median.
 
     Parameters

@@ -206,12 +206,12 @@ for line, sample in zip(axes, rows, strict=True):
 
 # %%
 outcomes = remembered.transpose("turn_time", "sample", "repeat").values
-halves = [gt.analysis.sample_time(nu, outcomes[:, :, half::2], 0.5) for half in (0, 1)]
+halves = [gt.analysis.sample_time(outcomes[:, :, half::2], nu, level=0.5) for half in (0, 1)]
 both = np.all([np.isfinite(half) & (half > 0) for half in halves], axis=0)
 r = float(np.corrcoef(*(np.log(half[both]) for half in halves))[0, 1])
 z = np.arctanh(r) * np.sqrt(both.sum() - 3)
 print(f"correlation of log-times from odd and even repeats: {r:.3f}, {z:.1f} standard errors from none ({both.sum()} samples)")
-recomputed = gt.analysis.sample_time(nu, outcomes, 0.5)
+recomputed = gt.analysis.sample_time(outcomes, nu, level=0.5)
 print(f"times recomputed from the table equal the archive's: {np.array_equal(recomputed, times.values)}")
 
 # %% [markdown]

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from gaussian_test import analysis
 from gaussian_test.analysis.declarations import ENDINGS
 from gaussian_test.analysis.observables.custom import custom
+from gaussian_test.analysis.observables.quality.quality import principal_features
 from gaussian_test.analysis.observables.record import Observable
 from gaussian_test.analysis.observables.registry import taken
+from gaussian_test.analysis.uturn.classifier import FittedClassifier, cross_validated_accuracy, make_classifier, nearest_accuracy
+from gaussian_test.analysis.uturn.reference import Reference
 from gaussian_test.build.factories import call_factory, lawful, source_digest
 from gaussian_test.conformance import check_observable
 from gaussian_test.errors import UserError, user_input
@@ -63,7 +66,7 @@ def build_features(
         return Extractor("pixels", lambda x: x.flatten(1), device)
     if given is None and settings.kind == "pca":
         count = min(settings.components, len(moments.eigenvalues))
-        project = analysis.principal_features(moments, count)
+        project = principal_features(moments, count)
         return Extractor(f"{count} principal components", lambda x: project(x.flatten(1).cpu().numpy()), device)
     made = call_factory(settings.factory or "", settings.arguments) if given is None else given
     name = settings.factory or getattr(made, "__name__", type(made).__name__)
@@ -100,9 +103,7 @@ class Classified:
     error: float
 
 
-def build_classifier(
-    settings: Classifier, given: Any, reference: analysis.Reference, x: Any, seed: int, assess: bool = True
-) -> Classified:
+def build_classifier(settings: Classifier, given: Any, reference: Reference, x: Any, seed: int, assess: bool = True) -> Classified:
     """Return the classifier that an experiment names, or the one from python, fitted, with its accuracy.
 
     Raises UserError if there are no labels to fit it with, or it cannot be fitted.
@@ -111,7 +112,7 @@ def build_classifier(
     if given is None and settings.kind == "nearest":
         if labels is None:
             return Classified("", None, np.nan, np.nan)
-        found = analysis.nearest_accuracy(reference.samples, labels) if assess else (np.nan, np.nan)
+        found = nearest_accuracy(reference.samples, labels) if assess else (np.nan, np.nan)
         return Classified("nearest ground-truth sample", None, *found)
     if labels is None:
         raise UserError("classifier: the data set has no labels to fit it with: give labels or leave classifier out")
@@ -125,13 +126,13 @@ def build_classifier(
         elif settings.kind == "factory":
             classifier = call_factory(settings.factory or "", settings.arguments)
         else:
-            classifier = analysis.make_classifier(settings.kind, settings.neighbors, seed)
+            classifier = make_classifier(settings.kind, neighbors=settings.neighbors, seed=seed)
     name = " ".join(repr(classifier).split())
     if not (hasattr(classifier, "fit") and hasattr(classifier, "predict") and hasattr(classifier, "get_params")):
         raise UserError(f"classifier {name[:80]} is none of scikit-learn's: give one with fit, predict and get_params")
     try:
-        fitted = analysis.FittedClassifier(classifier, x, labels)
-        accuracy = analysis.cross_validated_accuracy(classifier, x, labels, settings.folds, seed) if assess else (np.nan, np.nan)
+        fitted = FittedClassifier(classifier, x, labels)
+        accuracy = cross_validated_accuracy(classifier, x, labels, folds=settings.folds, seed=seed) if assess else (np.nan, np.nan)
     except Exception as error:  # a classifier of the user's: anything can happen in it
         raise UserError(f"classifier {name[:80]} cannot be fitted ({' '.join(str(error).split())[:160]}): mend it") from error
     return Classified(name, fitted, *accuracy)

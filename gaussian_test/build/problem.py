@@ -14,8 +14,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from gaussian_test import analysis, data, sampler
+from gaussian_test.analysis.moments.gaussian_score import mixture_of_classes
+from gaussian_test.analysis.moments.moments import evenly
 from gaussian_test.analysis.observables import registry
 from gaussian_test.analysis.observables.record import Observable
+from gaussian_test.analysis.uturn.reference import Reference
 from gaussian_test.build.features import (
     Classified,
     Extractor,
@@ -50,7 +53,7 @@ class Prepared:
     plan: sampler.UTurnPlan  # turn times, grid, repeats, seed
     built: dict[str, Built]  # scores by name, and what is known about them
     kernels: dict[str, sampler.ReverseKernel]  # by the same names
-    reference: analysis.Reference  # ground-truth set, moments and Gaussian score
+    reference: Reference  # ground-truth set, moments and Gaussian score
     samples: NDArray[np.int64]  # indices of the samples to start from, ascending
     noise_to_signal: NDArray[np.float64]  # of the turn times
     features: Extractor  # on what end points and ground truth are compared
@@ -83,7 +86,7 @@ class Prepared:
     @property
     def together(self) -> NDArray[np.int64]:
         """Samples, evenly picked, that observables look at together: memory and pairs of samples have their limits."""
-        return self.samples[analysis.evenly(len(self.samples), self.settings.end_points)]
+        return self.samples[evenly(len(self.samples), self.settings.end_points)]
 
     @property
     def kept(self) -> NDArray[np.int64]:
@@ -196,7 +199,7 @@ def prepare(
         fitted = Fits(digest, folder)
         moments = fitted.moments(truth["x"])
         ground_truth = sampler.EmpiricalScore.fit(truth["x"], labels, process, dtype, resident)
-        reference = analysis.Reference(
+        reference = Reference(
             ground_truth.to(place),
             moments,
             analysis.GaussianScore.from_moments(moments, process=process, dtype=dtype).to(place),
@@ -219,15 +222,17 @@ def prepare(
 
 
 def _references(
-    reference: analysis.Reference, x: xr.DataArray, fits: Fits, process: sampler.Process, dtype: torch.dtype, device: torch.device
+    reference: Reference, x: xr.DataArray, fits: Fits, process: sampler.Process, dtype: torch.dtype, device: torch.device
 ) -> dict[str, sampler.Score]:
     """Return the scores by which others are explained; a mixture where there are classes of at least two samples each."""
-    scores: dict[str, sampler.Score] = {"isotropic": analysis.isotropic_score(reference.moments, process, dtype).to(device)}
+    scores: dict[str, sampler.Score] = {
+        "isotropic": analysis.isotropic_score(reference.moments, process=process, dtype=dtype).to(device)
+    }
     scores["gaussian"] = reference.gaussian
     counts = np.unique(reference.labels, return_counts=True)[1] if reference.labels is not None else np.zeros(1)
     if len(counts) > 1 and counts.min() > 1:
         with suppress(ValueError):  # a class whose samples are all the same has no Gaussian
-            scores["mixture"] = analysis.mixture_of_classes(fits.of_classes(x, reference.labels), process, dtype).to(device)
+            scores["mixture"] = mixture_of_classes(fits.of_classes(x, reference.labels), process=process, dtype=dtype).to(device)
     return scores | {"empirical": reference.samples}
 
 

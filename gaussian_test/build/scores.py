@@ -16,7 +16,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from gaussian_test import analysis, sampler
+from gaussian_test.analysis.moments.gaussian_score import mixture_of_classes, stack_components
 from gaussian_test.analysis.moments.running import chunks
+from gaussian_test.analysis.uturn.reference import Reference
 from gaussian_test.build.factories import own_kernel, own_process, source_digest
 from gaussian_test.build.networks import COMPUTED, GIVEN, Opening, Origin, open_network
 from gaussian_test.conformance.kernel import times_asked
@@ -43,7 +45,7 @@ class Built:
 def build_scores(
     settings: Experiment,
     x: xr.DataArray,
-    reference: analysis.Reference,
+    reference: Reference,
     fits: Fits,
     plan: sampler.UTurnPlan,
     device: torch.device,
@@ -113,7 +115,7 @@ def _named(name: str) -> Iterator[None]:
         raise UserError(f"score {name!r} cannot be wrapped ({type(error).__name__}: {reason}): mend it") from error
 
 
-def _check_classes(name: str, entry: Built, reference: analysis.Reference) -> None:
+def _check_classes(name: str, entry: Built, reference: Reference) -> None:
     """Refuse a network that does not know as many classes as the data has, or whose guidance has no classes to go by."""
     if isinstance(entry.score, sampler.NetworkScore) and entry.score.guidance != 1 and not entry.conditional:
         raise UserError(f"score {name!r} has guidance {entry.score.guidance:g} and is given no classes: add conditional: true")
@@ -131,7 +133,7 @@ class Ground:
     """What a score is computed from: the samples, what is fitted to them, and in which process and type."""
 
     x: xr.DataArray
-    reference: analysis.Reference
+    reference: Reference
     fits: Fits
     process: sampler.Process
     dtype: torch.dtype
@@ -149,7 +151,7 @@ def _gaussian(settings: scores.Gaussian, ground: Ground) -> sampler.Score:
         fitted = ground.fits.moments(ground.x, settings.shrinkage)
         return analysis.GaussianScore.from_moments(fitted, process=process, dtype=dtype)
     classes, moments = zip(*ground.fits.of_classes(ground.x, ground.reference.labels, settings.shrinkage), strict=True)
-    components = analysis.stack_components(list(moments), dtype)
+    components = stack_components(list(moments), dtype)
     return analysis.GaussianScore(components, moments[0].event_shape, process, torch.tensor(classes))
 
 
@@ -158,7 +160,7 @@ def _mixture(settings: scores.Mixture, ground: Ground) -> sampler.Score:
         if ground.reference.labels is None:
             raise UserError("scores: a mixture of classes needs labels, and the data set has none: give a number of components")
         of_classes = ground.fits.of_classes(ground.x, ground.reference.labels)
-        return analysis.mixture_of_classes(of_classes, ground.process, ground.dtype)
+        return mixture_of_classes(of_classes, process=ground.process, dtype=ground.dtype)
     if settings.conditional:
         raise UserError("scores: a fitted mixture has no classes to condition on: use components: classes")
     count = settings.components

@@ -9,10 +9,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from gaussian_test import analysis, data, sampler
+from gaussian_test import data, sampler
 from gaussian_test.analysis.declarations import declared
 from gaussian_test.analysis.observables.record import Observable, Shard
 from gaussian_test.analysis.observables.run import FACTS
+from gaussian_test.analysis.observables.sample_table import SampleTable
 from gaussian_test.build.problem import Prepared
 from gaussian_test.build.scores import evaluating
 from gaussian_test.engine.interruption import Interrupted, Interruption
@@ -73,7 +74,7 @@ def _turns(prepared: Prepared, shard: tuple[int, ...], kept: tuple[int, ...]) ->
     x0, labels = prepared.starts(shard), prepared.labels(shard)
     are_samples = prepared.settings.start == "noised_data"
     places = [shard.index(sample) for sample in kept]
-    table = analysis.SampleTable(
+    table = SampleTable(
         prepared.plan, prepared.scores, prepared.reference, x0, shard, labels, are_samples, places, prepared.observables
     )
     for state in prepared.plan.run(x0, shard, prepared.scores, prepared.kernels, labels):

@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from gaussian_test import analysis, sampler
 from gaussian_test._version import __version__
 from gaussian_test.analysis.declarations import declared, described, undefine
+from gaussian_test.analysis.moments.moments import whole_spectrum
 from gaussian_test.analysis.observables import registry
 from gaussian_test.analysis.observables.record import Inputs
 from gaussian_test.analysis.observables.run import FACTS
+from gaussian_test.analysis.observables.sample_table import path_table, picture_table
+from gaussian_test.analysis.uturn.classifier import typical_nearest_distance
 from gaussian_test.build.problem import Prepared, turn_levels
 from gaussian_test.build.scores import kernel_name
 from gaussian_test.store import archive
@@ -62,7 +65,7 @@ def _inputs(prepared: Prepared, table: xr.Dataset) -> Inputs:
             reference.moments.eigenvalues,
             analysis.third_cumulant_norm(prepared.truth["x"], reference.moments.mean),
             None if reference.labels is None else np.bincount(reference.labels) / len(reference.labels),
-            analysis.typical_nearest_distance(reference.samples),
+            typical_nearest_distance(reference.samples),
         ),
         reference,
         prepared.plan,
@@ -99,11 +102,13 @@ def _score_facts(prepared: Prepared) -> dict[str, analysis.ScoreFacts]:
             is_reference = score is prepared.reference.gaussian
             along, model = (moments.eigenvalues, None) if is_reference else _along_model(score, moments)
             if kernel.flow is not None:
-                exact = analysis.autocorrelation_exact(along, prepared.noise_to_signal, kernel.flow, model)
+                exact = analysis.autocorrelation_exact(along, prepared.noise_to_signal, flow=kernel.flow, model=model)
                 facts = replace(facts, exact=exact)
             if is_reference:
-                values, mean = analysis.whole_spectrum(moments)
-                law = analysis.sampler_law(values, plan.process, kernel, plan.grid, plan.levels, prepared.settings.start, mean)
+                values, mean = whole_spectrum(moments)
+                law = analysis.sampler_law(
+                    values, plan.process, kernel, plan.grid, plan.levels, start=prepared.settings.start, mean=mean
+                )
                 facts = replace(facts, discrete=facts.reference, end_square=law["end_square"].values)
             else:
                 facts = replace(facts, discrete=through(along, model=model))
@@ -170,10 +175,10 @@ def _groups(prepared: Prepared, table: xr.Dataset) -> dict[str, xr.Dataset]:
                 times.append(state.times[0])
                 paths.append(x0.new_full((len(prepared.scores), len(plan.levels), *x0.shape), torch.nan))
             paths[-1][list(prepared.scores).index(state.score), state.turns] = state.x
-    groups["pictures"] = analysis.picture_table(ends, plan, x0, shown)
+    groups["pictures"] = picture_table(ends, plan, x0, shown)
     if keep.trajectory:
         states = torch.stack(paths, 2)
-        groups["trajectory"] = analysis.path_table(dict(zip(prepared.scores, states, strict=True)), plan, times, shown)
+        groups["trajectory"] = path_table(dict(zip(prepared.scores, states, strict=True)), plan, times, shown)
     return groups
 
 

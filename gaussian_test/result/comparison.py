@@ -10,6 +10,7 @@ from gaussian_test.analysis.declarations import BAND, INTERVAL, TESTED, TIMES, V
 from gaussian_test.analysis.observables.custom import in_archive
 from gaussian_test.analysis.observables.record import resolved
 from gaussian_test.analysis.observables.registry import in_result
+from gaussian_test.analysis.statistics.curves import falls_through
 from gaussian_test.errors import UserError
 
 Array = NDArray[np.float64]
@@ -173,7 +174,7 @@ def _add_time_intervals(
         if sides is None or not np.isfinite(known):
             edges.append((np.nan, np.nan))
             continue
-        crossings = [np.array([analysis.falls_through(nu, curve, level) for curve in curves]) for nu, curves in sides]
+        crossings = [np.array([falls_through(curve, nu, level=level) for curve in curves]) for nu, curves in sides]
         with np.errstate(invalid="ignore"):  # infinity less infinity: neither side crosses
             difference = crossings[1] - crossings[0]
         low, high = np.nanquantile(difference, [tail, 1 - tail], method="inverted_cdf")

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from gaussian_test import analysis
+from gaussian_test.analysis.moments.moments import whole_spectrum
 from gaussian_test.analysis.theory.sampler_law import KERNELS
 from gaussian_test.build.factories import own_kernel
 from gaussian_test.build.problem import load_truth, turn_levels
@@ -61,9 +62,9 @@ def samplers(experiment: Experiment | None = None, steps: Sequence[int] = STEPS)
         own, kernels = settings.reverse.factory, dict(KERNELS)
         if own is not None:
             kernels[own] = own_kernel(own, settings.reverse.arguments, process)
-    values, mean = analysis.whole_spectrum(moments)
+    values, mean = whole_spectrum(moments)
     return analysis.sampler_study(
-        values, process, turn, kernels, sorted(set(steps)), settings.reverse.rho, settings.start, mean
+        values, process, turn, kernels, sorted(set(steps)), rho=settings.reverse.rho, start=settings.start, mean=mean
     ).assign_attrs(data_source=str(truth.attrs.get("source", "")))
 
 

@@ -262,13 +262,13 @@ class Fits:
 
     def moments(self, x: Any, shrinkage: Shrinkage = None) -> analysis.Moments:
         """Return mean and spectrum of all samples, as :func:`gaussian_test.analysis.fit_moments` does."""
-        return _moments(self.arrays(f"moments {shrinkage}", lambda: _arrays(analysis.fit_moments(x, shrinkage))))
+        return _moments(self.arrays(f"moments {shrinkage}", lambda: _arrays(analysis.fit_moments(x, shrinkage=shrinkage))))
 
     def of_classes(self, x: Any, labels: Any, shrinkage: Shrinkage = None) -> list[tuple[int, analysis.Moments]]:
         """Return the moments of each class, as :func:`gaussian_test.analysis.class_moments` does."""
 
         def fit() -> Arrays:
-            by_class = analysis.class_moments(x, labels, shrinkage)
+            by_class = analysis.class_moments(x, labels, shrinkage=shrinkage)
             found = {f"{label} {name}": value for label, moments in by_class for name, value in _arrays(moments).items()}
             return found | {"classes": np.array([label for label, _ in by_class])}
 

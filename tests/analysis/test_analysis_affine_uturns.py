@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from gaussian_test.analysis import GaussianScore, affine_uturns, fit_moments
+from gaussian_test.analysis import GaussianScore, fit_moments
+from gaussian_test.analysis.theory.affine_uturns import affine_uturns
 from gaussian_test.sampler import (
     Ancestral,
     Cosine,

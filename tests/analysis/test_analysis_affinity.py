@@ -56,10 +56,10 @@ def test_isotropic_score_is_the_gaussian_of_equal_variances(shape):
     d = shape[1]
     moments = fit_moments(x)
     rotation = ortho_group.rvs(d, random_state=1)
-    score = isotropic_score(moments, OrnsteinUhlenbeck(), torch.float64)
+    score = isotropic_score(moments, process=OrnsteinUhlenbeck(), dtype=torch.float64)
     dense = np.eye(d) * np.trace(np.cov(x.T, bias=True)) / d
     expected = GaussianScore.from_moments(x.mean(0), dense, process=OrnsteinUhlenbeck(), dtype=torch.float64)
-    rotated = isotropic_score(fit_moments(x @ rotation), OrnsteinUhlenbeck(), torch.float64)
+    rotated = isotropic_score(fit_moments(x @ rotation), process=OrnsteinUhlenbeck(), dtype=torch.float64)
     state = torch.from_numpy(3 * _skewed(7, d, 2))
     torch.testing.assert_close(score.denoise(state, 0.4), expected.denoise(state, 0.4), rtol=1e-10, atol=1e-10)
     turned = rotated.denoise(state @ torch.from_numpy(rotation), 0.4)
@@ -74,7 +74,7 @@ def test_class_mixture_is_the_mixture_of_the_classes_moments(counts):
     d = 9
     x = np.concatenate([_skewed(n, d, seed) + 2 * seed for seed, n in enumerate(counts)]).reshape(-1, 1, 3, 3)
     labels = np.repeat(2 * np.arange(len(counts)), counts)  # classes 0, 2, 4
-    score = class_mixture(x, labels, OrnsteinUhlenbeck(), torch.float64)
+    score = class_mixture(x, labels, process=OrnsteinUhlenbeck(), dtype=torch.float64)
     members = [x[labels == label].reshape(-1, d) for label in np.unique(labels)]
     expected = MixtureScore.from_moments(
         counts,
@@ -102,7 +102,7 @@ def test_class_mixture_of_one_class_is_the_gaussian_score():
     x = _skewed(30, 4)
     state = torch.from_numpy(_skewed(6, 4, 1))
     torch.testing.assert_close(
-        class_mixture(x, np.zeros(30, int), VE, torch.float64).denoise(state, 1.0), _gaussian(x).denoise(state, 1.0)
+        class_mixture(x, np.zeros(30, int), process=VE, dtype=torch.float64).denoise(state, 1.0), _gaussian(x).denoise(state, 1.0)
     )
 
 
@@ -135,7 +135,7 @@ def test_share_that_an_isotropic_score_explains_of_the_gaussian_one(process, tim
     """
     x = _skewed(5, 8)  # four directions of eight
     moments = fit_moments(x)
-    gaussian, isotropic = _gaussian(x, process), isotropic_score(moments, process, torch.float64)
+    gaussian, isotropic = _gaussian(x, process), isotropic_score(moments, process=process, dtype=torch.float64)
     _, state = _noised(x, 20000, time, process)
     a, b = gaussian(state, time), isotropic(state, time)
     alpha, variance = float(process.alpha(time)), float(process.sigma(time)) ** 2
@@ -158,7 +158,7 @@ def test_what_the_gaussian_leaves_of_an_exact_score_is_the_excess_of_its_norm(ki
         start = x[np.random.default_rng(1).integers(40, size=20000)]
     else:
         labels = (x[:, 0] > x[:, 0].mean()).astype(int)
-        score = class_mixture(x, labels, VE, torch.float64)
+        score = class_mixture(x, labels, process=VE, dtype=torch.float64)
         gaussian = _gaussian(x)  # the mixture of the classes' moments has the moments of the whole
         rng = np.random.default_rng(1)
         component = labels[rng.integers(40, size=20000)]
@@ -174,7 +174,10 @@ def test_what_the_gaussian_leaves_of_an_exact_score_is_the_excess_of_its_norm(ki
 
 def _isotropic_table(n, repeats, rng, x, moments, times):
     """Return |s|^2, |s - s_iso|^2 and |D - D_iso|^2/tr(Sigma) of the Gaussian score, the same noise at all times."""
-    gaussian, isotropic = GaussianScore.from_moments(moments, dtype=torch.float64), isotropic_score(moments, VE, torch.float64)
+    gaussian, isotropic = (
+        GaussianScore.from_moments(moments, dtype=torch.float64),
+        isotropic_score(moments, process=VE, dtype=torch.float64),
+    )
     start = x[rng.integers(len(x), size=n)]
     noise = rng.normal(size=(n, repeats, x.shape[1]))
     columns = []
@@ -307,7 +310,7 @@ def test_penalties_and_scalings_are_chosen_by_leaving_out_whole_samples(slope, c
     w = start + 0.3 * rng.normal(size=(n, 3))
     scalings = np.stack([w, w * [1.0, 0.1, 0.01]])
     residual = slope * w * [1.0, 0.0, 0.0] + np.sin(5 * start)  # common to the repeats of a sample
-    fit = best_affine(scalings, residual, own, folds=3, penalties=penalties, seed=5)
+    fit = best_affine(scalings, residual, groups=own, folds=3, penalties=penalties, seed=5)
     assert np.isfinite(fit.penalty).sum() == corrected
     for (train, test), penalty in zip(GroupKFold(3, shuffle=True, random_state=5).split(w, groups=own), fit.penalty, strict=True):
         found = []
@@ -420,7 +423,7 @@ def test_repeats_of_a_sample_do_not_give_it_away():
     own = np.repeat(np.arange(40), 4)
     w = (3 * rng.normal(size=(40, 60)))[own] + 0.1 * rng.normal(size=(160, 60))
     residual = rng.normal(size=(40, 7))[own]
-    apart, together = best_affine(w[None], residual), best_affine(w[None], residual, own)
+    apart, together = best_affine(w[None], residual), best_affine(w[None], residual, groups=own)
     assert apart.gain.mean() > 0.9 * apart.baseline.mean()
     assert together.gain.mean() < 0.02 * together.baseline.mean()
 

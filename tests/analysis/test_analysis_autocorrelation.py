@@ -5,15 +5,8 @@ import pytest
 import torch
 import xarray as xr
 
-from gaussian_test.analysis import (
-    GaussianScore,
-    autocorrelation,
-    fit_moments,
-    forward_autocorrelation,
-    mode_autocorrelation,
-    path_autocorrelation,
-    two_time,
-)
+from gaussian_test.analysis import GaussianScore, autocorrelation, fit_moments, mode_autocorrelation, path_autocorrelation, two_time
+from gaussian_test.analysis.theory.closed_form import forward_autocorrelation
 from gaussian_test.sampler import ExactReversal, KeyedNoise, OrnsteinUhlenbeck, UTurnPlan
 
 DIMS = ("channel", "row", "column")

@@ -66,7 +66,7 @@ def test_susceptibility_is_the_sum_of_all_covariances_over_that_of_variances():
     for fields, of_magnitude in ((change, False), (magnitude, True)):
         matrices = [np.cov(fields[:, :, c].reshape(120, 12).T) for c in range(fields.shape[2])]
         expected = sum(m.sum() for m in matrices) / sum(np.trace(m) for m in matrices)
-        assert susceptibility(change, of_magnitude).mean() == pytest.approx(expected, rel=1e-12)
+        assert susceptibility(change, magnitude=of_magnitude).mean() == pytest.approx(expected, rel=1e-12)
 
 
 def test_closed_form_is_that_of_the_covariance_of_the_change():
@@ -320,8 +320,10 @@ def test_every_score_and_turn_time_is_that_of_its_own_change():
             change = values[score, turn].astype(float) - start.values[:, None]
             for kind in ("", "_magnitude"):
                 row = result.isel(score=score, turn_time=turn)
-                distance, curve = radial_correlation(change, bool(kind))
-                assert float(row[f"change_susceptibility{kind}"]) == pytest.approx(susceptibility(change, bool(kind)).mean())
+                distance, curve = radial_correlation(change, magnitude=bool(kind))
+                assert float(row[f"change_susceptibility{kind}"]) == pytest.approx(
+                    susceptibility(change, magnitude=bool(kind)).mean()
+                )
                 np.testing.assert_allclose(row[f"change_correlation{kind}"], curve.mean(0), rtol=1e-9)
                 expected = float(correlation_length(distance, curve.mean(0)))
                 assert float(row[f"change_correlation_length{kind}"]) == pytest.approx(expected, rel=1e-9)

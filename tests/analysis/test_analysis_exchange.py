@@ -46,7 +46,10 @@ def test_level_is_exact_for_few_and_skewed_starts_with_repeats():
     for seed in range(1000):
         x, e = _gaussian(np.random.default_rng([1, seed]), 30, 1.0, repeats=4)
         x, e = np.exp(0.7 * x), np.exp(0.7 * e)
-        rejected += [antisymmetric(x, e, 199, seed).pvalue <= 0.05, energy_symmetry(x, e, 199, seed).pvalue <= 0.05]
+        rejected += [
+            antisymmetric(x, e, draws=199, seed=seed).pvalue <= 0.05,
+            energy_symmetry(x, e, draws=199, seed=seed).pvalue <= 0.05,
+        ]
     assert all(_within(rate, 1000) for rate in rejected / 1000), rejected
 
 
@@ -56,9 +59,9 @@ def test_level_is_exact_for_class_transitions():
     for seed in range(1000):
         x, e, label, after = _mixture(np.random.default_rng([2, seed]), 200, 2.0, repeats=2)
         rejected += [
-            class_symmetry(label, after, 4, 199, seed).pvalue <= 0.05,
-            antisymmetric(x, e, 199, seed).pvalue <= 0.05,
-            energy_symmetry(x[:60], e[:60], 199, seed).pvalue <= 0.05,
+            class_symmetry(label, after, 4, draws=199, seed=seed).pvalue <= 0.05,
+            antisymmetric(x, e, draws=199, seed=seed).pvalue <= 0.05,
+            energy_symmetry(x[:60], e[:60], draws=199, seed=seed).pvalue <= 0.05,
         ]
     assert all(_within(rate, 1000) for rate in rejected / 1000), rejected
 
@@ -73,7 +76,7 @@ def test_starts_drawn_without_replacement_make_the_tests_conservative():
         turn = x + rng.normal(size=x.shape)
         logits = -(((turn[:, None] - x) ** 2).sum(-1)) / 2
         end = x[(logits + rng.gumbel(size=square.shape)).argmax(1)]
-        rejected += antisymmetric(x, end[:, None], 199, seed).pvalue <= 0.05
+        rejected += antisymmetric(x, end[:, None], draws=199, seed=seed).pvalue <= 0.05
     assert rejected / 300 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
 
 
@@ -92,7 +95,7 @@ def test_broken_balance_is_seen_and_named(broken, nu, largest):
     seen = []
     for seed in range(30):
         x, e = _gaussian(np.random.default_rng([4, seed]), 512, nu)
-        test = antisymmetric(x, broken(e), 199, seed)
+        test = antisymmetric(x, broken(e), draws=199, seed=seed)
         seen.append(test.pvalue <= 0.05 and test.largest == largest)
         assert abs(test.mean) > 2 * test.standard_error
     assert sum(seen) >= 27
@@ -111,7 +114,7 @@ def test_energy_distance_sees_broken_balance(broken):
     seen = 0
     for seed in range(20):
         x, e = _gaussian(np.random.default_rng([5, seed]), 300, 0.3)
-        seen += energy_symmetry(x, broken(e), 199, seed).pvalue <= 0.05
+        seen += energy_symmetry(x, broken(e), draws=199, seed=seed).pvalue <= 0.05
     assert seen >= 18
 
 
@@ -122,7 +125,7 @@ def test_biased_classes_are_seen():
         rng = np.random.default_rng([6, seed])
         _, _, label, after = _mixture(rng, 512, 1.0)
         after = np.where((after == 2) & (rng.random(after.shape) < 0.5), 0, after)
-        seen += class_symmetry(label, after, 4, 199, seed).pvalue <= 0.05
+        seen += class_symmetry(label, after, 4, draws=199, seed=seed).pvalue <= 0.05
     assert seen >= 27
 
 
@@ -130,7 +133,7 @@ def test_two_classes_are_the_binomial_test():
     """McNemar: of 14 + 5 transitions the p-value is binomial, within 4 standard errors of 20000 draws."""
     label = np.repeat([0, 1, 0, 1], [14, 5, 20, 30])
     after = np.repeat([1, 0, 0, 1], [14, 5, 20, 30])[:, None]
-    test = class_symmetry(label, after, 2, 20000)
+    test = class_symmetry(label, after, 2, draws=20000)
     expected = binomtest(14, 19).pvalue
     assert test.statistic == pytest.approx(81 / 19, rel=1e-12)
     assert abs(test.pvalue - expected) < 4 * np.sqrt(expected / 20000)
@@ -161,7 +164,7 @@ def test_moments_are_the_exact_paired_permutation_test(monkeypatch):
     """All 2^9 swaps of 9 pairs, by scipy; 20000 draws come within 4 standard errors of its p-value."""
     rng = np.random.default_rng(8)
     x, e = rng.normal(size=(2, 9, 2)) + np.array([0.0, 0.3])[:, None, None]
-    test = antisymmetric(x, e[:, None], 20000)
+    test = antisymmetric(x, e[:, None], draws=20000)
     # scipy swaps whole pairs where both features of one are numbered together
     pairs = np.arange(9.0)
 
@@ -177,7 +180,7 @@ def test_moments_are_the_exact_paired_permutation_test(monkeypatch):
     assert test.statistic == pytest.approx(float(exact.statistic), rel=1e-12)
     assert abs(test.pvalue - exact.pvalue) < 4 * np.sqrt(exact.pvalue / 20000)
     monkeypatch.setattr(exchange, "BLOCK_ELEMENTS", 50)
-    assert antisymmetric(x, e[:, None], 20000).pvalue == test.pvalue
+    assert antisymmetric(x, e[:, None], draws=20000).pvalue == test.pvalue
 
 
 def _matrices(x, e):
@@ -204,7 +207,7 @@ def test_energy_pvalue_is_that_of_all_swaps(monkeypatch):
     every = np.einsum("si,ij,sj->s", signs, crossed - same, signs)
     expected = (every >= every[0] * (1 - 1e-9)).mean()
     assert 0.01 < expected < 0.5
-    assert abs(energy_symmetry(x, e[:, None], 20000).pvalue - expected) < 4 * np.sqrt(expected / 20000)
+    assert abs(energy_symmetry(x, e[:, None], draws=20000).pvalue - expected) < 4 * np.sqrt(expected / 20000)
 
 
 def test_swapping_all_pairs_changes_no_statistic():
@@ -254,7 +257,7 @@ def test_a_few_moves_cannot_be_significant():
     """Three starts moved alike: a quarter of all swaps is as large, whatever the rounding."""
     x, e = np.zeros((2, 200, 2))
     e[:3] = np.random.default_rng(16).uniform(0.9, 1.1, size=(3, 2))
-    for test in (antisymmetric(x, e[:, None], 4000), energy_symmetry(x, e[:, None], 4000)):
+    for test in (antisymmetric(x, e[:, None], draws=4000), energy_symmetry(x, e[:, None], draws=4000)):
         assert abs(test.pvalue - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)
 
 
@@ -288,14 +291,14 @@ def test_dataset_holds_the_tests_of_every_score_and_turn_time(pairs):
     assert list(result.sizes) == ["score", "turn_time"]
     for score, turn in product(range(2), range(2)):
         row, e = result.isel(score=score, turn_time=turn), end.values[score, turn]
-        moments = antisymmetric(start.values, e, 199, 3)
+        moments = antisymmetric(start.values, e, draws=199, seed=3)
         assert row.exchange_moments_pvalue == moments.pvalue
         assert row.exchange_moments_largest == moments.largest
         assert row.exchange_moments_mean == moments.mean
         assert row.exchange_moments_se == moments.standard_error
-        energy = energy_symmetry(start.values, e, 199, 3)
+        energy = energy_symmetry(start.values, e, draws=199, seed=3)
         assert (row.exchange_energy_statistic, row.exchange_energy_pvalue) == (energy.statistic, energy.pvalue)
-        classes = class_symmetry(label.values, after.values[score, turn], 4, 199, 3)
+        classes = class_symmetry(label.values, after.values[score, turn], 4, draws=199, seed=3)
         assert (row.exchange_class_statistic, row.exchange_class_pvalue) == (classes.statistic, classes.pvalue)
     assert (result.exchange_energy_pvalue.sel(score="drifting") <= 0.01).all()
     assert (result.exchange_moments_pvalue.sel(score="exact") > 0.05).all()
@@ -337,4 +340,4 @@ def test_what_makes_no_test_is_refused():
     with pytest.raises(ValueError, match=r"1 starts and 999 draws make no test"):
         energy_symmetry(x[:1], x[:1, None])
     with pytest.raises(ValueError, match=r"3 starts and 0 draws make no test"):
-        antisymmetric(x, x[:, None], 0)
+        antisymmetric(x, x[:, None], draws=0)

@@ -10,19 +10,12 @@ import pytest
 import xarray as xr
 
 import gaussian_test as gt
-from gaussian_test.analysis import (
-    class_moments,
-    cross_validated_accuracy,
-    fit_moments,
-    kolmogorov_smirnov,
-    ks_dataset,
-    ks_distance,
-    ks_test,
-    make_classifier,
-    third_cumulant_norm,
-)
+from gaussian_test.analysis import class_moments, fit_moments, kolmogorov_smirnov, ks_test, third_cumulant_norm
 from gaussian_test.analysis.moments import running
 from gaussian_test.analysis.observables.normality import lilliefors
+from gaussian_test.analysis.observables.normality.lilliefors import ks_distance
+from gaussian_test.analysis.observables.normality.normality import ks_dataset
+from gaussian_test.analysis.uturn.classifier import cross_validated_accuracy, make_classifier
 
 
 def data(n, d, seed=0):
@@ -71,9 +64,9 @@ def test_class_moments_are_those_of_the_members_read_at_once(labels, monkeypatch
     for chunk in (17, 2**22):
         monkeypatch.setattr(running, "CHUNK_ELEMENTS", 12 * chunk)
         for shrinkage in (None, "oas", 0.2):
-            expected = [(label, fit_moments(x[labels == label], shrinkage)) for label in np.unique(labels)]
+            expected = [(label, fit_moments(x[labels == label], shrinkage=shrinkage)) for label in np.unique(labels)]
             for source in (x, lazily(tmp_path, x)):
-                found = class_moments(source, labels, shrinkage)
+                found = class_moments(source, labels, shrinkage=shrinkage)
                 assert [label for label, _ in found] == [label for label, _ in expected]
                 for (_, one), (_, other) in zip(found, expected, strict=True):
                     same(one, other)

@@ -10,16 +10,9 @@ from sklearn.covariance import OAS, LedoitWolf
 from sklearn.utils.estimator_checks import check_estimator
 
 import gaussian_test as gt
-from gaussian_test.analysis import (
-    GaussianScore,
-    RunningMoments,
-    StreamingCovariance,
-    class_moments,
-    fit_moments,
-    spectrum,
-    third_cumulant_norm,
-)
+from gaussian_test.analysis import GaussianScore, StreamingCovariance, class_moments, fit_moments, spectrum, third_cumulant_norm
 from gaussian_test.analysis.moments import running as module
+from gaussian_test.analysis.moments.running import RunningMoments
 
 
 def _data(n, d, seed=0):
@@ -146,8 +139,8 @@ def test_products_of_bytes_that_float32_cannot_hold_are_cut(monkeypatch):
 @pytest.mark.parametrize("shrinkage", [None, 0.3, "oas"])
 def test_a_spectrum_is_that_of_the_moments(shape, shrinkage):
     x = _data(*shape)
-    moments = fit_moments(x, shrinkage)
-    np.testing.assert_allclose(spectrum(x, shrinkage), moments.eigenvalues, rtol=0, atol=1e-13 * moments.eigenvalues[0])
+    moments = fit_moments(x, shrinkage=shrinkage)
+    np.testing.assert_allclose(spectrum(x, shrinkage=shrinkage), moments.eigenvalues, rtol=0, atol=1e-13 * moments.eigenvalues[0])
     for refuse in (spectrum, fit_moments):
         with pytest.raises(ValueError, match="all the same"):
             refuse(np.ones(shape))
@@ -175,13 +168,13 @@ def test_small_eigenvalues_survive_a_large_mean_and_a_large_mode():
 def test_shrinkage_is_scikit_learns(rule):
     x = _data(40, 6)
     reference = {"ledoit_wolf": LedoitWolf, "oas": OAS}[rule](store_precision=False).fit(x)
-    np.testing.assert_allclose(fit_moments(x, rule).covariance(), reference.covariance_, rtol=1e-8)
+    np.testing.assert_allclose(fit_moments(x, shrinkage=rule).covariance(), reference.covariance_, rtol=1e-8)
     np.testing.assert_allclose(StreamingCovariance(rule).fit(x).covariance_, reference.covariance_, rtol=1e-8)
 
 
 def test_shrinkage_keeps_trace_and_eigenvectors():
     x = _data(40, 6)
-    plain, shrunk = fit_moments(x), fit_moments(x, 0.3)
+    plain, shrunk = fit_moments(x), fit_moments(x, shrinkage=0.3)
     assert shrunk.trace == pytest.approx(plain.trace, rel=1e-12)
     np.testing.assert_allclose(shrunk.eigenvalues, 0.7 * plain.eigenvalues + 0.3 * plain.trace / 6, rtol=1e-10)
 
@@ -248,7 +241,7 @@ def test_unusable_samples_are_refused(x, message):
 @pytest.mark.parametrize("shrinkage", ["ledoit", 1.5, -0.1])
 def test_unknown_shrinkage_is_refused(shrinkage):
     with pytest.raises(ValueError, match="shrinkage"):
-        fit_moments(_data(9, 3), shrinkage)
+        fit_moments(_data(9, 3), shrinkage=shrinkage)
 
 
 def test_moments_of_the_digits_make_the_same_score_by_three_roads():

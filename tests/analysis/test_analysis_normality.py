@@ -35,7 +35,7 @@ def test_distances_are_those_of_scipy(dtype, tolerance, ddof, n):
     x[..., 3] = np.arange(n) < 2
     x[..., 4] = 1000 + rng.normal(size=(2, 3, n))
     x = x.astype(dtype)
-    distances = ks_distance(x, ddof)
+    distances = ks_distance(x, ddof=ddof)
     assert distances.shape == (2, 3, 5)
     assert distances.dtype == np.float64
     for index in np.ndindex(2, 3):
@@ -45,11 +45,11 @@ def test_distances_are_those_of_scipy(dtype, tolerance, ddof, n):
 def test_distance_of_two_equal_clusters_is_known():
     """Half of the samples at -1, half at 1: the distance is 1/2 - Phi(-1), with the sign of the larger cluster's side."""
     x = np.repeat([[-1.0], [1.0]], 500, axis=0)
-    assert ks_distance(x, 0)[0] == pytest.approx(0.5 - norm.cdf(-1), abs=1e-14)
+    assert ks_distance(x, ddof=0)[0] == pytest.approx(0.5 - norm.cdf(-1), abs=1e-14)
     lopsided = np.repeat([[-3.0], [1.0]], [250, 750], axis=0)  # mean 0, standard deviation sqrt(3)
     expected = max(norm.cdf(1 / np.sqrt(3)) - 0.25, 0.25 - norm.cdf(-np.sqrt(3)), 1 - norm.cdf(1 / np.sqrt(3)))
-    assert ks_distance(lopsided, 0)[0] == pytest.approx(expected, abs=1e-14)
-    assert ks_distance(-lopsided, 0)[0] == pytest.approx(expected, abs=1e-14)
+    assert ks_distance(lopsided, ddof=0)[0] == pytest.approx(expected, abs=1e-14)
+    assert ks_distance(-lopsided, ddof=0)[0] == pytest.approx(expected, abs=1e-14)
 
 
 def test_affine_maps_of_features_and_order_of_samples_do_not_matter():
@@ -84,7 +84,7 @@ def test_whole_numbers_and_half_precision_are_taken():
 def test_null_has_the_known_shares_and_quantiles(n, share, tolerance, point):
     """Share above 0.06 and 95 % point of 60000 draws (100000 at 512); tolerances are 2.5 standard errors, of both simulations."""
     draws = 100000 if n == 512 else 60000
-    null = ks_null(n, draws, 1)
+    null = ks_null(n, draws=draws, seed=1)
     assert null.shape == (draws,)
     assert (np.diff(null) >= 0).all()
     assert (null > 0.06).mean() == pytest.approx(share, abs=tolerance)
@@ -109,9 +109,9 @@ def test_null_agrees_with_a_monte_carlo_test_of_scipy():
 
 
 def test_null_is_made_once_and_cannot_be_written_to():
-    null = ks_null(16, 100)
+    null = ks_null(16, draws=100)
     assert ks_null(count=16, draws=100, seed=0) is null
-    assert not np.array_equal(ks_null(16, 100, 1), null)
+    assert not np.array_equal(ks_null(16, draws=100, seed=1), null)
     with pytest.raises(ValueError, match=r"read-only"):
         null[0] = 0
 
@@ -366,7 +366,7 @@ def test_result_is_the_same_after_a_stay_on_disk(tmp_path):
         (lambda: ks_distance(np.ones(5)), r"shape \(5,\) have no features: give"),
         (lambda: ks_distance(np.eye(3)), r"3 samples .* give at least 4"),
         (lambda: ks_null(3), r"3 samples .* give at least 4"),
-        (lambda: ks_null(10, 0), r"draws = 0 .* simulate at least 1"),
+        (lambda: ks_null(10, draws=0), r"draws = 0 .* simulate at least 1"),
         (lambda: ks_test(np.eye(3)), r"3 samples .* give at least 4"),
         (lambda: ks_test(np.ones((2, 9, 3))), r"shape \(2, 9, 3\) are not those of one noise level: give"),
         (lambda: ks_test(np.eye(5), level=0.0), r"level = 0, replicates = 99: give"),

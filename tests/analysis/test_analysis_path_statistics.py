@@ -5,7 +5,8 @@ import pytest
 import torch
 import xarray as xr
 
-from gaussian_test.analysis import GaussianScore, autocorrelation, fit_moments, ks_distance, path_statistics
+from gaussian_test.analysis import GaussianScore, autocorrelation, fit_moments, path_statistics
+from gaussian_test.analysis.observables.normality.lilliefors import ks_distance
 from gaussian_test.analysis.uturn.autocorrelation import sample_norms, sample_products
 from gaussian_test.sampler import OrnsteinUhlenbeck, ReverseSDE, UTurnPlan
 
@@ -24,7 +25,7 @@ def path_of(dtype):
 def test_a_stream_is_the_tensor(dtype):
     states = [state.x[0].numpy() for state in path_of(dtype)]
     amplitude = PROCESS.alpha(torch.from_numpy(PLAN.grid)).numpy()
-    result = path_statistics((state.x[0].numpy() for state in path_of(dtype)), X, MOMENTS, PLAN.grid, amplitude)
+    result = path_statistics((state.x[0].numpy() for state in path_of(dtype)), X, MOMENTS, PLAN.grid, amplitude=amplitude)
     tensor = np.stack(states).astype(np.float64)
     dims = ("sample", "channel", "row", "column")
     whole = autocorrelation(

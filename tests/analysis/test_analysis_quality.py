@@ -74,7 +74,7 @@ def test_kid_is_the_sum_over_pairs_of_different_starts(degree):
     across = [_kernel(a, b, degree) for a in x.reshape(-1, 3) for b in truth]
     population = [_kernel(a, b, degree) for a in truth for b in truth]
     expected = np.mean(inside) - 2 * np.mean(across) + np.mean(population)
-    assert kid(x, truth, degree).estimate == pytest.approx(expected, rel=1e-12)
+    assert kid(x, truth, degree=degree).estimate == pytest.approx(expected, rel=1e-12)
 
 
 def test_kid_between_leaves_out_partners():
@@ -471,10 +471,10 @@ def test_quality_curves_are_the_distances_one_by_one():
     names = {"frechet": lambda score, turn: frechet(x[score, turn], truth), "kid": lambda score, turn: kid(x[score, turn], truth)}
     _assert_curves(result, features, resample, names)
     names = {
-        "frechet": lambda score, turn: frechet(x[score, turn], truth, starts),
+        "frechet": lambda score, turn: frechet(x[score, turn], truth, starts=starts),
         "kid": lambda score, turn: kid(x[score, turn], truth, starts=starts),
     }
-    _assert_curves(sample_quality(features, truth, resample, starts), features, resample, names)
+    _assert_curves(sample_quality(features, truth, resample, starts=starts), features, resample, names)
 
 
 def test_sensitivity_curves_are_the_paired_distances_one_by_one():

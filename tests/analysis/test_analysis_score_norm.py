@@ -104,7 +104,7 @@ def test_square_of_an_exact_score_gives_the_mmse(process, time, kind):
     if kind == "empirical":
         score, start = EmpiricalScore(torch.from_numpy(x), process=process), x[chosen]
     elif kind == "mixture":
-        score = class_mixture(x, labels, process, torch.float64)
+        score = class_mixture(x, labels, process=process, dtype=torch.float64)
         normal = torch.from_numpy(rng.normal(size=(30000, 3)))
         first = torch.from_numpy(labels[chosen] == 0)[:, None]
         start = torch.where(first, score.components.prior(0, normal), score.components.prior(1, normal)).numpy()

@@ -6,6 +6,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from gaussian_test import analysis
+from gaussian_test.analysis.uturn.classifier import typical_nearest_distance
 from gaussian_test.sampler import EmpiricalScore, GaussianComponents
 
 
@@ -16,7 +17,7 @@ def test_typical_distance_is_the_median_nearest_neighbour(count, most):
     chosen = np.linspace(0, count - 1, min(count, most)).round().astype(int)
     distances = NearestNeighbors(n_neighbors=2).fit(x).kneighbors(x[chosen])[0][:, 1]
     expected = np.sort(distances)[(len(distances) - 1) // 2]  # torch's median is the lower one
-    typical = analysis.typical_nearest_distance(EmpiricalScore.fit(x), most)
+    typical = typical_nearest_distance(EmpiricalScore.fit(x), most=most)
     assert typical == pytest.approx(expected, rel=1e-5)
 
 

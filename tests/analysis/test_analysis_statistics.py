@@ -5,16 +5,9 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import binomtest, kstest, linregress, norm
 
-from gaussian_test.analysis import (
-    ClusterBootstrap,
-    affine_time,
-    autocorrelation_exact,
-    controlled,
-    falls_through,
-    predicted_affine,
-    predicted_memorization,
-    share_time,
-)
+from gaussian_test.analysis import ClusterBootstrap, affine_time, autocorrelation_exact, predicted_affine, predicted_memorization
+from gaussian_test.analysis.statistics.bootstrap import controlled
+from gaussian_test.analysis.statistics.curves import falls_through, share_time
 
 POINTS = 12
 
@@ -118,7 +111,7 @@ def test_crossing_is_found_where_a_known_curve_crosses():
     errors = []
     for count in (10, 20, 40):
         nu = np.geomspace(0.1, 30, count)
-        errors.append(abs(np.log(falls_through(nu, 1 / (1 + (nu / 1.7) ** 3), 0.4) / (1.7 * 1.5 ** (1 / 3)))))
+        errors.append(abs(np.log(falls_through(1 / (1 + (nu / 1.7) ** 3), nu, level=0.4) / (1.7 * 1.5 ** (1 / 3)))))
     assert errors[0] < 0.05
     assert errors[2] < errors[0] / 4
 
@@ -126,13 +119,13 @@ def test_crossing_is_found_where_a_known_curve_crosses():
 def test_noise_on_a_flat_part_is_no_crossing():
     """A wiggle through the level that isotonic regression averages out does not move the crossing to the wiggle."""
     nu = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
-    assert 8 < falls_through(nu, [0.9, 0.45, 0.8, 0.7, 0.0], 0.5) < 16
+    assert 8 < falls_through([0.9, 0.45, 0.8, 0.7, 0.0], nu, level=0.5) < 16
 
 
 def test_undefined_times_have_reasons():
     nu = [1.0, 2.0, 4.0]
-    below = share_time(nu, [0.4, 0.3, 0.2], [[0.4, 0.3, 0.2]], 0.5, 0.95)
-    above = share_time(nu, [1.0, 0.9, 0.8], [[1.0, 0.9, 0.8]], 0.5, 0.95)
+    below = share_time([0.4, 0.3, 0.2], [[0.4, 0.3, 0.2]], nu, level=0.5, confidence=0.95)
+    above = share_time([1.0, 0.9, 0.8], [[1.0, 0.9, 0.8]], nu, level=0.5, confidence=0.95)
     assert np.isnan([below.estimate, below.low, below.high, above.estimate]).all()
     assert "below 0.5 already at the smallest" in below.reason
     assert "above 0.5 up to the largest" in above.reason
@@ -148,7 +141,7 @@ def test_interval_of_a_time_covers_the_truth():
         place = np.log(truth) + 0.5 * rng.logistic(size=(300, 1))
         y = (np.log(nu) < place).astype(float)
         band = ClusterBootstrap(300, 300, 0.95, seed).share_band(y)
-        crossing = share_time(nu, band.estimate, band.replicates, 0.5, 0.95)
+        crossing = share_time(band.estimate, band.replicates, nu, level=0.5, confidence=0.95)
         covered += crossing.low <= truth <= crossing.high
     assert 180 <= covered <= 198
 
@@ -156,7 +149,7 @@ def test_interval_of_a_time_covers_the_truth():
 def test_affine_time_brackets_the_crossing_of_a_known_gap():
     nu = np.geomspace(0.5, 20, 80)
     gap = 0.5 * nu**-4.0
-    crossing = affine_time(nu, gap, gap - 0.004, gap + 0.004, 0.02, np.full(80, 0.001))
+    crossing = affine_time(gap, gap - 0.004, gap + 0.004, nu, tolerance=0.02, standard_error=np.full(80, 0.001))
     assert crossing.estimate == pytest.approx(25**0.25, rel=5e-3)
     assert crossing.low == pytest.approx((0.5 / 0.024) ** 0.25, rel=5e-3)
     assert crossing.high == pytest.approx((0.5 / 0.016) ** 0.25, rel=5e-3)
@@ -165,7 +158,7 @@ def test_affine_time_brackets_the_crossing_of_a_known_gap():
 def test_affine_time_counts_both_signs_and_the_last_crossing():
     nu = np.array([1.0, 2.0, 4.0, 8.0])
     gap = np.array([0.001, -0.1, 0.001, 0.001])
-    crossing = affine_time(nu, gap, gap - 0.002, gap + 0.002, 0.02, np.full(4, 0.001))
+    crossing = affine_time(gap, gap - 0.002, gap + 0.002, nu, tolerance=0.02, standard_error=np.full(4, 0.001))
     # a gap that falls by a factor of 100 between two turn times is not placed any closer than by the two
     assert (crossing.low, crossing.high) == (2, 4)
     assert 2 < crossing.estimate < 4
@@ -182,7 +175,7 @@ def test_affine_time_counts_both_signs_and_the_last_crossing():
     ],
 )
 def test_undefined_affine_times_have_reasons(gap, width, reason):
-    crossing = affine_time([1.0, 2.0], gap, gap - width, gap + width, 0.02, [0.001, 0.001])
+    crossing = affine_time(gap, gap - width, gap + width, [1.0, 2.0], tolerance=0.02, standard_error=[0.001, 0.001])
     assert np.isnan(crossing.estimate)
     assert reason in crossing.reason
 
@@ -199,7 +192,7 @@ def test_predicted_affine_time_is_right_for_a_skewed_mixture():
     total = variance + (weights * means**2).sum()
     third = (weights * (means**3 + 3 * means * variance)).sum()
     tolerance = 1e-7
-    nu = predicted_affine(third**2, total, tolerance)
+    nu = predicted_affine(third**2, total, tolerance=tolerance)
 
     def integrand(x):
         density = weights * norm.pdf(x, means, np.sqrt(variance + nu**2))
@@ -216,7 +209,7 @@ def test_closed_form_is_monotone_and_bounded():
     curve = autocorrelation_exact([5.0, 0.1, 0.0], nu)
     assert (np.diff(curve) < 0).all()
     assert 0 < curve[-1] < curve[0] < 1
-    assert (autocorrelation_exact([5.0, 0.1, 0.0], nu, "ode") > curve).all()
+    assert (autocorrelation_exact([5.0, 0.1, 0.0], nu, flow="ode") > curve).all()
 
 
 def test_a_fitted_coefficient_costs_a_degree_of_freedom():
@@ -231,10 +224,10 @@ def test_a_fitted_coefficient_costs_a_degree_of_freedom():
 
 def test_a_time_is_placed_no_closer_than_the_turn_times_around_a_steep_fall():
     nu = [0.1, 5.0, 10.0]
-    steep = share_time(nu, [1.0, 0.1, 0.0], [[1.0, 0.1, 0.0]] * 9, 0.5, 0.95)
+    steep = share_time([1.0, 0.1, 0.0], [[1.0, 0.1, 0.0]] * 9, nu, level=0.5, confidence=0.95)
     assert (steep.low, steep.high) == (0.1, 5.0)
     assert "between the turn times 0.1 and 5" in steep.reason
-    gentle = share_time(nu, [0.6, 0.4, 0.2], [[0.6, 0.4, 0.2]] * 9, 0.5, 0.95)
+    gentle = share_time([0.6, 0.4, 0.2], [[0.6, 0.4, 0.2]] * 9, nu, level=0.5, confidence=0.95)
     assert gentle.low == gentle.high == gentle.estimate
     assert gentle.reason == ""
 
@@ -242,4 +235,6 @@ def test_a_time_is_placed_no_closer_than_the_turn_times_around_a_steep_fall():
 def test_the_crossing_of_a_power_law_is_exact_on_any_grid():
     nu = np.geomspace(0.5, 20, 11)
     gap = 0.5 * nu**-4.0
-    assert affine_time(nu, gap, 0.9 * gap, 1.1 * gap, 0.02, gap).estimate == pytest.approx(25**0.25, rel=1e-12)
+    assert affine_time(gap, 0.9 * gap, 1.1 * gap, nu, tolerance=0.02, standard_error=gap).estimate == pytest.approx(
+        25**0.25, rel=1e-12
+    )

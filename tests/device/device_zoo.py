@@ -13,7 +13,9 @@ import torch
 from fake_device import NAME, FakeDevice
 from torch import nn
 
-from gaussian_test.analysis import GaussianScore, Reference, SampleTable, fit_moments
+from gaussian_test.analysis import GaussianScore, fit_moments
+from gaussian_test.analysis.observables.sample_table import SampleTable
+from gaussian_test.analysis.uturn.reference import Reference
 from gaussian_test.sampler import (
     Ancestral,
     Cosine,
@@ -129,7 +131,7 @@ SCORES = {
     "mixture_class": Zoo(_mixture, conditional=True),
     "gaussian": Zoo(lambda process, dtype: GaussianScore.fit(DATA, process=process, dtype=dtype)),
     "gaussian_few": Zoo(_few),
-    "gaussian_class": Zoo(lambda process, dtype: GaussianScore.fit(DATA, CLASS, process, dtype=dtype), conditional=True),
+    "gaussian_class": Zoo(lambda process, dtype: GaussianScore.fit(DATA, CLASS, process=process, dtype=dtype), conditional=True),
     "network": Zoo(TinyNetwork),
     "network_class": Zoo(lambda process, dtype: TinyNetwork(process, dtype, CLASSES), conditional=True),
     "network_score": Zoo(lambda process, dtype: _network_score(process, dtype, "epsilon", Cosine(), micro_batch=7)),

@@ -357,7 +357,7 @@ def test_churn_of_the_paper_is_held_against_its_own_closed_form():
     reverse = {"preset": "paper", "steps": 32}
     row = execute(samples="all", shard_size=600, reverse=reverse).sel(score="gaussian")
     assert (np.abs(row.autocorrelation - row.autocorrelation_discrete) <= 4 * row.autocorrelation_se).all()
-    ode = gt.analysis.autocorrelation_exact(gt.analysis.fit_moments(TRUTH.x).eigenvalues, row.noise_to_signal, "ode")
+    ode = gt.analysis.autocorrelation_exact(gt.analysis.fit_moments(TRUTH.x).eigenvalues, row.noise_to_signal, flow="ode")
     assert (np.abs(row.autocorrelation_discrete - ode) > 10 * row.autocorrelation_se).any()
 
 

@@ -9,6 +9,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import gaussian_test as gt
 from gaussian_test import UserError, analysis
+from gaussian_test.analysis.moments.moments import whole_spectrum
+from gaussian_test.analysis.observables.normality.lilliefors import ks_distance
+from gaussian_test.analysis.statistics.curves import falls_through
 from gaussian_test.experiment.experiment import Experiment
 
 SETTINGS = {
@@ -175,7 +178,7 @@ def test_normality_is_of_the_very_states_that_were_turned(whole):
     x0 = torch.from_numpy(gt.data.load("digits").x.values[index])
     normal = gt.sampler.KeyedNoise(5, index.tolist(), 1, tuple(x0.shape[1:])).draw().normal
     for turn, nu in enumerate(whole["noise_to_signal"].values):
-        distance = analysis.ks_distance((x0 + nu * normal).flatten(1).numpy())
+        distance = ks_distance((x0 + nu * normal).flatten(1).numpy())
         np.testing.assert_allclose(group(whole, "normality")["ks_distance"][turn].values.reshape(-1), distance, atol=1e-5)
         assert float(whole["ks_mean"][turn]) == pytest.approx(np.nanmean(distance), abs=1e-5)
 
@@ -369,7 +372,7 @@ def test_levels_and_definitions_are_those_asked_for():
         "speciation": ((plain["label_after"] == plain["label"]).mean(("sample", "repeat")), 0.4),
     }
     for time, (share, level) in shares.items():
-        expected = analysis.falls_through(nu, share.sel(score="empirical").values, level)
+        expected = falls_through(share.sel(score="empirical").values, nu, level=level)
         assert float(changed[f"{time}_noise_to_signal"].sel(score="empirical")) == pytest.approx(expected)
 
 
@@ -395,7 +398,7 @@ def test_the_affine_time_is_read_off_the_gap_asked_for():
 def test_remembering_any_sample_is_being_close_to_one():
     found = run(observables="none", statistics={"bootstrap": 200, "memorization": "any"}, scores=[{"kind": "gaussian"}])
     close = found["close_share"].sel(score="gaussian").values
-    expected = analysis.falls_through(found["noise_to_signal"].values, close, 0.5)
+    expected = falls_through(close, found["noise_to_signal"].values, level=0.5)
     value = float(found["memorization_noise_to_signal"][0])
     assert value == pytest.approx(expected) if np.isfinite(expected) and expected > 0 else np.isnan(value)
 
@@ -497,7 +500,7 @@ def test_runs_of_two_seeds_are_compared_as_independent():
 
 def test_samplers_are_compared_on_the_gaussian_of_the_data(moments):
     study = gt.samplers(Experiment.load({"turn_times": {"noise_to_signal": [20.0]}}), steps=[8, 32])
-    values, _ = analysis.whole_spectrum(moments)
+    values, _ = whole_spectrum(moments)
     process = gt.sampler.VarianceExploding()
     grid = gt.sampler.reverse_grid(process, [20.0], 32)
     law = analysis.sampler_law(values, process, gt.sampler.ProbabilityFlow("heun"), grid, [20.0])

@@ -279,7 +279,7 @@ def _gaussian_classes():
         torch.arange(3),
     )
     return Case(
-        lambda process, dtype: GaussianScore.fit(x.numpy(), labels.numpy(), process, dtype=dtype),
+        lambda process, dtype: GaussianScore.fit(x.numpy(), labels.numpy(), process=process, dtype=dtype),
         truth,
         (5,),
         3,

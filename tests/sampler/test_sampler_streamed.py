@@ -10,7 +10,7 @@ import xarray as xr
 from sampler_zoo import noise_like, normal, tiled
 
 import gaussian_test as gt
-from gaussian_test.analysis import nearest_accuracy, typical_nearest_distance
+from gaussian_test.analysis.uturn.classifier import nearest_accuracy, typical_nearest_distance
 from gaussian_test.data.values import Scaling
 from gaussian_test.sampler import EmpiricalScore, ResidentSamples, StreamedSamples
 from gaussian_test.sampler.scores import empirical, store
@@ -221,7 +221,7 @@ def test_buffers_are_what_they_were(pixels):
 
 def test_what_analysis_asks_is_the_same(source):
     resident, streamed = (EmpiricalScore.fit(source, resident=kept) for kept in (True, False))
-    assert typical_nearest_distance(streamed, 50) == typical_nearest_distance(resident, 50)
+    assert typical_nearest_distance(streamed, most=50) == typical_nearest_distance(resident, most=50)
     assert nearest_accuracy(streamed, LABELS) == nearest_accuracy(resident, LABELS)
 
 

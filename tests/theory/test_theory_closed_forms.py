@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gaussian_test.analysis import (
-    GaussianScore,
-    autocorrelation_discrete,
-    autocorrelation_exact,
-    discrete_law,
-    path_autocorrelation,
-    path_autocorrelation_discrete,
-)
+from gaussian_test.analysis import GaussianScore, autocorrelation_discrete, autocorrelation_exact, path_autocorrelation
+from gaussian_test.analysis.theory.closed_form import discrete_law, path_autocorrelation_discrete
 from gaussian_test.sampler import (
     Ancestral,
     Cosine,
@@ -44,7 +38,9 @@ def test_closed_form_equals_dense_matrices():
         eigen, vectors = np.linalg.eig(gain)
         root = (vectors * np.sqrt(eigen)) @ np.linalg.inv(vectors)
         np.testing.assert_allclose(autocorrelation_exact(values, nu), np.trace(sigma @ gain) / np.trace(sigma), rtol=1e-10)
-        np.testing.assert_allclose(autocorrelation_exact(values, nu, "ode"), np.trace(sigma @ root) / np.trace(sigma), rtol=1e-8)
+        np.testing.assert_allclose(
+            autocorrelation_exact(values, nu, flow="ode"), np.trace(sigma @ root) / np.trace(sigma), rtol=1e-8
+        )
 
 
 def _grid(process, steps):
@@ -169,7 +165,7 @@ def test_a_score_of_other_eigenvalues_uses_its_own_gain():
     values, model = np.array([4.0, 1.0]), np.array([1.0, 3.0])
     expected = (4 * 1 / (1 + 2.25) + 1 * 3 / (3 + 2.25)) / 5
     assert autocorrelation_exact(values, 1.5, model=model) == pytest.approx(expected, rel=1e-12)
-    discrete = autocorrelation_discrete(values, VarianceExploding(), ExactReversal(), [1.5, 0.0], [1.5], model)
+    discrete = autocorrelation_discrete(values, VarianceExploding(), ExactReversal(), [1.5, 0.0], [1.5], model=model)
     assert discrete[0] == pytest.approx(expected, rel=1e-12)
 
 
@@ -191,7 +187,7 @@ def test_discretised_path_converges_to_the_continuous_one(process, kernel, flow,
         times, curve = path_autocorrelation_discrete(SPECTRUM, process, kernel, grid, grid[0])
         np.testing.assert_array_equal(times, grid)
         assert curve[-1] == pytest.approx(autocorrelation_discrete(SPECTRUM, process, kernel, grid, [grid[0]])[0], rel=1e-12)
-        errors.append(np.abs(curve - path_autocorrelation(SPECTRUM, process, grid[0], times, flow))[:-1].max())
+        errors.append(np.abs(curve - path_autocorrelation(SPECTRUM, process, grid[0], times, flow=flow))[:-1].max())
     if order is None:
         assert max(errors) < 1e-12
     else:

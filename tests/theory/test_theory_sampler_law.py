@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from gaussian_test.analysis import GaussianScore, discrete_law
+from gaussian_test.analysis import GaussianScore
 from gaussian_test.analysis.figures.overview import FLOOR, sampler_figure
+from gaussian_test.analysis.theory.closed_form import discrete_law
 from gaussian_test.analysis.theory.sampler_law import KERNELS, sampler_law, sampler_study
 from gaussian_test.sampler import (
     Ancestral,
@@ -193,7 +194,7 @@ def test_the_law_is_that_of_dense_matrices(name, kernel, start):
     covariance = (rotation * SPECTRUM) @ rotation.T
     grid = _grid(process)
     turns = [grid[0], grid[2]]
-    law = sampler_law(SPECTRUM, process, kernel, grid, turns, start, mean=MEAN)
+    law = sampler_law(SPECTRUM, process, kernel, grid, turns, start=start, mean=MEAN)
     for index, first in enumerate((0, 2)):
         dense = Dense(schedule, process, rotation @ MEAN, covariance, covariance).run(kernel, grid[first:], start)
         row = law.isel(turn_time=index)
@@ -226,7 +227,7 @@ def test_a_score_of_other_moments_is_held_against_the_data(kernel, start):
     covariance = (rotation * SPECTRUM) @ rotation.T
     grid = _grid(process)
     dense = Dense(schedule, process, rotation @ MEAN, covariance, (rotation * model) @ rotation.T).run(kernel, grid, start)
-    law = sampler_law(SPECTRUM, process, kernel, grid, grid[:1], start, MEAN, model)
+    law = sampler_law(SPECTRUM, process, kernel, grid, grid[:1], start=start, mean=MEAN, model=model)
     expected = _bures(dense.m, dense.cov, rotation @ MEAN, covariance)
     assert float(law.wasserstein[0]) == pytest.approx(expected, rel=1e-10)
     assert expected > 0.1
@@ -244,7 +245,7 @@ def test_simulated_ends_have_the_mean_and_the_variance(kernel, start):
     covariance = (rotation * SPECTRUM) @ rotation.T
     score = GaussianScore.from_moments(rotation @ MEAN, covariance, process=process, dtype=torch.float64)
     plan = UTurnPlan(process, [float(process.time(nu)) for nu in (0.5, 9.0)], steps=7, seed=1, micro_batch=20000)
-    law = sampler_law(SPECTRUM, process, kernel, plan.grid, plan.levels, start, MEAN)
+    law = sampler_law(SPECTRUM, process, kernel, plan.grid, plan.levels, start=start, mean=MEAN)
     ends = np.empty((2, samples, 5))
     for state in plan.run(x0, range(samples), {"g": score}, {"g": kernel}):
         if state.phase == "end":
@@ -317,7 +318,7 @@ def test_noise_alone_lacks_what_the_turn_time_has_left_of_the_data(process):
     distances = []
     for nu in (100.0, 200.0):
         turn = float(process.time(nu))
-        law = sampler_law(SPECTRUM, process, ExactReversal(), [turn, 0.0], [turn], "isotropic", MEAN).isel(turn_time=0)
+        law = sampler_law(SPECTRUM, process, ExactReversal(), [turn, 0.0], [turn], start="isotropic", mean=MEAN).isel(turn_time=0)
         share = SPECTRUM / (SPECTRUM + nu**2)
         np.testing.assert_allclose(law.mean_offset, -MEAN * share, atol=1e-12)
         np.testing.assert_allclose(law.variance, SPECTRUM * (1 - share**2), rtol=1e-10)
@@ -378,7 +379,7 @@ def test_the_study_is_the_law_on_the_plans_own_grid():
     kernel = EDMStochastic(12, S_churn=3)
     kernels = {"edm": lambda steps: EDMStochastic(steps, S_churn=3)}
     study = sampler_study(SPECTRUM, process, 700.3, kernels, [5, 12], rho=2.5, mean=MEAN)
-    law = sampler_law(SPECTRUM, process, kernel, plan.grid, plan.levels, "gaussian", MEAN)
+    law = sampler_law(SPECTRUM, process, kernel, plan.grid, plan.levels, start="gaussian", mean=MEAN)
     assert float(study.wasserstein[0, 1]) == float(law.wasserstein[0])
     assert float(study.turn_time) == plan.levels[0] == 700
     assert np.isnan(study.autocorrelation_error).all()
@@ -401,7 +402,7 @@ def test_the_law_agrees_with_the_closed_forms_that_were_there():
 
 
 def test_every_variable_says_what_it_is():
-    law = sampler_law(SPECTRUM, Cosine(), Ancestral(), [0.9, 0.3, 0.0], [0.9], "isotropic")
+    law = sampler_law(SPECTRUM, Cosine(), Ancestral(), [0.9, 0.3, 0.0], [0.9], start="isotropic")
     study = sampler_study(SPECTRUM, Cosine(), 0.9, KERNELS, [4], start="isotropic")
     for dataset in (law, study):
         for name, variable in dataset.variables.items():

@@ -6,7 +6,8 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from gaussian_test.analysis import GaussianScore, autocorrelation_discrete, autocorrelation_exact, discrete_law
+from gaussian_test.analysis import GaussianScore, autocorrelation_discrete, autocorrelation_exact
+from gaussian_test.analysis.theory.closed_form import discrete_law
 from gaussian_test.sampler import (
     Ancestral,
     EDMStochastic,

@@ -160,7 +160,7 @@ def best_affine_gap(values: xr.DataArray, baseline: xr.DataArray, trace: float, 
     values, baseline = xr.align(_averaged(values), _averaged(baseline), join="exact")
     result = banded((values / trace).rename("affine_gap"), resample, bounded="positive")
     gain = ((baseline - values) / trace).rename("affine_gain")
-    result = result.merge(banded(gain, resample, ("", *TESTED)), compat="override")
+    result = result.merge(banded(gain, resample, suffixes=("", *TESTED)), compat="override")
     # a map that is worse than the Gaussian says nothing against it
     result["affine_gain_pvalue"] = result["affine_gain_pvalue"].where(result["affine_gain"] > 0, 1.0)
     return described(result, VARIABLES)

@@ -92,6 +92,7 @@ def affine_features(x: ArrayLike, moments: Moments, process: Process, time: floa
 def best_affine(
     features: ArrayLike,
     residual: ArrayLike,
+    *,
     groups: ArrayLike | None = None,
     folds: int = 5,
     penalties: Sequence[float] = PENALTIES,

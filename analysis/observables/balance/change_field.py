@@ -31,7 +31,7 @@ ROUNDING = 1e-12  # changes that differ by less, relative to the largest, are th
 BLOCK_ELEMENTS = 2**22  # of padded fields transformed at once
 
 
-def susceptibility(change: ArrayLike, magnitude: bool = False) -> Array:
+def susceptibility(change: ArrayLike, *, magnitude: bool = False) -> Array:
     r"""Return the susceptibility of a change field, as one pseudo-value per start.
 
     .. math:: \chi=\frac{\mathbb E\sum_c\big(\sum_i(\delta_{ci}-\mathbb E\delta_{ci})\big)^2}
@@ -113,7 +113,7 @@ def susceptibility_gaussian(
     return result
 
 
-def radial_correlation(change: ArrayLike, magnitude: bool = False) -> tuple[Array, Array]:
+def radial_correlation(change: ArrayLike, *, magnitude: bool = False) -> tuple[Array, Array]:
     r"""Return the correlation :math:`C(r)/C(0)` of a change field over the distance between pixels.
 
     Pairs of pixels are binned by their distance, rounded to an integer, and counted once; the picture has an edge, beyond which

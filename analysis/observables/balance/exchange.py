@@ -60,7 +60,7 @@ class Symmetry:
     standard_error: float = np.nan
 
 
-def class_symmetry(label: ArrayLike, label_after: ArrayLike, classes: int, draws: int = 999, seed: int = 0) -> Symmetry:
+def class_symmetry(label: ArrayLike, label_after: ArrayLike, classes: int, *, draws: int = 999, seed: int = 0) -> Symmetry:
     r"""Test that transitions between classes balance: :math:`\pi_aK_{ab}=\pi_bK_{ba}`.
 
     The statistic is Bowker's :math:`\sum_{a<b}(n_{ab}-n_{ba})^2/(n_{ab}+n_{ba})` over the transition counts.
@@ -104,7 +104,7 @@ def class_symmetry(label: ArrayLike, label_after: ArrayLike, classes: int, draws
     return _class_symmetry(before, after[:, 0], _signs(len(before), draws, seed))
 
 
-def antisymmetric(start: ArrayLike, end: ArrayLike, draws: int = 999, seed: int = 0) -> Symmetry:
+def antisymmetric(start: ArrayLike, end: ArrayLike, *, draws: int = 999, seed: int = 0) -> Symmetry:
     r"""Test that statistics which change sign under swaps average to zero: drifts of moments, and currents.
 
     The statistic is the largest :math:`|t|`, :math:`t=\sum_i v_i/\sqrt{\sum_i v_i^2}`, over: end less start in every feature, its
@@ -140,7 +140,7 @@ def antisymmetric(start: ArrayLike, end: ArrayLike, draws: int = 999, seed: int 
     return _antisymmetric(x, e, _signs(len(x), draws, seed))
 
 
-def energy_symmetry(start: ArrayLike, end: ArrayLike, draws: int = 999, seed: int = 0) -> Symmetry:
+def energy_symmetry(start: ArrayLike, end: ArrayLike, *, draws: int = 999, seed: int = 0) -> Symmetry:
     r"""Test by the energy distance of the pairs from the swapped pairs, which sees any asymmetry of their joint law.
 
     With :math:`A_{ij}=|(x_i-x_j,\tilde x_i-\tilde x_j)|` and :math:`B_{ij}=|(x_i-\tilde x_j,\tilde x_i-x_j)|` the statistic is

@@ -35,7 +35,7 @@ STEP = 1e-4  # relative, of the derivatives of the integral
 
 
 def gaussian_test(
-    table: xr.Dataset, truth: GroundTruth, statistics: Statistics | None = None, scores: Mapping[str, ScoreFacts] | None = None
+    table: xr.Dataset, truth: GroundTruth, *, statistics: Statistics | None = None, scores: Mapping[str, ScoreFacts] | None = None
 ) -> xr.Dataset:
     r"""Return curves, bands, the test and the times from a sample table.
 
@@ -81,7 +81,7 @@ def gaussian_test(
     >>> table["sample_end_square"] = table["nearest_distance"] = table["sample_denoiser_gap"]
     >>> table = table.assign_coords(score=["any"], turn_time=[1.0, 2.0], sample=range(30))
     >>> table = table.assign_coords(noise_to_signal=("turn_time", [1.0, 2.0]))
-    >>> result = gaussian_test(table, GroundTruth(30, np.ones(3), 0.0, None), Statistics(bootstrap=100))
+    >>> result = gaussian_test(table, GroundTruth(30, np.ones(3), 0.0, None), statistics=Statistics(bootstrap=100))
     >>> result.gap.values.round(12).tolist()  # the control variate explains the numbers: no gap
     [[0.0, 0.0]]
     """
@@ -131,17 +131,17 @@ def gaussian_test(
                 columns.setdefault(name + suffix, []).append(column)
         remembered = own if settings.memorization == "own" else near
         crossings["memorization"][score] = share_time(
-            nu, remembered.estimate, remembered.replicates, settings.levels[0], percentiles
+            remembered.estimate, remembered.replicates, nu, level=settings.levels[0], confidence=percentiles
         )
         kept = retention if settings.speciation == "retention" else same
         crossings["speciation"][score] = (
             Crossing(np.nan, np.nan, np.nan, why_not)
             if why_not
-            else share_time(nu, kept.estimate, kept.replicates, settings.levels[1], percentiles)
+            else share_time(kept.estimate, kept.replicates, nu, level=settings.levels[1], confidence=percentiles)
         )
         tested = gap_one_shot if settings.affine == "one_shot" else gap
         crossings["affine"][score] = affine_time(
-            nu, tested.estimate, tested.low, tested.high, settings.tolerance, tested.standard_error
+            tested.estimate, tested.low, tested.high, nu, tolerance=settings.tolerance, standard_error=tested.standard_error
         )
         if of_score.is_truth and not of_score.conditional and excess is None:
             excess = _by_sample(row["sample_denoiser_gap"])
@@ -157,7 +157,7 @@ def gaussian_test(
     for time, prediction in (
         ("memorization", predicted_memorization(truth.eigenvalues, truth.count)),
         ("speciation", predicted_speciation(truth.eigenvalues)),
-        ("affine", predicted_affine(truth.third_cumulant_norm, float(truth.eigenvalues.sum()), settings.tolerance)),
+        ("affine", predicted_affine(truth.third_cumulant_norm, float(truth.eigenvalues.sum()), tolerance=settings.tolerance)),
     ):
         values[f"{time}_noise_to_signal_predicted"] = np.full(len(facts), prediction)
     coords = {"score": table["score"], "turn_time": table["turn_time"]}
@@ -182,7 +182,7 @@ def _names(settings: Statistics) -> dict[str, Any]:
 
 def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
     """Return the Gaussian Test of a run, with closed forms and the times in the time of its process."""
-    result = gaussian_test(inputs.table, inputs.truth, inputs.statistics, inputs.scores)
+    result = gaussian_test(inputs.table, inputs.truth, statistics=inputs.statistics, scores=inputs.scores)
     nothing = np.full(result.sizes["turn_time"], np.nan)
     values: dict[str, Any] = {"typical_nearest_distance": inputs.truth.typical_distance}
     for name, field in (
@@ -279,8 +279,8 @@ def divergence(excess: Array | None, trace: float, noise_to_signal: ArrayLike, r
         values = {f"kl_from_gaussian{name}": column for name, column in zip(names, columns, strict=True)}
         return declared(VARIABLES, values, None, {"kl_from_gaussian": {"": why}})
     mean = excess.mean(0) * trace
-    total = kl_from_gaussian(nu, mean)
-    moved = [kl_from_gaussian(nu, mean * (1 + STEP * (np.arange(len(nu)) == point))) for point in range(len(nu))]
+    total = kl_from_gaussian(mean, nu)
+    moved = [kl_from_gaussian(mean * (1 + STEP * (np.arange(len(nu)) == point)), nu) for point in range(len(nu))]
     change = mean * STEP
     slopes = np.divide((np.array(moved) - total).T, change, out=np.zeros((len(nu), len(nu))), where=change > 0)
     band = resample.positive_band(total + (excess * trace - mean) @ slopes.T)
@@ -295,7 +295,7 @@ def divergence(excess: Array | None, trace: float, noise_to_signal: ArrayLike, r
 def _without_every_second(nu: Array, excess: Array, point: int) -> float:
     """Return the integral up to a noise level with every second level beyond it left out, but for the largest."""
     kept = np.unique(np.append(np.arange(point, len(nu), 2), len(nu) - 1))
-    return float(kl_from_gaussian(nu[kept], excess[kept])[0])
+    return float(kl_from_gaussian(excess[kept], nu[kept])[0])
 
 
 def _by_sample(values: xr.DataArray) -> Array:

@@ -31,7 +31,7 @@ MOST_FEATURES = 256  # looked at in each Gaussian replicate
 RANGE = (0.025, 0.975)  # of a statistic over the replicates
 
 
-def ks_distance(x: ArrayLike, ddof: int = 1) -> Array:
+def ks_distance(x: ArrayLike, *, ddof: int = 1) -> Array:
     r"""Return the Kolmogorov-Smirnov distance of each feature, centred and scaled, from the standard normal.
 
     .. math:: D = \max_i\left|\Phi(z_{(i)})-\tfrac{i-1/2}{n}\right| + \tfrac1{2n},\qquad z = (x-\bar x)/s
@@ -115,7 +115,7 @@ def _check_count(count: int) -> None:
         raise ValueError(f"{count} samples have no shape to test: give at least {FEWEST}")
 
 
-def ks_null(count: int, draws: int = 20000, seed: int = 0) -> Array:
+def ks_null(count: int, *, draws: int = 20000, seed: int = 0) -> Array:
     """Return distances of simulated normal features with fitted mean and scale: the null of :func:`ks_distance`.
 
     Parameters
@@ -278,7 +278,7 @@ class KSTest:
 
 
 def ks_test(
-    x: ArrayLike, threshold: float = 0.06, level: float = 0.05, replicates: int = 99, seed: int = 0, draws: int = 20000
+    x: ArrayLike, *, threshold: float = 0.06, level: float = 0.05, replicates: int = 99, seed: int = 0, draws: int = 20000
 ) -> KSTest:
     r"""Test samples at one noise level for normality: each feature, and all features together.
 
@@ -330,7 +330,7 @@ def ks_test(
         raise ValueError(f"level = {level:g}, replicates = {replicates}: give a level in (0, 1) and at least 1 replicate")
     distance = ks_distance(values)
     count = int(values.shape[0])
-    null = ks_null(count, draws, seed)
+    null = ks_null(count, draws=draws, seed=seed)
     pvalue = ks_pvalue(distance, null)
     discovered = np.zeros(distance.shape, dtype=np.bool_)
     varying = np.flatnonzero(~np.isnan(distance))

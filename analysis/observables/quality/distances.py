@@ -208,7 +208,7 @@ class Population:
         return (count - 1) / (len(self.features) - 1) * min(max(joint, 0.0) ** 2 / (own * origin), 1.0)
 
 
-def frechet(features: ArrayLike, truth: Population | ArrayLike, starts: ArrayLike | None = None) -> Distance:
+def frechet(features: ArrayLike, truth: Population | ArrayLike, *, starts: ArrayLike | None = None) -> Distance:
     r"""Return the Fréchet distance of end points from the ground truth, without its bias.
 
     The plug-in distance less the bias of the delete-one-start jackknife, times the ratio of true to jackknife bias among sets
@@ -297,7 +297,7 @@ def frechet_between(a: ArrayLike, b: ArrayLike) -> Distance:
     return _corrected(two_sample(x, y), Calibration.of(draws), (dependence(x) + dependence(y)) / 2)
 
 
-def null_distance(truth: Population | ArrayLike, count: int, draws: int = NULL_DRAWS, seed: int = 0) -> NullDistance:
+def null_distance(truth: Population | ArrayLike, count: int, *, draws: int = NULL_DRAWS, seed: int = 0) -> NullDistance:
     """Return what perfect draws (with replacement) from the ground truth give for the plug-in Fréchet distance.
 
     Parameters

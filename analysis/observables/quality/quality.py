@@ -74,7 +74,7 @@ def principal_features(moments: Moments, components: int | None) -> Callable[[Ar
 
 
 def sample_quality(
-    features: xr.DataArray, truth: Population | ArrayLike, resample: ClusterBootstrap, starts: ArrayLike | None = None
+    features: xr.DataArray, truth: Population | ArrayLike, resample: ClusterBootstrap, *, starts: ArrayLike | None = None
 ) -> xr.Dataset:
     """Return the distances of end points from the ground truth against the turn time, with simultaneous bands.
 
@@ -111,7 +111,7 @@ def sample_quality(
     population = truth if isinstance(truth, Population) else Population(truth)
     x = _arranged(features, resample)
     distances = {
-        "frechet": [[frechet(ends, population, starts) for ends in score] for score in x],
+        "frechet": [[frechet(ends, population, starts=starts) for ends in score] for score in x],
         "kid": [[kid(ends, population, starts=starts) for ends in score] for score in x],
     }
     return _curves(distances, VARIABLES, features, resample)
@@ -193,7 +193,7 @@ def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
     table = inputs.table
     # the starts of U-Turns are drawn without replacement, and what ends keep of them is spread more evenly than free draws
     starts = table["kept_sample"].values if inputs.start == "noised_data" else None
-    found = sample_quality(inputs.end_features, inputs.population, inputs.resample(table.sizes["kept"]), starts)
+    found = sample_quality(inputs.end_features, inputs.population, inputs.resample(table.sizes["kept"]), starts=starts)
     floor = null_distance(inputs.population, table.sizes["kept"], seed=inputs.statistics.seed)
     found = found.rename(sample="kept").assign_coords(kept=("kept", table["kept_sample"].values))
     found = described(found.assign(frechet_floor=floor.mean, frechet_floor_high=floor.high), VARIABLES)
@@ -212,6 +212,7 @@ def _critical(row: list[Distance], resample: ClusterBootstrap) -> float:
 def kid(
     features: ArrayLike,
     truth: Population | ArrayLike,
+    *,
     degree: int = 3,
     gamma: float | None = None,
     coef0: float = 1.0,
@@ -271,7 +272,7 @@ def kid(
     return _u_statistic(gram - embedded - embedded[:, None] + population.kernel_mean(*kernel), missing)
 
 
-def kid_between(a: ArrayLike, b: ArrayLike, degree: int = 3, gamma: float | None = None, coef0: float = 1.0) -> Distance:
+def kid_between(a: ArrayLike, b: ArrayLike, *, degree: int = 3, gamma: float | None = None, coef0: float = 1.0) -> Distance:
     r"""Return the squared MMD between two sets of end points that are paired start by start (common random numbers), unbiased.
 
     A U-statistic over pairs of starts, so that no row meets its partner, of the kernel

@@ -20,7 +20,7 @@ from gaussian_test.analysis.declarations import INTERVAL, NO_LABELS, declared, n
 from gaussian_test.analysis.observables.record import Inputs
 from gaussian_test.analysis.observables.sample_times import VARIABLES
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap, expanded
-from gaussian_test.analysis.statistics.curves import Crossing, share_time
+from gaussian_test.analysis.statistics.curves import Crossing, noise_levels, share_time
 
 Array = NDArray[np.float64]
 
@@ -30,7 +30,7 @@ NEGLIGIBLE = 1e-12  # of the sum of squares: a mean square that is less is round
 DIGITS = 9  # of summed shares: what is equal but for rounding is equal, as for a fit that stays at the level
 
 
-def path_time(noise_to_signal: ArrayLike, outcomes: ArrayLike, chance: ArrayLike = 0.0) -> Array:
+def path_time(outcomes: ArrayLike, noise_to_signal: ArrayLike, *, chance: ArrayLike = 0.0) -> Array:
     r"""Return the :math:`\nu` at which each path is lost: of the step from 1 down to chance that fits its outcomes best.
 
     By least squares, for :math:`\pi = 0` the step that agrees with the most outcomes:
@@ -41,10 +41,10 @@ def path_time(noise_to_signal: ArrayLike, outcomes: ArrayLike, chance: ArrayLike
 
     Parameters
     ----------
-    noise_to_signal : array
-        Ascending, positive, shape (turn times,).
     outcomes : array
         Whether kept, boolean or 0 and 1, shape (turn times, samples, repeats).
+    noise_to_signal : array
+        Ascending, positive, shape (turn times,).
     chance : array
         :math:`\pi`, the probability of being kept at infinite noise, below 1, shape () or (samples,).
 
@@ -55,10 +55,10 @@ def path_time(noise_to_signal: ArrayLike, outcomes: ArrayLike, chance: ArrayLike
 
     Examples
     --------
-    >>> path_time([1.0, 4.0, 9.0], np.array([[1, 1, 0], [0, 1, 0], [0, 1, 0]])[..., None])[:, 0].tolist()
+    >>> path_time(np.array([[1, 1, 0], [0, 1, 0], [0, 1, 0]])[..., None], [1.0, 4.0, 9.0])[:, 0].tolist()
     [2.0, inf, 0.0]
     """
-    nu = np.asarray(noise_to_signal, dtype=np.float64)
+    nu = noise_levels(noise_to_signal)
     kept = np.asarray(outcomes, dtype=np.float64)
     least = (1 + np.broadcast_to(np.asarray(chance, dtype=np.float64), kept.shape[1:2])[:, None]) / 2
     gain = _excess(kept, least).round(DIGITS)
@@ -70,17 +70,17 @@ def path_time(noise_to_signal: ArrayLike, outcomes: ArrayLike, chance: ArrayLike
     return result
 
 
-def sample_time(noise_to_signal: ArrayLike, outcomes: ArrayLike, level: ArrayLike) -> Array:
+def sample_time(outcomes: ArrayLike, noise_to_signal: ArrayLike, *, level: ArrayLike) -> Array:
     r"""Return the :math:`\nu` at which the share of each sample's repeats falls through a level, by a monotone fit.
 
     The times of :func:`~gaussian_test.analysis.statistics.curves.falls_through`, for all samples at once.
 
     Parameters
     ----------
-    noise_to_signal : array
-        Ascending, positive, shape (turn times,).
     outcomes : array
         Whether kept, boolean or 0 and 1, shape (turn times, samples, repeats).
+    noise_to_signal : array
+        Ascending, positive, shape (turn times,).
     level : array
         In (0, 1), shape () or (samples,).
 
@@ -92,11 +92,11 @@ def sample_time(noise_to_signal: ArrayLike, outcomes: ArrayLike, level: ArrayLik
     Examples
     --------
     >>> outcomes = np.array([[[1, 1, 1, 1]], [[1, 1, 1, 0]], [[0, 1, 0, 0]]])  # shares 1, 3/4, 1/4 of one sample
-    >>> sample_time([0.1, 1.0, 10.0], outcomes, 0.5).round(4).tolist()
+    >>> sample_time(outcomes, [0.1, 1.0, 10.0], level=0.5).round(4).tolist()
     [3.1623]
     """
     share = np.asarray(outcomes).mean(-1, dtype=np.float64)
-    return _fall_times(np.asarray(noise_to_signal, dtype=np.float64), share, level)
+    return _fall_times(noise_levels(noise_to_signal), share, level)
 
 
 def _excess(curves: Array, level: ArrayLike) -> Array:
@@ -202,9 +202,10 @@ def self_averaging(log_times: ArrayLike, resample: ClusterBootstrap) -> tuple[fl
 
 
 def class_times(
-    noise_to_signal: ArrayLike,
     outcomes: ArrayLike,
     labels: ArrayLike,
+    noise_to_signal: ArrayLike,
+    *,
     classes: ArrayLike,
     level: float,
     resample: ClusterBootstrap,
@@ -216,12 +217,12 @@ def class_times(
 
     Parameters
     ----------
-    noise_to_signal : array
-        Ascending, positive, shape (turn times,).
     outcomes : array
         Whether kept, boolean or 0 and 1, shape (turn times, samples, repeats).
     labels : array
         Class of each sample, shape (samples,).
+    noise_to_signal : array
+        Ascending, positive, shape (turn times,).
     classes : array
         The classes wanted, shape (classes,).
     level : float
@@ -240,12 +241,13 @@ def class_times(
     Examples
     --------
     >>> outcomes = np.repeat([[[1], [1]], [[0], [1]], [[0], [0]]], 5, axis=1)  # five starts of either class
-    >>> found = class_times([1.0, 4.0, 16.0], outcomes, [0] * 5 + [1] * 5, [0, 1, 2], 0.5, ClusterBootstrap(10, 100))
+    >>> nu = [1.0, 4.0, 16.0]
+    >>> found = class_times(outcomes, [0] * 5 + [1] * 5, nu, classes=[0, 1, 2], level=0.5, resample=ClusterBootstrap(10, 100))
     >>> [round(crossing.estimate, 12) for crossing in found], found[2].reason
     ([2.0, 8.0, nan], 'it has 0 starts: needs at least 4')
     """
     groups = _by_class(np.asarray(labels), np.asarray(classes), resample)
-    return _class_times(np.asarray(noise_to_signal, dtype=np.float64), np.asarray(outcomes), groups, level, chance)
+    return _class_times(noise_levels(noise_to_signal), np.asarray(outcomes), groups, level, chance)
 
 
 Groups = list[tuple[NDArray[np.intp], ClusterBootstrap | None]]
@@ -279,7 +281,7 @@ def _class_times(nu: Array, outcomes: NDArray[np.bool], groups: Groups, level: f
         # the percentiles are times of two of the resamples: only these need the general road
         tail = (1 - resample.confidence) / 2
         ends = np.quantile(np.arange(len(order)), [tail, 1 - tail], method="inverted_cdf")
-        crossings.append(share_time(nu, kept.mean(0), replicates[order[ends]], level, resample.confidence))
+        crossings.append(share_time(kept.mean(0), replicates[order[ends]], nu, level=level, confidence=resample.confidence))
     return crossings
 
 
@@ -351,9 +353,9 @@ def sample_times(
                 ratios.append((np.nan, np.nan, np.nan, reason))
             else:
                 chance = by_chance[own]
-                of_samples.append(sample_time(nu, outcomes, chance + level * (1 - chance)))
+                of_samples.append(sample_time(outcomes, nu, level=chance + level * (1 - chance)))
                 with np.errstate(divide="ignore"):  # lost before the smallest turn time
-                    ratios.append(self_averaging(np.log(path_time(nu, outcomes, chance)), resample))
+                    ratios.append(self_averaging(np.log(path_time(outcomes, nu, chance=chance)), resample))
             missing = Crossing(np.nan, np.nan, np.nan, reason or no_labels)
             none = [missing] * len(classes)
             of_classes.append(none if missing.reason else _class_times(nu, outcomes, groups, level, by_chance[classes]))
