@@ -17,7 +17,7 @@ from problem import Problem
 
 from gaussian_test.analysis import Moments, autocorrelation_discrete, autocorrelation_exact
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore
-from gaussian_test.analysis.theory.affine_uturns import affine_uturns
+from gaussian_test.analysis.theory.affine_ends import affine_uturns
 from gaussian_test.sampler import Ancestral, UTurnPlan, VarianceExploding
 
 TURN, POINTS = 20.0, 24

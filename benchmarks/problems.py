@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from gaussian_test import analysis, sampler
-from gaussian_test.analysis.observables.affinity.affinity import affinity, score_norms
-from gaussian_test.analysis.observables.affinity.best_affine import affine_features
+from gaussian_test.analysis.observables.affinity.regression import affine_features
+from gaussian_test.analysis.observables.affinity.scores import affinity, score_norms
 from gaussian_test.analysis.observables.chains.chains import (
     chain_autocorrelation_gaussian,
     chain_products,
@@ -28,11 +28,11 @@ from gaussian_test.analysis.observables.chains.chains import (
 )
 from gaussian_test.analysis.observables.gaussian_test.curves import divergence
 from gaussian_test.analysis.observables.sample_table import SampleTable
-from gaussian_test.analysis.observables.sample_times.sample_times import class_times, self_averaging
+from gaussian_test.analysis.observables.sample_times.times import class_times, self_averaging
 from gaussian_test.analysis.statistics.bootstrap import controlled
 from gaussian_test.analysis.statistics.curves import share_time
 from gaussian_test.analysis.theory.predictions import kl_from_gaussian
-from gaussian_test.analysis.theory.two_gaussians import TwoGaussians
+from gaussian_test.analysis.theory.two_modes import TwoGaussians
 from gaussian_test.analysis.uturn.reference import Reference
 
 Array = NDArray[np.float64]

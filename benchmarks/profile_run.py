@@ -29,9 +29,9 @@ PRODUCTS = {
     "torch.mm, addmm, addmm_, bmm": ("mm>", "addmm>", "'addmm_'", "bmm>"),
     "torch.linalg.qr": ("linalg_qr",),
     "rotations into modes and back": ("to_modes", "from_modes", "affine_features"),
-    "ridge regressions (best affine map)": ("left_out", "_factors", "best_affine.py __init__", "coefficients"),
+    "ridge regressions (best affine map)": ("left_out", "_factors", "regression.py __init__", "coefficients"),
     "third cumulant": ("third_cumulant_norm",),
-    "moments": ("running_moments.py update",),
+    "moments": ("running.py update",),
     "polynomial kernels": ("_kernel",),
 }
 

@@ -13,7 +13,7 @@ from problem import Problem
 
 from gaussian_test.analysis import ClusterBootstrap, Moments, path_statistics
 from gaussian_test.analysis.observables.normality.lilliefors import ks_distance
-from gaussian_test.analysis.uturn.autocorrelation import sample_norms, sample_products
+from gaussian_test.analysis.uturn.correlations import sample_norms, sample_products
 
 SAMPLES = 256
 CLUSTERS, POINTS, RESAMPLES = 1000, 24, 2000

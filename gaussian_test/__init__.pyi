@@ -9,5 +9,5 @@ from .result.sampler_study import samplers as samplers
 from .store.archive import open_archive as open_archive
 from .sweep.open import open_sweep as open_sweep
 from .sweep.run import run_sweep as run_sweep
-from .sweep.status import status as status
+from .sweep.states import status as status
 from .sweep.sweep import Sweep as Sweep

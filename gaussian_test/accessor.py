@@ -91,9 +91,9 @@ class GaussianTestAccessor:
         dict of str to Figure
             ``autocorrelation``, ``gap``, ``times``, one for each observable and, where pictures were kept, ``pictures_<score>``.
         """
-        from gaussian_test.analysis.figures import draw, parts
+        from gaussian_test.analysis.figures import drawing, parts
 
-        drawn = draw.draw(self._dataset, archive.groups(self._dataset, "pictures", "normality", "chains"))
+        drawn = drawing.draw(self._dataset, archive.groups(self._dataset, "pictures", "normality", "chains"))
         if folder is not None:
             parts.save(drawn, Path(folder))
         return drawn

@@ -44,15 +44,15 @@ BREAKS = [  # file, line, the line as it is broken
         " / 2",
         "",
     ),
-    ("analysis/theory/sampler_law.py", "(np.sqrt(variance) - np.sqrt(values)) ** 2", "np.sqrt(variance)", "variance"),
+    ("analysis/theory/samplers.py", "(np.sqrt(variance) - np.sqrt(values)) ** 2", "np.sqrt(variance)", "variance"),
     ("analysis/statistics/bootstrap.py", "np.sqrt(clusters / (clusters - 1))", "clusters / (clusters - 1)", "1.0"),
     ("analysis/statistics/curves.py", "logs[0] + share * (logs[1] - logs[0])", "share", "(1 - share)"),
-    ("analysis/uturn/autocorrelation.py", "sample_products(a, b) - factor * (a @ mean)", " - factor * (a @ mean)", ""),
+    ("analysis/uturn/correlations.py", "sample_products(a, b) - factor * (a @ mean)", " - factor * (a @ mean)", ""),
     ("analysis/observables/normality/lilliefors.py", "(1 + farther) / (1 + len(simulated))", "(1 + farther)", "farther"),
     ("analysis/observables/participation.py", "squares = scale**2 * squares", "scale**2", "scale"),
-    ("analysis/observables/sample_times/sample_times.py", "within = times.var(1, ddof=1)", "ddof=1", "ddof=0"),
+    ("analysis/observables/sample_times/times.py", "within = times.var(1, ddof=1)", "ddof=1", "ddof=0"),
     (
-        "analysis/observables/affinity/affinity.py",
+        "analysis/observables/affinity/scores.py",
         "np.append(np.ones(len(values)), features - len(values))",
         "features - len(values)",
         "0.0",
@@ -72,7 +72,7 @@ BREAKS = [  # file, line, the line as it is broken
     ("gaussian_test/store/digest.py", 'if "label" in truth:', "in truth", "not in truth"),
     ("gaussian_test/store/files.py", "if content != sealed(whole):", "!= sealed(whole)", "== b''"),
     ("gaussian_test/store/parts.py", 'table.attrs.pop("run", None) != self.digest', "self.digest", "self.digest and False"),
-    ("gaussian_test/sweep/status.py", "not _is_newer(output, error_path(output))", "not _is_newer", "_is_newer"),
+    ("gaussian_test/sweep/states.py", "not _is_newer(output, error_path(output))", "not _is_newer", "_is_newer"),
 ]
 
 

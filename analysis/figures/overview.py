@@ -135,7 +135,7 @@ def sampler_figure(study: xr.Dataset) -> Figure:
 
     Examples
     --------
-    >>> from gaussian_test.analysis.theory.sampler_law import KERNELS, sampler_study
+    >>> from gaussian_test.analysis.theory.samplers import KERNELS, sampler_study
     >>> from gaussian_test.sampler import VarianceExploding
     >>> figure = sampler_figure(sampler_study([3.0, 1.0], VarianceExploding(), 80.0, KERNELS, [8, 16, 32]))
     >>> [axis.get_yscale() for axis in figure.axes]

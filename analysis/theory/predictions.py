@@ -24,7 +24,7 @@ from scipy.optimize import brentq
 
 from gaussian_test.analysis.moments.moments import Moments
 from gaussian_test.analysis.statistics.curves import falls_through, noise_levels
-from gaussian_test.analysis.theory.two_gaussians import retention_signal_to_noise
+from gaussian_test.analysis.theory.two_modes import retention_signal_to_noise
 
 Array = NDArray[np.float64]
 

@@ -253,7 +253,9 @@ def checked_truth(truth: xr.Dataset) -> xr.Dataset:
     if dims not in (("sample", "feature"), ("sample", "channel", "row", "column")):
         raise UserError(f"truth.x has the dimensions {dims}: give (sample, feature) or (sample, channel, row, column)")
     if x.dtype.kind != "f" or x.dtype.itemsize > 8:
-        raise UserError(f"truth.x is of type {x.dtype}: give real numbers in float32 or float64, as gaussian_test.data.load does")
+        raise UserError(
+            f"truth.x is of type {x.dtype}: give real numbers in float32 or float64, as gaussian_test.data.load does"
+        )
     if not x.dtype.isnative:  # torch takes the machine's own order of bytes alone
         truth = truth.assign(x=x.astype(x.dtype.newbyteorder("=")))
     if not all(bool(np.isfinite(chunk).all()) for chunk in chunks(truth["x"])):

@@ -126,7 +126,7 @@ def sweep(sweep: Path, folder: Path, changes: tuple[str, ...], quiet: bool, **op
 
     chosen = Sweep.load(sweep, changes)
     from gaussian_test.sweep.run import run_sweep
-    from gaussian_test.sweep.status import status, status_text
+    from gaussian_test.sweep.states import status, status_text
 
     with reporting(quiet):
         archives = run_sweep(chosen, folder, progress=False if quiet else None, **options)
@@ -141,7 +141,7 @@ def sweep(sweep: Path, folder: Path, changes: tuple[str, ...], quiet: bool, **op
 @click.argument("folder", type=PATH, shell_complete=ARCHIVES)
 def show_status(folder: Path) -> None:
     """Say what has become of the runs in a FOLDER (or of the run of one archive): finished, running, interrupted, failed."""
-    from gaussian_test.sweep.status import status, status_text
+    from gaussian_test.sweep.states import status, status_text
 
     found = status(folder)
     click.echo(status_text(found))

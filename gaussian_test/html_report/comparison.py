@@ -9,8 +9,8 @@ from gaussian_test.html_report.figures import inline_svg
 from gaussian_test.html_report.result import provenance, warnings
 from gaussian_test.result.comparison import compare
 from gaussian_test.result.differences import CurveDifference, TimeDifference, curve_differences, time_differences
-from gaussian_test.result.finding import finding
-from gaussian_test.result.view import view
+from gaussian_test.result.findings import finding
+from gaussian_test.result.views import view
 from gaussian_test.text import number, pvalue_text
 
 NO_INTERVAL = "The difference of affine times has no interval: each time has its own, from its simultaneous band."

@@ -11,12 +11,12 @@ import xarray as xr
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from gaussian_test.analysis.figures.draw import draw
+from gaussian_test.analysis.figures.drawing import draw
 from gaussian_test.analysis.figures.parts import STYLE, lay_out
 from gaussian_test.analysis.observables import record
 from gaussian_test.analysis.observables.gaussian_test import GAUSSIAN_TEST
 from gaussian_test.analysis.observables.registry import declared_figures
-from gaussian_test.result.view import View
+from gaussian_test.result.views import View
 from gaussian_test.text import number
 
 MAIN = [figure.name for figure in GAUSSIAN_TEST.figures[:3]]  # the Gaussian Test itself; the others are observables beside it

@@ -8,9 +8,9 @@ from gaussian_test.analysis.declarations import TIMES
 from gaussian_test.analysis.figures import overview
 from gaussian_test.errors import UserError
 from gaussian_test.html_report.figures import inline_svg
-from gaussian_test.result.view import View, view
+from gaussian_test.result.views import View, view
 from gaussian_test.store import archive
-from gaussian_test.sweep.status import STATES, read_runs, status
+from gaussian_test.sweep.states import STATES, read_runs, status
 from gaussian_test.text import number
 
 FIGURES = {

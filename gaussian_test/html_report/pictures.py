@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from PIL import Image
 
-from gaussian_test.analysis.figures.draw import as_rgb
+from gaussian_test.analysis.figures.drawing import as_rgb
 
 SAMPLES = 8  # a strip, so that it can be read on a phone
 SIDE = 48  # pixels of a thumbnail; larger pictures are made smaller

@@ -8,9 +8,9 @@ import xarray as xr
 from gaussian_test.analysis.declarations import PREDICTIONS, TIMES, reasons_of
 from gaussian_test.html_report.figures import placed_figures
 from gaussian_test.html_report.pictures import picture_frames
-from gaussian_test.result.finding import finding
+from gaussian_test.result.findings import finding
 from gaussian_test.result.text import AT, show
-from gaussian_test.result.view import View, view
+from gaussian_test.result.views import View, view
 from gaussian_test.text import number
 
 COLUMNS = ("affine", "memorization", "speciation")  # times, in the order of a sentence of the finding

@@ -10,7 +10,7 @@ import xarray as xr
 
 from gaussian_test.analysis.declarations import BAND, TIMES, parts_of
 from gaussian_test.analysis.observables.registry import titles
-from gaussian_test.result.view import Estimate, estimate
+from gaussian_test.result.views import Estimate, estimate
 from gaussian_test.text import number
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from gaussian_test.analysis.declarations import ENDINGS, TIMES, reason_of
-from gaussian_test.result.view import ScoreView, TimeView, view
+from gaussian_test.result.views import ScoreView, TimeView, view
 
 FORMAT = 1
 UNITS = {"noise_to_signal": "noise_to_signal", "time": "process_time"}  # of the times, and their keys here

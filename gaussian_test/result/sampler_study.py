@@ -7,7 +7,7 @@ import xarray as xr
 
 from gaussian_test import analysis
 from gaussian_test.analysis.moments.moments import whole_spectrum
-from gaussian_test.analysis.theory.sampler_law import KERNELS
+from gaussian_test.analysis.theory.samplers import KERNELS
 from gaussian_test.build.factories import own_kernel
 from gaussian_test.build.problem import load_truth, turn_levels
 from gaussian_test.build.scores import make_process

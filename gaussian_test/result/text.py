@@ -10,7 +10,7 @@ from gaussian_test.analysis.declarations import PREDICTIONS, TIMES, said_of
 from gaussian_test.analysis.observables.registry import in_result
 from gaussian_test.analysis.observables.tables import observable_text
 from gaussian_test.result.differences import curve_differences, time_differences
-from gaussian_test.result.view import Estimate, View, view
+from gaussian_test.result.views import Estimate, View, view
 from gaussian_test.text import aligned, number, pvalue_text
 
 AT = {"noise_to_signal": "as noise-to-signal ratios", "time": "in the time of the process"}

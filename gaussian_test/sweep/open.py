@@ -9,7 +9,7 @@ import xarray as xr
 from gaussian_test.data.formats.netcdf import NETCDF_LOCK
 from gaussian_test.errors import UserError
 from gaussian_test.store import archive, files
-from gaussian_test.sweep.status import read_runs, status
+from gaussian_test.sweep.states import read_runs, status
 
 
 def open_sweep(folder: str | Path) -> xr.Dataset:

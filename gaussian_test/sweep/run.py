@@ -14,7 +14,7 @@ from gaussian_test.log import Progress, log, to_file
 from gaussian_test.store import files
 from gaussian_test.store.files import LockedError
 from gaussian_test.store.parts import parts_folder
-from gaussian_test.sweep.status import error_path, save_runs
+from gaussian_test.sweep.states import error_path, save_runs
 from gaussian_test.sweep.sweep import Sweep
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gaussian_test.analysis import GaussianScore, fit_moments
-from gaussian_test.analysis.theory.affine_uturns import affine_uturns
+from gaussian_test.analysis.theory.affine_ends import affine_uturns
 from gaussian_test.sampler import (
     Ancestral,
     Cosine,

@@ -12,8 +12,8 @@ from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, cross_val_pred
 
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore, class_mixture, isotropic_score
 from gaussian_test.analysis.moments.moments import fit_moments
-from gaussian_test.analysis.observables.affinity.affinity import affinity, best_affine_gap, explained_share
-from gaussian_test.analysis.observables.affinity.best_affine import affine_features, best_affine
+from gaussian_test.analysis.observables.affinity.regression import affine_features, best_affine
+from gaussian_test.analysis.observables.affinity.scores import affinity, best_affine_gap, explained_share
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
 from gaussian_test.analysis.statistics.curves import banded, ratio_of_means
 from gaussian_test.sampler import EmpiricalScore, MixtureScore, OrnsteinUhlenbeck, VarianceExploding

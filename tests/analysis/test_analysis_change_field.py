@@ -10,7 +10,7 @@ from scipy.signal import correlate2d
 
 from gaussian_test.analysis import ClusterBootstrap, GaussianScore, fit_moments
 from gaussian_test.analysis.declarations import reasons_of
-from gaussian_test.analysis.observables.balance.change_field import (
+from gaussian_test.analysis.observables.balance.change import (
     change_field,
     correlation_length,
     radial_correlation,
@@ -117,7 +117,7 @@ def test_magnitude_of_a_gaussian_field_is_the_folded_normal():
 
 def test_radial_correlation_is_the_plain_sum_over_pairs(monkeypatch):
     """Scipy's full correlation of every field, in blocks of a few starts."""
-    monkeypatch.setattr(import_module("gaussian_test.analysis.observables.balance.change_field"), "BLOCK_ELEMENTS", 1000)
+    monkeypatch.setattr(import_module("gaussian_test.analysis.observables.balance.change"), "BLOCK_ELEMENTS", 1000)
     change = np.random.default_rng(6).normal(size=(30, 2, 3, 4, 7)).cumsum(-1).cumsum(-2)
     centered = change - change.mean((0, 1))
     total = sum(correlate2d(f, f) for f in centered.reshape(-1, 4, 7))

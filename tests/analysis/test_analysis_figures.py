@@ -6,7 +6,7 @@ import xarray as xr
 from matplotlib.collections import PolyCollection
 
 import gaussian_test as gt
-from gaussian_test.analysis.figures import draw, parts
+from gaussian_test.analysis.figures import drawing, parts
 
 # one for each observable of a default run
 OBSERVED = (
@@ -115,7 +115,7 @@ def test_pictures_are_those_of_the_archive(drawn, result):
 def test_colour_pictures_stay_in_colour():
     rng = np.random.default_rng(0)
     pictures = xr.DataArray(rng.uniform(-1, 1, (2, 3, 4, 4)), dims=("sample", "channel", "row", "column"))
-    rgb = draw.as_rgb(pictures)
+    rgb = drawing.as_rgb(pictures)
     np.testing.assert_allclose(rgb[1, :, :, 2], (pictures.values[1, 2] + 1) / 2)
 
 

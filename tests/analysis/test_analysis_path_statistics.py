@@ -7,7 +7,7 @@ import xarray as xr
 
 from gaussian_test.analysis import GaussianScore, autocorrelation, fit_moments, path_statistics
 from gaussian_test.analysis.observables.normality.lilliefors import ks_distance
-from gaussian_test.analysis.uturn.autocorrelation import sample_norms, sample_products
+from gaussian_test.analysis.uturn.correlations import sample_norms, sample_products
 from gaussian_test.sampler import OrnsteinUhlenbeck, ReverseSDE, UTurnPlan
 
 X = np.random.default_rng(0).exponential(size=(60, 2, 1, 3)) * 2 + 0.7

@@ -6,13 +6,7 @@ import xarray as xr
 from scipy.stats import f as f_law, f_oneway, kstest
 
 from gaussian_test.analysis.declarations import reasons_of
-from gaussian_test.analysis.observables.sample_times.sample_times import (
-    class_times,
-    path_time,
-    sample_time,
-    sample_times,
-    self_averaging,
-)
+from gaussian_test.analysis.observables.sample_times.times import class_times, path_time, sample_time, sample_times, self_averaging
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap, expanded
 from gaussian_test.analysis.statistics.curves import falls_through, share_time
 

@@ -10,7 +10,7 @@ from scipy.stats import ortho_group
 
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore, class_mixture
 from gaussian_test.analysis.moments.moments import fit_moments
-from gaussian_test.analysis.observables.affinity.affinity import score_norm_gaussian, score_norms, score_square_gaussian
+from gaussian_test.analysis.observables.affinity.scores import score_norm_gaussian, score_norms, score_square_gaussian
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
 from gaussian_test.sampler import Cosine, EmpiricalScore, OrnsteinUhlenbeck, VarianceExploding
 

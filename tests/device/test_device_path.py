@@ -36,7 +36,7 @@ from fake_device import NAME, FakeDevice, MixedDevices, register, values
 
 import gaussian_test as gt
 from gaussian_test.analysis import GaussianScore, fit_moments
-from gaussian_test.analysis.theory.affine_uturns import affine_uturns
+from gaussian_test.analysis.theory.affine_ends import affine_uturns
 from gaussian_test.sampler import Ancestral, NetworkError, Noise, UTurnPlan, VarianceExploding
 
 __all__ = ["one_thread"]  # a fixture of this module too

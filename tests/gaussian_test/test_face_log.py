@@ -14,7 +14,7 @@ import gaussian_test as gt
 from gaussian_test.log import LOGGER, Progress, log, to_file, to_stderr
 from gaussian_test.store.files import locked
 from gaussian_test.store.parts import parts_folder
-from gaussian_test.sweep.status import status_text
+from gaussian_test.sweep.states import status_text
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from gaussian_test.build.problem import prepare
 from gaussian_test.build.scores import BUILDERS
 from gaussian_test.experiment import scores
 from gaussian_test.experiment.experiment import Experiment
-from gaussian_test.result.view import view
+from gaussian_test.result.views import view
 
 SHAPE = (1, 8, 8)
 TRUTH = gt.data.load("digits")

@@ -10,11 +10,11 @@ from report_zoo import HOSTILE, NASTY, Page, hostile_run, noise_pictures, strip_
 
 import gaussian_test as gt
 from gaussian_test import UserError
-from gaussian_test.analysis.figures.draw import as_rgb
+from gaussian_test.analysis.figures.drawing import as_rgb
 from gaussian_test.html_report.result import warnings
-from gaussian_test.result import finding
+from gaussian_test.result import findings
 from gaussian_test.result.differences import curve_differences
-from gaussian_test.result.view import view
+from gaussian_test.result.views import view
 from gaussian_test.store import files
 
 TIMES = ("affine", "memorization", "speciation")
@@ -109,7 +109,7 @@ def test_a_network_that_is_no_score_is_said_to_be_none(tiny):
     """It shrinks what it is given whatever the noise: all three signs of an exact score are missing, each with its numbers."""
     shrinking = gt.sampler.NetworkScore.from_callable(lambda x, t, label: x / 4, (1, 8, 8), micro_batch=16)
     result = gt.run(tiny(reverse={"kind": "sde", "steps": 8}), scores={"mine": shrinking}, progress=False)
-    (sentence,) = [said for said in finding.finding(view(result)) if " is no exact one: " in said]
+    (sentence,) = [said for said in findings.finding(view(result)) if " is no exact one: " in said]
     row = result.sel(score="mine")
     for name, words in (("balance_squared", "one evaluation differ by"), ("balance_simulated", "differ from one evaluation by")):
         low, high = (row[f"{name}{end}"].values for end in ("_low", "_high"))
@@ -124,7 +124,7 @@ def test_a_network_that_is_no_score_is_said_to_be_none(tiny):
 def test_what_is_undefined_says_why(tiny, tmp_path):
     """A single turn time far out: all is forgotten already, nothing is affine with confidence."""
     result = gt.run(tiny(turn_times={"noise_to_signal": [30.0, 40.0]}), progress=False)
-    (empirical, _) = finding.finding(view(result))
+    (empirical, _) = findings.finding(view(result))
     assert "when a sample is forgotten is undefined (the curve is below 0.5 already at the smallest turn time" in empirical
     row = table_rows(page_of(result, tmp_path), "Times")[1]
     assert row[2] == "undefined"
@@ -205,7 +205,7 @@ def test_other_starts_speak_of_end_points(tiny, tmp_path):
     result = gt.run(tiny(start="isotropic"), progress=False)
     page = page_of(result, tmp_path)
     last = result.sel(score="empirical").isel(turn_time=-1)
-    sentence = finding.finding(view(result))[0]
+    sentence = findings.finding(view(result))[0]
     assert sentence.startswith("Started from noise alone at noise-to-signal 8, the empirical score ends with")
     assert f"{float(last['end_square']):.3g} [" in sentence
     assert sentence in page.root.said()

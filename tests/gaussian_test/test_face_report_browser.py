@@ -9,7 +9,7 @@ import pytest
 from report_zoo import HOSTILE, NASTY, hostile_run, strip_pictures
 
 import gaussian_test as gt
-from gaussian_test.analysis.figures.draw import as_rgb
+from gaussian_test.analysis.figures.drawing import as_rgb
 
 playwright = pytest.importorskip("playwright.sync_api", reason="NOT RUN: the report in a browser needs playwright")
 

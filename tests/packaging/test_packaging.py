@@ -171,7 +171,7 @@ def test_the_doctor_finds_all_well_in_it_and_says_how_the_extras_come(installed,
 @pytest.fixture
 def shadowed(tmp_path):
     """A user's folder with files of our rooms' names that must never be imported."""
-    for name in ("analysis.py", "sampler.py", "data/__init__.py", "data/load.py", "archive.py", "run.py", "experiment.py"):
+    for name in ("analysis.py", "sampler.py", "data/__init__.py", "data/loading.py", "archive.py", "run.py", "experiment.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"raise RuntimeError('the user\\'s own {name} was imported')\n")
     return tmp_path

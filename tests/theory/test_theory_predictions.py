@@ -7,7 +7,7 @@ from scipy.ndimage import maximum_filter1d
 from scipy.special import expit, logsumexp, softmax
 
 from gaussian_test.analysis import autocorrelation_exact, predicted_memorization
-from gaussian_test.analysis.observables.sample_times.sample_times import class_times
+from gaussian_test.analysis.observables.sample_times.times import class_times
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
 from gaussian_test.analysis.theory.predictions import (
     excess_entropy,
@@ -17,7 +17,7 @@ from gaussian_test.analysis.theory.predictions import (
     predicted_memorization_within_class,
     predicted_speciation_within_class,
 )
-from gaussian_test.analysis.theory.two_gaussians import retention_signal_to_noise, two_gaussians
+from gaussian_test.analysis.theory.two_modes import retention_signal_to_noise, two_gaussians
 
 SPECTRUM = np.array([9.0, 2.0, 0.5, 0.01, 0.0])
 

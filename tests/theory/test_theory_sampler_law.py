@@ -10,7 +10,7 @@ import torch
 from gaussian_test.analysis import GaussianScore
 from gaussian_test.analysis.figures.overview import FLOOR, sampler_figure
 from gaussian_test.analysis.theory.closed_form import discrete_law
-from gaussian_test.analysis.theory.sampler_law import KERNELS, sampler_law, sampler_study
+from gaussian_test.analysis.theory.samplers import KERNELS, sampler_law, sampler_study
 from gaussian_test.sampler import (
     Ancestral,
     Cosine,

@@ -22,7 +22,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 from gaussian_test.analysis.declarations import NO_LABELS, ONE_CLASS, declared, give_reasons, undefine
 from gaussian_test.analysis.moments.moments import evenly, event_dims
 from gaussian_test.analysis.observables.balance import CHANGE, EXCHANGE, LARGEST
-from gaussian_test.analysis.observables.balance.change_field import change_field, susceptibility_gaussian
+from gaussian_test.analysis.observables.balance.change import change_field, susceptibility_gaussian
 from gaussian_test.analysis.observables.record import Inputs
 
 Array = NDArray[np.float64]

@@ -3,7 +3,7 @@
 import math
 
 from gaussian_test.analysis.declarations import STARTS
-from gaussian_test.result.view import ScoreView, View, estimate
+from gaussian_test.result.views import ScoreView, View, estimate
 from gaussian_test.text import number
 
 BALANCE = {  # where detailed balance is violated, and of what

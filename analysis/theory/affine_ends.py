@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gaussian_test.analysis.moments.moments import Moments
 from gaussian_test.analysis.theory.closed_form import composed_steps
-from gaussian_test.analysis.theory.sampler_law import mean_ends
+from gaussian_test.analysis.theory.samplers import mean_ends
 from gaussian_test.sampler import KeyedNoise, ReverseKernel, UTurnPlan
 
 

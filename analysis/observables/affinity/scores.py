@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gaussian_test.analysis.declarations import TESTED, declared, described
 from gaussian_test.analysis.observables.affinity import VARIABLES
-from gaussian_test.analysis.observables.affinity.best_affine import affine_features, best_affine
+from gaussian_test.analysis.observables.affinity.regression import affine_features, best_affine
 from gaussian_test.analysis.observables.record import Inputs, Rows, Turned
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
 from gaussian_test.analysis.statistics.curves import banded, ratio_of_means
