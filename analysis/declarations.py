@@ -191,7 +191,7 @@ def said_of(values: xr.DataArray) -> str:
     return "; ".join(f"{', '.join(of)}: {reason}" if any(of) else reason for reason, of in scores.items())
 
 
-def undefine(dataset: xr.Dataset, variables: Iterable[Variable], start: str, not_sde: Iterable[str] = ()) -> xr.Dataset:
+def mask_undefined(dataset: xr.Dataset, variables: Iterable[Variable], start: str, not_sde: Iterable[str] = ()) -> xr.Dataset:
     """Set to NaN, with its reason, what the start or the kernels of a run leave undefined.
 
     Parameters
@@ -214,7 +214,7 @@ def undefine(dataset: xr.Dataset, variables: Iterable[Variable], start: str, not
     --------
     >>> import xarray as xr
     >>> result = xr.Dataset({"gap": ("turn_time", [0.1])})
-    >>> reasons_of(undefine(result, [Variable("gap", ("turn_time",), "gap", needs="sample")], "gaussian")["gap"])
+    >>> reasons_of(mask_undefined(result, [Variable("gap", ("turn_time",), "gap", needs="sample")], "gaussian")["gap"])
     {'': 'a G-Turn starts from no ground-truth sample'}
     """
     others = list(not_sde)
@@ -333,7 +333,7 @@ class Statistics:
         return self.memorization_level or self.level, self.speciation_level or self.level
 
 
-def no_speciation(class_shares: NDArray[np.float64] | None, conditional: bool) -> str:
+def why_no_speciation(class_shares: NDArray[np.float64] | None, conditional: bool) -> str:
     """Return why there is no time at which the class changes; empty where there is one.
 
     Parameters
@@ -350,7 +350,7 @@ def no_speciation(class_shares: NDArray[np.float64] | None, conditional: bool) -
     Examples
     --------
     >>> import numpy as np
-    >>> no_speciation(np.array([1.0]), False)
+    >>> why_no_speciation(np.array([1.0]), False)
     'the data set has a single class'
     """
     if class_shares is None:

@@ -33,7 +33,13 @@ HOMES = {  # where each name lives now
     "uturn.classifier": "FittedClassifier cross_validated_accuracy make_classifier nearest_accuracy typical_nearest_distance",
     "uturn.reference": "Reference",
 }
-RENAMED: dict[str, str] = {}
+RENAMED = {
+    "banded": "with_bands",
+    "controlled": "with_control_variate",
+    "evenly": "evenly_spaced",
+    "no_speciation": "why_no_speciation",
+    "undefine": "mask_undefined",
+}
 REORDERED = {  # the arguments in their earlier order, by which these are still called under the earlier name
     "class_times": "noise_to_signal outcomes labels classes level resample chance",
     "excess_entropy": "noise_to_signal eigenvalues kl count",

@@ -29,7 +29,7 @@ from gaussian_test.analysis.observables.chains.chains import (
 from gaussian_test.analysis.observables.gaussian_test.curves import divergence
 from gaussian_test.analysis.observables.sample_table import SampleTable
 from gaussian_test.analysis.observables.sample_times.times import class_times, self_averaging
-from gaussian_test.analysis.statistics.bootstrap import controlled
+from gaussian_test.analysis.statistics.bootstrap import with_control_variate
 from gaussian_test.analysis.statistics.curves import share_time
 from gaussian_test.analysis.theory.predictions import kl_from_gaussian
 from gaussian_test.analysis.theory.two_modes import TwoGaussians
@@ -356,13 +356,13 @@ def gaussian_test_power(seed: int, separation: float, nu: float, starts: int) ->
     one_shot, control = (x0 * exact).sum(1, keepdims=True), (x0 * gaussian).sum(1, keepdims=True)
     expectation = np.array([(spectrum**2 / (spectrum + nu**2)).sum()])
     resample = analysis.ClusterBootstrap(starts, RESAMPLES, seed=seed)
-    gap = resample.band(controlled(one_shot, control, expectation), expectation, fitted=1)
+    gap = resample.band(with_control_variate(one_shot, control, expectation), expectation, fitted=1)
     ends = exact + np.sqrt(share) * nu * random.normal(size=x0.shape)
     # a U-Turn draws the class of its end from the posterior; given it, the end is Gaussian
     posterior = 1 / (1 + np.exp(-2 * separation * noised[:, 0] / (variance + nu**2)))
     side = np.where(random.random(starts) < posterior, 1, -1)
     ends[:, 0] += (1 - share) * separation * (side - np.tanh(separation * noised[:, 0] / (variance + nu**2)))
-    simulated = resample.band(controlled((x0 * ends).sum(1, keepdims=True), control, expectation), expectation, fitted=1)
+    simulated = resample.band(with_control_variate((x0 * ends).sum(1, keepdims=True), control, expectation), expectation, fitted=1)
     return {
         "Gaussian Test, one evaluation": bool(gap.pvalue[0] <= 0.05),
         "Gaussian Test, U-Turns": bool(simulated.pvalue[0] <= 0.05),

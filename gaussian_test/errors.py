@@ -1,4 +1,4 @@
-"""The one kind of error that a user can cause and mend: a plain sentence with value, expectation and next step."""
+"""The one kind of error that a user can cause and fix: a plain sentence with value, expectation and next step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

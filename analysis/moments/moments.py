@@ -88,7 +88,7 @@ class Moments:
         return declared(MOMENTS, kept).assign_attrs(count=self.count, features=int(self.mean.size))
 
 
-def evenly(count: int, most: int) -> NDArray[np.int64]:
+def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
     """Return at most so many of the numbers below a count, evenly spaced, the first and the last among them.
 
     Parameters
@@ -105,7 +105,7 @@ def evenly(count: int, most: int) -> NDArray[np.int64]:
 
     Examples
     --------
-    >>> evenly(10, 4).tolist(), evenly(2, 4).tolist()
+    >>> evenly_spaced(10, 4).tolist(), evenly_spaced(2, 4).tolist()
     ([0, 3, 6, 9], [0, 1])
     """
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)

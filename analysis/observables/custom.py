@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from gaussian_test.analysis.statistics.bootstrap import Band, ClusterBootstrap
 
-MARK = "own_observable"  # attribute by which a curve of the user's is known in an archive: where its function came from
+MARK = "custom_observable"  # attribute of a custom curve in an archive: where its function came from
+EARLIER = "own_observable"  # its name in version 0.1
 READING = "An observable of the user's own: its mean over the U-Turns at each turn time, with its simultaneous band."
 CURVE = ("score", "turn_time")
 
@@ -50,7 +51,7 @@ def custom(
         options=Custom(name, variables, source, function),
         tables=(
             Table(
-                f"Own observable {name}: {said}{unit}".replace("{", "{{").replace("}", "}}"),
+                f"Custom observable {name}: {said}{unit}".replace("{", "{{").replace("}", "}}"),
                 ((Column(name, "{score}", any_size=True), Column(f"{name}_se", "", "+-", any_size=True)),),
             ),
         ),
@@ -71,7 +72,7 @@ def custom(
 
 def in_archive(result: xr.Dataset) -> Sequence[Observable]:
     """Return the records of the user's observables in an archive."""
-    return [custom(str(name), values.attrs) for name, values in result.data_vars.items() if MARK in values.attrs]
+    return [custom(str(name), values.attrs) for name, values in result.data_vars.items() if {MARK, EARLIER} & set(values.attrs)]
 
 
 def at_end(ended: Ended, options: Custom) -> Iterator[tuple[str, Tensor]]:

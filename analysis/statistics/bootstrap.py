@@ -323,7 +323,7 @@ def expanded(confidence: float, clusters: float) -> float:
     return float(1 - 2 * norm.cdf(student.ppf((1 - confidence) / 2, clusters - 1) * np.sqrt(clusters / (clusters - 1))))
 
 
-def controlled(values: ArrayLike, control: ArrayLike, expectation: ArrayLike) -> Array:
+def with_control_variate(values: ArrayLike, control: ArrayLike, expectation: ArrayLike) -> Array:
     r"""Return values with a control variate taken off: :math:`y - \beta(k - E k)`, :math:`\beta` fitted point by point.
 
     Parameters
@@ -341,7 +341,7 @@ def controlled(values: ArrayLike, control: ArrayLike, expectation: ArrayLike) ->
     Examples
     --------
     >>> k = np.array([[1.0], [3.0]])
-    >>> controlled(2 * k, k, [2.5]).tolist()
+    >>> with_control_variate(2 * k, k, [2.5]).tolist()
     [[5.0], [5.0]]
     """
     y, k = np.asarray(values, dtype=np.float64), np.asarray(control, dtype=np.float64)

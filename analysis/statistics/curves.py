@@ -24,7 +24,7 @@ from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
 Array = NDArray[np.float64]
 
 
-def banded(
+def with_bands(
     values: xr.DataArray,
     resample: ClusterBootstrap,
     *,
@@ -58,7 +58,7 @@ def banded(
     Examples
     --------
     >>> values = xr.DataArray(np.eye(4)[:, :2], dims=("sample", "turn_time"), name="share", attrs={"long_name": "share"})
-    >>> result = banded(values, ClusterBootstrap(4, 100))
+    >>> result = with_bands(values, ClusterBootstrap(4, 100))
     >>> result.share.values.tolist(), result.share_se.attrs["long_name"]
     ([0.25, 0.25], 'share, standard error')
     """

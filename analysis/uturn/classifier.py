@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor
 
-from gaussian_test.analysis.moments.moments import evenly
+from gaussian_test.analysis.moments.moments import evenly_spaced
 from gaussian_test.sampler import EmpiricalScore
 
 MOST = 4096  # samples, evenly spaced over the set, by which a cross-validated accuracy is measured
@@ -139,7 +139,7 @@ def cross_validated_accuracy(
     >>> cross_validated_accuracy(KNeighborsClassifier(1), [[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1], folds=2)
     (1.0, 0.0)
     """
-    chosen = evenly(len(np.asarray(labels)), MOST)
+    chosen = evenly_spaced(len(np.asarray(labels)), MOST)
     samples: Any = x if hasattr(x, "shape") else np.asarray(x)
     flat, classes = _flat(samples[chosen]), np.asarray(labels)[chosen]
     smallest = int(np.unique(classes, return_counts=True)[1].min())
@@ -171,7 +171,7 @@ def nearest_accuracy(samples: EmpiricalScore, labels: ArrayLike) -> tuple[float,
     (0.5, 0.25)
     """
     classes = np.asarray(labels)
-    index = evenly(len(classes), MOST_NEAREST)
+    index = evenly_spaced(len(classes), MOST_NEAREST)
     rows = torch.from_numpy(index).to(samples.center.device)
     nearest = samples.nearest_index(samples.originals(rows), exclude=rows).cpu().numpy()
     return _share(classes[nearest] == classes[index])
@@ -197,7 +197,7 @@ def typical_nearest_distance(samples: EmpiricalScore, *, most: int = 1024) -> fl
     >>> typical_nearest_distance(EmpiricalScore(torch.tensor([[0.0], [1.0], [3.0]])))
     1.0
     """
-    index = torch.from_numpy(evenly(samples.count, most)).to(samples.center.device)
+    index = torch.from_numpy(evenly_spaced(samples.count, most)).to(samples.center.device)
     return float(samples.nearest(samples.originals(index), exclude=index)[1].median())
 
 

@@ -27,7 +27,7 @@ def call_factory(name: str, arguments: Mapping[str, Any]) -> Any:
         except UserError:
             raise
         except (Exception, SystemExit) as error:  # code of the user's: anything can happen in it
-            raise UserError(f"{name} failed ({type(error).__name__}: {_line(error)}): mend it or its arguments") from error
+            raise UserError(f"{name} failed ({type(error).__name__}: {_line(error)}): fix it or its arguments") from error
     return made
 
 
@@ -49,7 +49,7 @@ def current_folder() -> Iterator[None]:
         sys.path.remove(here)
 
 
-def own_process(name: str, arguments: Mapping[str, Any]) -> sampler.Process:
+def custom_process(name: str, arguments: Mapping[str, Any]) -> sampler.Process:
     """Return a forward process that a function of the user's makes, once it has kept the laws of all processes.
 
     Raises UserError if it cannot be had, is none, or breaks a law.
@@ -63,7 +63,7 @@ def own_process(name: str, arguments: Mapping[str, Any]) -> sampler.Process:
     return process
 
 
-def own_kernel(name: str, arguments: Mapping[str, Any], process: sampler.Process) -> sampler.ReverseKernel:
+def custom_kernel(name: str, arguments: Mapping[str, Any], process: sampler.Process) -> sampler.ReverseKernel:
     """Return a reverse kernel that a function of the user's makes, once it has kept the laws of all kernels in a process.
 
     Raises UserError if it cannot be had, is none, breaks a law, or calls itself exact: that is the score's to say.
@@ -92,9 +92,9 @@ def lawful(check: Callable[[], None], what: str) -> None:
     try:
         check()
     except ConformanceError as error:
-        raise UserError(f"{what}: {error}: mend it") from error
+        raise UserError(f"{what}: {error}: fix it") from error
     except Exception as error:  # code of the user's: anything can happen in it
-        raise UserError(f"{what} fails ({type(error).__name__}: {_line(error)[:200]}): mend it") from error
+        raise UserError(f"{what} fails ({type(error).__name__}: {_line(error)[:200]}): fix it") from error
 
 
 def _line(error: BaseException) -> str:

@@ -81,9 +81,7 @@ def build_features(
         raise
     except Exception as error:  # code of the user's: anything can happen in it
         reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"features {name} fail on two samples of shape {np.shape(sample)} ({reason}): mend the extractor"
-        ) from error
+        raise UserError(f"features {name} fail on two samples of shape {np.shape(sample)} ({reason}): fix the extractor") from error
     return extractor
 
 
@@ -134,7 +132,7 @@ def build_classifier(settings: Classifier, given: Any, reference: Reference, x: 
         fitted = FittedClassifier(classifier, x, labels)
         accuracy = cross_validated_accuracy(classifier, x, labels, folds=settings.folds, seed=seed) if assess else (np.nan, np.nan)
     except Exception as error:  # a classifier of the user's: anything can happen in it
-        raise UserError(f"classifier {name[:80]} cannot be fitted ({' '.join(str(error).split())[:160]}): mend it") from error
+        raise UserError(f"classifier {name[:80]} cannot be fitted ({' '.join(str(error).split())[:160]}): fix it") from error
     return Classified(name, fitted, *accuracy)
 
 
@@ -144,7 +142,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 
 
 @dataclass(frozen=True)
-class OwnObservable:
+class BuiltObservable:
     """An observable of the user's."""
 
     name: str  # under which the archive has it
@@ -167,20 +165,20 @@ class OwnObservable:
                 found = self.call(start[rows].float(), end[rows].float())
             except Exception as error:  # code of the user's: anything can happen in it
                 reason = " ".join(str(error).split())[:200]
-                raise UserError(f"own observable {self.name!r} failed ({type(error).__name__}: {reason}): mend it") from error
+                raise UserError(f"custom observable {self.name!r} failed ({type(error).__name__}: {reason}): fix it") from error
             block = torch.as_tensor(found).detach().double().cpu()
             if block.shape != values[rows].shape or not bool(torch.isfinite(block).all()):
                 raise UserError(
-                    f"own observable {self.name!r}: {len(values[rows])} U-Turns gave shape {tuple(block.shape)}, or NaN or "
+                    f"custom observable {self.name!r}: {len(values[rows])} U-Turns gave shape {tuple(block.shape)}, or NaN or "
                     "infinite values: return one finite number for each; the shards finished before are kept"
                 )
             values[rows] = block
         return values
 
 
-def build_own_observables(
-    settings: Mapping[str, observables.OwnObservable], given: Mapping[str, Measure], device: torch.device, sample: Any
-) -> tuple[OwnObservable, ...]:
+def build_custom_observables(
+    settings: Mapping[str, observables.CustomObservable], given: Mapping[str, Measure], device: torch.device, sample: Any
+) -> tuple[BuiltObservable, ...]:
     """Return the observables that an experiment names and those from python, tried on two samples.
 
     Raises UserError if a name cannot be that of a variable, or an observable cannot be had or breaks a law of observables.
@@ -196,7 +194,7 @@ def build_own_observables(
             code = source_digest(made.factory)  # once it is imported
         if not callable(call):
             raise UserError(
-                f"own observable {name!r}: {source} gave a {type(call).__name__}, which cannot be called: give a function of "
+                f"custom observable {name!r}: {source} gave a {type(call).__name__}, which cannot be called: give a function of "
                 "the starts and the ends of U-Turns"
             )
         if isinstance(call, torch.nn.Module):
@@ -204,19 +202,19 @@ def build_own_observables(
         x = torch.from_numpy(np.array(sample)).to(device, torch.float32)
         event = tuple(x.shape[1:])
         start, end = x.clone(), x.flip(0)
-        lawful(lambda c=call, e=event, a=start, b=end: check_observable(c, e, a, b), f"own observable {name!r}")  # type: ignore[misc]
-        built.append(OwnObservable(name, call, source, _attributes(name, call), _digest(call, code)))
+        lawful(lambda c=call, e=event, a=start, b=end: check_observable(c, e, a, b), f"custom observable {name!r}")  # type: ignore[misc]
+        built.append(BuiltObservable(name, call, source, _attributes(name, call), _digest(call, code)))
     return tuple(built)
 
 
 def _check_name(name: Any) -> None:
     if not isinstance(name, str) or not NAME.fullmatch(name) or name.endswith(ENDINGS) or name.startswith("sample_"):
         raise UserError(
-            f"own_observables: {name!r:.80} cannot name a variable: give letters, digits and underscores, a letter first, without "
-            f"sample_ at the start or {', '.join(ENDINGS)} at the end"
+            f"custom_observables: {name!r:.80} cannot name a variable: give letters, digits and underscores, a letter first, "
+            f"without sample_ at the start or {', '.join(ENDINGS)} at the end"
         )
     if name in taken():
-        raise UserError(f"own_observables: the name {name!r} is taken in the archive: give another one")
+        raise UserError(f"custom_observables: the name {name!r} is taken in the archive: give another one")
 
 
 def _attributes(name: str, call: Measure) -> dict[str, str]:

@@ -62,7 +62,7 @@ def _workers() -> int:
     return int(os.environ.get(SHARE, 1))
 
 
-def fits(truth: xr.Dataset, itemsize: int, cap: int) -> tuple[bool, bool]:
+def fits_in_memory(truth: xr.Dataset, itemsize: int, cap: int) -> tuple[bool, bool]:
     """Return whether the samples of a ground truth fit into memory: as they are read, and again as those of the exact score."""
     read, of_score = int(truth["x"].nbytes), truth["x"].size * itemsize
     load = read <= min(LOADED, cap // 8)

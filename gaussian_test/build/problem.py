@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, data, sampler
 from gaussian_test.analysis.moments.gaussian_score import mixture_of_classes
-from gaussian_test.analysis.moments.moments import evenly
+from gaussian_test.analysis.moments.moments import evenly_spaced
 from gaussian_test.analysis.observables import registry
 from gaussian_test.analysis.observables.record import Observable
 from gaussian_test.analysis.uturn.reference import Reference
 from gaussian_test.build.features import (
+    BuiltObservable,
     Classified,
     Extractor,
     Measure,
-    OwnObservable,
     build_classifier,
+    build_custom_observables,
     build_features,
-    build_own_observables,
 )
-from gaussian_test.build.memory import check_memory, check_streamed, fits, memory_cap
+from gaussian_test.build.memory import check_memory, check_streamed, fits_in_memory, memory_cap
 from gaussian_test.build.scores import Built, build_scores, checked_truth, make_kernels, make_process
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment
@@ -58,7 +58,7 @@ class Prepared:
     noise_to_signal: NDArray[np.float64]  # of the turn times
     features: Extractor  # on what end points and ground truth are compared
     classified: Classified  # the classifier of end points
-    own_observables: tuple[OwnObservable, ...]  # observables of the user's
+    custom_observables: tuple[BuiltObservable, ...]  # observables of the user's
     fits: Fits  # what has been fitted to the ground truth
     data_digest: str  # by which the ground truth is known again
 
@@ -71,7 +71,7 @@ class Prepared:
     def observables(self) -> tuple[Observable, ...]:
         """What is measured, in this order: what always is, what is the user's, what the experiment names."""
         named = (registry.OBSERVABLES[name] for name in self.settings.observed)
-        return (*registry.ALWAYS, *(one.record for one in self.own_observables), *named)
+        return (*registry.ALWAYS, *(one.record for one in self.custom_observables), *named)
 
     @property
     def shards(self) -> list[tuple[int, ...]]:
@@ -86,7 +86,7 @@ class Prepared:
     @property
     def together(self) -> NDArray[np.int64]:
         """Samples, evenly picked, that observables look at together: memory and pairs of samples have their limits."""
-        return self.samples[evenly(len(self.samples), self.settings.end_points)]
+        return self.samples[evenly_spaced(len(self.samples), self.settings.end_points)]
 
     @property
     def kept(self) -> NDArray[np.int64]:
@@ -140,13 +140,19 @@ class Given:
     scores: Mapping[str, sampler.Score] = field(default_factory=dict)
     classifier: Any = None
     features: Callable[[torch.Tensor], Any] | None = None
-    own_observables: Mapping[str, Measure] = field(default_factory=dict)
+    custom_observables: Mapping[str, Measure] = field(default_factory=dict)
     trust: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def objects(self) -> list[str]:
         """Names of the objects handed in, which no worker can be sent."""
-        there = (self.truth is not None, self.scores, self.classifier is not None, self.features is not None, self.own_observables)
+        there = (
+            self.truth is not None,
+            self.scores,
+            self.classifier is not None,
+            self.features is not None,
+            self.custom_observables,
+        )
         return [known.name for known, is_there in zip(fields(self), there, strict=False) if is_there]
 
 
@@ -184,7 +190,7 @@ def prepare(
             truth = checked_truth(truth)
             settings = settings.model_copy(update={"data": experiment.Data(source=FROM_PYTHON)})
         cap = memory_cap(settings)
-        load, resident = fits(truth, 8 if settings.dtype == "float64" else 4, cap)
+        load, resident = fits_in_memory(truth, 8 if settings.dtype == "float64" else 4, cap)
         if load:
             truth = truth.assign(x=truth["x"].load())
         if not resident:
@@ -214,7 +220,7 @@ def prepare(
         )
         built = build_scores(settings, truth["x"], reference, fitted, plan, place, given.scores, given.trust)
         kernels = make_kernels(settings.reverse, {name: entry.score for name, entry in built.items()}, plan)
-        own = build_own_observables(settings.own_observables, given.own_observables, place, truth["x"][:2].values)
+        own = build_custom_observables(settings.custom_observables, given.custom_observables, place, truth["x"][:2].values)
     nu = process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
     return Prepared(
         settings, truth, place, plan, built, kernels, reference, samples, nu, extractor, classified, own, fitted, digest
@@ -295,7 +301,7 @@ def run_identity(prepared: Prepared) -> dict[str, str]:
         identity["process"] += f" {schedule_digest(plan.process)}"
     if prepared.settings.reverse.factory is not None:
         identity["reverse"] += f" {kernel_digest(next(iter(prepared.kernels.values())), plan.process)}"
-    identity |= {f"own observable {one.name}": f"{one.source} {one.digest}" for one in prepared.own_observables}
+    identity |= {f"custom observable {one.name}": f"{one.source} {one.digest}" for one in prepared.custom_observables}
     identity["classifier"] += f" {prepared.classified.name}"
     identity["features"] += f" {prepared.features.name}"
     identity["kept end points"] = str(len(prepared.kept))
@@ -330,9 +336,9 @@ def check_recognisable(prepared: Prepared) -> None:
             raise UserError(
                 f"score {name!r} has no tensors to know it by again: give it an attribute 'digest' or run without resume"
             )
-    for observable in prepared.own_observables:
+    for observable in prepared.custom_observables:
         if not observable.digest:
             raise UserError(
-                f"own observable {observable.name!r} has nothing to know it by again: give it an attribute 'digest', name a "
+                f"custom observable {observable.name!r} has nothing to know it by again: give it an attribute 'digest', name a "
                 "factory in the experiment, or run without resume"
             )

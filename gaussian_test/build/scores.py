@@ -19,13 +19,13 @@ from gaussian_test import analysis, sampler
 from gaussian_test.analysis.moments.gaussian_score import mixture_of_classes, stack_components
 from gaussian_test.analysis.moments.running import chunks
 from gaussian_test.analysis.uturn.reference import Reference
-from gaussian_test.build.factories import own_kernel, own_process, source_digest
+from gaussian_test.build.factories import custom_kernel, custom_process, source_digest
 from gaussian_test.build.networks import COMPUTED, GIVEN, Opening, Origin, open_network
 from gaussian_test.conformance.kernel import times_asked
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment, scores
 from gaussian_test.experiment.experiment import Experiment
-from gaussian_test.experiment.processes import DiscreteVP, OwnProcess
+from gaussian_test.experiment.processes import CustomProcess, DiscreteVP
 from gaussian_test.experiment.scores import NAME
 from gaussian_test.sampler import kernels
 from gaussian_test.store.digest import is_recognisable
@@ -86,7 +86,7 @@ def build_scores(
     built |= {name: _given(score, False) for name, score in given.items() if name not in built}
     for name, entry in built.items():
         if entry.origin is not COMPUTED:
-            check_score(name, entry.score, shape, plan)
+            try_score(name, entry.score, shape, plan)
             _check_classes(name, entry, reference)
         entry.score.to(device, dtype)
         if entry.origin is not COMPUTED:
@@ -112,7 +112,7 @@ def _named(name: str) -> Iterator[None]:
         raise UserError(f"score {name!r}: {error}") from error
     except Exception as error:  # objects of the user's are looked at: anything can happen in them
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"score {name!r} cannot be wrapped ({type(error).__name__}: {reason}): mend it") from error
+        raise UserError(f"score {name!r} cannot be wrapped ({type(error).__name__}: {reason}): fix it") from error
 
 
 def _check_classes(name: str, entry: Built, reference: Reference) -> None:
@@ -200,7 +200,7 @@ def make_kernels(
     Raises UserError if a kernel cannot be had, or does not fit its score.
     """
     if settings.factory is not None:
-        found = dict.fromkeys(scores, own_kernel(settings.factory, settings.arguments, plan.process))
+        found = dict.fromkeys(scores, custom_kernel(settings.factory, settings.arguments, plan.process))
     else:
         found = {name: make_kernel(settings, name, score) for name, score in scores.items()}
     for name, kernel in found.items():
@@ -253,9 +253,7 @@ def checked_truth(truth: xr.Dataset) -> xr.Dataset:
     if dims not in (("sample", "feature"), ("sample", "channel", "row", "column")):
         raise UserError(f"truth.x has the dimensions {dims}: give (sample, feature) or (sample, channel, row, column)")
     if x.dtype.kind != "f" or x.dtype.itemsize > 8:
-        raise UserError(
-            f"truth.x is of type {x.dtype}: give real numbers in float32 or float64, as gaussian_test.data.load does"
-        )
+        raise UserError(f"truth.x is of type {x.dtype}: give real numbers in float32 or float64, as gaussian_test.data.load does")
     if not x.dtype.isnative:  # torch takes the machine's own order of bytes alone
         truth = truth.assign(x=x.astype(x.dtype.newbyteorder("=")))
     if not all(bool(np.isfinite(chunk).all()) for chunk in chunks(truth["x"])):
@@ -267,7 +265,7 @@ def checked_truth(truth: xr.Dataset) -> xr.Dataset:
     return truth
 
 
-def check_score(name: str, score: sampler.Score, event_shape: tuple[int, ...], plan: sampler.UTurnPlan) -> None:
+def try_score(name: str, score: sampler.Score, event_shape: tuple[int, ...], plan: sampler.UTurnPlan) -> None:
     """Refuse a score from python that does not fit the experiment."""
     if not re.match(NAME, name):
         raise UserError(f"score name {name!r} cannot name a file: leave out slashes, and dots at the start")
@@ -297,13 +295,13 @@ def probe(
             except Exception as error:  # code of the user's: anything can happen in it
                 reason = " ".join(str(error).split())[:200]
                 raise UserError(
-                    f"score {name!r} fails on two states of shape {tuple(x.shape)} ({reason}): mend its denoise method"
+                    f"score {name!r} fails on two states of shape {tuple(x.shape)} ({reason}): fix its denoise method"
                 ) from error
         if not isinstance(result, torch.Tensor) or result.shape != x.shape:
             given = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
             raise UserError(f"score {name!r} returned {given} for states of shape {tuple(x.shape)}: return the same shape")
         if not bool(torch.isfinite(result).all()):
-            raise UserError(f"score {name!r} returned NaN or infinite values at time {level:g}: mend the model")
+            raise UserError(f"score {name!r} returned NaN or infinite values at time {level:g}: fix the model")
 
 
 @contextmanager
@@ -321,8 +319,8 @@ def evaluating(scores: Iterable[sampler.Score]) -> Iterator[None]:
 
 def make_process(settings: Any) -> sampler.Process:
     """Return the process of an experiment."""
-    if isinstance(settings, OwnProcess):
-        return own_process(settings.factory, settings.arguments)
+    if isinstance(settings, CustomProcess):
+        return custom_process(settings.factory, settings.arguments)
     if isinstance(settings, DiscreteVP) and settings.scheduler is not None:
         return sampler.DiscreteVP(sampler.alphas_cumprod_of(settings.scheduler))
     process: sampler.Process = getattr(sampler, type(settings).__name__)(**settings.model_dump(exclude={"kind", "scheduler"}))

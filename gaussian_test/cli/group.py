@@ -46,7 +46,7 @@ class PlainErrors(click.Group):
             _end(error)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command, and end what a user can mend with a sentence."""
+        """Run the command, and end what a user can fix with a sentence."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:

@@ -185,7 +185,7 @@ def ask(client: Any, question: Callable[[Order], Any], order: Order) -> Any:
                 idle_since = _look_around(client, idle_since)
         outcome = _outcome(future)
         if isinstance(outcome, _Failed):
-            raise UserError(f"no worker can load the run: {outcome.why.rstrip('.')}; mend it and run again")
+            raise UserError(f"no worker can load the run: {outcome.why.rstrip('.')}; fix it and run again")
         if outcome is not None:
             return outcome.value
         _look_around(client, idle_since)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -47,8 +48,9 @@ def run(
     trust: Mapping[str, str] | None = None,
     classifier: Any = None,
     features: Callable[[torch.Tensor], Any] | None = None,
-    own_observables: Mapping[str, Measure] | None = None,
+    custom_observables: Mapping[str, Measure] | None = None,
     progress: bool | None = None,
+    own_observables: Mapping[str, Measure] | None = None,
 ) -> xr.Dataset:
     """Run the Gaussian Test.
 
@@ -82,11 +84,13 @@ def run(
     features : torch module or callable, optional
         On what end points and ground truth are compared, instead of the experiment's: takes samples (batch, ``*event``) as a
         tensor and returns features (batch, F), for example those of an Inception network.
-    own_observables : mapping of str to callable, optional
+    custom_observables : mapping of str to callable, optional
         Observables of your own, beside those of the experiment: each takes starts and ends of U-Turns (batch, ``*event``), float32
         tensors on the device of the run, and returns a number for each (batch,); the archive has its curve under this name.
     progress : bool, optional
         Show a progress bar; default: when on a terminal.
+    own_observables : mapping of str to callable, optional
+        Deprecated name of ``custom_observables``.
 
     Returns
     -------
@@ -110,7 +114,10 @@ def run(
     """
     settings = experiment if isinstance(experiment, Experiment) else Experiment.load(_as_source(experiment))
     path = None if output is None else Path(output)
-    given = Given(truth, scores or {}, classifier, features, own_observables or {}, trust or {})
+    if own_observables is not None:
+        warnings.warn("own_observables is deprecated: give custom_observables", DeprecationWarning, stacklevel=2)
+        custom_observables = {**own_observables, **(custom_observables or {})}
+    given = Given(truth, scores or {}, classifier, features, custom_observables or {}, trust or {})
     _check_engine(workers, scheduler, threads, path, given.objects)
     if path is None:
         with _torch_threads(threads), Interruption().listening() as interruption:
@@ -166,7 +173,7 @@ def _to_archive(
         finished = _already_there(path, identity, parts) if resume and path.exists() else None
         if finished is not None:
             parts.remove()  # a run may have been killed between its last two steps
-            files.sweep(path)
+            files.remove_leftovers(path)
             return finished
         with user_input():
             parts.open(resume, overwrite)
@@ -180,7 +187,7 @@ def _to_archive(
             if not parts.count():
                 parts.remove()  # nothing is finished that could be lost
     parts.remove()
-    files.sweep(path)
+    files.remove_leftovers(path)
     return archive.open_archive(path)
 
 
@@ -237,7 +244,7 @@ def _failed(failures: dict[int, str], total: int) -> str:
     shard = min(failures)
     return (
         f"{len(failures)} of {total} shards failed, shard {shard} for one: {failures[shard].rstrip('.')}; "
-        "the others are kept: mend it and add --resume"
+        "the others are kept: fix it and add --resume"
     )
 
 

@@ -41,7 +41,7 @@ def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
     for name in states.data_vars:
         if not np.isfinite(states[name].values).all():
             raise UserError(
-                f"{str(name).replace('_', ' ')} of a score is NaN or infinite, while its U-Turns are not: mend the model or leave "
+                f"{str(name).replace('_', ' ')} of a score is NaN or infinite, while its U-Turns are not: fix the model or leave "
                 "'starts' and 'chains' out of observables; the shards finished before are kept"
             )
     sizes = [score.micro_batch or prepared.plan.micro_batch for score in prepared.scores.values()]
@@ -57,7 +57,7 @@ def _user_errors(prepared: Prepared) -> Iterator[None]:
         yield
     except sampler.NetworkError as error:
         name = next(name for name, score in prepared.scores.items() if score is error.score)
-        raise UserError(f"score {name!r}: {error}: mend the model; the shards finished before are kept") from error
+        raise UserError(f"score {name!r}: {error}: fix the model; the shards finished before are kept") from error
     except (OSError, data.DataError) as error:  # ground truth that is read on demand, and has gone or been cut meanwhile
         raise UserError(f"the ground truth cannot be read any more ({error}): bring it back and add --resume") from error
     except RuntimeError as error:
@@ -105,7 +105,7 @@ def _check_finite(prepared: Prepared, table: xr.Dataset, shard: tuple[int, ...])
             score = str(table["score"].values[index])
             level = first_bad_level(prepared, shard, score) or prepared.noise_to_signal[turn]
             raise UserError(
-                f"score {score!r} returned NaN or infinite values at noise-to-signal {level:.4g}: mend the model or leave out the "
+                f"score {score!r} returned NaN or infinite values at noise-to-signal {level:.4g}: fix the model or leave out the "
                 "turn times from there on; the shards finished before are kept"
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -14,9 +15,9 @@ from gaussian_test.analysis.declarations import Affine, Memorization, Speciation
 from gaussian_test.analysis.observables.record import Needs
 from gaussian_test.analysis.observables.registry import OBSERVABLES
 from gaussian_test.errors import UserError
-from gaussian_test.experiment.observables import CHEAP, Chains, Classifier, Features, Observable, OwnObservable, factory_of_kind
+from gaussian_test.experiment.observables import CHEAP, Chains, Classifier, CustomObservable, Features, Observable, factory_of_kind
 from gaussian_test.experiment.processes import Arguments, Factory, Process, Settings, VarianceExploding, shown
-from gaussian_test.experiment.reading import NOT_YAML, check_size, read_yaml, sentence
+from gaussian_test.experiment.reading import NOT_YAML, check_size, read_yaml, refusal
 from gaussian_test.experiment.scores import Count, Empirical, Gaussian, ScoreSettings
 from gaussian_test.sampler.kernels import KERNELS
 
@@ -185,7 +186,7 @@ class Experiment(Settings):
     observables : tuple of str, "all" or "none"
         What is measured beside the Gaussian Test: ``affinity`` of the score, ``normality`` of the noised data, ``quality`` of the
         end points, detailed ``balance``; with reverse runs of their own, other ``starts`` and ``chains`` of U-Turns.
-    own_observables : dict of str to OwnObservable
+    custom_observables : dict of str to CustomObservable
         By name, functions of the user's that give a number for the start and the end of each U-Turn.
     features : Features
         On what end points and ground truth are compared.
@@ -227,7 +228,7 @@ class Experiment(Settings):
     dtype: Literal["float32", "float64"] = "float32"
     tf32: bool | None = None
     observables: tuple[Observable, ...] | Literal["all", "none"] = CHEAP
-    own_observables: dict[str, OwnObservable] = Field(default_factory=dict)
+    custom_observables: dict[str, CustomObservable] = Field(default_factory=dict)
     features: Features = Features()
     classifier: Classifier = Classifier()
     chains: Chains = Chains()
@@ -242,6 +243,9 @@ class Experiment(Settings):
         """Let a process without a kind be the default one, once the whole is known to be of a size that can be looked through."""
         for key, value in values.items() if isinstance(values, dict) else ():
             check_size(key, value)
+        if isinstance(values, dict) and "own_observables" in values:
+            warnings.warn("own_observables is deprecated: write custom_observables", DeprecationWarning, stacklevel=2)
+            values = {("custom_observables" if key == "own_observables" else key): value for key, value in values.items()}
         if isinstance(values, dict) and isinstance(values.get("process"), dict) and "kind" not in values["process"]:
             return {**values, "process": {"kind": VarianceExploding().kind, **values["process"]}}
         return values
@@ -315,7 +319,7 @@ class Experiment(Settings):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise UserError(sentence(error)) from None
+            raise UserError(refusal(error)) from None
 
     def to_yaml(self) -> str:
         """Return the whole configuration as YAML, defaults included.

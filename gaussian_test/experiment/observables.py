@@ -26,7 +26,7 @@ def factory_of_kind(settings: Any) -> Any:
     return settings
 
 
-class _Made(Settings):
+class _FromFactory(Settings):
     """Something that a function of the user's makes, called with ``arguments``."""
 
     kind: str
@@ -35,7 +35,7 @@ class _Made(Settings):
     _belong_together = model_validator(mode="after")(factory_of_kind)
 
 
-class Features(_Made):
+class Features(_FromFactory):
     """On what end points and ground truth are compared: leading principal components, pixels, or a function of the user's.
 
     A factory returns a torch module or a function that takes samples (batch, ``*event``) and returns features (batch, F).
@@ -45,7 +45,7 @@ class Features(_Made):
     components: Count = 64
 
 
-class Classifier(_Made):
+class Classifier(_FromFactory):
     """Who says of which class an end point is, fitted on the ground truth.
 
     ``nearest`` is the class of the nearest ground-truth sample (exact search); ``knn`` scikit-learn's k-nearest neighbours, ``svc``
@@ -57,7 +57,7 @@ class Classifier(_Made):
     folds: Annotated[int, Field(strict=True, ge=2)] = 5
 
 
-class OwnObservable(Settings):
+class CustomObservable(Settings):
     """An observable of the user's: a function that is called with ``arguments`` and returns what is called for U-Turns.
 
     That takes their starts and ends (batch, ``*event``) and returns one number for each, (batch,).

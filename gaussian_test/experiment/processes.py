@@ -116,7 +116,7 @@ class DiscreteVP(Settings):
         return self
 
 
-class OwnProcess(Settings):
+class CustomProcess(Settings):
     """A process of the user's: a function that returns a :class:`gaussian_test.sampler.Process`, called with ``arguments``."""
 
     kind: Literal["factory"]
@@ -125,6 +125,6 @@ class OwnProcess(Settings):
 
 
 Process = Annotated[
-    VarianceExploding | OrnsteinUhlenbeck | VariancePreserving | Cosine | Rectified | DiscreteVP | OwnProcess,
+    VarianceExploding | OrnsteinUhlenbeck | VariancePreserving | Cosine | Rectified | DiscreteVP | CustomProcess,
     Field(discriminator="kind"),
 ]

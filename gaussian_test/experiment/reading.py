@@ -72,7 +72,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def sentence(error: ValidationError) -> str:
+def refusal(error: ValidationError) -> str:
     """Return the first problem as one sentence: where, the value, what was expected."""
     problems = error.errors(include_url=False)
     # what an error inside does to the whole is no news; of a union's alternatives, the one that went deepest was meant

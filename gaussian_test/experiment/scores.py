@@ -65,7 +65,7 @@ class Diffusers(_Network):
     null_label: Annotated[int, Field(strict=True, ge=0)] | None = None
 
 
-class _Made(_Network):
+class _CustomNetwork(_Network):
     """A network that a function of the user's makes, with its weights from a file where one is given."""
 
     factory: Factory | None = None
@@ -82,7 +82,7 @@ class _Made(_Network):
         return self
 
 
-class _MadeOrOpened(_Made):
+class _CustomOrOpened(_CustomNetwork):
     """A network from a factory, or opened from a file that the user trusts to run code."""
 
     path: str | None = None
@@ -96,13 +96,13 @@ class _MadeOrOpened(_Made):
         return self
 
 
-class EDM(_MadeOrOpened):
+class EDM(_CustomOrOpened):
     """A network with EDM's interface."""
 
     kind: Literal["edm"]
 
 
-class Azula(_Made):
+class Azula(_CustomNetwork):
     """An azula Denoiser, made by a factory."""
 
     kind: Literal["azula"]
@@ -112,7 +112,7 @@ class Azula(_Made):
     one_hot: bool = False
 
 
-class Callable(_MadeOrOpened):
+class Callable(_CustomOrOpened):
     """Any function or module of (x, t, label)."""
 
     kind: Literal["callable"]

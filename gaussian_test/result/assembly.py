@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, sampler
 from gaussian_test._version import __version__
-from gaussian_test.analysis.declarations import declared, described, undefine
+from gaussian_test.analysis.declarations import declared, described, mask_undefined
 from gaussian_test.analysis.moments.moments import whole_spectrum
 from gaussian_test.analysis.observables import registry
 from gaussian_test.analysis.observables.record import Inputs
@@ -45,7 +45,7 @@ def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) ->
     for part in (_run_facts(prepared), rows):
         result = result.merge(part, compat="override", combine_attrs="override")
     declarations = [variable for observable in prepared.observables for variable in observable.variables]
-    undefine(result, declarations, prepared.settings.start)
+    mask_undefined(result, declarations, prepared.settings.start)
     result.attrs = _provenance(prepared, identity)
     return archive.plain(result), {name: archive.plain(group) for name, group in groups.items()}
 

@@ -8,7 +8,7 @@ import xarray as xr
 from gaussian_test import analysis
 from gaussian_test.analysis.moments.moments import whole_spectrum
 from gaussian_test.analysis.theory.samplers import KERNELS
-from gaussian_test.build.factories import own_kernel
+from gaussian_test.build.factories import custom_kernel
 from gaussian_test.build.problem import load_truth, turn_levels
 from gaussian_test.build.scores import make_process
 from gaussian_test.errors import UserError, user_input
@@ -61,7 +61,7 @@ def samplers(experiment: Experiment | None = None, steps: Sequence[int] = STEPS)
         moments = analysis.fit_moments(truth["x"])
         own, kernels = settings.reverse.factory, dict(KERNELS)
         if own is not None:
-            kernels[own] = own_kernel(own, settings.reverse.arguments, process)
+            kernels[own] = custom_kernel(own, settings.reverse.arguments, process)
     values, mean = whole_spectrum(moments)
     return analysis.sampler_study(
         values, process, turn, kernels, sorted(set(steps)), rho=settings.reverse.rho, start=settings.start, mean=mean

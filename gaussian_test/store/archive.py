@@ -15,7 +15,7 @@ import xarray as xr
 
 from gaussian_test.analysis.declarations import split_reasons
 from gaussian_test.errors import UserError
-from gaussian_test.store.files import ChecksumError, State, appearing, check, seal, sync
+from gaussian_test.store.files import ChecksumError, State, atomic_path, check, seal, sync
 from gaussian_test.text import near_files
 
 SCHEMA_VERSION = 2  # 1: version 0.1, whose reasons are sentences
@@ -33,7 +33,7 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
     Raises OSError if the disk refuses; nothing is left behind then.
     """
     contents: list[tuple[str | None, xr.Dataset]] = [(None, root), *(groups or {}).items()]
-    with appearing(path) as temporary:
+    with atomic_path(path) as temporary:
         try:
             for group, dataset in contents:
                 dataset.to_netcdf(temporary, mode="a" if group else "w", group=group, engine="netcdf4", encoding=_encoding(dataset))

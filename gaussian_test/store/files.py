@@ -20,7 +20,7 @@ from gaussian_test.log import log
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Give a private name in the folder of a file; what was written and synced there gets the final name, or is removed.
 
     The name is chosen before anything is created, so that there is no moment at which an interruption leaves a file behind.
@@ -34,7 +34,7 @@ def appearing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def sweep(path: Path) -> None:
+def remove_leftovers(path: Path) -> None:
     """Remove the temporary files that killed writers of this file left in its folder."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         left.unlink(missing_ok=True)
@@ -56,7 +56,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all."""
-    with appearing(path) as temporary, temporary.open("xb") as file:
+    with atomic_path(path) as temporary, temporary.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -118,6 +118,6 @@ def run_sweep(
         name = next(iter(failures))
         raise UserError(
             f"{len(failures)} of {len(outputs)} runs failed, {name} for one: {failures[name].rstrip('.')}; the others are done: "
-            f"see gaussian-test status {place}, mend it and add --resume"
+            f"see gaussian-test status {place}, fix it and add --resume"
         )
     return [path for path in outputs.values() if path.exists()]  # others may be at some of them

@@ -15,7 +15,7 @@ from gaussian_test.analysis.moments.moments import fit_moments
 from gaussian_test.analysis.observables.affinity.regression import affine_features, best_affine
 from gaussian_test.analysis.observables.affinity.scores import affinity, best_affine_gap, explained_share
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
-from gaussian_test.analysis.statistics.curves import banded, ratio_of_means
+from gaussian_test.analysis.statistics.curves import ratio_of_means, with_bands
 from gaussian_test.sampler import EmpiricalScore, MixtureScore, OrnsteinUhlenbeck, VarianceExploding
 
 ROWS = ("score", "turn_time", "sample", "repeat")
@@ -257,7 +257,7 @@ def test_a_band_does_not_leave_what_is_possible():
 def test_the_bootstrap_has_to_know_the_samples():
     values = xr.DataArray(np.ones((5, 2)), dims=("sample", "turn_time"), name="any", attrs={"long_name": "any"})
     with pytest.raises(ValueError, match=r"5 samples do not fit a bootstrap of 6"):
-        banded(values, ClusterBootstrap(6))
+        with_bands(values, ClusterBootstrap(6))
 
 
 @pytest.mark.parametrize("shape", [(80, 3), (6, 10)], ids=["full rank", "fewer samples than features"])

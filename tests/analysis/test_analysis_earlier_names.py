@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import gaussian_test as gt
 from gaussian_test import analysis
 from gaussian_test.analysis import earlier_names
 from gaussian_test.analysis.statistics.curves import falls_through
@@ -36,3 +37,15 @@ def test_noise_levels_in_the_place_of_the_data_are_refused():
     ):
         with pytest.raises(ValueError, match="noise_to_signal is not positive and increasing"):
             call()
+
+
+def test_own_observables_are_custom_observables():
+    made = {"contrast": {"factory": "custom_things:contrast"}}
+    with pytest.warns(DeprecationWarning, match="write custom_observables"):
+        assert gt.Experiment.load({"own_observables": made}) == gt.Experiment.load({"custom_observables": made})
+    small = {"samples": 4, "turn_times": {"noise_to_signal": [0.1, 5.0]}, "observables": "none"}
+    with pytest.warns(DeprecationWarning, match="give custom_observables"):
+        result = gt.run(small, own_observables={"size": lambda start, end: end.flatten(1).norm(dim=1)}, progress=False)
+    # its archives of 0.1 have the earlier attribute
+    result["size"].attrs["own_observable"] = result["size"].attrs.pop("custom_observable")
+    assert "Custom observable size" in result.gaussian_test.show()

@@ -6,7 +6,7 @@ from scipy.integrate import quad
 from scipy.stats import binomtest, kstest, linregress, norm
 
 from gaussian_test.analysis import ClusterBootstrap, affine_time, autocorrelation_exact, predicted_affine, predicted_memorization
-from gaussian_test.analysis.statistics.bootstrap import controlled
+from gaussian_test.analysis.statistics.bootstrap import with_control_variate
 from gaussian_test.analysis.statistics.curves import falls_through, share_time
 
 POINTS = 12
@@ -89,7 +89,7 @@ def test_control_variate_keeps_the_mean_and_takes_off_the_correlated_variance():
         k = rng.normal(size=(200, 1)) + 1.0
         y = 0.9 * k + np.sqrt(1 - 0.81) * rng.normal(size=(200, 1)) + 2.0
         plain.append(y.mean())
-        better.append(controlled(y, k, [1.0]).mean())
+        better.append(with_control_variate(y, k, [1.0]).mean())
     assert abs(np.mean(better) - 2.9) < 4 * np.std(better) / np.sqrt(300)
     ratio = np.var(better) / np.var(plain)
     assert ratio == pytest.approx(0.19, rel=4 * np.sqrt(4 / 300))
@@ -97,7 +97,7 @@ def test_control_variate_keeps_the_mean_and_takes_off_the_correlated_variance():
 
 def test_control_that_does_not_vary_changes_nothing():
     y = np.arange(6.0).reshape(3, 2)
-    np.testing.assert_array_equal(controlled(y, np.ones((3, 2)), [1.0, 1.0]), y)
+    np.testing.assert_array_equal(with_control_variate(y, np.ones((3, 2)), [1.0, 1.0]), y)
 
 
 @pytest.mark.parametrize(("clusters", "resamples", "confidence"), [(1, 10, 0.9), (5, 0, 0.9), (5, 10, 1.0), (5, 10, 0.0)])
@@ -217,7 +217,7 @@ def test_a_fitted_coefficient_costs_a_degree_of_freedom():
     rng = np.random.default_rng(8)
     k, e = rng.normal(size=(2, 9))
     y = 0.7 * k + e
-    band = ClusterBootstrap(9, 100).band(controlled(y[:, None], k[:, None], [k.mean()]), fitted=1)
+    band = ClusterBootstrap(9, 100).band(with_control_variate(y[:, None], k[:, None], [k.mean()]), fitted=1)
     # at the mean of the regressor the intercept's error is that of the mean response
     assert band.standard_error[0] == pytest.approx(linregress(k - k.mean(), y).intercept_stderr, rel=1e-12)
 

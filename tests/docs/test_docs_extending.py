@@ -44,7 +44,7 @@ def test_the_index_names_what_there_is():
         assert callable(getattr(gt.conformance, name))
     for page in re.findall(r"\]\((\w+)\.md\)", text):
         assert page in PAGES
-    settings = re.findall(r"`((?:process|scores|reverse|own_observables): [^`]*)`", text)
+    settings = re.findall(r"`((?:process|scores|reverse|custom_observables): [^`]*)`", text)
     assert len(settings) == 4
     for line in settings:
         Experiment.load(yaml.safe_load(line))

@@ -336,7 +336,7 @@ def test_a_shard_that_cannot_be_computed_is_reported_and_the_rest_goes_on(factor
     assert len(finished(tmp_path)) == 8 - len(bad)
     log = (tmp_path / "run.nc.parts" / "log").read_text()
     assert all(f"level=error event=failed shard={shard} " in log for shard in bad)
-    # mended, the run is another one, and says so
+    # fixed, the run is another one, and says so
     with pytest.raises(UserError, match="belongs to another run"):
         gt.run(SHORT, tmp_path / "run.nc", resume=True, progress=False)
 

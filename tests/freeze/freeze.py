@@ -52,7 +52,7 @@ EXPERIMENTS = {
         **SMALL,
         "process": {"kind": "factory", "factory": "custom_things:noising", "arguments": {"time_max": 0.99}},
         "reverse": {"kind": "factory", "factory": "custom_things:steps", "arguments": {"clock": "time"}, "steps": 6},
-        "own_observables": {"contrast": {"factory": "custom_things:contrast"}},
+        "custom_observables": {"contrast": {"factory": "custom_things:contrast"}},
         "features": {"kind": "factory", "factory": "custom_things:halves"},
         "classifier": {"kind": "factory", "factory": "custom_things:classifier"},
     },

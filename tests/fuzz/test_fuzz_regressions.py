@@ -182,7 +182,7 @@ def test_a_missing_file_with_lines_in_its_name_is_one_line(name):
     assert len(str(error.value).splitlines()) == 1
 
 
-# -- found in other rooms, and to be mended there: each fails until then, and then its mark goes -----------------------------------
+# -- found in other rooms, and to be fixed there: each fails until then, and then its mark goes -----------------------------------
 
 REPEATED = small(np.float32([[0.27], [0.27], [0.27], [0.27], [0.27], [-0.27]]))
 NONE = {**SETTINGS, "observables": "none"}

@@ -75,7 +75,7 @@ def test_they_are_compared_with_each_other_and_with_a_run_of_today(earlier):
 def test_an_observable_of_a_users_stays_theirs_where_one_of_ours_has_come_by_its_name():
     """An archive may be older than an observable: that of the user's with this name is shown, and ours is not looked for."""
     settings = {"samples": 8, "turn_times": {"noise_to_signal": [0.1, 5.0]}, "keep": {"pictures": 0}, "observables": "none"}
-    result = gt.run(settings, own_observables={"size": lambda start, end: end.flatten(1).norm(dim=1)}, progress=False)
+    result = gt.run(settings, custom_observables={"size": lambda start, end: end.flatten(1).norm(dim=1)}, progress=False)
     names = {str(name): str(name).replace("size", "participation") for name in result.data_vars if "size" in str(name)}
     earlier = result.rename(names)
     assert earlier.gaussian_test.show().count("participation")

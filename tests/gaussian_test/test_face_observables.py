@@ -343,7 +343,7 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(changes, said):
 
 
 def test_features_that_fail_are_refused_before_any_work():
-    with pytest.raises(UserError, match=r"features wrong.*mend the extractor"):
+    with pytest.raises(UserError, match=r"features wrong.*fix the extractor"):
         run({"features": wrong})
     with pytest.raises(UserError, match=r"return finite features"):
         run({"features": flat})

@@ -120,7 +120,7 @@ SETTINGS = {
 PROCESS = {"process": {"kind": "factory", "factory": "own_things:noising", "arguments": {"time_max": 0.99}}}
 KERNEL = {"reverse": {"kind": "factory", "factory": "own_things:steps", "steps": 4}}
 NETWORK = {"scores": [{"kind": "callable", "name": "mine", "factory": "own_things:halving"}]}
-OBSERVABLE = {"own_observables": {"contrast": {"factory": "own_things:contrast"}}}
+OBSERVABLE = {"custom_observables": {"contrast": {"factory": "own_things:contrast"}}}
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_an_observable_has_its_curve_with_bands_from_the_starts(folder):
     attributes = {"long_name": "contrast", "units": "grey level", "comment": "How far the ends are from grey."}
     assert {key: result.contrast.attrs[key] for key in attributes} == attributes
     assert result.contrast_low.attrs["long_name"].startswith("contrast, lower edge")
-    assert "Own observable contrast: contrast (grey level)" in result.gaussian_test.show()
+    assert "Custom observable contrast: contrast (grey level)" in result.gaussian_test.show()
     assert "own_contrast" in result.gaussian_test.plot()
 
 
@@ -185,13 +185,13 @@ def test_an_observable_is_handed_the_starts_and_their_very_ends():
         return (end - start).flatten(1).norm(dim=1)
 
     settings = SETTINGS | {"repeats": 2, "observables": [], "keep": {"pictures": 0, "end_points": True}}
-    result = gt.run(settings, own_observables={"moved": distance})
+    result = gt.run(settings, custom_observables={"moved": distance})
     truth = gt.data.load("digits").x
     ends = result.gaussian_test.group("end_points").end
     starts = truth.isel(sample=ends.sample.values)
     moved = np.sqrt(((ends - starts.drop_vars("sample", errors="ignore")) ** 2).sum(("channel", "row", "column")))
     np.testing.assert_allclose(result.sample_moved, moved.transpose("score", "turn_time", "sample", "repeat"), rtol=1e-4, atol=1e-4)
-    assert result.moved.attrs["own_observable"] == "given in python"
+    assert result.moved.attrs["custom_observable"] == "given in python"
 
 
 def test_observables_of_two_runs_are_compared_start_by_start(folder):
@@ -207,7 +207,7 @@ def test_a_curve_that_hardly_varies_has_a_finite_band():
     """Shares of which one start differs: resamples lose all variation, and the band stays finite."""
     table = xr.Dataset({"sample_rare": (("score", "turn_time", "sample", "repeat"), np.zeros((1, 2, 30, 1)))})
     table.sample_rare[0, :, 0, 0] = 1.0
-    rare = features.OwnObservable("rare", lambda start, end: end, "", {"long_name": "rare", "units": "1"}, "").record
+    rare = features.BuiltObservable("rare", lambda start, end: end, "", {"long_name": "rare", "units": "1"}, "").record
     inputs = SimpleNamespace(table=table, resample=lambda count: gt.analysis.ClusterBootstrap(count, 200))
     curves = rare.function(rare.measure)(inputs)[""]
     assert np.isfinite(curves.rare_low).all()
@@ -233,16 +233,16 @@ def test_a_curve_that_hardly_varies_has_a_finite_band():
         ({"reverse": {"kind": "factory"}}, "belong together"),
         ({"reverse": {"kind": "sde", "factory": "own_things:steps"}}, "belong together"),
         ({"reverse": {"arguments": {"clock": "time"}}}, "arguments are for a factory"),
-        ({"own_observables": {"mine": {"factory": "own_things:batched"}}}, r"own observable 'mine': .* breaks 'size'"),
-        ({"own_observables": {"mine": {"factory": "own_things:undefined"}}}, r"own observable 'mine': .* NaN or infinite"),
-        ({"own_observables": {"mine": {"factory": "own_things:column"}}}, r"own observable 'mine': .* shape \(2, 1\)"),
-        ({"own_observables": {"mine": {"factory": "own_things:something"}}}, "cannot be called"),
-        ({"own_observables": {"gap": {"factory": "own_things:contrast"}}}, "'gap' is taken"),
-        ({"own_observables": {"turn_time": {"factory": "own_things:contrast"}}}, "'turn_time' is taken"),
-        ({"own_observables": {"my-own": {"factory": "own_things:contrast"}}}, "cannot name a variable"),
-        ({"own_observables": {"contrast_low": {"factory": "own_things:contrast"}}}, "cannot name a variable"),
-        ({"own_observables": {"sample_contrast": {"factory": "own_things:contrast"}}}, "cannot name a variable"),
-        ({"own_observables": {"mine": {}}}, "own_observables.mine.factory is missing"),
+        ({"custom_observables": {"mine": {"factory": "own_things:batched"}}}, r"custom observable 'mine': .* breaks 'size'"),
+        ({"custom_observables": {"mine": {"factory": "own_things:undefined"}}}, r"custom observable 'mine': .* NaN or infinite"),
+        ({"custom_observables": {"mine": {"factory": "own_things:column"}}}, r"custom observable 'mine': .* shape \(2, 1\)"),
+        ({"custom_observables": {"mine": {"factory": "own_things:something"}}}, "cannot be called"),
+        ({"custom_observables": {"gap": {"factory": "own_things:contrast"}}}, "'gap' is taken"),
+        ({"custom_observables": {"turn_time": {"factory": "own_things:contrast"}}}, "'turn_time' is taken"),
+        ({"custom_observables": {"my-own": {"factory": "own_things:contrast"}}}, "cannot name a variable"),
+        ({"custom_observables": {"contrast_low": {"factory": "own_things:contrast"}}}, "cannot name a variable"),
+        ({"custom_observables": {"sample_contrast": {"factory": "own_things:contrast"}}}, "cannot name a variable"),
+        ({"custom_observables": {"mine": {}}}, "custom_observables.mine.factory is missing"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence_before_any_work(changes, said, folder):
@@ -268,8 +268,8 @@ def test_an_observable_that_fails_on_the_way_stops_the_run_with_its_name():
         values = end.flatten(1).mean(1)
         return torch.where(end.flatten(1).amax(1) > 1.1, torch.nan, values)
 
-    with pytest.raises(UserError, match=r"own observable 'late': 15 U-Turns gave .* NaN or infinite values"):
-        gt.run(SETTINGS, own_observables={"late": of_samples_only})
+    with pytest.raises(UserError, match=r"custom observable 'late': 15 U-Turns gave .* NaN or infinite values"):
+        gt.run(SETTINGS, custom_observables={"late": of_samples_only})
 
 
 def test_every_name_of_the_archive_is_taken():
@@ -311,7 +311,7 @@ def changed(folder, old, new):
         (PROCESS, "return cls(**settings)", "return sampler.Rectified(**settings)", "process"),
         (KERNEL, "return Steps(clock=clock)", "return sampler.Ancestral()", "reverse"),
         (NETWORK, "label=None: x / 2", "label=None: x / 3", "score mine"),  # it has no tensors: by the file of its factory
-        (OBSERVABLE, ".abs().pow(power)", ".abs().pow(power).mul(2)", "own observable contrast"),
+        (OBSERVABLE, ".abs().pow(power)", ".abs().pow(power).mul(2)", "custom observable contrast"),
     ],
 )
 def test_a_changed_function_of_the_same_name_is_not_taken_for_the_old_one(settings, old, new, differs, folder):
@@ -328,17 +328,17 @@ def test_an_observable_from_python_says_who_it_is_before_a_run_is_resumed(tmp_pa
     def mine(start, end):
         return end.flatten(1).mean(1)
 
-    gt.run(SETTINGS, tmp_path / "run.nc", own_observables={"mine": mine})
+    gt.run(SETTINGS, tmp_path / "run.nc", custom_observables={"mine": mine})
     with pytest.raises(UserError, match="attribute 'digest'"):
-        gt.run(SETTINGS, tmp_path / "run.nc", own_observables={"mine": mine}, resume=True)
+        gt.run(SETTINGS, tmp_path / "run.nc", custom_observables={"mine": mine}, resume=True)
     mine.digest = "first"
-    gt.run(SETTINGS, tmp_path / "named.nc", own_observables={"mine": mine})
-    assert "mine" in gt.run(SETTINGS, tmp_path / "named.nc", own_observables={"mine": mine}, resume=True)
+    gt.run(SETTINGS, tmp_path / "named.nc", custom_observables={"mine": mine})
+    assert "mine" in gt.run(SETTINGS, tmp_path / "named.nc", custom_observables={"mine": mine}, resume=True)
     mine.digest = "second"
-    with pytest.raises(UserError, match="own observable mine differs"):
-        gt.run(SETTINGS, tmp_path / "named.nc", own_observables={"mine": mine}, resume=True)
-    with pytest.raises(UserError, match="own_observables from python cannot be sent to workers"):
-        gt.run(SETTINGS, tmp_path / "other.nc", own_observables={"mine": mine}, workers=1)
+    with pytest.raises(UserError, match="custom observable mine differs"):
+        gt.run(SETTINGS, tmp_path / "named.nc", custom_observables={"mine": mine}, resume=True)
+    with pytest.raises(UserError, match="custom_observables from python cannot be sent to workers"):
+        gt.run(SETTINGS, tmp_path / "other.nc", custom_observables={"mine": mine}, workers=1)
 
 
 def test_a_process_of_the_users_may_hold_anything():

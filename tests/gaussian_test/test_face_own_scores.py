@@ -63,7 +63,7 @@ def test_a_network_runs_in_evaluation_without_gradients_and_is_left_in_training(
         (Own(lambda x, t: x[:, :, :1]), "return the same shape"),
         (Own(lambda x, t: None), "returned NoneType"),
         (Own(lambda x, t: x * torch.nan), "NaN or infinite"),
-        (Own(lambda x, t: x @ torch.ones(3, 3)), "mend its denoise method"),
+        (Own(lambda x, t: x @ torch.ones(3, 3)), "fix its denoise method"),
         (torch.nn.Linear(2, 2), "derive it from gaussian_test.sampler.Score"),
     ],
 )

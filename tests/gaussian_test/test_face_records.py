@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gaussian_test as gt
-from gaussian_test.analysis.declarations import ENDINGS, Variable, declared, reasons_of, undefine
+from gaussian_test.analysis.declarations import ENDINGS, Variable, declared, mask_undefined, reasons_of
 from gaussian_test.analysis.observables import registry
 from gaussian_test.analysis.observables.record import resolved
 
@@ -128,8 +128,8 @@ def test_what_a_start_leaves_undefined_is_what_the_declarations_say(start):
 
 def test_undefining_twice_is_undefining_once(archive):
     result = gt.open_archive(archive)
-    once = undefine(result.copy(deep=True), list(registry.variables("")), "gaussian")
-    assert undefine(once.copy(deep=True), list(registry.variables("")), "gaussian").identical(once)
+    once = mask_undefined(result.copy(deep=True), list(registry.variables("")), "gaussian")
+    assert mask_undefined(once.copy(deep=True), list(registry.variables("")), "gaussian").identical(once)
 
 
 def test_invariant_variables_are_those_that_no_choice_of_process_changes():
@@ -152,7 +152,7 @@ def test_invariant_variables_are_those_that_no_choice_of_process_changes():
 def test_a_trace_from_a_failing_observable_is_short(monkeypatch):
     """From `gt.run` to the kernel that fails, at most 8 frames are ours."""
 
-    def fails(*_):
+    def fails(*_, **__):
         raise ZeroDivisionError("here")
 
     monkeypatch.setattr("gaussian_test.analysis.observables.quality.quality.sample_quality", fails)

@@ -167,7 +167,7 @@ def test_observables_of_the_user_are_on_the_page(tiny, tmp_path):
     def kept_ink(start, end):
         return (end.flatten(1).mean(1) - start.flatten(1).mean(1)).abs()
 
-    result = gt.run(tiny(), own_observables={"kept_ink": kept_ink}, progress=False)
+    result = gt.run(tiny(), custom_observables={"kept_ink": kept_ink}, progress=False)
     (figure,) = (f for f in page_of(result, tmp_path).root.all("figure") if next(f.all("h3")).said() == "Kept ink")
     first = float(result["kept_ink"].sel(score="gaussian")[0])
     assert f"gaussian {first:.3g}, " in next(svg for svg in figure.all("svg")).parent.attributes["aria-label"]

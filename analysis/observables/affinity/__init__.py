@@ -90,8 +90,8 @@ AFFINITY = Observable(
     variables=VARIABLES,
     needs=("references", "end points"),
     default=True,
-    at_turn="affinity.affinity:at_turn",
-    measure="affinity.affinity:measure",
+    at_turn="affinity.scores:at_turn",
+    measure="affinity.scores:measure",
     tables=(
         Table(
             "Share of the squared norm of each score that others explain",

@@ -34,7 +34,7 @@ from gaussian_test.analysis.observables.affinity import VARIABLES
 from gaussian_test.analysis.observables.affinity.regression import affine_features, best_affine
 from gaussian_test.analysis.observables.record import Inputs, Rows, Turned
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
-from gaussian_test.analysis.statistics.curves import banded, ratio_of_means
+from gaussian_test.analysis.statistics.curves import ratio_of_means, with_bands
 from gaussian_test.sampler import Process
 
 Array = NDArray[np.float64]
@@ -117,8 +117,8 @@ def affinity(
         output_core_dims=[core],
         join="exact",
     )
-    result = banded(explained.rename("score_explained"), resample, bounded="below one")
-    gap = banded(_averaged(denoiser_gap).rename("denoiser_gap"), resample, bounded="positive")
+    result = with_bands(explained.rename("score_explained"), resample, bounded="below one")
+    gap = with_bands(_averaged(denoiser_gap).rename("denoiser_gap"), resample, bounded="positive")
     return described(result.merge(gap, compat="override", join="exact"), VARIABLES)
 
 
@@ -158,9 +158,9 @@ def best_affine_gap(values: xr.DataArray, baseline: xr.DataArray, trace: float, 
     (0.125, 0.375)
     """
     values, baseline = xr.align(_averaged(values), _averaged(baseline), join="exact")
-    result = banded((values / trace).rename("affine_gap"), resample, bounded="positive")
+    result = with_bands((values / trace).rename("affine_gap"), resample, bounded="positive")
     gain = ((baseline - values) / trace).rename("affine_gain")
-    result = result.merge(banded(gain, resample, suffixes=("", *TESTED)), compat="override")
+    result = result.merge(with_bands(gain, resample, suffixes=("", *TESTED)), compat="override")
     # a map that is worse than the Gaussian says nothing against it
     result["affine_gain_pvalue"] = result["affine_gain_pvalue"].where(result["affine_gain"] > 0, 1.0)
     return described(result, VARIABLES)
@@ -332,7 +332,9 @@ def score_norms(
         "score_norm_relative": relative,
         "score_square_scaled": square * xr.DataArray(scale, dims="turn_time"),
     }
-    bands = xr.merge([banded(values.rename(name), resample) for name, values in curves.items()], compat="override", join="exact")
+    bands = xr.merge(
+        [with_bands(values.rename(name), resample) for name, values in curves.items()], compat="override", join="exact"
+    )
     return described(bands, VARIABLES).merge(declared(VARIABLES, closed), compat="override")
 
 

@@ -19,8 +19,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics.pairwise import euclidean_distances
 
-from gaussian_test.analysis.declarations import NO_LABELS, ONE_CLASS, declared, give_reasons, undefine
-from gaussian_test.analysis.moments.moments import evenly, event_dims
+from gaussian_test.analysis.declarations import NO_LABELS, ONE_CLASS, declared, give_reasons, mask_undefined
+from gaussian_test.analysis.moments.moments import evenly_spaced, event_dims
 from gaussian_test.analysis.observables.balance import CHANGE, EXCHANGE, LARGEST
 from gaussian_test.analysis.observables.balance.change import change_field, susceptibility_gaussian
 from gaussian_test.analysis.observables.record import Inputs
@@ -269,7 +269,7 @@ def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
         of_kept["label_after"],
         seed=inputs.statistics.seed,
     )
-    undefine(tests, EXCHANGE, inputs.start, [name for name, facts in inputs.scores.items() if facts.flow != "sde"])
+    mask_undefined(tests, EXCHANGE, inputs.start, [name for name, facts in inputs.scores.items() if facts.flow != "sde"])
     conditional = [name for name, facts in inputs.scores.items() if facts.conditional]
     for one in EXCHANGE if conditional else ():
         if one.name.startswith("exchange_class"):
@@ -371,7 +371,7 @@ def _antisymmetric(start: Array, end: Array, signs: Signs) -> Symmetry:
 
 
 def _energy_symmetry(start: Array, end: Array, signs: Signs) -> Symmetry:
-    kept = evenly(len(start), ENERGY_STARTS)
+    kept = evenly_spaced(len(start), ENERGY_STARTS)
     moved = kept[(end[kept] != start[kept]).any(1)]  # a pair that did not move is its own swap
     if not len(moved):
         return Symmetry(0.0, 1.0)

@@ -42,7 +42,7 @@ CHAINS = Observable(
     needs=("end points",),
     runs="chains.chains:runs",
     measure="chains.chains:measure",
-    text="chains.text:text",
+    text="chains.text:lines",
     figures=(
         Figure(
             "chains",

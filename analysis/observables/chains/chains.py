@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from gaussian_test.analysis.declarations import NO_LABELS, ONE_CLASS, declared
-from gaussian_test.analysis.moments.moments import Moments, evenly
+from gaussian_test.analysis.moments.moments import Moments, evenly_spaced
 from gaussian_test.analysis.observables.chains import BAND, INTERVAL, VARIABLES, WINDOW
 from gaussian_test.analysis.observables.record import Inputs, Shard
 from gaussian_test.analysis.statistics.bootstrap import Band, ClusterBootstrap
@@ -286,7 +286,7 @@ def levels_of(plan: UTurnPlan, count: int) -> list[int]:
     >>> levels_of(UTurnPlan(VarianceExploding(), [0.1, 0.5, 1.0, 2.0, 5.0]), 3)
     [0, 2, 4]
     """
-    places: list[int] = evenly(len(plan.levels), count).tolist()
+    places: list[int] = evenly_spaced(len(plan.levels), count).tolist()
     return places
 
 

@@ -8,7 +8,7 @@ from gaussian_test.analysis.declarations import parts_of, said_of
 from gaussian_test.text import aligned, interval, number
 
 
-def text(_: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> list[str]:
+def lines(_: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> list[str]:
     """Return the auto-correlation time of each score, in U-Turns, by noise level."""
     table = groups["chains"]
     rows = [["noise to signal", *(str(score) for score in table["score"].values), "Gaussian, closed form"]]

@@ -14,10 +14,19 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from gaussian_test.analysis.declarations import BAND, INTERVAL, TIMES, Statistics, declared, no_speciation, reasons_of, undefine
+from gaussian_test.analysis.declarations import (
+    BAND,
+    INTERVAL,
+    TIMES,
+    Statistics,
+    declared,
+    mask_undefined,
+    reasons_of,
+    why_no_speciation,
+)
 from gaussian_test.analysis.observables.gaussian_test import VARIABLES
 from gaussian_test.analysis.observables.record import Ended, Inputs, Rows, Turned, product
-from gaussian_test.analysis.statistics.bootstrap import Band, ClusterBootstrap, controlled, expanded
+from gaussian_test.analysis.statistics.bootstrap import Band, ClusterBootstrap, expanded, with_control_variate
 from gaussian_test.analysis.statistics.curves import (
     Crossing,
     affine_time,
@@ -108,8 +117,12 @@ def gaussian_test(
         squared = _by_sample(row["sample_autocorrelation_one_shot_squared"])
         is_exact = of_score.kernel == "exact"
         discretised = exact_gaussian if is_exact or of_score.reference is None else of_score.reference
-        gap_one_shot = resample.band(controlled(one_shot, control, exact_gaussian), exact_gaussian, fitted=1)
-        gap = gap_one_shot if is_exact else resample.band(controlled(simulated, control, exact_gaussian), discretised, fitted=1)
+        gap_one_shot = resample.band(with_control_variate(one_shot, control, exact_gaussian), exact_gaussian, fitted=1)
+        gap = (
+            gap_one_shot
+            if is_exact
+            else resample.band(with_control_variate(simulated, control, exact_gaussian), discretised, fitted=1)
+        )
         own = resample.share_band(_by_sample((row["nearest_sample"] == row["sample"]).astype(float)))
         near = resample.share_band(_by_sample((row["nearest_distance"] < truth.typical_distance).astype(float)))
         same, why_not = _same_class(row, truth, of_score.conditional, resample)
@@ -165,7 +178,7 @@ def gaussian_test(
     if truth.class_shares is not None:
         for suffix in ("", *BAND):
             result["class_retention" + suffix].attrs["by_chance"] = float((truth.class_shares**2).sum())
-    undefine(result, VARIABLES, "noised_data", [score for score, of_score in facts.items() if of_score.flow != "sde"])
+    mask_undefined(result, VARIABLES, "noised_data", [score for score, of_score in facts.items() if of_score.flow != "sde"])
     return result.merge(divergence(excess, float(truth.eigenvalues.sum()), nu, resample), compat="override")
 
 
@@ -305,7 +318,7 @@ def _by_sample(values: xr.DataArray) -> Array:
 
 def _same_class(row: xr.Dataset, truth: GroundTruth, conditional: bool, resample: ClusterBootstrap) -> tuple[Band, str]:
     """Return the share of U-Turns that keep the class, with its band, and why it has no time; NaN where there are no classes."""
-    if reason := no_speciation(truth.class_shares, conditional):
+    if reason := why_no_speciation(truth.class_shares, conditional):
         nothing = np.full(row.sizes["turn_time"], np.nan)
         if truth.class_shares is None or truth.class_shares.max() == 1:
             return Band(nothing, nothing, nothing, nothing, nothing, nothing[None]), reason

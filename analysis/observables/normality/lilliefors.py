@@ -19,7 +19,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
 
-from gaussian_test.analysis.moments.moments import evenly
+from gaussian_test.analysis.moments.moments import evenly_spaced
 
 Array = NDArray[np.float64]
 
@@ -339,7 +339,7 @@ def ks_test(
     if len(varying):
         discovered[varying] = false_discovery_control(pvalue[varying]) <= level
         share_discovered = float(discovered[varying].mean())
-        chosen = varying[evenly(len(varying), MOST_FEATURES)]
+        chosen = varying[evenly_spaced(len(varying), MOST_FEATURES)]
         standard = np.asarray(values[:, chosen]).astype(np.float64, order="F")  # as numpy takes columns: sums round alike
         standard = (standard - standard.mean(0)) / standard.std(0, ddof=1)
         # a rotation keeps mean and scale: replicates are standardised as they are

@@ -52,8 +52,8 @@ SAMPLE_TIMES = Observable(
     variables=VARIABLES,
     any_start=True,
     default=True,
-    measure="sample_times.sample_times:measure",
-    text="sample_times.text:text",
+    measure="sample_times.times:measure",
+    text="sample_times.text:lines",
     figures=(
         Figure(
             "sample_times",

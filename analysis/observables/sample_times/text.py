@@ -9,7 +9,7 @@ from gaussian_test.analysis.declarations import parts_of, said_of
 from gaussian_test.text import aligned, interval, number
 
 
-def text(result: xr.Dataset, _: Mapping[str, xr.Dataset]) -> list[str]:
+def lines(result: xr.Dataset, _: Mapping[str, xr.Dataset]) -> list[str]:
     """Return medians over samples, the range of the classes, and the self-averaging ratio, by score."""
     rows = [["", "score", "median over samples [quartiles]", "classes", "between/within samples [interval]"]]
     for time in ("memorization", "speciation"):

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from gaussian_test.analysis.declarations import INTERVAL, NO_LABELS, declared, no_speciation
+from gaussian_test.analysis.declarations import INTERVAL, NO_LABELS, declared, why_no_speciation
 from gaussian_test.analysis.observables.record import Inputs
 from gaussian_test.analysis.observables.sample_times import VARIABLES
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap, expanded
@@ -66,8 +66,7 @@ def path_time(outcomes: ArrayLike, noise_to_signal: ArrayLike, *, chance: ArrayL
     # the two in the middle of the best steps, or the only one twice
     middle = ((best > (best[-1] - 1) // 2).argmax(0) + (best > best[-1] // 2).argmax(0)) // 2
     crossings = np.concatenate([[0.0], np.sqrt(nu[1:] * nu[:-1]), [np.inf]])
-    result: Array = crossings[middle]
-    return result
+    return np.asarray(crossings[middle])
 
 
 def sample_time(outcomes: ArrayLike, noise_to_signal: ArrayLike, *, level: ArrayLike) -> Array:
@@ -240,9 +239,8 @@ def class_times(
 
     Examples
     --------
-    >>> outcomes = np.repeat([[[1], [1]], [[0], [1]], [[0], [0]]], 5, axis=1)  # five starts of either class
-    >>> nu = [1.0, 4.0, 16.0]
-    >>> found = class_times(outcomes, [0] * 5 + [1] * 5, nu, classes=[0, 1, 2], level=0.5, resample=ClusterBootstrap(10, 100))
+    >>> outcomes, labels = np.repeat([[[1], [1]], [[0], [1]], [[0], [0]]], 5, axis=1), [0] * 5 + [1] * 5
+    >>> found = class_times(outcomes, labels, [1, 4, 16], classes=[0, 1, 2], level=0.5, resample=ClusterBootstrap(10, 100))
     >>> [round(crossing.estimate, 12) for crossing in found], found[2].reason
     ([2.0, 8.0, nan], 'it has 0 starts: needs at least 4')
     """
@@ -338,7 +336,7 @@ def sample_times(
     classes = np.array([-1]) if class_shares is None else np.flatnonzero(shares)
     groups = _by_class(label.values, classes, resample)
     no_labels = NO_LABELS if class_shares is None else ""
-    unchosen = [no_speciation(None if class_shares is None else shares, bool(given)) for given in conditional.values]
+    unchosen = [why_no_speciation(None if class_shares is None else shares, bool(given)) for given in conditional.values]
     own = np.zeros(len(label), dtype=np.int64) if class_shares is None else label.values
     values: dict[str, Any] = {}
     reasons: dict[str, dict[str, str]] = {}
@@ -395,8 +393,8 @@ def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
 def _of_classes(classes: NDArray[np.int64], crossings: Sequence[Crossing]) -> str:
     """Return the reasons of the classes of one score, each with the classes that have it."""
     having: dict[str, list[str]] = {}
-    for name, crossing in zip(classes, crossings, strict=True):
-        having.setdefault(crossing.reason, []).append(str(name))
+    for name, one in zip(classes, crossings, strict=True):
+        having.setdefault(one.reason, []).append(str(name))
     if len(having) == 1:
         return next(iter(having))
     return ", ".join(f"class {' '.join(names)}: {reason}" for reason, names in having.items() if reason)
