@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -49,7 +49,7 @@ def load(
     name_or_path: str | os.PathLike[str],
     *,
     source: str | None = None,
-    split: str | None = None,
+    split: Literal["train", "test", "all"] | None = None,
     labels: Any = None,
     key: str | None = None,
     value_range: tuple[float, float] | None = None,
@@ -112,7 +112,7 @@ def load(
 def _load(
     name_or_path: str | os.PathLike[str],
     source: str | None,
-    split: str | None,
+    split: Literal["train", "test", "all"] | None,
     labels: Any,
     key: str | None,
     value_range: tuple[float, float] | None,

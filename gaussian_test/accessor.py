@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +13,15 @@ from gaussian_test.errors import UserError
 from gaussian_test.store import archive
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
+
+GROUPS = ("moments", "pictures", "normality", "chains", "end_points", "trajectory")
 
 
 @xr.register_dataset_accessor("gaussian_test")  # type: ignore[no-untyped-call]
 class GaussianTestAccessor:
-    """Methods of a result of the Gaussian Test: ``result.gaussian_test.show()``, ``.to_json()``, ``.plot()``, ``.group(name)``.
+    """Methods of a result of the Gaussian Test: ``result.gaussian_test.show()``, ``.times``, ``.plot()`` and others.
 
     Parameters
     ----------
@@ -26,6 +31,48 @@ class GaussianTestAccessor:
 
     def __init__(self, dataset: xr.Dataset) -> None:
         self._dataset = dataset
+
+    def __repr__(self) -> str:
+        """Say what the result holds, and what it can do."""
+        result = self._dataset
+        if "noise_to_signal" not in result.variables or "data_source" not in result.attrs:
+            return "<gaussian_test: this dataset is no result of the Gaussian Test>"
+        nu = result["noise_to_signal"].values
+        lines = [
+            f"<gaussian_test: {result.attrs['data_source']}, {result.sizes['sample']} samples, {result.sizes['repeat']} repeats>",
+            f"turn times: {len(nu)}, noise-to-signal {nu[0]:.3g} to {nu[-1]:.3g}",
+            f"scores:     {', '.join(map(str, result['score'].values))}",
+            f"groups:     {', '.join(archive.groups(result, *GROUPS)) or 'none'}",
+            "methods:    show, to_json, plot, report, compare, group; times",
+        ]
+        return "\n".join(lines)
+
+    @property
+    def times(self) -> pd.DataFrame:
+        """The three times of each score, as noise-to-signal ratios.
+
+        Returns
+        -------
+        DataFrame
+            Rows (score, time), where time is ``memorization``, ``speciation`` or ``affine``; columns ``estimate``, ``low``,
+            ``high`` (NaN where undefined), ``predicted`` and ``reason`` (why it is undefined, else empty).
+        """
+        import pandas as pd
+
+        from gaussian_test.result.views import view
+
+        rows = {
+            (score.name, name): {
+                "estimate": (found := time.estimates["noise_to_signal"]).value,
+                "low": found.low,
+                "high": found.high,
+                "predicted": time.predicted["noise_to_signal"].get("predicted", math.nan),
+                "reason": time.reason,
+            }
+            for score in view(self._dataset).scores
+            for name, time in score.times.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["score", "time"])
 
     def group(self, name: str) -> xr.Dataset:
         """Return another group of the archive.
@@ -97,3 +144,35 @@ class GaussianTestAccessor:
         if folder is not None:
             parts.save(drawn, Path(folder))
         return drawn
+
+    def report(self, output: str | os.PathLike[str]) -> Path:
+        """Write the result as one page of HTML: see :func:`gaussian_test.report`.
+
+        Parameters
+        ----------
+        output : path
+            The page; its name ends in ``.html`` or ``.htm``.
+
+        Returns
+        -------
+        Path
+        """
+        from gaussian_test.html_report.page import report
+
+        return report(self._dataset, output)
+
+    def compare(self, other: archive.Source) -> xr.Dataset:
+        """Compare the result with another one: see :func:`gaussian_test.compare`.
+
+        Parameters
+        ----------
+        other : path or Dataset
+            An archive or a result; differences are this other one's values less this result's.
+
+        Returns
+        -------
+        Dataset
+        """
+        from gaussian_test.result.comparison import compare
+
+        return compare(self._dataset, other)

@@ -31,7 +31,7 @@ class Custom:
     function: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
-def custom(
+def custom_record(
     name: str, attributes: Mapping[str, str], source: str = "", function: Callable[[Tensor, Tensor], Tensor] | None = None
 ) -> Observable:
     """Return the record of an observable of the user's."""
@@ -72,7 +72,9 @@ def custom(
 
 def in_archive(result: xr.Dataset) -> Sequence[Observable]:
     """Return the records of the user's observables in an archive."""
-    return [custom(str(name), values.attrs) for name, values in result.data_vars.items() if {MARK, EARLIER} & set(values.attrs)]
+    return [
+        custom_record(str(name), values.attrs) for name, values in result.data_vars.items() if {MARK, EARLIER} & set(values.attrs)
+    ]
 
 
 def at_end(ended: Ended, options: Custom) -> Iterator[tuple[str, Tensor]]:

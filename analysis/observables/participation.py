@@ -64,7 +64,7 @@ def multiplicity(truth: EmpiricalScore) -> Tensor:
     return torch.from_numpy(found).to(truth.center.device)
 
 
-def participation(truth: EmpiricalScore, x: Tensor, noise_to_signal: Tensor) -> tuple[Tensor, Tensor]:
+def participation_ratio(truth: EmpiricalScore, x: Tensor, noise_to_signal: Tensor) -> tuple[Tensor, Tensor]:
     r"""Return the participation ratio and the entropy of the posterior, streamed over the samples.
 
     Examples
@@ -72,7 +72,7 @@ def participation(truth: EmpiricalScore, x: Tensor, noise_to_signal: Tensor) -> 
     >>> import torch
     >>> from gaussian_test.sampler import EmpiricalScore
     >>> pair = EmpiricalScore(torch.tensor([[-1.0], [1.0], [1.0]]))  # two samples, one of them twice
-    >>> ratio, entropy = participation(pair, torch.zeros(1, 1), torch.tensor([1.0]))
+    >>> ratio, entropy = participation_ratio(pair, torch.zeros(1, 1), torch.tensor([1.0]))
     >>> round(ratio.item(), 6), round(entropy.exp().item(), 6)
     (1.8, 1.889882)
     """
@@ -105,7 +105,9 @@ def at_turn(turned: Turned) -> Rows:
 
     count, rows, _ = turned.x.shape
     nu = (turned.sigma / turned.alpha).expand(count, rows)
-    found = [participation(turned.truth, x / alpha, level) for x, alpha, level in zip(turned.x, turned.alpha, nu, strict=True)]
+    found = [
+        participation_ratio(turned.truth, x / alpha, level) for x, alpha, level in zip(turned.x, turned.alpha, nu, strict=True)
+    ]
     for name, values in zip(("sample_participation", "sample_posterior_entropy"), zip(*found, strict=True), strict=True):
         yield name, None, torch.stack(values)
 

@@ -4,7 +4,7 @@ No classifier is perfect: its accuracy on samples that it was not fitted on boun
 measured (by cross-validation) and kept beside it.
 """
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class SklearnClassifier(Protocol):
         """Return the classes (n,) of samples (n, features)."""
 
 
-def make_classifier(kind: str, *, neighbors: int = 5, seed: int = 0) -> SklearnClassifier:
+def make_classifier(kind: Literal["knn", "svc"], *, neighbors: int = 5, seed: int = 0) -> SklearnClassifier:
     """Return an unfitted scikit-learn classifier by its short name.
 
     Parameters

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis
 from gaussian_test.analysis.declarations import ENDINGS
-from gaussian_test.analysis.observables.custom import custom
+from gaussian_test.analysis.observables.custom import custom_record
 from gaussian_test.analysis.observables.quality.quality import principal_features
 from gaussian_test.analysis.observables.record import Observable
 from gaussian_test.analysis.observables.registry import taken
@@ -154,7 +154,7 @@ class BuiltObservable:
     @property
     def record(self) -> Observable:
         """Its record, with which it is measured and shown like any other."""
-        return custom(self.name, self.attributes, self.source, self)
+        return custom_record(self.name, self.attributes, self.source, self)
 
     def __call__(self, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
         """Return a number for each U-Turn, float64 on the CPU, (n,), in batches."""

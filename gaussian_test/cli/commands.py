@@ -199,9 +199,8 @@ def compare(a: Path, b: Path) -> None:
     """Compare two archives, A and B: times and curves, b - a, with bands (of paired differences where they share samples)."""
     from gaussian_test.result.comparison import compare as compare_results
     from gaussian_test.result.text import compare_text
-    from gaussian_test.store.archive import open_archive
 
-    click.echo(compare_text(compare_results(open_archive(a), open_archive(b)), (str(a), str(b))))
+    click.echo(compare_text(compare_results(a, b), (str(a), str(b))))
 
 
 @main.command(epilog="Example: gaussian-test report run.nc -o run.html")

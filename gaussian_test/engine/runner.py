@@ -112,7 +112,7 @@ def run(
     >>> result.memorized_share.sel(score="empirical").values.tolist()
     [1.0, 0.0]
     """
-    settings = experiment if isinstance(experiment, Experiment) else Experiment.load(_as_source(experiment))
+    settings = Experiment.load(experiment)
     path = None if output is None else Path(output)
     if own_observables is not None:
         warnings.warn("own_observables is deprecated: give custom_observables", DeprecationWarning, stacklevel=2)
@@ -311,10 +311,6 @@ def _check_engine(workers: int | None, scheduler: str | None, threads: int | Non
             f"{' and '.join(given)} from python cannot be sent to workers: name files and factories (package.module:function) in "
             "the experiment, or run without workers"
         )
-
-
-def _as_source(experiment: Mapping[str, Any] | str | Path | None) -> dict[str, Any] | str | Path | None:
-    return dict(experiment) if isinstance(experiment, Mapping) else experiment
 
 
 def _check_output(path: Path, resume: bool, overwrite: bool) -> None:

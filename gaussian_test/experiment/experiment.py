@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -289,12 +290,14 @@ class Experiment(Settings):
         return any(what in OBSERVABLES[name].needs for name in self.observed)
 
     @classmethod
-    def load(cls, source: str | Path | dict[str, Any] | None = None, changes: Iterable[str] = ()) -> Experiment:
+    def load(
+        cls, source: Experiment | Mapping[str, Any] | str | os.PathLike[str] | None = None, changes: Iterable[str] = ()
+    ) -> Self:
         """Read an experiment from a YAML file or a dict and change some of its keys.
 
         Parameters
         ----------
-        source : path or dict, optional
+        source : Experiment, dict or path of a YAML file, optional
             Default: the defaults.
         changes : iterable of str
             Each ``key=value`` with a dotted key (``reverse.steps=16``, ``scores.0.kind=mixture``) and a value in YAML.
@@ -313,7 +316,9 @@ class Experiment(Settings):
         >>> Experiment.load(changes=["reverse.steps=16", "turn_times.noise_to_signal=[0.5, 1]"]).reverse.steps
         16
         """
-        values = source if isinstance(source, dict) else {} if source is None else read_yaml(Path(source))
+        if isinstance(source, Experiment):
+            source = source.model_dump(mode="json")
+        values = {} if source is None else dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
         for change in changes:
             values = _changed(values, change)
         try:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gaussian_test.html_report.comparison import comparison_context
 from gaussian_test.html_report.overview import sweep_context
 from gaussian_test.html_report.result import result_context
 from gaussian_test.store import archive, files
+from gaussian_test.store.archive import Source
 
 GROUPS = ("pictures", "normality", "chains")
 SECTIONS = {
@@ -29,10 +31,9 @@ SECTIONS = {
     "provenance": "Provenance",
 }
 ANCHORS = {"frames": "pictures"}
-Source = str | Path | xr.Dataset
 
 
-def report(source: Source | Sequence[Source], output: str | Path) -> Path:
+def report(source: Source | Sequence[Source], output: str | os.PathLike[str]) -> Path:
     """Write a result as one page of HTML that loads nothing: finding, times, figures, pictures, settings and provenance.
 
     Parameters
@@ -65,7 +66,7 @@ def report(source: Source | Sequence[Source], output: str | Path) -> Path:
     path = Path(output)
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"output {path} is not named like a page: let it end in .html")
-    sources = [source] if isinstance(source, str | Path | xr.Dataset) else list(source)
+    sources = [source] if isinstance(source, str | os.PathLike | xr.Dataset) else list(source)
     if len(sources) not in (1, 2):
         raise UserError(f"{len(sources)} archives cannot be put on one page: give one, two to compare, or the folder of a sweep")
     if not path.parent.is_dir():
@@ -84,7 +85,7 @@ def _filled(sources: list[Source]) -> tuple[str, dict[str, Any]]:
         raise UserError(f"{folders[0]} is a folder and cannot be compared: give two archives")
     if folders:
         return "sweep.html", sweep_context(Path(folders[0]))
-    results = [entry if isinstance(entry, xr.Dataset) else archive.open_archive(entry) for entry in sources]
+    results = [archive.opened(entry) for entry in sources]
     if len(results) == 2:
         names = [_name(entry, letter) for entry, letter in zip(sources, "ab", strict=True)]
         if names[0] == names[1]:

@@ -12,13 +12,14 @@ from gaussian_test.analysis.observables.record import resolved
 from gaussian_test.analysis.observables.registry import in_result
 from gaussian_test.analysis.statistics.curves import falls_through
 from gaussian_test.errors import UserError
+from gaussian_test.store.archive import Source, opened
 
 Array = NDArray[np.float64]
 # by which curve a time is found, for each of its definitions
 CROSSED = {"memorization": {"own": "memorized_share", "any": "close_share"}, "speciation": {"retention": "class_retention"}}
 
 
-def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
+def compare(a: Source, b: Source) -> xr.Dataset:
     r"""Compare two results: two models, two data sets, two checkpoints in training.
 
     Runs that share samples, noise and turn times are compared sample by sample: bands and p-values are of the paired differences.
@@ -27,8 +28,8 @@ def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
 
     Parameters
     ----------
-    a, b : Dataset
-        Root groups of two archives.
+    a, b : path or Dataset
+        Two archives or results.
 
     Returns
     -------
@@ -41,7 +42,7 @@ def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     UserError
-        If they have no score or no noise level in common.
+        If they have no score or no noise level in common, or an archive cannot be read.
 
     Examples
     --------
@@ -50,6 +51,7 @@ def compare(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
     >>> float(abs(compare(small, small).autocorrelation_difference).max())
     0.0
     """
+    a, b = opened(a), opened(b)
     scores = [str(score) for score in a["score"].values if score in b["score"].values]
     if not scores:
         raise UserError(

@@ -1,6 +1,8 @@
 """Which sampler, how many steps: the exact error of every reverse kernel on the Gaussian of a data set, without running one."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -18,7 +20,9 @@ from gaussian_test.text import aligned
 STEPS = (4, 8, 16, 32, 64, 128, 256)
 
 
-def samplers(experiment: Experiment | None = None, steps: Sequence[int] = STEPS) -> xr.Dataset:
+def samplers(
+    experiment: Experiment | Mapping[str, Any] | str | os.PathLike[str] | None = None, steps: Sequence[int] = STEPS
+) -> xr.Dataset:
     r"""Return how far each reverse kernel is from the Gaussian of a data set, at each number of steps.
 
     With the affine score every step is affine, so mean and covariance of the end points are known exactly; so is their
@@ -26,7 +30,7 @@ def samplers(experiment: Experiment | None = None, steps: Sequence[int] = STEPS)
 
     Parameters
     ----------
-    experiment : Experiment, optional
+    experiment : Experiment, dict or path of a YAML file, optional
         Its data, process, largest turn time, ``start`` and ``reverse.rho`` are used, and a reverse kernel of the user's own.
     steps : sequence of int
         Numbers of reverse steps.
@@ -51,7 +55,7 @@ def samplers(experiment: Experiment | None = None, steps: Sequence[int] = STEPS)
     >>> bool((study.wasserstein.sel(kernel="heun") < study.wasserstein.sel(kernel="euler")).all())
     True
     """
-    settings = experiment or Experiment()
+    settings = Experiment.load(experiment)
     if not len(steps) or min(steps) < 1:
         raise UserError(f"steps = {', '.join(map(str, steps)) or 'none'} are no numbers of steps: give whole numbers from 1")
     with user_input():

@@ -6,6 +6,7 @@ python before the library is given the file.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from gaussian_test.store.files import ChecksumError, State, atomic_path, check, 
 from gaussian_test.text import near_files
 
 SCHEMA_VERSION = 2  # 1: version 0.1, whose reasons are sentences
+Source = str | os.PathLike[str] | xr.Dataset  # an archive, or a result
 GROUPS = "groups"  # under which a result in memory knows its groups
 DAMAGE = (OSError, RuntimeError, ValueError, AttributeError)  # what the NetCDF library raises on damaged files
 MAGIC = (b"\x89HDF", b"CDF")
@@ -75,7 +77,7 @@ def refusal(path: str | Path, error: Exception) -> UserError:
     return UserError(f"{path} is damaged ({' '.join(str(error).split())}): restore it or run again")
 
 
-def open_archive(path: str | Path) -> xr.Dataset:
+def open_archive(path: str | os.PathLike[str]) -> xr.Dataset:
     """Open an archive and check that it is one, and that not a bit of it has changed since it was written.
 
     Parameters
@@ -135,6 +137,16 @@ def open_archive(path: str | Path) -> xr.Dataset:
         raise UserError(f"{path} was written by an earlier gaussian-test, without what is shown now: run again")
     dataset.encoding |= {"source": str(path), "checked": state}  # for the groups, which are read when they are asked for
     return _of_today(dataset, dataset)
+
+
+def opened(source: Source) -> xr.Dataset:
+    """Return a result itself, or the one in an archive.
+
+    Raises UserError as :func:`open_archive` does, and if it is neither.
+    """
+    if not isinstance(source, str | os.PathLike | xr.Dataset):
+        raise UserError(f"{type(source).__name__} is no result: give the path of an archive or a Dataset")
+    return source if isinstance(source, xr.Dataset) else open_archive(source)
 
 
 def _of_today(dataset: xr.Dataset, root: xr.Dataset) -> xr.Dataset:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import gaussian_test as gt
-from gaussian_test.analysis.observables.participation import multiplicity, participation
+from gaussian_test.analysis.observables.participation import multiplicity, participation_ratio
 from gaussian_test.sampler import EmpiricalScore
 
 SETTINGS = {"samples": "all", "keep": {"pictures": 0}, "observables": ["participation"], "statistics": {"bootstrap": 200}}
@@ -25,7 +25,7 @@ def test_it_is_that_of_the_weights_by_definition():
     samples[7] = samples[200] = samples[31]  # three of a kind
     x, nu = random.normal(size=(40, 5)), np.geomspace(0.2, 20, 40)
     score = EmpiricalScore(torch.from_numpy(samples))
-    ratio, entropy = participation(score, torch.from_numpy(x), torch.from_numpy(nu))
+    ratio, entropy = participation_ratio(score, torch.from_numpy(x), torch.from_numpy(nu))
     w = weights(samples.astype(np.float64), x, nu)
     np.testing.assert_allclose(ratio, 1 / (w**2).sum(1), rtol=1e-4)
     np.testing.assert_allclose(entropy, -(w * np.log(np.where(w > 0, w, 1))).sum(1), rtol=1e-4, atol=1e-6)
@@ -39,7 +39,7 @@ def test_one_sample_takes_part_without_noise_and_all_in_much(far):
     score = EmpiricalScore(torch.from_numpy(np.random.default_rng(1).normal(size=(50, 3)) + far))
     x = score.originals(torch.arange(50))
     for nu, count in ((1e-3, 1), (1e6, 50)):
-        ratio, entropy = participation(score, x, torch.full((50,), nu))
+        ratio, entropy = participation_ratio(score, x, torch.full((50,), nu))
         np.testing.assert_allclose(ratio, count, rtol=1e-6)
         np.testing.assert_allclose(entropy, np.log(count), atol=1e-6)
 
@@ -47,11 +47,11 @@ def test_one_sample_takes_part_without_noise_and_all_in_much(far):
 def test_in_tiles_it_is_the_same(monkeypatch):
     samples = torch.from_numpy(np.random.default_rng(2).normal(size=(500, 4)))
     x, nu = samples[:20] + 0.5, torch.full((20,), 0.7)
-    whole = participation(EmpiricalScore(samples), x, nu)
+    whole = participation_ratio(EmpiricalScore(samples), x, nu)
     score = EmpiricalScore(samples)
     whole_tiles = score.tiles
     monkeypatch.setattr(score, "tiles", lambda: (part for tile in whole_tiles() for part in tile.split(37)))
-    for a, b in zip(whole, participation(score, x, nu), strict=True):
+    for a, b in zip(whole, participation_ratio(score, x, nu), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
