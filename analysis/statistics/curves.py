@@ -239,7 +239,8 @@ def share_time(curve: ArrayLike, replicates: ArrayLike, noise_to_signal: ArrayLi
 
 
 def _coarse(nu: Array, after: int) -> str:
-    return f"much happens between the turn times {nu[after - 1]:.3g} and {nu[after]:.3g}, which the interval spans: add some there"
+    between = f"between {nu[after - 1]:.3g} and {nu[after]:.3g}"
+    return f"the curve falls too fast {between} to locate the crossing, and the interval spans both: add turn times there"
 
 
 def affine_time(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +97,7 @@ class ScoreFacts:
     """
 
     kernel: str = "exact"
-    flow: str = "sde"
+    flow: Literal["sde", "ode", "none"] = "sde"
     conditional: bool = False
     is_truth: bool = False
     reference: Array | None = None

@@ -124,7 +124,7 @@ def build_classifier(settings: Classifier, given: Any, reference: Reference, x: 
         elif settings.kind == "factory":
             classifier = call_factory(settings.factory or "", settings.arguments)
         else:
-            classifier = make_classifier(settings.kind, neighbors=settings.neighbors, seed=seed)
+            classifier = make_classifier("svc" if settings.kind == "svc" else "knn", neighbors=settings.neighbors, seed=seed)
     name = " ".join(repr(classifier).split())
     if not (hasattr(classifier, "fit") and hasattr(classifier, "predict") and hasattr(classifier, "get_params")):
         raise UserError(f"classifier {name[:80]} is none of scikit-learn's: give one with fit, predict and get_params")

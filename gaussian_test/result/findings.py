@@ -7,7 +7,7 @@ from gaussian_test.result.views import ScoreView, View, estimate
 from gaussian_test.text import number
 
 BALANCE = {  # where detailed balance is violated, and of what
-    "balance_squared": "its two estimators of one evaluation differ",
+    "balance_squared": "its two one-evaluation estimates of C differ",
     "balance_simulated": "its simulated U-Turns differ from one evaluation",
 }
 
@@ -58,7 +58,7 @@ def _failures(seen: View, score: ScoreView) -> list[str]:
     square = estimate(seen.result.sel(score=score.name).isel(turn_time=-1), "end_square")
     if square.excludes(1):
         said.append(f"its end points have {square} of the data's variance at the largest turn time")
-    return [f"The {score.name} score is no exact one: {'; '.join(said)}."] if said else []
+    return [f"The {score.name} score is not exact: {'; '.join(said)}."] if said else []
 
 
 def _of_ends(seen: View, score: ScoreView) -> str:

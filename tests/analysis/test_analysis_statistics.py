@@ -162,7 +162,7 @@ def test_affine_time_counts_both_signs_and_the_last_crossing():
     # a gap that falls by a factor of 100 between two turn times is not placed any closer than by the two
     assert (crossing.low, crossing.high) == (2, 4)
     assert 2 < crossing.estimate < 4
-    assert "much happens between the turn times 2 and 4" in crossing.reason
+    assert "the curve falls too fast between 2 and 4" in crossing.reason
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_the_finding_has_the_times_of_the_archive(rich):
     result = gt.open_archive(archive)
     (section,) = (element for element in Page(text).root.all("section") if element.attributes.get("class") == "finding")
     sentences = [paragraph.said() for paragraph in section.all("p")]
-    failures = [sentence for sentence in sentences if " is no exact one: " in sentence]
+    failures = [sentence for sentence in sentences if " is not exact: " in sentence]
     sentences = [sentence for sentence in sentences if sentence not in failures]
     assert [sentence.split()[1] for sentence in sentences] == ["empirical", "network", "gaussian"]
     assert_failures(result, failures)
@@ -109,7 +109,7 @@ def test_a_network_that_is_no_score_is_said_to_be_none(tiny):
     """It shrinks what it is given whatever the noise: all three signs of an exact score are missing, each with its numbers."""
     shrinking = gt.sampler.NetworkScore.from_callable(lambda x, t, label: x / 4, (1, 8, 8), micro_batch=16)
     result = gt.run(tiny(reverse={"kind": "sde", "steps": 8}), scores={"mine": shrinking}, progress=False)
-    (sentence,) = [said for said in findings.finding(view(result)) if " is no exact one: " in said]
+    (sentence,) = [said for said in findings.finding(view(result)) if " is not exact: " in said]
     row = result.sel(score="mine")
     for name, words in (("balance_squared", "one evaluation differ by"), ("balance_simulated", "differ from one evaluation by")):
         low, high = (row[f"{name}{end}"].values for end in ("_low", "_high"))
