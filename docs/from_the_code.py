@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
 import types
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.rst import escape
 
+from gaussian_test import analysis
 from gaussian_test.analysis.declarations import Variable
 from gaussian_test.analysis.observables import registry
 from gaussian_test.cli.commands import main
@@ -185,11 +188,30 @@ def _meaning(variable: Variable) -> str:
     return escape(re.sub(r"\{(?:\w+\.)?(\w+?)(?:s\[\d\])?(?::\w+)?\}", r"<\1>", text))
 
 
-PAGES = {"experiment": experiment_page, "commands": command_page, "archive": archive_page}
+def analysis_page() -> Iterator[str]:
+    """Yield what ``analysis`` has beside its public names, room by room: functions and classes whose parameters are described."""
+    for found in pkgutil.walk_packages(analysis.__path__, f"{analysis.__name__}."):
+        module = importlib.import_module(found.name)
+        here = [
+            (name, value)
+            for name, value in vars(module).items()
+            if getattr(value, "__module__", "") == found.name and name not in analysis.__all__ and not name.startswith("_")
+        ]
+        described = [
+            (name, value) for name, value in here if re.search(r"^ *(Parameters|Attributes)\n *--", value.__doc__ or "", re.M)
+        ]
+        if described:
+            room = found.name.removeprefix(f"{analysis.__name__}.")
+            yield from (f"``{room}``", "-" * (len(room) + 4), "")
+        for name, value in described:
+            yield from (f".. auto{'class' if inspect.isclass(value) else 'function'}:: {found.name}.{name}", "")
+
+
+PAGES = {"experiment": experiment_page, "commands": command_page, "archive": archive_page, "analysis": analysis_page}
 
 
 class FromTheCode(SphinxDirective):
-    """``from-the-code:: experiment``, ``commands`` and ``archive``: a reference that is what the code says."""
+    """``from-the-code:: experiment``, ``commands``, ``archive`` or ``analysis``: a reference that is what the code says."""
 
     required_arguments = 1
 

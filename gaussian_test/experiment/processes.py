@@ -22,7 +22,7 @@ def shown(value: Any) -> str:
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused with the nearest valid name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
