@@ -17,7 +17,7 @@ ROOMS = {  # which tests stand for a room, the quick ones first
     "sampler": "tests/sampler tests/theory tests/device",
     "analysis": "tests/analysis tests/theory",
     "data": "tests/data",
-    "gaussian_test/store": "tests/gaussian_test tests/faults/test_faults_run.py",
+    "gaussian_test/store": "tests/faults/test_faults_run.py tests/gaussian_test",
     "gaussian_test/engine": "tests/faults/test_faults_run.py tests/gaussian_test",
     "gaussian_test": "tests/gaussian_test",
 }
@@ -102,7 +102,7 @@ def caught(number: int) -> str:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "logical", "-p", "no:cacheprovider"]
         environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
         run = subprocess.run([*command, *ROOMS[room].split()], cwd=copy, env=environment, capture_output=True, text=True)
-    failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED tests", "ERROR tests"))]
     return "" if run.returncode == 0 else (failed or [f"exit {run.returncode}"])[0]
 
 
