@@ -65,7 +65,7 @@ BREAKS = [  # file, line, the line as it is broken
     ("gaussian_test/build/memory.py", 'itemsize = 8 if settings.dtype == "float64" else 4', "else 4", "else 1"),
     ("gaussian_test/cli/group.py", "raise click.exceptions.Exit(2)", "Exit(2)", "Exit(1)"),
     ("gaussian_test/engine/shard.py", "bad = ~np.isfinite(table[name].values).all(axis=(2, 3))", ".all(", ".any("),
-    ("gaussian_test/experiment/processes.py", 'if key not in valid:', "valid", "(key,)"),
+    ("gaussian_test/experiment/processes.py", "if key not in valid:", "valid", "(key,)"),
     ("gaussian_test/html_report/page.py", "autoescape=True", "True", "False"),
     ("gaussian_test/result/comparison.py", "(second - first)[:, chosen]", "second - first", "first - second"),
     ("gaussian_test/result/json_view.py", '"Infinity" if value > 0 else "-Infinity"', "> 0", "< 0"),

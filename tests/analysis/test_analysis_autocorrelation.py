@@ -5,9 +5,10 @@ import pytest
 import torch
 import xarray as xr
 
-from gaussian_test.analysis import GaussianScore, autocorrelation, fit_moments, mode_autocorrelation, path_autocorrelation, two_time
+from gaussian_test import analysis
+from gaussian_test.analysis.observables.normality.lilliefors import ks_distance
 from gaussian_test.analysis.theory.closed_form import forward_autocorrelation
-from gaussian_test.sampler import ExactReversal, KeyedNoise, OrnsteinUhlenbeck, UTurnPlan
+from gaussian_test.sampler import ExactReversal, KeyedNoise, OrnsteinUhlenbeck, ReverseSDE, UTurnPlan
 
 DIMS = ("channel", "row", "column")
 
@@ -17,9 +18,9 @@ def uturn():
     """A U-Turn in OU with its whole way back, of 5000 skewed samples of 2 x 1 x 2 pixels off the origin."""
     rng = np.random.default_rng(0)
     x = (rng.exponential(size=(5000, 4)) * [2.0, 1.0, 0.5, 0.1] + 0.7).reshape(5000, 2, 1, 2)
-    moments = fit_moments(x)
+    moments = analysis.fit_moments(x)
     process = OrnsteinUhlenbeck()
-    score = GaussianScore.from_moments(moments, process=process, dtype=torch.float64)
+    score = analysis.GaussianScore.from_moments(moments, process=process, dtype=torch.float64)
     plan = UTurnPlan(process, [0.8], steps=6, seed=2, micro_batch=5000)
     states = plan.run(torch.from_numpy(x), range(5000), {"g": score}, {"g": ExactReversal()}, path=True)
     path = {state.times[0]: state.x[0].numpy() for state in states if state.phase == "path"}
@@ -35,7 +36,7 @@ def _amplitude(process, path):
 def test_average_is_the_plain_sum(uturn):
     start, path, moments, process = uturn
     alpha = _amplitude(process, path)
-    result = autocorrelation(start, path, moments, amplitude=alpha)
+    result = analysis.autocorrelation(start, path, moments, amplitude=alpha)
     mean = moments.mean
     for index in range(path.sizes["time"]):
         expected = ((start.values - mean) * (path.values[index] - alpha.values[index] * mean)).sum() / 5000 / moments.trace
@@ -47,9 +48,9 @@ def test_average_is_the_plain_sum(uturn):
 def test_sample_and_mode_versions_average_to_the_curve(uturn):
     start, path, moments, process = uturn
     alpha = _amplitude(process, path)
-    curve = autocorrelation(start, path, moments, amplitude=alpha)
-    per_sample = autocorrelation(start, path, moments, amplitude=alpha, per="sample")
-    per_mode = autocorrelation(start, path, moments, amplitude=alpha, per="mode")
+    curve = analysis.autocorrelation(start, path, moments, amplitude=alpha)
+    per_sample = analysis.autocorrelation(start, path, moments, amplitude=alpha, per="sample")
+    per_mode = analysis.autocorrelation(start, path, moments, amplitude=alpha, per="mode")
     np.testing.assert_allclose(per_sample.mean("sample"), curve, rtol=1e-10)
     np.testing.assert_allclose((per_mode * moments.eigenvalues).sum("mode") / moments.trace, curve, rtol=1e-10)
     assert per_sample.dims == ("time", "sample")
@@ -58,27 +59,27 @@ def test_sample_and_mode_versions_average_to_the_curve(uturn):
 
 def test_uncentred_is_the_authors_ratio(uturn):
     start, path, moments, _ = uturn
-    result = autocorrelation(start, path, moments, centred=False)
+    result = analysis.autocorrelation(start, path, moments, centred=False)
     expected = (start.values * path.values).sum((1, 2, 3, 4)) / (start.values**2).sum()
     np.testing.assert_allclose(result, expected, rtol=1e-10)
-    assert float(autocorrelation(start, start, moments, centred=False)) == pytest.approx(1, rel=1e-12)
+    assert float(analysis.autocorrelation(start, start, moments, centred=False)) == pytest.approx(1, rel=1e-12)
     with pytest.raises(ValueError, match="centred=True"):
-        autocorrelation(start, path, moments, centred=False, per="mode")
+        analysis.autocorrelation(start, path, moments, centred=False, per="mode")
 
 
 def test_path_follows_the_closed_form(uturn):
     """The correlation of the start with every state of the way back, and of the end mode by mode: 4 standard errors."""
     start, path, moments, process = uturn
-    per_sample = autocorrelation(start, path, moments, amplitude=_amplitude(process, path), per="sample")
+    per_sample = analysis.autocorrelation(start, path, moments, amplitude=_amplitude(process, path), per="sample")
     error = per_sample.std("sample") / np.sqrt(5000)
-    expected = path_autocorrelation(moments.eigenvalues, process, 0.8, path.time.values)
+    expected = analysis.path_autocorrelation(moments.eigenvalues, process, 0.8, path.time.values)
     np.testing.assert_array_less(np.abs(per_sample.mean("sample") - expected), 4 * error)
     end = path.sel(time=0.0)
-    modes = autocorrelation(start, end, moments, per="mode")
+    modes = analysis.autocorrelation(start, end, moments, per="mode")
     basis = moments.eigenvectors
     products = ((start.values - moments.mean).reshape(5000, 4) @ basis) * ((end.values - moments.mean).reshape(5000, 4) @ basis)
     error = products.std(0) / np.sqrt(5000) / moments.eigenvalues
-    expected = mode_autocorrelation(moments.eigenvalues, float(process.noise_to_signal(0.8)))
+    expected = analysis.mode_autocorrelation(moments.eigenvalues, float(process.noise_to_signal(0.8)))
     np.testing.assert_array_less(np.abs(modes.values - expected), 4 * error)
 
 
@@ -88,7 +89,7 @@ def test_forward_correlation_is_alpha(uturn):
     times = [0.1, 0.5, 2.0]
     states = [process.noised(torch.from_numpy(start.values), t, noise.normal).numpy() for t in times]
     path = xr.DataArray(np.stack(states), dims=("time", "sample", *DIMS), coords={"time": times})
-    per_sample = autocorrelation(start, path, moments, amplitude=_amplitude(process, path), per="sample")
+    per_sample = analysis.autocorrelation(start, path, moments, amplitude=_amplitude(process, path), per="sample")
     error = per_sample.std("sample") / np.sqrt(5000)
     np.testing.assert_array_less(np.abs(per_sample.mean("sample") - forward_autocorrelation(process, times)), 4 * error)
 
@@ -96,7 +97,7 @@ def test_forward_correlation_is_alpha(uturn):
 def test_two_time_correlation_of_the_way_back(uturn):
     """The reversed path is the forward process run backwards: C(s, t) = alpha_t/alpha_s (alpha_s^2 + d sigma_s^2/tr)."""
     _, path, moments, process = uturn
-    result = two_time(path, moments, amplitude=_amplitude(process, path))
+    result = analysis.two_time(path, moments, amplitude=_amplitude(process, path))
     np.testing.assert_allclose(result, result.T, rtol=1e-10)
     times = path.time.values
     centred = path.values.reshape(len(times), 5000, 4) - (
@@ -113,16 +114,66 @@ def test_two_time_correlation_of_the_way_back(uturn):
 def test_dimensions_that_do_not_fit_are_refused(uturn):
     start, path, moments, _ = uturn
     with pytest.raises(ValueError, match="do not fit"):
-        autocorrelation(start, path.transpose("sample", "time", ...), moments)
+        analysis.autocorrelation(start, path.transpose("sample", "time", ...), moments)
     with pytest.raises(ValueError, match="per = 'pixel' is unknown"):
-        autocorrelation(start, path, moments, per="pixel")
+        analysis.autocorrelation(start, path, moments, per="pixel")
 
 
 def test_modes_without_variance_are_undefined():
     x = np.zeros((9, 2))
     x[:, 0] = np.arange(9)
-    moments = fit_moments(x)
+    moments = analysis.fit_moments(x)
     start = xr.DataArray(x, dims=("sample", "feature"))
-    per_mode = autocorrelation(start, start, moments, per="mode")
+    per_mode = analysis.autocorrelation(start, start, moments, per="mode")
     assert float(per_mode[0]) == pytest.approx(1)
     assert np.isnan(per_mode[1:]).all()
+
+
+X = np.random.default_rng(0).exponential(size=(60, 2, 1, 3)) * 2 + 0.7
+MOMENTS, PROCESS = analysis.fit_moments(X), OrnsteinUhlenbeck()
+PLAN = UTurnPlan(PROCESS, [0.8], steps=9, seed=2)
+
+
+def path_of(dtype):
+    score = analysis.GaussianScore.from_moments(MOMENTS, process=PROCESS, dtype=dtype)
+    x = torch.from_numpy(X).to(dtype)
+    return (s for s in PLAN.run(x, range(60), {"g": score}, {"g": ReverseSDE()}, path=True) if s.phase == "path")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_stream_is_the_tensor(dtype):
+    states = [state.x[0].numpy() for state in path_of(dtype)]
+    amplitude = PROCESS.alpha(torch.from_numpy(PLAN.grid)).numpy()
+    result = analysis.path_statistics((state.x[0].numpy() for state in path_of(dtype)), X, MOMENTS, PLAN.grid, amplitude=amplitude)
+    tensor = np.stack(states).astype(np.float64)
+    dims = ("sample", "channel", "row", "column")
+    whole = analysis.autocorrelation(
+        xr.DataArray(X, dims=dims),
+        xr.DataArray(tensor, dims=("time", *dims)),
+        MOMENTS,
+        amplitude=xr.DataArray(amplitude, dims="time"),
+    )
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+    np.testing.assert_allclose(result.autocorrelation, whole, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(result.norm, np.linalg.norm(tensor.reshape(10, 60, -1), axis=-1).mean(1), rtol=tolerance)
+    distances = ks_distance(tensor.reshape(10, 60, -1)).mean(-1)
+    np.testing.assert_allclose(result.ks_mean, distances, rtol=0, atol=max(tolerance, 1e-12))
+    np.testing.assert_array_equal(result.time, PLAN.grid)
+
+
+def test_features_that_do_not_vary_are_left_out():
+    x = np.hstack([X.reshape(60, -1), np.ones((60, 1))])
+    result = analysis.path_statistics([x, np.ones_like(x)], x, analysis.fit_moments(x), [0.0, 1.0])
+    assert float(result.ks_mean[0]) == pytest.approx(ks_distance(X.reshape(60, -1)).mean())
+    assert np.isnan(result.ks_mean[1])
+
+
+@pytest.mark.parametrize(("states", "number"), [([X], "1"), ([X, X, X], "more")])
+def test_as_many_states_as_times(states, number):
+    with pytest.raises(ValueError, match=f"{number} states do not match 2 times"):
+        analysis.path_statistics(states, X, MOMENTS, [0.0, 1.0])
+
+
+def test_states_of_other_samples_are_refused():
+    with pytest.raises(ValueError, match=r"states of shape \(59, 6\) do not fit a reference of shape \(60, 6\)"):
+        analysis.path_statistics([X[1:]], X, MOMENTS, [0.0])

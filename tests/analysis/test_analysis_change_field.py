@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from analysis_zoo import within
 from scipy.signal import correlate2d
 
+from gaussian_test import analysis
 from gaussian_test.analysis import ClusterBootstrap, GaussianScore, fit_moments
 from gaussian_test.analysis.declarations import reasons_of
-from gaussian_test.analysis.observables.balance.change import (
-    change_field,
-    correlation_length,
-    radial_correlation,
-    susceptibility,
-    susceptibility_gaussian,
-)
+from gaussian_test.analysis.observables.balance.change import correlation_length, radial_correlation, susceptibility_gaussian
 from gaussian_test.sampler import ExactReversal, UTurnPlan, VarianceExploding
 
 DIMS = ("channel", "row", "column")
@@ -42,22 +38,17 @@ def _observed(change, resamples=200, **coords):
     """Return the change field's statistics for changes (turn times, n, repeats, channels, rows, columns) of starts of zero."""
     start = xr.DataArray(np.zeros((change.shape[1], *change.shape[3:])), dims=("sample", *DIMS))
     end = xr.DataArray(change, dims=("turn_time", "sample", "repeat", *DIMS))
-    return change_field(start, end.assign_coords(coords), ClusterBootstrap(change.shape[1], resamples))
-
-
-def _near(values, expected, errors=4):
-    """Say whether pseudo-values average to what is expected, in standard errors."""
-    return (np.abs(values.mean(0) - expected) < errors * values.std(0) / np.sqrt(len(values))).all()
+    return analysis.change_field(start, end.assign_coords(coords), ClusterBootstrap(change.shape[1], resamples))
 
 
 def test_independent_pixels_change_alone_and_a_uniform_field_as_one():
     rng = np.random.default_rng(0)
     white = rng.exponential(size=(3000, 1, 3, 4, 5))
-    assert _near(susceptibility(white), 1)
-    assert _near(susceptibility(white[:, :, 0, 0]), 1)
+    assert within(analysis.susceptibility(white), 1)
+    assert within(analysis.susceptibility(white[:, :, 0, 0]), 1)
     uniform = rng.normal(size=(50, 2, 1, 1, 1)) * np.ones((4, 5))
-    np.testing.assert_allclose(susceptibility(uniform), 20, rtol=1e-12)
-    np.testing.assert_allclose(susceptibility(uniform, magnitude=True), 20, rtol=1e-12)
+    np.testing.assert_allclose(analysis.susceptibility(uniform), 20, rtol=1e-12)
+    np.testing.assert_allclose(analysis.susceptibility(uniform, magnitude=True), 20, rtol=1e-12)
 
 
 def test_susceptibility_is_the_sum_of_all_covariances_over_that_of_variances():
@@ -66,7 +57,7 @@ def test_susceptibility_is_the_sum_of_all_covariances_over_that_of_variances():
     for fields, of_magnitude in ((change, False), (magnitude, True)):
         matrices = [np.cov(fields[:, :, c].reshape(120, 12).T) for c in range(fields.shape[2])]
         expected = sum(m.sum() for m in matrices) / sum(np.trace(m) for m in matrices)
-        assert susceptibility(change, magnitude=of_magnitude).mean() == pytest.approx(expected, rel=1e-12)
+        assert analysis.susceptibility(change, magnitude=of_magnitude).mean() == pytest.approx(expected, rel=1e-12)
 
 
 def test_closed_form_is_that_of_the_covariance_of_the_change():
@@ -100,7 +91,7 @@ def test_exact_uturns_of_skewed_data_follow_the_closed_form():
         if state.phase == "end" and state.score is not None:
             for turn, end in zip(plan.levels[state.turns], state.x.numpy(), strict=True):
                 closed = susceptibility_gaussian(moments.eigenvalues, moments.eigenvectors, turn, (2, 2, 3))
-                assert _near(susceptibility((end - x)[:, None]), closed)
+                assert within(analysis.susceptibility((end - x)[:, None]), closed)
 
 
 def test_magnitude_of_a_gaussian_field_is_the_folded_normal():
@@ -108,11 +99,11 @@ def test_magnitude_of_a_gaussian_field_is_the_folded_normal():
     correlation = np.exp(-((DISTANCE / 3) ** 2))
     folded = 2 / np.pi * (np.sqrt(1 - correlation**2) + correlation * np.arcsin(correlation) - 1)
     change = _field(np.random.default_rng(5), correlation, 4000, 1, 1)
-    assert _near(susceptibility(change, magnitude=True), folded.sum() / folded.trace())
+    assert within(analysis.susceptibility(change, magnitude=True), folded.sum() / folded.trace())
     distance, curve = radial_correlation(change, magnitude=True)
     expected = _binned(folded)[1]
     np.testing.assert_allclose(distance, _binned(folded)[0], rtol=1e-12)
-    assert _near(curve[:, 1:], (expected / expected[0])[1:])
+    assert within(curve[:, 1:], (expected / expected[0])[1:])
 
 
 def test_radial_correlation_is_the_plain_sum_over_pairs(monkeypatch):
@@ -145,9 +136,9 @@ def test_susceptibility_is_the_correlation_summed_over_all_pairs():
 def test_influence_is_that_of_leaving_one_start_out():
     """The pseudo-values agree with the jackknife's to first order in 1/n."""
     change = np.random.default_rng(8).normal(size=(300, 1, 1, 4, 4)).cumsum(-1)
-    values = susceptibility(change)
+    values = analysis.susceptibility(change)
     whole = values.mean()
-    left_out = np.array([susceptibility(np.delete(change, i, 0)).mean() for i in range(0, 300, 15)])
+    left_out = np.array([analysis.susceptibility(np.delete(change, i, 0)).mean() for i in range(0, 300, 15)])
     jackknife = 300 * whole - 299 * left_out
     np.testing.assert_allclose(values[::15] - whole, jackknife - whole, rtol=0.05, atol=0.05 * values.std())
 
@@ -226,7 +217,7 @@ def test_the_standard_error_is_that_of_the_pseudo_values_and_no_band_is_negative
     change[0, 11:] = 0
     result = _observed(change, 1000)
     for turn in range(2):
-        expected = susceptibility(change[turn]).std(ddof=1) / np.sqrt(60)
+        expected = analysis.susceptibility(change[turn]).std(ddof=1) / np.sqrt(60)
         assert float(result.change_susceptibility_se[turn]) == pytest.approx(expected, rel=1e-12)
     assert result.change_susceptibility_low.values[0] == 0 < result.change_susceptibility_low.values[1]
 
@@ -251,7 +242,7 @@ def test_where_nothing_or_little_changed_there_are_reasons():
     ends = np.stack([change, change])
     ends[1, 4, 5, 0, 0, 2, 2] = np.inf
     end = xr.DataArray(ends, dims=("score", "turn_time", "sample", "repeat", *DIMS), coords={"score": ["a", "b"]})
-    result = change_field(start, end, ClusterBootstrap(100, 200))
+    result = analysis.change_field(start, end, ClusterBootstrap(100, 200))
     chi, low, length = (result[f"change_{n}"].values for n in ("susceptibility", "susceptibility_low", "correlation_length_low"))
     np.testing.assert_array_equal(np.isnan(chi), [[1, 0, 1, 0, 0], [1, 0, 1, 0, 1]])
     np.testing.assert_array_equal(np.isnan(low), [[1, 1, 1, 0, 0], [1, 1, 1, 0, 1]])
@@ -273,10 +264,10 @@ def test_rounding_is_no_change():
     moved[:20] = _field(rng, np.exp(-DISTANCE / 2), 20, 1, 1)
     start, dims = xr.DataArray(x, dims=("sample", *DIMS)), ("turn_time", "sample", "repeat", *DIMS)
     exact, rounded = (
-        change_field(start, xr.DataArray((x[:, None] * factor + moved)[None], dims=dims), ClusterBootstrap(60, 200))
+        analysis.change_field(start, xr.DataArray((x[:, None] * factor + moved)[None], dims=dims), ClusterBootstrap(60, 200))
         for factor in (1, 1 + 1e-6)
     )
-    nothing = change_field(start, xr.DataArray((x[:, None] * (1 + 1e-6))[None], dims=dims), ClusterBootstrap(60, 200))
+    nothing = analysis.change_field(start, xr.DataArray((x[:, None] * (1 + 1e-6))[None], dims=dims), ClusterBootstrap(60, 200))
     np.testing.assert_allclose(rounded.change_susceptibility, exact.change_susceptibility, rtol=1e-4)
     np.testing.assert_allclose(rounded.change_susceptibility_high, exact.change_susceptibility_high, rtol=1e-4)
     assert reasons_of(nothing.change_susceptibility) == {"": "nothing changed, or all alike, at 1 turn time"}
@@ -295,15 +286,15 @@ def test_features_are_pixels_without_distance():
     rng = np.random.default_rng(15)
     start = xr.DataArray(rng.normal(size=(50, 6)), dims=("sample", "feature"))
     end = xr.DataArray(rng.normal(size=(6, 2, 50, 3)), dims=("feature", "turn_time", "sample", "repeat"))
-    result = change_field(start, end, ClusterBootstrap(50, 100))
+    result = analysis.change_field(start, end, ClusterBootstrap(50, 100))
     change = end.transpose("turn_time", "sample", "repeat", "feature").values - start.values[:, None]
     for turn in range(2):
-        assert float(result.change_susceptibility[turn]) == pytest.approx(susceptibility(change[turn]).mean(), rel=1e-12)
+        assert float(result.change_susceptibility[turn]) == pytest.approx(analysis.susceptibility(change[turn]).mean(), rel=1e-12)
     assert result.change_correlation_length.isnull().all()
     assert reasons_of(result.change_correlation_length) == {"": "features without rows and columns have no distance"}
     assert "change_correlation" not in result
     with pytest.raises(ValueError, match=r"\(50, 6\) is no field"):
-        susceptibility(start.values)
+        analysis.susceptibility(start.values)
 
 
 def test_every_score_and_turn_time_is_that_of_its_own_change():
@@ -312,7 +303,7 @@ def test_every_score_and_turn_time_is_that_of_its_own_change():
     dims = ("score", "turn_time", "sample", "repeat", *DIMS)
     values = rng.normal(size=(2, 3, 40, 2, 2, 4, 5)).cumsum(-1).astype(np.float32)
     end = xr.DataArray(values, dims=dims, coords={"score": ["a", "b"], "turn_time": [1.0, 2.0, 3.0]})
-    result = change_field(start, end.transpose("sample", ...), ClusterBootstrap(40, 100))
+    result = analysis.change_field(start, end.transpose("sample", ...), ClusterBootstrap(40, 100))
     assert result.change_correlation.dims == ("score", "turn_time", "distance")
     assert result.turn_time.values.tolist() == [1.0, 2.0, 3.0]
     for score in range(2):
@@ -322,7 +313,7 @@ def test_every_score_and_turn_time_is_that_of_its_own_change():
                 row = result.isel(score=score, turn_time=turn)
                 distance, curve = radial_correlation(change, magnitude=bool(kind))
                 assert float(row[f"change_susceptibility{kind}"]) == pytest.approx(
-                    susceptibility(change, magnitude=bool(kind)).mean()
+                    analysis.susceptibility(change, magnitude=bool(kind)).mean()
                 )
                 np.testing.assert_allclose(row[f"change_correlation{kind}"], curve.mean(0), rtol=1e-9)
                 expected = float(correlation_length(distance, curve.mean(0)))

@@ -24,35 +24,37 @@ def drawn(result):
     return result.gaussian_test.plot()
 
 
-def test_there_is_a_figure_for_each_subject(drawn):
+def _texts(figure):
+    """Yield labels, legends and texts of a figure; of its ticks those within the limits, others are not drawn."""
+    yield from figure.legends
+    for axis in figure.axes:
+        yield from (axis.xaxis.label, axis.yaxis.label, *axis.texts, *filter(None, [axis.get_legend()]))
+        for direction, limits in ((axis.xaxis, axis.get_xlim()), (axis.yaxis, axis.get_ylim())):
+            for tick in direction.get_major_ticks():
+                if min(limits) <= tick.get_loc() <= max(limits):
+                    yield from (label for label in (tick.label1, tick.label2) if label.get_visible() and label.get_text())
+
+
+def test_there_is_a_figure_for_each_subject_and_nothing_is_clipped(drawn):
+    """Every text and legend lies within the page; that of the gap covers no axis; axes are named and noise is logarithmic."""
     assert set(drawn) == {"autocorrelation", "gap", "times", "end_points", "pictures_empirical", "pictures_gaussian", *OBSERVED}
-
-
-@pytest.mark.parametrize("name", ["autocorrelation", "gap", "times", "end_points", "pictures_empirical", *OBSERVED])
-def test_nothing_is_clipped(drawn, name):
-    """Every text and legend lies within the page."""
-    figure = drawn[name]
-    figure.draw_without_rendering()
-    page = figure.bbox
-    texts = [axis.xaxis.label for axis in figure.axes] + [axis.yaxis.label for axis in figure.axes]
-    texts += [label for axis in figure.axes for label in _drawn_ticks(axis)]
-    texts += [legend for axis in figure.axes if (legend := axis.get_legend())] + figure.legends
-    texts += [text for axis in figure.axes for text in axis.texts]
-    assert len(texts) > 5
-    for text in texts:
-        box = text.get_window_extent()
-        if box.width:
-            assert box.x0 >= page.x0 - 1
-            assert box.x1 <= page.x1 + 1
-            assert box.y0 >= page.y0 - 1
-            assert box.y1 <= page.y1 + 1
-
-
-def test_the_names_of_the_gap_cover_nothing(drawn):
-    figure = drawn["gap"]
-    figure.draw_without_rendering()
-    (legend,) = figure.legends
-    assert legend.get_window_extent().y0 >= figure.axes[0].bbox.y1
+    for name in set(drawn) - {"pictures_gaussian"}:
+        drawn[name].draw_without_rendering()
+        page, texts = drawn[name].bbox, list(_texts(drawn[name]))
+        assert len(texts) > 5
+        for text in texts:
+            box = text.get_window_extent()
+            if box.width:
+                assert page.x0 - 1 <= box.x0 <= box.x1 <= page.x1 + 1, (name, text)
+                assert page.y0 - 1 <= box.y0 <= box.y1 <= page.y1 + 1, (name, text)
+    (legend,) = drawn["gap"].legends
+    assert legend.get_window_extent().y0 >= drawn["gap"].axes[0].bbox.y1
+    for name in ("autocorrelation", "gap", "times"):
+        *_, bottom = drawn[name].axes
+        assert "noise-to-signal ratio" in bottom.get_xlabel()
+        assert bottom.get_xscale() == "log"
+        assert all(axis.get_ylabel() for axis in drawn[name].axes)
+    assert "nat" in drawn["gap"].axes[1].get_ylabel()
 
 
 def test_classes_are_named_at_the_ends_of_their_intervals(drawn, result):
@@ -64,23 +66,6 @@ def test_classes_are_named_at_the_ends_of_their_intervals(drawn, result):
     for text in axis.texts:
         here = ends.sel({"class": int(text.get_text())}).values.clip(max=float(result["noise_to_signal"][-1]))
         assert text.xy[0] in here
-
-
-def _drawn_ticks(axis):
-    """Return the labels of ticks within the limits; others exist but are not drawn."""
-    for direction, limits in ((axis.xaxis, axis.get_xlim()), (axis.yaxis, axis.get_ylim())):
-        for tick in direction.get_major_ticks():
-            if min(limits) <= tick.get_loc() <= max(limits):
-                yield from (label for label in (tick.label1, tick.label2) if label.get_visible() and label.get_text())
-
-
-def test_axes_are_labelled_with_units_and_logarithmic_in_noise(drawn):
-    for name in ("autocorrelation", "gap", "times"):
-        *_, bottom = drawn[name].axes
-        assert "noise-to-signal ratio" in bottom.get_xlabel()
-        assert bottom.get_xscale() == "log"
-        assert all(axis.get_ylabel() for axis in drawn[name].axes)
-    assert "nat" in drawn["gap"].axes[1].get_ylabel()
 
 
 def test_curves_and_bands_are_those_of_the_result(drawn, result):
@@ -121,9 +106,7 @@ def test_colour_pictures_stay_in_colour():
 
 def test_files_are_whole_and_the_same_again(drawn, tmp_path):
     """PNG bytes depend on the result alone; PDF is complete; nothing else is left in the folder."""
-    first = parts.save({"gap": drawn["gap"]}, tmp_path / "a")
-    second = parts.save({"gap": drawn["gap"]}, tmp_path / "b")
-    assert [path.name for path in first] == ["gap.png", "gap.pdf"]
+    first, second = (parts.save({"gap": drawn["gap"]}, tmp_path / folder) for folder in "ab")
     assert first[0].read_bytes() == second[0].read_bytes()
     assert first[1].read_bytes().rstrip().endswith(b"%%EOF")
     assert b"CreationDate" not in first[1].read_bytes()
@@ -146,8 +129,8 @@ def test_a_result_without_divergence_or_classes_is_drawn(tmp_path):
 @pytest.mark.parametrize("reverse", [{"kind": "sde", "steps": 4}, {"kind": "heun", "steps": 4}])
 def test_the_balance_of_a_network_shows_its_three_estimators(reverse):
     """The lines are the archive's numbers, nothing is clipped, and what the flow leaves undefined is left out."""
-    settings = {"scores": [{"kind": "network"}], "samples": 16, "turn_times": {"noise_to_signal": [0.3, 1.0, 5.0]}}
-    result = gt.run(settings | {"reverse": reverse, "keep": {"pictures": 0}})
+    settings = {"scores": [{"kind": "network"}], "samples": 8, "turn_times": {"noise_to_signal": [0.3, 1.0, 5.0]}}
+    result = gt.run(settings | {"reverse": reverse, "observables": "none", "keep": {"pictures": 0}})
     figure = result.gaussian_test.plot()["balance_network"]
     figure.draw_without_rendering()
     assert figure.get_tightbbox().extents[2] <= figure.get_figwidth() + 0.02

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import xarray as xr
-from scipy.stats import binom, ks_1samp, monte_carlo_test, norm, ttest_1samp
+from scipy.stats import ks_1samp, monte_carlo_test, norm, ttest_1samp
 
 from gaussian_test.analysis.observables.normality import lilliefors as module
 from gaussian_test.analysis.observables.normality.lilliefors import gaussian_replicates, ks_distance, ks_null, ks_pvalue, ks_test
@@ -23,9 +23,10 @@ def _by_scipy(x, ddof=1):
     return np.array([ks_1samp((f - f.mean()) / f.std(ddof=ddof), norm.cdf).statistic for f in np.asarray(x, np.float64).T])
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-6)])
-@pytest.mark.parametrize("ddof", [0, 1])
-@pytest.mark.parametrize("n", [4, 5, 101])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance", "ddof", "n"),
+    [(np.float64, 1e-12, 0, 4), (np.float64, 1e-12, 1, 5), (np.float32, 1e-6, 0, 5), (np.float32, 1e-6, 1, 101)],
+)
 def test_distances_are_those_of_scipy(dtype, tolerance, ddof, n):
     """Skewed, heavy-tailed, discrete (tied), two-point and far-off features, over two leading dimensions."""
     rng = np.random.default_rng(0)
@@ -50,14 +51,6 @@ def test_distance_of_two_equal_clusters_is_known():
     expected = max(norm.cdf(1 / np.sqrt(3)) - 0.25, 0.25 - norm.cdf(-np.sqrt(3)), 1 - norm.cdf(1 / np.sqrt(3)))
     assert ks_distance(lopsided, ddof=0)[0] == pytest.approx(expected, abs=1e-14)
     assert ks_distance(-lopsided, ddof=0)[0] == pytest.approx(expected, abs=1e-14)
-
-
-def test_affine_maps_of_features_and_order_of_samples_do_not_matter():
-    rng = np.random.default_rng(1)
-    x = rng.exponential(size=(60, 7))
-    distances = ks_distance(x)
-    np.testing.assert_array_equal(ks_distance(rng.permutation(x)), distances)
-    np.testing.assert_allclose(ks_distance(x * [1, 2, -3, 1e-6, -1e6, 5, 7] + np.arange(7)), distances, rtol=0, atol=1e-9)
 
 
 def test_states_are_left_as_they_are_and_blocks_do_not_matter(monkeypatch):
@@ -148,7 +141,7 @@ def test_replicates_are_rotated_evenly():
     """Each sample's deviation averages to zero over replicates and has variance (n-1)/n, within 4.5 standard errors."""
     x = np.random.default_rng(7).normal(size=(6, 3))
     x = (x - x.mean(0)) / x.std(0, ddof=1)
-    replicates = np.array(list(gaussian_replicates(x, 4000)))
+    replicates = np.array(list(gaussian_replicates(x, 1000)))
     assert (np.abs(ttest_1samp(replicates, 0).statistic) < 4.5).all()
     squared = replicates**2 - 5 / 6
     assert (np.abs(ttest_1samp(squared, 0).statistic) < 4.5).all()
@@ -156,30 +149,17 @@ def test_replicates_are_rotated_evenly():
 
 @pytest.mark.parametrize(("n", "d", "correlation"), [(64, 16, 0.95), (12, 30, 0.9)])
 def test_global_test_is_exact_whatever_the_correlation(n, d, correlation):
-    """Of 400 jointly Gaussian sets 5 % are rejected at 5 % (2 to 8 %) and 40 % at 40 % (within 4 standard errors)."""
+    """Of 200 jointly Gaussian sets 5 % are rejected at 5 % (1 to 10 %) and 40 % at 40 % (within 4 standard errors)."""
     rng = np.random.default_rng(8)
-    tests = [ks_test(_correlated(rng, n, d, correlation), replicates=39, draws=199, seed=seed) for seed in range(400)]
+    tests = [ks_test(_correlated(rng, n, d, correlation), replicates=39, draws=199, seed=seed) for seed in range(200)]
     pvalues = np.array([test.mean_distance_pvalue for test in tests])
-    assert 0.02 <= (pvalues <= 0.05).mean() <= 0.08
-    assert (pvalues <= 0.4).mean() == pytest.approx(0.4, abs=4 * np.sqrt(0.4 * 0.6 / 400))
+    assert 0.01 <= (pvalues <= 0.05).mean() <= 0.1
+    assert (pvalues <= 0.4).mean() == pytest.approx(0.4, abs=4 * np.sqrt(0.4 * 0.6 / 200))
     for name in ("mean_distance", "share_rejected"):  # a share is discrete: its closed range holds at least 95 %
         inside = [getattr(t, f"{name}_null_low") <= getattr(t, name) <= getattr(t, f"{name}_null_high") for t in tests]
-        assert np.mean(inside) >= 0.95 - 4 * np.sqrt(0.95 * 0.05 / 400)
+        assert np.mean(inside) >= 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200)
     outside = [t.mean_distance > t.mean_distance_null_high for t in tests]
-    assert np.mean(outside) == pytest.approx(0.025, abs=4 * np.sqrt(0.025 * 0.975 / 400))
-
-
-def test_independent_features_would_make_too_narrow_a_range():
-    """Correlated features go astray together: the range of their mean distance is several times that of independent ones."""
-    rng = np.random.default_rng(9)
-    together, apart = ks_test(_correlated(rng, 128, 64, 0.99)), ks_test(rng.normal(size=(128, 64)))
-    widths = [test.mean_distance_null_high - test.mean_distance_null_low for test in (together, apart)]
-    assert widths[0] > 3 * widths[1]
-    # of independent features the mean distance is that of the null, with its standard deviation over the root of their number
-    null = ks_null(128)
-    middle = (apart.mean_distance_null_low + apart.mean_distance_null_high) / 2
-    assert middle == pytest.approx(null.mean(), abs=null.std() / np.sqrt(64))
-    assert widths[1] == pytest.approx(2 * 1.96 * null.std() / np.sqrt(64), rel=0.35)
+    assert np.mean(outside) == pytest.approx(0.025, abs=4 * np.sqrt(0.025 * 0.975 / 200))
 
 
 def test_global_test_sees_two_clusters():
@@ -206,13 +186,6 @@ def test_false_discoveries_are_a_share_of_the_discoveries():
     expected, error = 0.2 * 160 / 200, np.std(false_shares) / np.sqrt(60)
     assert np.mean(false_shares) == pytest.approx(expected, abs=4 * error)
     assert np.mean(found) > 0.95
-
-
-def test_nothing_is_discovered_among_normal_features_but_by_chance():
-    """Any discovery at all among 100 independent normal features: 5 % of 400 sets (binomial, 1e-4 on each side)."""
-    rng = np.random.default_rng(12)
-    some = sum(ks_test(rng.normal(size=(20, 100)), replicates=1).discovered.any() for _ in range(400))
-    assert binom.ppf(1e-4, 400, 0.05) <= some <= binom.isf(1e-4, 400, 0.05)
 
 
 def test_shares_are_those_of_the_features():
@@ -246,14 +219,6 @@ def test_global_test_ranks_the_states_among_their_replicates():
         assert (low, high) == pytest.approx((of_replicates.min(), of_replicates.max()), abs=1e-5)
     assert test.mean_distance_pvalue == (1 + (distances.mean(1) >= ks_distance(x).mean()).sum()) / 40
     assert 1 / 40 < test.mean_distance_pvalue < 1
-
-
-def test_the_range_of_the_share_above_is_around_its_expectation():
-    """Of 256 independent normal features of 200 samples, between 3.5 binomial standard deviations and 1 on either side."""
-    test = ks_test(np.random.default_rng(14).normal(size=(200, 256)), replicates=99)
-    spread = np.sqrt(test.share_above_null * (1 - test.share_above_null) / 256)
-    for end in (test.share_above_null_high, 2 * test.share_above_null - test.share_above_null_low):
-        assert test.share_above_null + spread < end < test.share_above_null + 3.5 * spread
 
 
 def test_more_features_than_fit_are_taken_evenly(monkeypatch):
@@ -305,23 +270,10 @@ def test_named_states_give_named_results():
     states[1, 2, :, 0, 0, 0] = 0.3
     result = kolmogorov_smirnov(states, threshold=0.1, level=0.2, replicates=19, seed=3, draws=500)
     assert set(result.coords) == {"turn_time", "noise_to_signal"}
-    names = {
-        "ks_distance": "distance",
-        "ks_pvalue": "pvalue",
-        "ks_discovered": "discovered",
-        "ks_mean": "mean_distance",
-        "ks_mean_pvalue": "mean_distance_pvalue",
-        "ks_mean_null_low": "mean_distance_null_low",
-        "ks_mean_null_high": "mean_distance_null_high",
-        "ks_share_above": "share_above",
-        "ks_share_above_null": "share_above_null",
-        "ks_share_above_null_low": "share_above_null_low",
-        "ks_share_above_null_high": "share_above_null_high",
-        "ks_share_rejected": "share_rejected",
-        "ks_share_rejected_null_low": "share_rejected_null_low",
-        "ks_share_rejected_null_high": "share_rejected_null_high",
-        "ks_share_discovered": "share_discovered",
-    }
+    ranges = ["_null_low", "_null_high"]
+    shares = [f"share_{of}{end}" for of in ("above", "rejected") for end in ("", *ranges)]
+    same = ["distance", "pvalue", "discovered", "share_above_null", "share_discovered", *shares]
+    names = {f"ks_{name}": name for name in same} | {f"ks_mean{end}": f"mean_distance{end}" for end in ("", "_pvalue", *ranges)}
     assert set(result.data_vars) == set(names)
     for i, j in np.ndindex(2, 3):
         test = ks_test(states.values[i, j].reshape(40, 8), threshold=0.1, level=0.2, replicates=19, seed=3, draws=500)
@@ -333,10 +285,6 @@ def test_named_states_give_named_results():
     assert result["ks_share_above_null"].dims == ()
     assert result["ks_mean"].dims == ("score", "turn_time")
     assert result["ks_discovered"].dtype == bool
-    for name, variable in result.data_vars.items():
-        assert set(variable.attrs) == {"long_name", "units", "comment"}, name
-        assert variable.attrs["units"] == "1"
-        assert "{" not in variable.attrs["long_name"] + variable.attrs["comment"], name
     assert len({variable.attrs["long_name"] for variable in result.data_vars.values()}) == len(names)
 
 
@@ -353,18 +301,13 @@ def test_states_that_come_one_after_the_other_give_the_same():
     xr.testing.assert_identical(streamed, kolmogorov_smirnov(states, replicates=9))
 
 
-def test_result_is_the_same_after_a_stay_on_disk(tmp_path):
-    result = kolmogorov_smirnov(_states((2, 30, 5), ("time", "sample", "feature")), replicates=9)
-    result.to_netcdf(tmp_path / "ks.nc")
-    with xr.open_dataset(tmp_path / "ks.nc") as again:
-        xr.testing.assert_identical(again.load(), result)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: ks_distance(np.ones(5)), r"shape \(5,\) have no features: give"),
         (lambda: ks_distance(np.eye(3)), r"3 samples .* give at least 4"),
+        (lambda: ks_distance(np.where(np.eye(9) == 1, -np.inf, 0)), r"NaN or infinite values: remove or repair"),
+        (lambda: ks_distance(np.where(np.eye(9) == 1, np.nan, 0)), r"NaN or infinite values: remove or repair"),
         (lambda: ks_null(3), r"3 samples .* give at least 4"),
         (lambda: ks_null(10, draws=0), r"draws = 0 .* simulate at least 1"),
         (lambda: ks_test(np.eye(3)), r"3 samples .* give at least 4"),
@@ -384,11 +327,3 @@ def test_result_is_the_same_after_a_stay_on_disk(tmp_path):
 def test_what_cannot_be_tested_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_states_that_are_not_finite_are_refused(bad):
-    x = np.random.default_rng(18).normal(size=(10, 3))
-    x[4, 1] = bad
-    with pytest.raises(ValueError, match=r"NaN or infinite values: remove or repair"):
-        ks_distance(x)

@@ -7,18 +7,13 @@ import xarray as xr
 from scipy.stats import binomtest, norm
 from sklearn.decomposition import PCA
 
+from gaussian_test import analysis
 from gaussian_test.analysis.moments.moments import fit_moments
 from gaussian_test.analysis.observables.quality.distances import Distance, Population, frechet, frechet_between, null_distance
-from gaussian_test.analysis.observables.quality.quality import (
-    kid,
-    kid_between,
-    principal_features,
-    sample_quality,
-    start_sensitivity,
-)
+from gaussian_test.analysis.observables.quality.quality import kid_between, principal_features, sample_quality, start_sensitivity
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
 
-ONE_SAMPLE = [frechet, kid]
+ONE_SAMPLE = [frechet, analysis.kid]
 PAIRED = [frechet_between, kid_between]
 DIMS = ("score", "turn_time", "sample", "repeat", "feature")
 
@@ -42,8 +37,8 @@ def _frechet_by_matrices(x, y):
     return shift @ shift + np.trace(a + b - 2 * scipy.linalg.sqrtm(root @ b @ root).real)
 
 
-def _kernel(a, b, degree=3, coef0=1.0):
-    return (a @ b / len(a) + coef0) ** degree
+def _kernel(a, b):
+    return (a @ b / len(a) + 1) ** 3
 
 
 # the distances themselves
@@ -66,15 +61,16 @@ def test_plug_in_frechet_is_the_textbook_formula_for_covariances_that_do_not_com
     assert frechet_between(x, y).plug_in == pytest.approx(_frechet_by_matrices(x, y), rel=1e-9)
 
 
-@pytest.mark.parametrize("degree", [1, 3])
-def test_kid_is_the_sum_over_pairs_of_different_starts(degree):
+def test_kid_is_the_sum_over_pairs_of_different_starts():
+    """As libraries have it for the end points; over the truth the diagonal stays, for it is the population and no sample."""
     rng = np.random.default_rng(2)
-    truth, x = rng.normal(size=(20, 3)), rng.normal(size=(6, 2, 3)) + 0.3
-    inside = [_kernel(x[i, r], x[j, s], degree) for i in range(6) for j in range(6) if i != j for r in range(2) for s in range(2)]
-    across = [_kernel(a, b, degree) for a in x.reshape(-1, 3) for b in truth]
-    population = [_kernel(a, b, degree) for a in truth for b in truth]
-    expected = np.mean(inside) - 2 * np.mean(across) + np.mean(population)
-    assert kid(x, truth, degree=degree).estimate == pytest.approx(expected, rel=1e-12)
+    truth, x, gamma, coef0 = rng.normal(size=(20, 3)), rng.normal(size=(6, 2, 3)) + 0.3, 0.3, 0.5
+    starts, rows = np.repeat(np.arange(6), 2), x.reshape(-1, 3)
+    kxx, kyy, kxy = ((gamma * a @ b.T + coef0) ** 2 for a, b in ((rows, rows), (truth, truth), (rows, truth)))
+    distance = analysis.kid(x, truth, degree=2, gamma=gamma, coef0=coef0)
+    inside = kxx[starts[:, None] != starts].mean()
+    assert distance.estimate == pytest.approx(inside + kyy.mean() - 2 * kxy.mean(), rel=1e-11)
+    assert distance.plug_in == pytest.approx(kxx.mean() + kyy.mean() - 2 * kxy.mean(), rel=1e-11)
 
 
 def test_kid_between_leaves_out_partners():
@@ -87,29 +83,6 @@ def test_kid_between_leaves_out_partners():
     assert kid_between(x, y).estimate == pytest.approx(expected, rel=1e-12)
 
 
-def test_kid_is_the_usual_definition_with_the_truth_as_population():
-    """As libraries have it for x; over y the diagonal stays, for y is no sample."""
-    rng = np.random.default_rng(4)
-    x, y, gamma, coef0 = rng.normal(size=(40, 5)), rng.normal(size=(70, 5)), 0.3, 0.5
-    kxx, kyy, kxy = ((gamma * a @ b.T + coef0) ** 3 for a, b in ((x, x), (y, y), (x, y)))
-    expected = (kxx.sum() - np.trace(kxx)) / (40 * 39) + kyy.mean() - 2 * kxy.mean()
-    distance = kid(x[:, None], y, gamma=gamma, coef0=coef0)
-    assert distance.estimate == pytest.approx(expected, rel=1e-11)
-    assert distance.plug_in == pytest.approx(kxx.mean() + kyy.mean() - 2 * kxy.mean(), rel=1e-11)
-
-
-@pytest.mark.parametrize("distance", ONE_SAMPLE)
-def test_distances_converge_to_the_truth(distance):
-    """2000 starts, moved: within 4 standard errors of the distance of the whole population moved, which is 5 of them at least."""
-    rng = np.random.default_rng(5)
-    truth = _skewed(rng, 1500, 4)
-    moved = truth * [1.2, 0.9, 1.0, 1.1] + 0.3
-    expected = distance(moved[:, None], truth).plug_in
-    found = distance(_draws(rng, moved, 2000, 1), truth)
-    assert abs(found.estimate - expected) < 4 * found.standard_error
-    assert found.standard_error < expected / 5
-
-
 # invariances
 
 
@@ -119,55 +92,31 @@ def _assert_same(a, b, values=slice(None)):
     np.testing.assert_allclose(a.values, b.values[values], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("repeats", [1, 2])
 @pytest.mark.parametrize("distance", ONE_SAMPLE)
-def test_rotating_everything_changes_nothing(distance, repeats):
+def test_rotations_orders_and_equal_repeats_change_nothing(distance):
     rng = np.random.default_rng(6)
-    truth, rotation = _skewed(rng, 200, 4), np.linalg.qr(rng.normal(size=(4, 4)))[0]
-    x = _draws(rng, truth, 30, repeats) + 0.2
-    _assert_same(distance(x @ rotation, truth @ rotation), distance(x, truth))
+    truth, rotation, order = _skewed(rng, 200, 4), np.linalg.qr(rng.normal(size=(4, 4)))[0], rng.permutation(30)
+    x = _draws(rng, truth, 30, 3) + 0.2
+    found = distance(x, truth)
+    _assert_same(distance(x @ rotation, truth @ rotation), found)
+    _assert_same(distance(x[order][:, [2, 0, 1]], truth), found, order)
+    _assert_same(distance(np.repeat(x[:, :1], 3, axis=1), truth), distance(x[:, :1], truth))
+    if distance is frechet:
+        _assert_same(distance(x + 50, truth + 50), found)
 
 
 @pytest.mark.parametrize("distance", PAIRED)
-def test_rotating_a_pair_changes_nothing_nor_does_its_order(distance):
+def test_rotations_the_order_and_equal_repeats_of_a_pair_change_nothing(distance):
     rng = np.random.default_rng(7)
     rotation = np.linalg.qr(rng.normal(size=(4, 4)))[0]
     x, y = rng.normal(size=(2, 30, 2, 4)) * np.array([1.0, 1.3])[:, None, None, None]
-    _assert_same(distance(x @ rotation, y @ rotation), distance(x, y))
-    _assert_same(distance(y, x), distance(x, y))
-
-
-def test_frechet_does_not_know_where_the_origin_is():
-    rng = np.random.default_rng(8)
-    truth = _skewed(rng, 200, 4)
-    x, y = _draws(rng, truth, 30, 1) * 1.1, _draws(rng, truth, 30, 1)
-    _assert_same(frechet(x + 50, truth + 50), frechet(x, truth))
-    _assert_same(frechet_between(x + 50, y + 50), frechet_between(x, y))
-
-
-@pytest.mark.parametrize("distance", ONE_SAMPLE)
-def test_the_order_of_starts_and_of_repeats_does_not_matter(distance):
-    rng = np.random.default_rng(9)
-    truth = _skewed(rng, 200, 4)
-    x, order = _draws(rng, truth, 30, 3) + 0.2, rng.permutation(30)
-    _assert_same(distance(x[order][:, [2, 0, 1]], truth), distance(x, truth), order)
-
-
-# clusters
-
-
-@pytest.mark.parametrize("distance", ONE_SAMPLE)
-def test_equal_repeats_give_no_false_precision(distance):
-    rng = np.random.default_rng(10)
-    truth = _skewed(rng, 200, 4)
-    x = _draws(rng, truth, 30, 1) + 0.2
-    _assert_same(distance(np.repeat(x, 3, axis=1), truth), distance(x, truth))
-
-
-@pytest.mark.parametrize("distance", PAIRED)
-def test_equal_repeats_of_pairs_give_no_false_precision(distance):
-    x, y = np.random.default_rng(11).normal(size=(2, 30, 1, 4)) * np.array([1.0, 1.4])[:, None, None, None]
-    _assert_same(distance(np.repeat(x, 3, axis=1), np.repeat(y, 3, axis=1)), distance(x, y))
+    found = distance(x, y)
+    _assert_same(distance(x @ rotation, y @ rotation), found)
+    _assert_same(distance(y, x), found)
+    few = x[:, :1], y[:, :1]
+    _assert_same(distance(*(np.repeat(one, 3, axis=1) for one in few)), distance(*few))
+    if distance is frechet_between:
+        _assert_same(distance(x + 50, y + 50), found)
 
 
 @pytest.mark.parametrize("distance", ONE_SAMPLE)
@@ -237,7 +186,7 @@ def test_kid_has_the_values_of_leaving_one_start_out():
     rng = np.random.default_rng(15)
     truth, x, y = rng.normal(size=(50, 4)), rng.normal(size=(12, 2, 4)) * 1.3, rng.normal(size=(12, 2, 4))
     for found, left_out in (
-        (kid(x, truth), [kid(np.delete(x, i, 0), truth).estimate for i in range(12)]),
+        (analysis.kid(x, truth), [analysis.kid(np.delete(x, i, 0), truth).estimate for i in range(12)]),
         (kid_between(x, y), [kid_between(np.delete(x, i, 0), np.delete(y, i, 0)).estimate for i in range(12)]),
     ):
         pseudo = 12 * found.estimate - 11 * np.array(left_out)
@@ -248,20 +197,23 @@ def test_kid_has_the_values_of_leaving_one_start_out():
 # no bias, and errors that cover
 
 
-def _repeated(distance, truth, n, repetitions, seed, move=lambda x: x, repeats=1):
+def _repeated(distance, truth, n, repetitions, seed, move=lambda x: x):
     rng = np.random.default_rng(seed)
     population = Population(truth)
-    return [distance(move(_draws(rng, truth, n, repeats)), population) for _ in range(repetitions)]
+    return [distance(move(_draws(rng, truth, n, 1)), population) for _ in range(repetitions)]
 
 
-def _assert_unbiased(found, truth=0.0):
+def _assert_unbiased(found):
     estimates = np.array([one.estimate for one in found])
-    error = estimates.std(ddof=1) / np.sqrt(len(found))
-    assert abs(estimates.mean() - truth) < 4 * error
-    return estimates, error
+    assert abs(estimates.mean()) < 4 * estimates.std(ddof=1) / np.sqrt(len(found))
+    return estimates
 
 
-@pytest.mark.parametrize(("n", "features"), [(60, 6), (60, 25), (20, 30)])
+def _covered(found, truth=0.0):
+    return sum(low <= truth <= high for low, high in (one.interval(1.96) for one in found))
+
+
+@pytest.mark.parametrize(("n", "features"), [(60, 6), (20, 30)])
 @pytest.mark.parametrize("distance", ONE_SAMPLE)
 def test_draws_from_the_truth_are_at_distance_zero_on_average(distance, n, features):
     """Also for fewer draws than features; the plug-in value is not. The calibration's own 200 draws have an error, too."""
@@ -280,25 +232,14 @@ def test_the_error_at_zero_is_the_spread_of_the_estimates(distance):
     assert all(one.standard_error >= one.null_error for one in found)
 
 
-@pytest.mark.parametrize("scale", [0.8, 1.0, 1.3])
-@pytest.mark.parametrize("shift", [0.0, 0.1, 0.6])
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 0.8), (0.1, 1.0), (0.6, 1.3)])
 @pytest.mark.parametrize("distance", ONE_SAMPLE)
 def test_intervals_cover_the_distance(distance, shift, scale):
-    """200 repetitions at a nominal 95 %: at least 90 %; at most 99 % at distance zero and where the distance is large."""
+    """200 repetitions at a nominal 95 %: at least 90 %; at most 99 % where only the place differs."""
     truth = np.random.default_rng(20).normal(size=(800, 6))
-
-    def move(x):
-        return scale * x + shift
-
-    expected = distance(move(truth)[:, None], truth).plug_in
-    found = _repeated(distance, truth, 80, 200, 21, move)
-    covered = sum(low <= expected <= high for low, high in (one.interval(1.96) for one in found))
-    assert covered >= 180
-    if scale == 1:
-        assert covered <= 198
-    if shift == 0.6:
-        plain = sum(abs(one.estimate - expected) <= 1.96 * one.standard_error for one in found)
-        assert 180 <= plain <= 199
+    expected = distance((scale * truth + shift)[:, None], truth).plug_in
+    covered = _covered(_repeated(distance, truth, 80, 200, 21, lambda x: scale * x + shift), expected)
+    assert 180 <= covered <= (198 if scale == 1 else 200)
 
 
 @pytest.mark.parametrize("distance", PAIRED)
@@ -311,7 +252,7 @@ def test_paired_sets_of_one_law_are_at_distance_zero_and_their_intervals_cover(d
         x, y = rng.normal(size=(2, 80, 1, 5))
         found.append(distance(x, np.where(rng.random((80, 1, 1)) < share, x, y)))
     _assert_unbiased(found)
-    assert 180 <= sum(low <= 0 <= high for low, high in (one.interval(1.96) for one in found)) <= 199
+    assert 180 <= _covered(found) <= 199
 
 
 def test_pairs_that_are_equal_for_the_most_part_do_not_blow_the_error_up():
@@ -321,7 +262,7 @@ def test_pairs_that_are_equal_for_the_most_part_do_not_blow_the_error_up():
     for _ in range(150):
         x, y = rng.normal(size=(2, 150, 1, 14))
         found.append(frechet_between(x, np.where(rng.random((150, 1, 1)) < 0.9, x, y)))
-    estimates, _ = _assert_unbiased(found)
+    estimates = _assert_unbiased(found)
     assert np.mean([one.null_error for one in found]) == pytest.approx(estimates.std(), rel=0.25)
 
 
@@ -333,16 +274,7 @@ def test_paired_intervals_cover_a_distance(distance):
     x, y = 0.8 * common + 0.6 * own + 0.25, 0.8 * common + 0.6 * other
     expected = distance(x, y).plug_in
     found = [distance(x[pick], y[pick]) for pick in rng.integers(800, size=(200, 80))]
-    covered = sum(low <= expected <= high for low, high in (one.interval(1.96) for one in found))
-    assert 180 <= covered <= 198
-
-
-@pytest.mark.parametrize("distance", PAIRED)
-def test_common_noise_makes_a_difference_better_known(distance):
-    rng = np.random.default_rng(24)
-    x = rng.normal(size=(200, 1, 4))
-    y = x + 0.5 + 0.1 * rng.normal(size=x.shape)
-    assert distance(x, y).standard_error < 0.4 * distance(x, rng.permutation(y)).standard_error
+    assert 180 <= _covered(found, expected) <= 198
 
 
 @pytest.mark.parametrize("distance", PAIRED)
@@ -382,16 +314,15 @@ def test_the_whole_set_is_the_whole_set(distance):
     assert independent.estimate < -independent.null_error
 
 
-@pytest.mark.parametrize("memory", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize("distance", ONE_SAMPLE)
-def test_starts_without_replacement_leave_no_bias(distance, memory):
+def test_starts_without_replacement_leave_no_bias(distance):
     """End points are their starts or draws from the set: zero within 4 standard errors, in 90 % of the intervals at least."""
     rng = np.random.default_rng(27)
     population = Population(_skewed(rng, 200, 8))
     found = []
     for _ in range(200):
         starts = rng.permutation(200)[:100]
-        ends = np.where(rng.random(100) < memory, starts, rng.integers(200, size=100))
+        ends = np.where(rng.random(100) < 0.6, starts, rng.integers(200, size=100))
         found.append(distance(population.features[ends][:, None], population, starts=starts))
     estimates = np.array([one.estimate for one in found])
     assert abs(estimates.mean()) < 4 * np.sqrt(2 / 200) * max(estimates.std(), np.mean([one.null_error for one in found]))
@@ -404,9 +335,11 @@ def test_starts_without_replacement_leave_no_bias(distance, memory):
 def test_how_much_is_held_at_once_changes_nothing(monkeypatch):
     rng = np.random.default_rng(39)
     truth, x, y = rng.normal(size=(50, 3)), *rng.normal(size=(2, 20, 2, 3))
-    whole = [frechet(x, truth), kid(x, truth), frechet_between(x, y), kid_between(x, y)]
+    whole = [frechet(x, truth), analysis.kid(x, truth), frechet_between(x, y), kid_between(x, y)]
     monkeypatch.setattr("gaussian_test.analysis.observables.quality.numerics.BLOCK_ELEMENTS", 700)
-    for before, after in zip(whole, [frechet(x, truth), kid(x, truth), frechet_between(x, y), kid_between(x, y)], strict=True):
+    for before, after in zip(
+        whole, [frechet(x, truth), analysis.kid(x, truth), frechet_between(x, y), kid_between(x, y)], strict=True
+    ):
         _assert_same(after, before)
 
 
@@ -457,8 +390,6 @@ def _assert_curves(result, direct, resample, names):
             if name.endswith("frechet"):
                 np.testing.assert_allclose(row[f"{name}_plug_in"], [one.plug_in for one in found], rtol=1e-10)
         assert result[f"sample_{name}"].dims == ("score", "turn_time", "sample")
-    for variable in result.data_vars.values():
-        assert {"long_name", "units", "comment"} <= set(variable.attrs)
     xr.testing.assert_equal(result["sample"], direct["sample"])
 
 
@@ -468,11 +399,14 @@ def test_quality_curves_are_the_distances_one_by_one():
     resample = ClusterBootstrap(40, 500, 0.95, 0)
     x, starts = features.values, features["sample"]
     result = sample_quality(features.transpose(*DIMS[::-1]), truth, resample)
-    names = {"frechet": lambda score, turn: frechet(x[score, turn], truth), "kid": lambda score, turn: kid(x[score, turn], truth)}
+    names = {
+        "frechet": lambda score, turn: frechet(x[score, turn], truth),
+        "kid": lambda score, turn: analysis.kid(x[score, turn], truth),
+    }
     _assert_curves(result, features, resample, names)
     names = {
         "frechet": lambda score, turn: frechet(x[score, turn], truth, starts=starts),
-        "kid": lambda score, turn: kid(x[score, turn], truth, starts=starts),
+        "kid": lambda score, turn: analysis.kid(x[score, turn], truth, starts=starts),
     }
     _assert_curves(sample_quality(features, truth, resample, starts=starts), features, resample, names)
 
@@ -487,20 +421,6 @@ def test_sensitivity_curves_are_the_paired_distances_one_by_one():
         "start_kid": lambda score, turn: kid_between(features.values[score, turn], other.values[score, turn]),
     }
     _assert_curves(result, features, resample, names)
-
-
-def test_bands_cover_whole_curves_of_perfect_end_points():
-    """Four correlated turn times at distance zero, 100 runs: 88 to 100 bands cover all of them."""
-    rng = np.random.default_rng(32)
-    population = Population(rng.normal(size=(500, 3)))
-    covered = 0
-    for seed in range(100):
-        draws = _draws(rng, population.features, 60)
-        fresh = rng.random((4, 60, 1)) < 0.5
-        ends = np.where(fresh, _draws(rng, population.features, 4, 60), draws)
-        result = sample_quality(xr.DataArray(ends[None, :, :, None], dims=DIMS), population, ClusterBootstrap(60, 200, 0.95, seed))
-        covered += bool(((result.frechet_low <= 0) & (result.frechet_high >= 0)).all())
-    assert covered >= 88
 
 
 # singular cases and refusals
@@ -536,17 +456,17 @@ CURVES = xr.DataArray(GOOD[None, None], dims=DIMS)
     ("call", "message"),
     [
         (lambda: frechet(GOOD[:, 0], TRUTH), r"shape \(8, 2\).*give \(samples, repeats, 2 features"),
-        (lambda: kid(GOOD, TRUTH[:, :1]), r"shape \(8, 1, 2\).*1 features of the ground truth"),
+        (lambda: analysis.kid(GOOD, TRUTH[:, :1]), r"shape \(8, 1, 2\).*1 features of the ground truth"),
         (lambda: frechet(GOOD[:3], TRUTH), r"3 starts are too few.*at least 4"),
-        (lambda: kid(np.where(GOOD > 1, np.nan, GOOD), TRUTH), r"NaN or infinite.*remove or repair"),
+        (lambda: analysis.kid(np.where(GOOD > 1, np.nan, GOOD), TRUTH), r"NaN or infinite.*remove or repair"),
         (lambda: Population(TRUTH[:, 0]), r"shape \(20,\).*give \(samples, features\)"),
         (lambda: Population(np.where(TRUTH > 1, np.inf, TRUTH)), r"NaN or infinite"),
         (lambda: Population(np.full((5, 2), 0.1)), r"all the same.*that vary"),
-        (lambda: kid(GOOD, TRUTH, degree=0), r"degree 0.*at least 1"),
+        (lambda: analysis.kid(GOOD, TRUTH, degree=0), r"degree 0.*at least 1"),
         (lambda: frechet_between(GOOD, GOOD[:6]), r"\(8, 1, 2\) and \(6, 1, 2\) cannot be paired"),
         (lambda: kid_between(GOOD, GOOD[:6]), r"cannot be paired: give two runs of the same plan"),
         (lambda: frechet(GOOD, TRUTH, starts=[0] * 8), r"not 8 different samples of 20"),
-        (lambda: kid(GOOD, TRUTH, starts=range(13, 21)), r"not 8 different samples of 20"),
+        (lambda: analysis.kid(GOOD, TRUTH, starts=range(13, 21)), r"not 8 different samples of 20"),
         (lambda: frechet(GOOD, TRUTH, starts=[1, 2]), r"give the index of each"),
         (lambda: null_distance(TRUTH, 3), r"3 draws are too few"),
         (lambda: principal_features(fit_moments(TRUTH), 3), r"3 components are asked of 2 modes"),

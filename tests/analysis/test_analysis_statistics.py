@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import binomtest, kstest, linregress, norm
 
-from gaussian_test.analysis import ClusterBootstrap, affine_time, autocorrelation_exact, predicted_affine, predicted_memorization
+from gaussian_test import analysis
 from gaussian_test.analysis.statistics.bootstrap import with_control_variate
 from gaussian_test.analysis.statistics.curves import falls_through, share_time
 
@@ -23,7 +23,7 @@ def test_simultaneous_band_covers_whole_curves():
     rng = np.random.default_rng(0)
     covered, pointwise = 0, 0
     for seed in range(400):
-        band = ClusterBootstrap(150, 400, 0.95, seed).band(_curves(rng, 150))
+        band = analysis.ClusterBootstrap(150, 400, 0.95, seed).band(_curves(rng, 150))
         covered += bool(((band.low <= 0) & (band.high >= 0)).all())
         pointwise += bool((np.abs(band.estimate) <= 1.96 * band.standard_error).all())
     assert 360 <= covered <= 396
@@ -33,7 +33,7 @@ def test_simultaneous_band_covers_whole_curves():
 def test_pvalues_are_uniform_for_the_whole_family():
     """The smallest p-value over the curve is uniform when the curve is zero (Kolmogorov-Smirnov at 1e-3)."""
     rng = np.random.default_rng(1)
-    smallest = [ClusterBootstrap(200, 400, 0.95, seed).band(_curves(rng, 200)).pvalue.min() for seed in range(300)]
+    smallest = [analysis.ClusterBootstrap(200, 400, 0.95, seed).band(_curves(rng, 200)).pvalue.min() for seed in range(300)]
     assert kstest(smallest, "uniform").pvalue > 1e-3
 
 
@@ -41,7 +41,7 @@ def test_pvalue_is_small_where_the_curve_is_not_zero():
     rng = np.random.default_rng(2)
     y = _curves(rng, 400)
     y[:, 3] += 0.5
-    band = ClusterBootstrap(400, 999, 0.95, 0).band(y)
+    band = analysis.ClusterBootstrap(400, 999, 0.95, 0).band(y)
     assert band.pvalue[3] == pytest.approx(1 / 1000)
     assert band.pvalue[11] > 0.05
 
@@ -49,20 +49,14 @@ def test_pvalue_is_small_where_the_curve_is_not_zero():
 def test_standard_error_is_that_of_the_mean_over_clusters():
     """Repeats of a cluster add nothing where they agree: the error is that of the clusters, and the resamples show the same."""
     y = np.random.default_rng(3).normal(size=(500, 1))
-    band = ClusterBootstrap(500, 4000, 0.95, 0).band(y)
+    band = analysis.ClusterBootstrap(500, 4000, 0.95, 0).band(y)
     assert band.standard_error[0] == pytest.approx(y.std(ddof=1) / np.sqrt(500), rel=1e-12)
     assert band.replicates.std() == pytest.approx(band.standard_error[0], rel=4 / np.sqrt(2 * 4000))
 
 
-def test_one_point_band_is_the_normal_interval():
-    y = np.random.default_rng(3).normal(size=(2000, 1))
-    band = ClusterBootstrap(2000, 20000, 0.95, 0).band(y)
-    assert band.high[0] - band.estimate[0] == pytest.approx(1.96 * band.standard_error[0], rel=0.03)
-
-
 def test_offset_moves_the_band_and_not_its_width():
     y = _curves(np.random.default_rng(4), 100)
-    plain, moved = ClusterBootstrap(100).band(y), ClusterBootstrap(100).band(y, np.arange(POINTS))
+    plain, moved = analysis.ClusterBootstrap(100).band(y), analysis.ClusterBootstrap(100).band(y, np.arange(POINTS))
     np.testing.assert_allclose(moved.estimate, plain.estimate - np.arange(POINTS), atol=1e-12)
     np.testing.assert_allclose(moved.high - moved.low, plain.high - plain.low, atol=1e-12)
     np.testing.assert_allclose(moved.replicates.mean(0), plain.replicates.mean(0) - np.arange(POINTS), atol=1e-12)
@@ -71,12 +65,12 @@ def test_offset_moves_the_band_and_not_its_width():
 def test_where_all_samples_agree_the_interval_is_binomial():
     y = np.ones((80, 4))
     y[:40, 3] = 0
-    band = ClusterBootstrap(80, 500, 0.95, 0).share_band(y)
+    band = analysis.ClusterBootstrap(80, 500, 0.95, 0).share_band(y)
     expected = binomtest(80, 80).proportion_ci(1 - 0.05 / 4, method="exact")
     np.testing.assert_allclose(band.low[:3], expected.low)
     assert band.low[3] > 0.3
     assert (band.high <= 1).all()
-    assert ClusterBootstrap(80, 500, 0.95, 0).share_band(np.zeros((80, 1))).high[0] == pytest.approx(
+    assert analysis.ClusterBootstrap(80, 500, 0.95, 0).share_band(np.zeros((80, 1))).high[0] == pytest.approx(
         1 - 0.025 ** (1 / 80), rel=1e-9
     )
 
@@ -103,7 +97,7 @@ def test_control_that_does_not_vary_changes_nothing():
 @pytest.mark.parametrize(("clusters", "resamples", "confidence"), [(1, 10, 0.9), (5, 0, 0.9), (5, 10, 1.0), (5, 10, 0.0)])
 def test_bootstrap_settings_are_refused(clusters, resamples, confidence):
     with pytest.raises(ValueError, match=r"give|start from"):
-        ClusterBootstrap(clusters, resamples, confidence)
+        analysis.ClusterBootstrap(clusters, resamples, confidence)
 
 
 def test_crossing_is_found_where_a_known_curve_crosses():
@@ -131,34 +125,10 @@ def test_undefined_times_have_reasons():
     assert "above 0.5 up to the largest" in above.reason
 
 
-def test_interval_of_a_time_covers_the_truth():
-    """Retention of a known logistic curve, 300 samples with a random location each: 200 intervals, 90 to 99 % cover."""
-    rng = np.random.default_rng(6)
-    nu = np.geomspace(0.2, 10, 16)
-    truth = 1.3
-    covered = 0
-    for seed in range(200):
-        place = np.log(truth) + 0.5 * rng.logistic(size=(300, 1))
-        y = (np.log(nu) < place).astype(float)
-        band = ClusterBootstrap(300, 300, 0.95, seed).share_band(y)
-        crossing = share_time(band.estimate, band.replicates, nu, level=0.5, confidence=0.95)
-        covered += crossing.low <= truth <= crossing.high
-    assert 180 <= covered <= 198
-
-
-def test_affine_time_brackets_the_crossing_of_a_known_gap():
-    nu = np.geomspace(0.5, 20, 80)
-    gap = 0.5 * nu**-4.0
-    crossing = affine_time(gap, gap - 0.004, gap + 0.004, nu, tolerance=0.02, standard_error=np.full(80, 0.001))
-    assert crossing.estimate == pytest.approx(25**0.25, rel=5e-3)
-    assert crossing.low == pytest.approx((0.5 / 0.024) ** 0.25, rel=5e-3)
-    assert crossing.high == pytest.approx((0.5 / 0.016) ** 0.25, rel=5e-3)
-
-
 def test_affine_time_counts_both_signs_and_the_last_crossing():
     nu = np.array([1.0, 2.0, 4.0, 8.0])
     gap = np.array([0.001, -0.1, 0.001, 0.001])
-    crossing = affine_time(gap, gap - 0.002, gap + 0.002, nu, tolerance=0.02, standard_error=np.full(4, 0.001))
+    crossing = analysis.affine_time(gap, gap - 0.002, gap + 0.002, nu, tolerance=0.02, standard_error=np.full(4, 0.001))
     # a gap that falls by a factor of 100 between two turn times is not placed any closer than by the two
     assert (crossing.low, crossing.high) == (2, 4)
     assert 2 < crossing.estimate < 4
@@ -175,14 +145,14 @@ def test_affine_time_counts_both_signs_and_the_last_crossing():
     ],
 )
 def test_undefined_affine_times_have_reasons(gap, width, reason):
-    crossing = affine_time(gap, gap - width, gap + width, [1.0, 2.0], tolerance=0.02, standard_error=[0.001, 0.001])
+    crossing = analysis.affine_time(gap, gap - width, gap + width, [1.0, 2.0], tolerance=0.02, standard_error=[0.001, 0.001])
     assert np.isnan(crossing.estimate)
     assert reason in crossing.reason
 
 
 def test_predicted_memorization_solves_its_equation():
     for values, count in (([9.0, 1.0, 0.0], 50), (np.geomspace(100, 1e-6, 3000), 10000), ([2.0], 2)):
-        nu = predicted_memorization(values, count)
+        nu = analysis.predicted_memorization(values, count)
         assert np.log1p(np.asarray(values) / nu**2).sum() / 2 == pytest.approx(np.log(count), rel=1e-10)
 
 
@@ -192,7 +162,7 @@ def test_predicted_affine_time_is_right_for_a_skewed_mixture():
     total = variance + (weights * means**2).sum()
     third = (weights * (means**3 + 3 * means * variance)).sum()
     tolerance = 1e-7
-    nu = predicted_affine(third**2, total, tolerance=tolerance)
+    nu = analysis.predicted_affine(third**2, total, tolerance=tolerance)
 
     def integrand(x):
         density = weights * norm.pdf(x, means, np.sqrt(variance + nu**2))
@@ -204,20 +174,12 @@ def test_predicted_affine_time_is_right_for_a_skewed_mixture():
     assert gap == pytest.approx(tolerance, rel=0.05)
 
 
-def test_closed_form_is_monotone_and_bounded():
-    nu = np.geomspace(1e-3, 1e3, 50)
-    curve = autocorrelation_exact([5.0, 0.1, 0.0], nu)
-    assert (np.diff(curve) < 0).all()
-    assert 0 < curve[-1] < curve[0] < 1
-    assert (autocorrelation_exact([5.0, 0.1, 0.0], nu, flow="ode") > curve).all()
-
-
 def test_a_fitted_coefficient_costs_a_degree_of_freedom():
     """The error after a control variate is that of a regression on it, over n - 2, as scipy's linregress has it."""
     rng = np.random.default_rng(8)
     k, e = rng.normal(size=(2, 9))
     y = 0.7 * k + e
-    band = ClusterBootstrap(9, 100).band(with_control_variate(y[:, None], k[:, None], [k.mean()]), fitted=1)
+    band = analysis.ClusterBootstrap(9, 100).band(with_control_variate(y[:, None], k[:, None], [k.mean()]), fitted=1)
     # at the mean of the regressor the intercept's error is that of the mean response
     assert band.standard_error[0] == pytest.approx(linregress(k - k.mean(), y).intercept_stderr, rel=1e-12)
 
@@ -226,7 +188,7 @@ def test_a_time_is_placed_no_closer_than_the_turn_times_around_a_steep_fall():
     nu = [0.1, 5.0, 10.0]
     steep = share_time([1.0, 0.1, 0.0], [[1.0, 0.1, 0.0]] * 9, nu, level=0.5, confidence=0.95)
     assert (steep.low, steep.high) == (0.1, 5.0)
-    assert "between the turn times 0.1 and 5" in steep.reason
+    assert "too fast between 0.1 and 5" in steep.reason
     gentle = share_time([0.6, 0.4, 0.2], [[0.6, 0.4, 0.2]] * 9, nu, level=0.5, confidence=0.95)
     assert gentle.low == gentle.high == gentle.estimate
     assert gentle.reason == ""
@@ -235,6 +197,6 @@ def test_a_time_is_placed_no_closer_than_the_turn_times_around_a_steep_fall():
 def test_the_crossing_of_a_power_law_is_exact_on_any_grid():
     nu = np.geomspace(0.5, 20, 11)
     gap = 0.5 * nu**-4.0
-    assert affine_time(gap, 0.9 * gap, 1.1 * gap, nu, tolerance=0.02, standard_error=gap).estimate == pytest.approx(
-        25**0.25, rel=1e-12
-    )
+    crossing = analysis.affine_time(gap, 0.9 * gap, 1.1 * gap, nu, tolerance=0.02, standard_error=gap)
+    found = np.array([crossing.low, crossing.estimate, crossing.high]) ** 4
+    np.testing.assert_allclose(found, [22.5, 25, 27.5], rtol=1e-11)

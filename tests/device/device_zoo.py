@@ -1,169 +1,53 @@
-"""What the device laws are shown for: every score, every kernel, some processes, both types; and one run, on either device.
+"""One run on either device, what it is shown for, and the laws of the device path, each as a function that returns what breaks it.
 
-A new score joins with one line in ``SCORES``; every law then holds it to account with every kernel.
+Scores, kernels and processes are the zoo's (sampler_zoo.py, network_zoo.py): one joins with its name in ``SCORES``.
 """
 
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
-import pytest
 import torch
-from fake_device import NAME, FakeDevice
-from torch import nn
+from fake_device import NAME, FakeDevice, OnDevice, values
+from network_zoo import NETWORKS
+from sampler_zoo import KERNELS, PROCESSES, SCORES as EXACT, STEPPED, normal, pairwise_cover
 
 from gaussian_test.analysis import GaussianScore, fit_moments
 from gaussian_test.analysis.observables.sample_table import SampleTable
 from gaussian_test.analysis.uturn.reference import Reference
-from gaussian_test.sampler import (
-    Ancestral,
-    Cosine,
-    DiscreteVP,
-    EDMStochastic,
-    EmpiricalScore,
-    ExactReversal,
-    MixtureScore,
-    NetworkScore,
-    ProbabilityFlow,
-    ResidualDenoiser,
-    ReverseSDE,
-    Score,
-    UTurnPlan,
-    VarianceExploding,
-)
+from gaussian_test.sampler import EmpiricalScore, UTurnPlan
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """On tensors this small, threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-EVENT, CLASSES = (1, 2, 2), 2
-DATA = np.random.default_rng(1).normal(size=(24, *EVENT))
-BYTES = np.rint((DATA + 6) * 20).astype(np.uint8)
-CLASS = np.arange(24) % CLASSES
 CHOSEN, REPEATS, STEPS = (5, 0, 17, 8, 3), 2, 4
 ROWS = len(CHOSEN) * REPEATS
 LEVELS = (0.15, 1.0, 6.0)  # noise-to-signal ratios at the turns
 SPARE = 25  # states per call: two turn times of the rows above, so that groups are merged and cut
-
-
-class TinyNetwork(Score):
-    """A network with a score's face: takes the state in the data's units, the noise level and, where it has classes, the class."""
-
-    def __init__(self, process, dtype, classes=0):
-        super().__init__(process, EVENT)
-        features = int(np.prod(EVENT))
-        self.inner = nn.Linear(features + 1, 16, dtype=dtype)
-        self.outer = nn.Linear(16, features, dtype=dtype)
-        self.classes = nn.Embedding(classes, 16, dtype=dtype) if classes else None
-        _random(self, dtype)
-
-    def denoise(self, x, t, label=None):
-        y, variance = self.signal(x, t)
-        level = y.new_ones(len(y), 1) * (1 + variance).log()
-        hidden = self.inner(torch.cat([y / (1 + variance).sqrt(), level], 1))
-        if label is not None:
-            hidden = hidden + self.classes(label)
-        return self.outer(nn.functional.silu(hidden)).reshape(x.shape)
-
-
-@dataclass(frozen=True)
-class Zoo:
-    """How to make a score, and whether it is given classes."""
-
-    make: object  # (process, dtype) -> Score
-    conditional: bool = False
-
-
-def _mixture(process, dtype):
-    groups = [DATA[k == CLASS].reshape(-1, 4) for k in range(CLASSES)]
-    means, covariances = np.stack([g.mean(0) for g in groups]), np.stack([np.cov(g.T) for g in groups])
-    return MixtureScore.from_moments([1, 2], means.reshape(-1, *EVENT), covariances, None, process, dtype)
-
-
-def _few(process, dtype):
-    """Fewer samples than features: the directions without data are left out of the factors."""
-    return GaussianScore.fit(DATA[:3], process=process, dtype=dtype)
-
-
-def _random(network, dtype):
-    """Give a network weights of its own, the same in both types but for rounding."""
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 4)
-    return network.to(dtype)
-
-
-class TimedNetwork(nn.Module):
-    """A plain network of state and time, as people have them."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 1, 3, padding=1))
-
-    def forward(self, x, t, label):
-        return self.layers(torch.cat([x, t.log1p().reshape(-1, 1, 1, 1).expand_as(x)], 1))
-
-
-def _network_score(process, dtype, prediction, trained, **options):
-    network = _random(TimedNetwork(), dtype)
-    return NetworkScore.from_callable(network, EVENT, process, prediction=prediction, trained=trained, **options)
-
-
-def _residual(process, dtype, **options):
-    small = {"width": 8, "hidden": 8, "blocks": 1, "embedding": 4, "sigma_min": 1e-4, "sigma_max": 1e4}
-    network = ResidualDenoiser(img_channels=1, img_resolution=2, label_dim=CLASSES, **small)
-    return NetworkScore.from_edm(_random(network, dtype), process, **options)
-
-
-SCORES = {
-    "empirical": Zoo(lambda process, dtype: EmpiricalScore.fit(DATA, None, process, dtype)),
-    "empirical_class": Zoo(lambda process, dtype: EmpiricalScore.fit(DATA, CLASS, process, dtype), conditional=True),
-    "empirical_bytes": Zoo(lambda process, dtype: EmpiricalScore.fit(BYTES, None, process, dtype, scaling=(0.05, -6.0))),
-    "mixture": Zoo(_mixture),
-    "mixture_class": Zoo(_mixture, conditional=True),
-    "gaussian": Zoo(lambda process, dtype: GaussianScore.fit(DATA, process=process, dtype=dtype)),
-    "gaussian_few": Zoo(_few),
-    "gaussian_class": Zoo(lambda process, dtype: GaussianScore.fit(DATA, CLASS, process=process, dtype=dtype), conditional=True),
-    "network": Zoo(TinyNetwork),
-    "network_class": Zoo(lambda process, dtype: TinyNetwork(process, dtype, CLASSES), conditional=True),
-    "network_score": Zoo(lambda process, dtype: _network_score(process, dtype, "epsilon", Cosine(), micro_batch=7)),
-    "network_score_channels_last": Zoo(lambda process, dtype: _network_score(process, dtype, "x0", None, channels_last=True)),
-    "network_score_guided": Zoo(lambda process, dtype: _residual(process, dtype, guidance=1.5, conditional=True), conditional=True),
-}
-KERNELS = {
-    "exact": lambda steps: ExactReversal(),
-    "sde": lambda steps: ReverseSDE(),
-    "sde_variance": lambda steps: ReverseSDE(clock="variance"),
-    "sde_exponential": lambda steps: ReverseSDE("exponential"),
-    "euler": lambda steps: ProbabilityFlow("euler"),
-    "heun": lambda steps: ProbabilityFlow("heun"),
-    "edm": lambda steps: EDMStochastic(steps, S_churn=3.0, S_noise=1.003),
-    "ancestral": lambda steps: Ancestral(),
-}
-PROCESSES = {
-    "variance_exploding": VarianceExploding,
-    "cosine": Cosine,
-    "discrete_vp": lambda: DiscreteVP(np.cumprod(1 - np.linspace(1e-4, 0.2, 60))),
-}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+SCORES = {  # and whether it is given classes
+    "empirical_image": False,
+    "empirical_labels": True,
+    "empirical_bytes": False,
+    "mixture": False,
+    "mixture_shared_labels": True,
+    "gaussian_full": False,
+    "gaussian_fewer_than_features": False,
+    "gaussian_classes": True,
+    "network": False,
+    "network_channels_last": False,
+    "network_guided": True,
+    "own": True,
+}
+WITH_POSTERIOR = [score for score in SCORES if score in EXACT]
+CASES = [*pairwise_cover(WITH_POSTERIOR, KERNELS, PROCESSES, DTYPES), *pairwise_cover(NETWORKS, STEPPED, PROCESSES, DTYPES)]
 
 
 @cache
-def has_posterior(name):
-    return SCORES[name].make(VarianceExploding(), torch.float32).has_posterior
+def case_of(score):
+    return (EXACT | NETWORKS)[score]()
 
 
-PAIRS = [(score, kernel) for score in SCORES for kernel in KERNELS if kernel != "exact" or has_posterior(score)]
-SETTINGS = (("variance_exploding", "float32"), ("cosine", "float64"), ("discrete_vp", "float32"))
-CASES = [(*pair, *setting) for pair in PAIRS for setting in SETTINGS]
+def classes_of(score):
+    return case_of(score).classes if SCORES[score] else 0
 
 
 @dataclass
@@ -178,23 +62,26 @@ class Run:
     plan: UTurnPlan
 
 
-def simulate(score, kernel, process, dtype, on_device, conditional=False, steps=STEPS, spare=SPARE, path=True):
+def data(event):
+    return normal(24, *event, seed=1)
+
+
+def simulate(score, kernel, dtype, on_device, classes=0, steps=STEPS, spare=SPARE, path=True):
     """Run U-Turns as the runner does, all states kept, on the device or on the CPU."""
-    place = torch.device(NAME if on_device else "cpu")
-    device = FakeDevice()
-    plan = UTurnPlan(
-        process, [process.turn_time_from_noise_to_signal(nu) for nu in LEVELS], steps, REPEATS, seed=4, micro_batch=spare
-    )
+    place, device, process = torch.device(NAME if on_device else "cpu"), FakeDevice(), score.process
+    samples, label = data(score.event_shape), torch.arange(24) % (classes or 2)
+    turns = [process.turn_time_from_noise_to_signal(nu) for nu in LEVELS]
+    plan = UTurnPlan(process, turns, steps, REPEATS, seed=4, micro_batch=spare)
     with torch.inference_mode(), device if on_device else nullcontext():
         score = score.to(place)
         reference = Reference(
-            EmpiricalScore.fit(DATA, None, process, dtype).to(place),
-            fit_moments(DATA),
-            GaussianScore.fit(DATA, process=process, dtype=dtype).to(place),
-            CLASS,
+            EmpiricalScore.fit(samples, None, process, dtype).to(place),
+            fit_moments(samples.numpy()),
+            GaussianScore.fit(samples.numpy(), process=process, dtype=dtype).to(place),
+            label.numpy(),
         )
-        x0 = torch.from_numpy(DATA[list(CHOSEN)]).to(place, dtype)
-        labels = {"it": torch.from_numpy(CLASS[list(CHOSEN)]).to(place)} if conditional else {}
+        x0 = samples[list(CHOSEN)].to(place, dtype)
+        labels = {"it": label[list(CHOSEN)].to(place)} if classes else {}
         table = SampleTable(plan, {"it": score}, reference, x0, CHOSEN, labels)
         device.forget()
         states = []
@@ -207,12 +94,71 @@ def simulate(score, kernel, process, dtype, on_device, conditional=False, steps=
     return Run(states, dataset, log, device.log, operations, plan)
 
 
-@cache
-def both(score, kernel, process, dtype):
+def both(score, kernel, process, dtype, **options):
     """Return a case's run on the CPU and its run on the device."""
-    case, dtype = SCORES[score], DTYPES[dtype]
-    runs = []
-    for on_device in (False, True):
-        made = PROCESSES[process]()
-        runs.append(simulate(case.make(made, dtype), KERNELS[kernel](STEPS), made, dtype, on_device, case.conditional))
-    return runs
+    case, process, dtype = case_of(score), PROCESSES[process](), DTYPES[dtype]
+    return [
+        simulate(case.make(process, dtype), KERNELS[kernel](), dtype, on_device, classes_of(score), **options)
+        for on_device in (False, True)
+    ]
+
+
+# -- the laws ----------------------------------------------------------------------------------------------------------------------
+
+# Whose copies to the device are lawful: the noise of a step, and the times of states that differ in time.
+NOISE = "noise.py:KeyedNoise.draw"
+TIMES = {"process.py:per_row", "adapters.py:rows_of_time"}
+
+
+def is_noise(event):
+    return event.kind == "to device" and event.where == NOISE
+
+
+def is_times(event):
+    return event.kind == "to device" and event.where in TIMES
+
+
+def loop_of(run):
+    """The events from the first step on: the first two draws, of two copies each, are the turn's and the exact end's.
+
+    A run that draws no more noise shows no first step: then all events after the draws.
+    """
+    draws = [place for place, event in enumerate(run.log) if is_noise(event)]
+    return run.log[draws[4] if len(draws) > 4 else draws[3] + 1 :]
+
+
+def leaving(log):
+    """Whatever the host was given, or waited for."""
+    return [event for event in log if event.kind != "to device"]
+
+
+def other_copies(log):
+    """Whatever the device was given beside the noise and the times of the rows."""
+    return [event for event in log if event.kind == "to device" and not is_noise(event) and not is_times(event)]
+
+
+def differences(cpu, device):
+    """The states that differ from the CPU's in any bit, in place or in description."""
+    assert len(cpu.states) == len(device.states) > 0
+    found = []
+    for mine, theirs in zip(device.states, cpu.states, strict=True):
+        here = isinstance(mine.x, OnDevice)
+        described = (mine.phase, mine.score, mine.times, mine.turns) == (theirs.phase, theirs.score, theirs.times, theirs.turns)
+        if not (here and described and values(mine.x).dtype == theirs.x.dtype and bits(values(mine.x)) == bits(theirs.x)):
+            found.append((theirs.phase, theirs.times))
+    return found
+
+
+def bits(tensor):
+    return tensor.contiguous().numpy().tobytes()
+
+
+def tensors_of(module):
+    """Every tensor that a module holds, registered or not, by name."""
+    return {
+        f"{prefix}.{name}": value
+        for prefix, part in module.named_modules()
+        for holder in (part._parameters, part._buffers, vars(part))
+        for name, value in holder.items()
+        if isinstance(value, torch.Tensor)
+    }

@@ -2,21 +2,22 @@
 
 import pytest
 import torch
-from device_laws import differences, leaving, loop_of, other_copies, tensors_of
-from device_zoo import EVENT, KERNELS, SCORES, TinyNetwork, one_thread, simulate
+from device_zoo import case_of, differences, leaving, loop_of, other_copies, simulate, tensors_of
 from fake_device import NAME, FakeDevice, MixedDevices, OnDevice, register, values
 
 from gaussian_test.analysis.observables.gaussian_test import curves
-from gaussian_test.sampler import Ancestral, VarianceExploding
+from gaussian_test.sampler import Ancestral, ProbabilityFlow, Score, VarianceExploding
 
-__all__ = ["one_thread"]  # a fixture of this module too
 if register() is not None:
     pytest.skip(register(), allow_module_level=True)
 
 
+EVENT = (2, 2)
+
+
 def run_of(kernel, score=None, on_device=True, steps=4):
-    process = VarianceExploding()
-    return simulate(score or SCORES["mixture"].make(process, torch.float32), kernel, process, torch.float32, on_device, steps=steps)
+    score = score or case_of("mixture_shared_labels").make(VarianceExploding(), torch.float32)
+    return simulate(score, kernel, torch.float32, on_device, steps=steps)
 
 
 class Wrong(Ancestral):
@@ -126,17 +127,17 @@ def test_a_reduction_on_the_cpu_is_seen(monkeypatch):
 def test_a_tensor_that_is_not_registered_stays_behind():
     """A score that holds a tensor as a plain attribute: found on the CPU after the move, and an error when it is used."""
 
-    class Plain(TinyNetwork):
-        def __init__(self, process, dtype):
-            super().__init__(process, dtype)
-            self.shift = torch.zeros(EVENT, dtype=dtype)
+    class Plain(Score):
+        def __init__(self):
+            super().__init__(VarianceExploding(), EVENT)
+            self.shift = torch.zeros(EVENT)
 
         def denoise(self, x, t, label=None):
-            return super().denoise(x, t, label) + self.shift
+            return x + self.shift
 
-    score = Plain(VarianceExploding(), torch.float32)
+    score = Plain()
     with pytest.raises(MixedDevices, match="denoise"):
-        run_of(KERNELS["heun"](4), score)
+        run_of(ProbabilityFlow(), score)
     assert [name for name, value in tensors_of(score).items() if not isinstance(value, OnDevice)] == [".shift"]
 
 

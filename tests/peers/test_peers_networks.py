@@ -1,17 +1,14 @@
 """Adapters against the real libraries: diffusers' and azula's own models, schedulers and samplers."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 import xarray as xr
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "sampler"))
 from network_zoo import BASIS, EVENT, MEAN, SPECTRUM, LinearDenoiser, LinearDiffusers, LinearEDM, exact
+from sampler_zoo import normal
 
 import gaussian_test as gt
 from gaussian_test.sampler import Ancestral, DiscreteVP, NetworkScore, Noise, ProbabilityFlow, ReverseSDE, VarianceExploding
@@ -30,10 +27,6 @@ SCHEDULES = {
     "rectified": RectifiedSchedule,
     "decay": DecaySchedule,
 }
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def unet(**changes):
@@ -73,8 +66,10 @@ def truth():
     return xr.Dataset({"x": (("sample", "channel", "row", "column"), x.reshape(600, *EVENT))})
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("reverse", [{"kind": "sde", "clock": "variance", "steps": 24}, {"kind": "heun", "steps": 16}])
+@pytest.mark.parametrize(
+    ("reverse", "dtype"),
+    [({"kind": "sde", "clock": "variance", "steps": 24}, "float32"), ({"kind": "heun", "steps": 16}, "float64")],
+)
 def test_a_gaussian_optimal_network_has_the_closed_form_whatever_its_clothes(truth, reverse, dtype):
     """All adapters: C(T) within 4 standard errors of the closed form, and within 1e-5 of each other."""
     scheduler = diffusers.DDPMScheduler()
@@ -117,28 +112,17 @@ def test_a_gaussian_optimal_network_has_the_closed_form_whatever_its_clothes(tru
 # -- diffusers ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_unet_is_called_as_its_scheduler_would():
-    """D at every tenth level is the scheduler's own pred_original_sample."""
-    model, scheduler = unet(), diffusers.DDPMScheduler(clip_sample=False)
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+def test_a_unet_is_called_as_its_scheduler_would(prediction):
+    """D is the scheduler's own pred_original_sample, whatever the prediction type that is read from it."""
+    model, scheduler = unet(), diffusers.DDPMScheduler(clip_sample=False, prediction_type=prediction)
     process = DiscreteVP((1 - scheduler.betas.double()).cumprod(0))
     score = NetworkScore.from_diffusers(model, scheduler, process)
     x = normal(3, 1, 8, 8).float()
-    for k in (0, 10, 500, 999):
+    for k in (0, 10, 200, 500, 999):
         with torch.no_grad():
             expected = scheduler.step(model(x, k).sample, k, x).pred_original_sample
         torch.testing.assert_close(score.denoise(x, k + 1.0), expected, rtol=2e-4, atol=2e-4 * float(expected.abs().max()))
-
-
-@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
-def test_every_prediction_type_is_read_from_the_scheduler(prediction):
-    model, scheduler = unet(), diffusers.DDPMScheduler(clip_sample=False, prediction_type=prediction)
-    process = DiscreteVP((1 - scheduler.betas.double()).cumprod(0))
-    x = normal(2, 1, 8, 8).float()
-    with torch.no_grad():
-        expected = scheduler.step(model(x, 200).sample, 200, x).pred_original_sample
-    torch.testing.assert_close(
-        NetworkScore.from_diffusers(model, scheduler, process).denoise(x, 201.0), expected, rtol=1e-4, atol=1e-4
-    )
 
 
 def test_ancestral_steps_are_diffusers_ddpm_steps():
@@ -165,22 +149,6 @@ def test_ddim_steps_are_euler_steps_of_the_flow():
             expected = scheduler.step(model(x, k).sample, k, x).prev_sample
         step = ProbabilityFlow("euler").step(score, x, k + 1.0, k - 19.0, Noise(x, torch.zeros(2).double()))
         torch.testing.assert_close(step, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("pipeline", [False, True])
-def test_folders_are_opened_as_they_were_saved(pipeline, tmp_path):
-    model, scheduler = unet(), diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2", num_train_timesteps=100)
-    if pipeline:
-        diffusers.DDPMPipeline(model, scheduler).save_pretrained(tmp_path)
-    else:
-        model.save_pretrained(tmp_path)
-        scheduler.save_pretrained(tmp_path / "scheduler")
-    process = VarianceExploding(0.02, 20)
-    opened = NetworkScore.from_diffusers(str(tmp_path), process=process)
-    direct = NetworkScore.from_diffusers(model, scheduler, process)
-    x = normal(2, 1, 8, 8).float()
-    assert torch.equal(opened.denoise(x, 1.3), direct.denoise(x, 1.3))
-    assert opened.event_shape == (1, 8, 8)
 
 
 def test_a_checkpoint_runs_in_the_process_of_its_own_training(tmp_path):
@@ -211,18 +179,24 @@ def test_a_checkpoint_runs_in_the_process_of_its_own_training(tmp_path):
 
 
 def test_model_and_scheduler_are_given_as_objects_or_folders(tmp_path):
-    model, scheduler = unet(), diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+    model, scheduler = unet(), diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2", num_train_timesteps=100)
     model.save_pretrained(tmp_path / "model")
+    scheduler.save_pretrained(tmp_path / "model" / "scheduler")
     scheduler.save_pretrained(tmp_path / "scheduler")
-    x = normal(2, 1, 8, 8).float()
-    expected = NetworkScore.from_diffusers(model, scheduler).denoise(x, 1.0)
+    diffusers.DDPMPipeline(model, scheduler).save_pretrained(tmp_path / "pipeline")
+    process, x = VarianceExploding(0.02, 20), normal(2, 1, 8, 8).float()
+    expected = NetworkScore.from_diffusers(model, scheduler, process).denoise(x, 1.3)
     for given in (
+        (str(tmp_path / "model"),),
+        (tmp_path / "pipeline",),
         (diffusers.DDPMPipeline(model, scheduler),),
         (model, tmp_path / "scheduler"),
         (tmp_path / "model", str(tmp_path / "scheduler")),
         (tmp_path / "model", scheduler),
     ):
-        assert torch.equal(NetworkScore.from_diffusers(*given).denoise(x, 1.0), expected)
+        opened = NetworkScore.from_diffusers(*given, process=process)
+        assert opened.event_shape == (1, 8, 8)
+        assert torch.equal(opened.denoise(x, 1.3), expected)
 
 
 def test_labels_null_label_and_learned_variance():
@@ -243,13 +217,25 @@ def test_labels_null_label_and_learned_variance():
         needs.denoise(x, 101.0)
 
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def changed(folder, change):
+    safetensors.torch.save_file(change(safetensors.torch.load_file(folder / WEIGHTS)), folder / WEIGHTS)
+
+
 @pytest.mark.parametrize(
     ("break_it", "said"),
     [
         (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "no scheduler_config.json"),
-        (lambda folder: (folder / "diffusion_pytorch_model.safetensors").unlink(), "expected a UNet2DModel in safetensors"),
-        (lambda folder: (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"junk"), "cannot be opened"),
+        (lambda folder: (folder / WEIGHTS).unlink(), "expected a UNet2DModel in safetensors"),
+        (lambda folder: (folder / WEIGHTS).write_bytes(b"junk"), "cannot be opened"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be opened"),
+        (  # what a checkpoint lacks is not filled up at random
+            lambda folder: changed(folder, lambda state: {k: v for k, v in state.items() if not k.startswith("conv_in")}),
+            "missing weights .*conv_in",
+        ),
+        (lambda folder: changed(folder, lambda state: state | {"of_another": torch.zeros(2)}), "unexpected weights .*of_another"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")  # diffusers' own, on its way to the error
@@ -266,23 +252,6 @@ def test_pickled_weights_are_not_opened(tmp_path):
     diffusers.DDPMScheduler().save_pretrained(tmp_path / "scheduler")
     assert (tmp_path / "diffusion_pytorch_model.bin").is_file()
     with pytest.raises(ValueError, match="safe_serialization=True"):
-        NetworkScore.from_diffusers(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda state: {k: v for k, v in state.items() if not k.startswith("conv_in")}, "missing weights .*conv_in"),
-        (lambda state: state | {"of_another": torch.zeros(2)}, "unexpected weights .*of_another"),
-    ],
-)
-@pytest.mark.filterwarnings("ignore")  # diffusers' own, on its way to the error
-def test_a_checkpoint_that_lacks_weights_is_not_filled_up_at_random(change, said, tmp_path):
-    unet().save_pretrained(tmp_path)
-    diffusers.DDPMScheduler().save_pretrained(tmp_path / "scheduler")
-    file = tmp_path / "diffusion_pytorch_model.safetensors"
-    safetensors.torch.save_file(change(safetensors.torch.load_file(file)), file)
-    with pytest.raises(ValueError, match=said):
         NetworkScore.from_diffusers(tmp_path)
 
 

@@ -1,24 +1,26 @@
 """The exact scores against scikit-learn, scipy and numpy: other people's densities, neighbours and softmax."""
 
 import copy
+from functools import cache
 
 import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
 import torch
+from sampler_zoo import PROCESSES, dense_covariances, pairwise_cover
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.mixture._gaussian_mixture import _compute_precision_cholesky
-from sklearn.neighbors import KernelDensity, NearestNeighbors
+from sklearn.neighbors import KernelDensity
 
-from gaussian_test.sampler import Cosine, EmpiricalScore, MixtureScore, OrnsteinUhlenbeck, Rectified, VarianceExploding
+from gaussian_test.sampler import EmpiricalScore, MixtureScore
 
 RNG = np.random.default_rng(0)
 DATA = np.concatenate([RNG.normal(size=(70, 3)) * [1, 0.4, 2] + 1.5, RNG.normal(size=(50, 3)) - 1])
 KINDS = ["full", "tied", "diag", "spherical"]
-PROCESSES = [VarianceExploding(), OrnsteinUhlenbeck(), Cosine(), Rectified()]
 
 
+@cache
 def fitted(kind, bayesian=False):
     kind_of_mixture = BayesianGaussianMixture if bayesian else GaussianMixture
     settings = {"covariance_type": kind, "random_state": 0, "init_params": "random_from_data", "max_iter": 500}
@@ -44,13 +46,12 @@ def gradient(function, x, h=1e-4):
     return result
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
-@pytest.mark.parametrize("nu", [0.1, 1.0, 8.0])
+@pytest.mark.parametrize(("kind", "process", "nu"), pairwise_cover(KINDS, PROCESSES, [0.1, 1.0, 8.0]))
 def test_mixture_score_is_the_gradient_of_sklearns_density(kind, process, nu):
     """log p_t(x) = log p(x / alpha; covariances + nu^2) - d log alpha."""
-    mixture = fitted(kind)
+    mixture, process = fitted(kind), PROCESSES[process]()
     t = process.turn_time_from_noise_to_signal(nu)
+    nu = float(process.noise_to_signal(t))  # of a discrete process the nearest level's
     alpha = float(process.alpha(t))
     y = DATA[::20] + nu * np.random.default_rng(1).normal(size=(6, 3))
     expected = gradient(convolved(mixture, nu).score_samples, y) / alpha
@@ -71,13 +72,7 @@ def test_responsibilities_are_sklearns(kind, nu):
 def test_a_bayesian_mixture_is_its_point_estimate(kind):
     bayesian = fitted(kind, bayesian=True)
     score = MixtureScore.from_sklearn(bayesian, dtype=torch.float64)
-    covariances = {
-        "full": lambda c: c,
-        "tied": lambda c: np.stack([c] * 3),
-        "diag": lambda c: np.stack([np.diag(row) for row in c]),
-        "spherical": lambda c: np.stack([value * np.eye(3) for value in c]),
-    }[kind](bayesian.covariances_)
-    dense = MixtureScore.from_moments(bayesian.weights_, bayesian.means_, covariances, dtype=torch.float64)
+    dense = MixtureScore.from_moments(bayesian.weights_, bayesian.means_, dense_covariances(bayesian), dtype=torch.float64)
     x = torch.from_numpy(DATA[::20])
     torch.testing.assert_close(score.denoise(x, 0.6), dense.denoise(x, 0.6))
 
@@ -109,12 +104,3 @@ def test_one_component_is_scipys_normal():
     wide = scipy.stats.multivariate_normal(mean, covariance + 0.49 * np.eye(2))
     score = MixtureScore.from_moments([1.0], mean[None], covariance[None], dtype=torch.float64)
     np.testing.assert_allclose(score(torch.from_numpy(x), 0.7).numpy(), gradient(wide.logpdf, x), rtol=1e-8, atol=1e-9)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("spread", [1e-3, 1.0, 30.0])
-def test_nearest_sample_is_sklearns_neighbour(dtype, spread):
-    data, x = (torch.from_numpy(a).to(dtype) for a in (DATA, DATA[:60] + spread * np.random.default_rng(5).normal(size=(60, 3))))
-    peer = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(data.double().numpy())
-    expected = peer.kneighbors(x.double().numpy(), return_distance=False)[:, 0]
-    assert np.array_equal(EmpiricalScore(data).nearest_index(x).numpy(), expected)

@@ -1,12 +1,13 @@
-"""Networks whose truth is known: the optimal denoiser of a Gaussian, in every prediction, scaling and library's clothes."""
+"""The zoo of networks: the optimal denoiser of a Gaussian in every prediction, scaling and library's clothes, and random ones."""
 
 from types import SimpleNamespace
 
 import torch
-from sampler_zoo import normal
+from sampler_zoo import Case, normal
 from torch import nn
 
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore
+from gaussian_test.sampler import Cosine, NetworkScore, ResidualDenoiser, Score
 
 EVENT = (2, 2, 2)
 MEAN = normal(*EVENT, seed=61) / 3
@@ -109,3 +110,65 @@ class LinearDiffusers(nn.Module):
         denoised = self.denoiser(sample.double() / rows(alpha, sample.double()), sigma / alpha)
         noise = (sample.double() - rows(alpha, denoised) * denoised) / rows(sigma, denoised)
         return SimpleNamespace(sample=noise.to(sample))
+
+
+# -- random networks: what they say has no truth, how they are called and moved has ------------------------------------------------
+
+
+class Convolutional(nn.Module):
+    """Remembers in which memory format and type it was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.SiLU(), nn.Dropout(0.5), nn.Conv2d(8, 2, 3, padding=1))
+        self.formats, self.dtypes = [], []
+        randomize(self)
+
+    def forward(self, x, t, label):
+        hidden = self.layers(x)
+        self.formats.append(x.is_contiguous(memory_format=torch.channels_last))
+        self.dtypes.append(hidden.dtype)
+        return hidden
+
+
+class Own(Score):
+    """A score of one's own: it takes the state in the data's units, the noise level and the class."""
+
+    def __init__(self, process, dtype):
+        super().__init__(process, (4,))
+        self.layer, self.classes = nn.Linear(5, 4, dtype=dtype), nn.Embedding(2, 4, dtype=dtype)
+        randomize(self)
+
+    def denoise(self, x, t, label=None):
+        y, variance = self.signal(x, t)
+        level = y.new_ones(len(y), 1) * (1 + variance).log()
+        return nn.functional.silu(self.layer(torch.cat([y / (1 + variance).sqrt(), level], 1)) + self.classes(label))
+
+
+def randomize(network):
+    """Give a network weights of its own, the same in every type but for rounding."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 4)
+    return network
+
+
+def _convolutional(process, dtype, **options):
+    return NetworkScore.from_callable(Convolutional().to(dtype), EVENT, process, **options)
+
+
+def _guided(process, dtype):
+    small = {"width": 8, "hidden": 8, "blocks": 1, "embedding": 4, "sigma_min": 1e-4, "sigma_max": 1e4}
+    network = randomize(ResidualDenoiser(img_channels=2, img_resolution=2, label_dim=2, **small)).to(dtype)
+    return NetworkScore.from_edm(network, process, guidance=1.5, conditional=True)
+
+
+NETWORKS = {
+    "network": lambda: Case(
+        lambda *given: _convolutional(*given, prediction="epsilon", trained=Cosine(1e-5), micro_batch=7), None, EVENT
+    ),
+    "network_channels_last": lambda: Case(lambda *given: _convolutional(*given, prediction="x0", channels_last=True), None, EVENT),
+    "network_guided": lambda: Case(_guided, None, EVENT, 2),
+    "own": lambda: Case(Own, None, (4,), 2),
+}

@@ -1,12 +1,13 @@
-"""Every process and every score of the sampler, and one independent truth for all of them.
+"""The zoo: every process, every kernel and every exact score, and one independent truth for all of the scores.
 
 All exact scores are Gaussian mixtures: the empirical one has a component of covariance 0 per sample. So one dense computation,
-with the covariance matrices written out and solved, holds for each of them.
+with the covariance matrices written out and solved, holds for each of them. Networks are in network_zoo.py.
 """
 
 import math
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations, product
 
 import numpy as np
 import torch
@@ -15,17 +16,62 @@ from sklearn.mixture import GaussianMixture
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore, stack_components
 from gaussian_test.analysis.moments.moments import fit_moments
 from gaussian_test.sampler import (
+    Ancestral,
     Cosine,
     DiscreteVP,
+    EDMStochastic,
     EmpiricalScore,
+    ExactReversal,
     MixtureScore,
     Noise,
     OrnsteinUhlenbeck,
+    ProbabilityFlow,
     Rectified,
+    ReverseSDE,
     VarianceExploding,
     VariancePreserving,
 )
 from gaussian_test.sampler.scores import empirical, store
+
+BETAS = np.linspace(1e-4, 0.02, 1000)
+ALPHAS_CUMPROD = np.cumprod(1 - BETAS)
+
+PROCESSES = {
+    "variance_exploding": lambda: VarianceExploding(0.002, 80.0),
+    "ornstein_uhlenbeck": OrnsteinUhlenbeck,
+    "variance_preserving": VariancePreserving,
+    "cosine": Cosine,
+    "rectified": Rectified,
+    "discrete_vp": lambda: DiscreteVP(ALPHAS_CUMPROD),
+}
+CONTINUOUS = [name for name in PROCESSES if name != "discrete_vp"]
+# within the range of every process
+LEVELS = [0.02, 0.3, 1.0, 4.0, 50.0]
+
+KERNELS = {
+    "exact": ExactReversal,
+    "sde": ReverseSDE,
+    "sde_variance": lambda: ReverseSDE(clock="variance"),
+    "sde_exponential": lambda: ReverseSDE("exponential"),
+    "euler": lambda: ProbabilityFlow("euler"),
+    "heun": ProbabilityFlow,
+    "edm": lambda: EDMStochastic(steps=10),
+    "edm_churn": lambda: EDMStochastic(steps=10, S_churn=4.0, S_noise=1.007),
+    "ancestral": Ancestral,
+}
+STEPPED = [name for name in KERNELS if name != "exact"]
+
+
+def pairwise_cover(*axes):
+    """Return rows of one value of each axis, so that every two values of two axes meet in one of them at least."""
+    pairs = {row: set(combinations(enumerate(row), 2)) for row in product(*axes)}
+    missing, rows = set().union(*pairs.values()), []
+    for gain in range(math.comb(len(axes), 2), 0, -1):
+        for row, met in pairs.items():
+            if len(met & missing) >= gain:
+                rows.append(row)
+                missing -= met
+    return rows
 
 
 def tiled(monkeypatch, **sizes):
@@ -35,22 +81,6 @@ def tiled(monkeypatch, **sizes):
         assert homes, name
         for home in homes:
             monkeypatch.setattr(home, name, size)
-
-
-BETAS = np.linspace(1e-4, 0.02, 1000)
-ALPHAS_CUMPROD = np.cumprod(1 - BETAS)
-
-PROCESSES = {
-    "variance_exploding": lambda: VarianceExploding(0.002, 80.0),
-    "ornstein_uhlenbeck": lambda: OrnsteinUhlenbeck(),
-    "variance_preserving": lambda: VariancePreserving(),
-    "cosine": lambda: Cosine(),
-    "rectified": lambda: Rectified(),
-    "discrete_vp": lambda: DiscreteVP(ALPHAS_CUMPROD),
-}
-CONTINUOUS = [name for name in PROCESSES if name != "discrete_vp"]
-# within the range of every process
-LEVELS = [0.02, 0.3, 1.0, 4.0, 50.0]
 
 
 def normal(*shape, seed=0, dtype=torch.float64):
@@ -214,21 +244,24 @@ def _sklearn(kind):
     return Case(lambda process, dtype: MixtureScore.from_sklearn(fitted, (1, 2, 2), process, dtype), truth, (1, 2, 2), 3)
 
 
-def _low_rank_mixture():
-    """One Gaussian per class of fewer samples than features, in factors that leave the empty directions out."""
-    groups = [normal(4, 6, seed=31) + 1, normal(3, 6, seed=32) - 1]
-    moments = [fit_moments(group.numpy()) for group in groups]
-    truth = Truth(
-        torch.tensor([4.0, 3.0]).double(),
+def _truth_of(groups, weights=None):
+    """One Gaussian per group of samples."""
+    return Truth(
+        torch.ones(len(groups)).double() if weights is None else weights,
         torch.stack([group.mean(0) for group in groups]),
-        torch.stack([torch.cov(group.T, correction=0) for group in groups]),
-        torch.arange(2),
+        torch.stack([torch.cov(group.T, correction=0).reshape(group.shape[1], -1) for group in groups]),
+        torch.arange(len(groups)),
     )
 
-    def make(process, dtype):
-        return MixtureScore(torch.tensor([4.0, 3.0]), stack_components(moments, dtype), (6,), None, process)
 
-    return Case(make, truth, (6,), 2)
+def _low_rank_mixture():
+    """One Gaussian per class of fewer samples than features, in factors that leave the empty directions out."""
+    groups, weights = [normal(4, 6, seed=31) + 1, normal(3, 6, seed=32) - 1], torch.tensor([4.0, 3.0]).double()
+
+    def make(process, dtype):
+        return MixtureScore(weights, stack_components([fit_moments(group.numpy()) for group in groups], dtype), (6,), None, process)
+
+    return Case(make, _truth_of(groups, weights), (6,), 2)
 
 
 def _gaussian(mean, covariance, make, event=None):
@@ -260,32 +293,30 @@ def _gaussian_fitted(count, d, constant=False):
     x = normal(count, d, seed=44) + 0.5
     if constant:
         x[:, 1] = 0.75
-    return _gaussian(
-        x.mean(0),
-        torch.cov(x.T, correction=0).reshape(d, d),
-        lambda process, dtype: GaussianScore.fit(x.numpy(), process=process, dtype=dtype),
-    )
+    return Case(lambda process, dtype: GaussianScore.fit(x.numpy(), process=process, dtype=dtype), _truth_of([x]), (d,))
 
 
 def _gaussian_classes():
-    x = normal(12, 5, seed=45)
+    x, labels = normal(12, 5, seed=45), torch.arange(12) % 3
     x[::3] += 2
-    labels = torch.arange(12) % 3
     groups = [x[labels == k] for k in range(3)]
-    truth = Truth(
-        torch.ones(3).double(),
-        torch.stack([group.mean(0) for group in groups]),
-        torch.stack([torch.cov(group.T, correction=0) for group in groups]),
-        torch.arange(3),
-    )
     return Case(
         lambda process, dtype: GaussianScore.fit(x.numpy(), labels.numpy(), process=process, dtype=dtype),
-        truth,
+        _truth_of(groups),
         (5,),
         3,
         True,
         lambda label, process, dtype: GaussianScore.fit(groups[label].numpy(), process=process, dtype=dtype),
     )
+
+
+def _bytes():
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 1, 2, 2), dtype=np.uint8)
+
+    def make(process, dtype):
+        return EmpiricalScore.fit(pixels.copy(), None, process, dtype, scaling=(0.03, -3.0))
+
+    return Case(make, _empirical(0.03 * pixels.astype(np.float64) - 3).truth, (1, 2, 2))
 
 
 def _constant_feature():
@@ -300,6 +331,7 @@ SCORES = {
     "empirical_fewer_than_features": lambda: _empirical(normal(5, 7, seed=3)),
     "empirical_duplicates": lambda: _empirical(normal(6, 2, seed=4).repeat(3, 1)),
     "empirical_constant_feature": _constant_feature,
+    "empirical_bytes": _bytes,
     "empirical_image": lambda: _empirical(normal(33, 1, 2, 2, seed=5)),
     "empirical_labels": lambda: _empirical(normal(50, 3, seed=6), np.arange(50) % 7 % 3),
     "empirical_far_from_origin": lambda: _empirical(normal(12, 3, seed=7) + 30),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sampler_zoo import noise_like, normal, tiled
+from sampler_zoo import noise_like, normal, pairwise_cover, tiled
 from sklearn.neighbors import NearestNeighbors
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -53,12 +53,6 @@ def test_a_draw_inverts_the_cumulative_weights(count, level, conditional):
         assert torch.equal(labels[index], label)
 
 
-def test_a_small_noise_draws_the_nearest_sample():
-    samples, x = normal(300, 3), normal(40, 3, seed=1)
-    score = EmpiricalScore(samples)
-    assert torch.equal(score.posterior_index(x, 1e-5, noise_like(x)), score.nearest_index(x))
-
-
 def test_duplicates_share_their_weight():
     samples = torch.tensor([[0.0], [0.0], [0.0], [9.0]]).double()
     count = 999
@@ -68,22 +62,12 @@ def test_duplicates_share_their_weight():
     assert torch.bincount(index, minlength=4).tolist() == [333, 333, 333, 0]
 
 
-SETTINGS = [
-    ("TILE_ELEMENTS", 1),
-    ("TILE_ELEMENTS", 64),
-    ("TILE_ELEMENTS", 997),
-    ("MAX_ROWS", 1),
-    ("MAX_ROWS", 7),
-    ("BLOCK", 1),
-    ("BLOCK", 5),
-    ("BLOCK", 1000),
-]
+SIZES = {"TILE_ELEMENTS": (1, 64, 997), "MAX_ROWS": (1, 7), "BLOCK": (1, 5, 1000)}
+SETTINGS = [(name, size) for name, sizes in SIZES.items() for size in sizes]
 
 
-@pytest.mark.parametrize(("setting", "value"), SETTINGS)
-@pytest.mark.parametrize("per_row", [False, True])
-@pytest.mark.parametrize("conditional", [False, True])
-def test_tiles_and_blocks_change_no_result(monkeypatch, setting, value, per_row, conditional):
+@pytest.mark.parametrize(("setting", "per_row", "conditional"), pairwise_cover(SETTINGS, [False, True], [False, True]))
+def test_tiles_and_blocks_change_no_result(monkeypatch, setting, per_row, conditional):
     samples, x = normal(131, 4), normal(23, 4, seed=1)
     samples[17] = samples[90]
     score = EmpiricalScore(samples, torch.arange(131) // 50)
@@ -95,7 +79,7 @@ def test_tiles_and_blocks_change_no_result(monkeypatch, setting, value, per_row,
         return score.denoise(x, t, label), score.posterior_index(x, t, noise, label), score.nearest_index(x, prefer)
 
     expected = results()
-    tiled(monkeypatch, **{setting: value})
+    tiled(monkeypatch, **dict([setting]))
     changed = results()
     torch.testing.assert_close(changed[0], expected[0], rtol=1e-12, atol=1e-13)
     assert torch.equal(changed[1], expected[1])
@@ -125,20 +109,23 @@ def test_a_draw_holds_few_masses_of_blocks(monkeypatch, most, elements, masses):
     assert seen[2:] == [masses, 1024 // masses]
 
 
-@pytest.mark.parametrize("what", ["denoise", "posterior_index", "nearest_index"])
-def test_memory_does_not_grow_with_the_samples(monkeypatch, what):
+@pytest.mark.parametrize(
+    ("what", "call"),
+    [
+        ("denoise", lambda score, x: score.denoise(x, 1.0)),
+        ("posterior_index", lambda score, x: score.posterior_index(x, 1.0, noise_like(x))),
+        ("nearest_index", lambda score, x: score.nearest_index(x)),
+    ],
+)
+def test_memory_does_not_grow_with_the_samples(monkeypatch, what, call):
     tile, rows, features = 2**11, 8, 4
     monkeypatch.setattr(empirical, "TILE_ELEMENTS", tile)
     x = normal(rows, features, seed=1)
     largest = {}
     for count in (2**12, 2**14):
-        score, noise = EmpiricalScore(normal(count, features)), noise_like(x)
+        score = EmpiricalScore(normal(count, features))
         with Largest() as record:
-            {
-                "denoise": lambda: score.denoise(x, 1.0),  # noqa: B023
-                "posterior_index": lambda: score.posterior_index(x, 1.0, noise),  # noqa: B023
-                "nearest_index": lambda: score.nearest_index(x),  # noqa: B023
-            }[what]()
+            call(score, x)
         largest[count] = record.numel
         assert record.numel >= tile // 2  # the tile itself was seen
         allowed = max(tile, rows * count // store.BLOCK) if what == "posterior_index" else tile
@@ -164,11 +151,6 @@ def test_nearest_separates_near_duplicates():
         samples[row, feature] += 1e-3
     score = EmpiricalScore(samples)
     assert score.nearest_index(samples).tolist() == [0, 1, 2, 3, 4, 5]
-
-
-def test_every_sample_is_nearest_to_itself():
-    samples = normal(200, 2, 3, dtype=torch.float32)
-    assert torch.equal(EmpiricalScore(samples).nearest_index(samples), torch.arange(200))
 
 
 def test_the_preferred_duplicate_wins_and_only_duplicates():
@@ -207,16 +189,3 @@ def test_a_shift_of_the_data_shifts_the_result():
     here = EmpiricalScore(samples).denoise(x, 0.5)
     there = EmpiricalScore(samples + 1000).denoise(x + 1000, 0.5)
     torch.testing.assert_close(there - 1000, here, rtol=1e-8, atol=1e-8)
-
-
-def test_the_order_of_the_samples_does_not_matter():
-    samples, x = normal(70, 3), normal(9, 3, seed=1)
-    torch.testing.assert_close(EmpiricalScore(samples).denoise(x, 0.5), EmpiricalScore(samples.flip(0)).denoise(x, 0.5))
-
-
-def test_denoised_states_are_in_the_convex_hull():
-    samples, x = normal(30, 1), 5 * normal(50, 1, seed=1)
-    for level in (1e-3, 0.3, 10.0):
-        denoised = EmpiricalScore(samples).denoise(x, level)
-        assert float(denoised.min()) >= float(samples.min()) - 1e-12
-        assert float(denoised.max()) <= float(samples.max()) + 1e-12

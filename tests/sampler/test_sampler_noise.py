@@ -8,7 +8,6 @@ import torch
 from gaussian_test.sampler import KeyedNoise
 
 STEPS = 3
-EVENTS = [(1,), (5,), (17,), (2, 3, 4)]
 
 
 def draws(samples, repeats=1, event=(5,), seed=0, dtype=torch.float32):
@@ -17,8 +16,7 @@ def draws(samples, repeats=1, event=(5,), seed=0, dtype=torch.float32):
     return torch.stack([step.normal for step in steps], 1), torch.stack([step.uniform for step in steps], 1)
 
 
-@pytest.mark.parametrize("group", [1, 7, 64, 1000])
-@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize(("group", "event"), [(1, (1,)), (7, (5,)), (64, (17,)), (1000, (2, 3, 4))])
 def test_any_grouping_is_bit_identical(group, event):
     samples = list(range(300, 390))
     normal, uniform = draws(samples, 2, event)
@@ -27,19 +25,11 @@ def test_any_grouping_is_bit_identical(group, event):
     assert torch.equal(uniform, torch.cat([part[1] for part in parts]))
 
 
-def test_any_order_is_bit_identical():
-    samples = np.random.default_rng(0).permutation(50)
+def test_any_order_and_any_subset_are_bit_identical():
     normal, uniform = draws(range(50))
-    shuffled_normal, shuffled_uniform = draws(samples)
-    assert torch.equal(shuffled_normal, normal[samples])
-    assert torch.equal(shuffled_uniform, uniform[samples])
-
-
-def test_any_subset_is_bit_identical():
-    normal, uniform = draws(range(50))
-    chosen = [49, 3, 3, 17]
-    assert torch.equal(draws(chosen)[0], normal[chosen])
-    assert torch.equal(draws(chosen)[1], uniform[chosen])
+    for chosen in (np.random.default_rng(0).permutation(50), np.array([49, 3, 3, 17], dtype=np.int32), [4, 9]):
+        assert torch.equal(draws(chosen)[0], normal[chosen])
+        assert torch.equal(draws(chosen)[1], uniform[chosen])
 
 
 def test_more_repeats_keep_the_first_ones():
@@ -61,10 +51,6 @@ def test_noise_that_is_used_up_gives_its_memory(dtype):
     assert (noise.draw(step).normal.data_ptr() == step.normal.data_ptr()) == (dtype == torch.float32)
 
 
-def test_index_types_do_not_matter():
-    assert torch.equal(draws([4, 9])[0], draws(np.array([4, 9], dtype=np.int32))[0])
-
-
 def test_float64_is_the_float32_draw():
     single, double = draws(range(9)), draws(range(9), dtype=torch.float64)
     assert double[0].dtype == torch.float64
@@ -73,7 +59,7 @@ def test_float64_is_the_float32_draw():
     assert single[1].dtype == torch.float64
 
 
-@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("event", [(1,), (2, 3, 4)])
 def test_shapes(event):
     step = KeyedNoise(0, [1, 2, 3], 2, event).draw()
     assert step.normal.shape == (6, *event)
@@ -90,15 +76,6 @@ def test_nothing_global_is_touched_or_read():
     assert torch.equal(draws(range(4))[0], first[0])
 
 
-def test_a_drawn_step_is_not_overwritten_by_the_next():
-    noise = KeyedNoise(0, range(4), 1, (5,))
-    first = noise.draw()
-    kept = first.normal.clone(), first.uniform.clone()
-    noise.draw()
-    assert torch.equal(first.normal, kept[0])
-    assert torch.equal(first.uniform, kept[1])
-
-
 def test_every_key_is_its_own_draw():
     """Seeds, samples, repeats and steps: no two of the draws are the same."""
     normal = torch.stack([draws(range(40), 5, (4,), seed)[0] for seed in (0, 1, 2**40)])
@@ -108,14 +85,8 @@ def test_every_key_is_its_own_draw():
     assert len(torch.unique(normal.reshape(-1, 4), dim=0)) == normal.numel() // 4
 
 
-def test_a_sample_is_not_a_repeat():
-    normal = draws(range(8), 8, (4,))[0].reshape(8, 8, -1)
-    assert all(not torch.equal(normal[a, b], normal[b, a]) for a in range(8) for b in range(a))
-
-
-@pytest.mark.parametrize("event", [(5,), (64,)])
-def test_normals_are_standard_normal(event):
-    values = draws(range(600), 1, event, seed=3)[0].double().flatten().numpy()
+def test_normals_are_standard_normal():
+    values = draws(range(600), 1, (64,), seed=3)[0].double().flatten().numpy()
     assert scipy.stats.kstest(values, "norm").pvalue > 1e-3
     n = len(values)
     assert abs(values.mean()) < 4 / np.sqrt(n)

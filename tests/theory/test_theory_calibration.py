@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ TESTS = [problem for problem in problems.PROBLEMS if problem.kind == "false posi
 AT_LEAST = "at least"
 
 
+problems.two_gaussians = cache(problems.two_gaussians)  # three problems start from the same runs
+
+
 def repeated(run, seeds):
     found = defaultdict(list)
     for seed in seeds:
@@ -29,17 +33,18 @@ def repeated(run, seeds):
 
 @pytest.mark.parametrize("problem", COVERAGE, ids=[problem.run.__name__ for problem in COVERAGE])
 def test_intervals_and_bands_hold_the_truth_as_often_as_they_say(problem):
-    """Of 200 seeds 90 to 99.5 %: at a true rate of 95 % three standard errors are 4.6 %."""
-    for name, held in repeated(problem.run, range(200)).items():
-        assert held.mean() >= 0.9, name
+    """At a true rate of 95 %: of 200 seeds (of whole runs 80) at least three standard errors less, and not all of them."""
+    seeds = 80 if problem.run is problems.exact_turns else 200
+    for name, held in repeated(problem.run, range(seeds)).items():
+        assert held.mean() >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / seeds), name
         if AT_LEAST not in name:
-            assert held.mean() <= 0.995, name
+            assert held.mean() < 1, name
 
 
 @pytest.mark.parametrize("problem", TESTS, ids=[problem.run.__name__ for problem in TESTS])
 def test_tests_reject_what_is_true_as_rarely_as_they_say(problem):
-    """Of 60 seeds at most 15 %: at a true rate of 5 % three and a half standard errors are 9.8 %."""
-    for name, pvalue in repeated(problem.run, range(1000, 1060)).items():
+    """Of 40 seeds at most 15 %: at a true rate of 5 % three standard errors are 10.3 %."""
+    for name, pvalue in repeated(problem.run, range(40)).items():
         assert (pvalue <= 0.05).mean() <= 0.15, name
 
 

@@ -8,6 +8,7 @@ import torch
 
 import gaussian_test as gt
 from gaussian_test import analysis, sampler
+from gaussian_test.analysis.statistics.curves import falls_through
 
 CIFAR = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "cifar-10-batches-bin"
 LEVELS = [0.1, 0.5, 0.708, 0.89, 1.251, 1.8, 2.5, 3.2, 4.5, 9.0]
@@ -15,11 +16,11 @@ LEVELS = [0.1, 0.5, 0.708, 0.89, 1.251, 1.8, 2.5, 3.2, 4.5, 9.0]
 
 @pytest.fixture(scope="module")
 def digits():
-    """All digits, four repeats each, exact reversal."""
+    """All digits, two repeats each, exact reversal."""
     return gt.run(
         {
             "samples": "all",
-            "repeats": 4,
+            "repeats": 2,
             "shard_size": 600,
             "turn_times": {"noise_to_signal": LEVELS},
             "observables": "none",
@@ -30,9 +31,9 @@ def digits():
 
 @pytest.fixture(scope="module")
 def simulated():
-    """The reverse SDE with many steps from 600 digits: the same law by another road."""
-    reverse = {"kind": "sde", "clock": "variance", "steps": 120}
-    settings = {"samples": 600, "turn_times": {"noise_to_signal": LEVELS[2:8]}, "reverse": reverse, "shard_size": 300}
+    """The reverse SDE with many steps from 400 digits: the same law by another road."""
+    reverse = {"kind": "sde", "clock": "variance", "steps": 80}
+    settings = {"samples": 400, "turn_times": {"noise_to_signal": LEVELS[2:8:2]}, "reverse": reverse, "shard_size": 400}
     return gt.run(settings | {"observables": "none", "keep": {"pictures": 0}})
 
 
@@ -55,7 +56,7 @@ def test_reference_correlations_of_the_digits(digits):
     error = float(at.autocorrelation_se.sel(score="empirical"))
     assert float(at.autocorrelation.sel(score="empirical")) == pytest.approx(0.596, abs=4 * error)
     assert float(at.autocorrelation_exact.sel(score="gaussian")) == pytest.approx(0.4094, abs=3e-4)
-    assert error < 0.006
+    assert error < 0.008
     assert float(digits.gap.sel(score="empirical").max()) == pytest.approx(0.282, abs=0.01)
     assert digits.turn_time.values[digits.gap.sel(score="empirical").values.argmax()] == 0.708
 
@@ -71,7 +72,7 @@ def test_three_estimators_of_an_exact_score_agree(digits):
 
 
 def test_simulated_reverse_sde_agrees_with_exact_reversal(digits, simulated):
-    """120 steps in the variance clock: what is left of the discretisation is below the sampling error."""
+    """80 steps in the variance clock: what is left of the discretisation is below the sampling error."""
     exact = digits.autocorrelation_one_shot_squared.sel(score="empirical", turn_time=simulated.turn_time)
     error = np.hypot(
         simulated.autocorrelation_se.sel(score="empirical"),
@@ -141,7 +142,7 @@ def test_gaussian_data_gives_no_gap(kind, tmp_path):
             "data": {"source": "file", "path": str(tmp_path / "x.npy"), "value_range": [-5, 5]},
             "scores": scores,
             "turn_times": {"noise_to_signal": [0.2, 0.5, 1.0]},
-            "samples": 1000,
+            "samples": 400,
             "observables": "none",
             "keep": {"pictures": 0},
         }
@@ -157,7 +158,7 @@ def test_conditional_correlation_of_one_start():
     spectrum = np.array([3.0, 1.0, 0.1])
     score = gt.analysis.GaussianScore.from_moments(np.zeros(3), spectrum=spectrum, dtype=torch.float64)
     y = np.array([1.5, -0.7, 0.4])
-    repeats, nu = 40000, 1.3
+    repeats, nu = 10000, 1.3
     plan = sampler.UTurnPlan(score.process, [nu], repeats=repeats, seed=8, micro_batch=repeats)
     states = plan.run(torch.from_numpy(y[None]), [0], {"g": score}, {"g": sampler.ExactReversal()})
     (end,) = [state.x[0].numpy() for state in states if state.phase == "end"]
@@ -185,20 +186,19 @@ def test_predicted_affine_time_is_the_leading_order(digits):
 @pytest.mark.skipif(not CIFAR.is_dir(), reason="CIFAR-10's test images are not beside the project (../shared/data): see the README")
 def test_reference_times_of_cifar10():
     """THEORY: T_m 5.06 (predicted 5.05), sqrt(lambda_1) 14.84; at nu = 5.908 C = 0.68 against 0.466."""
-    result = gt.run(
-        {
-            "data": {"source": "cifar10", "path": str(CIFAR)},
-            "scores": [{"kind": "empirical"}],
-            "turn_times": {"noise_to_signal": [4.0, 4.6, 5.2, 5.908, 7.0]},
-            "samples": 384,
-            "shard_size": 192,
-            "observables": "none",
-            "keep": {"pictures": 0},
-        }
-    ).sel(score="empirical")
-    assert float(result.memorization_noise_to_signal) == pytest.approx(5.06, abs=0.4)
-    assert float(result.memorization_noise_to_signal_predicted) == pytest.approx(5.05, abs=0.01)
-    assert float(result.speciation_noise_to_signal_predicted) == pytest.approx(14.84, abs=0.01)
-    at = result.isel(turn_time=3)
-    assert float(at.autocorrelation) == pytest.approx(0.68, abs=4 * float(at.autocorrelation_se))
-    assert float(at.autocorrelation - at.gap) == pytest.approx(0.466, abs=4 * float(at.autocorrelation_se))
+    x = gt.data.load(CIFAR).x.values
+    values, levels = analysis.spectrum(x), [4.6, 5.2, 5.908]
+    assert analysis.predicted_memorization(values, len(x)) == pytest.approx(5.05, abs=0.01)
+    assert np.sqrt(values[0]) == pytest.approx(14.84, abs=0.01)
+    assert float(analysis.autocorrelation_exact(values, 5.908)) == pytest.approx(0.466, abs=5e-4)
+    score, chosen = sampler.EmpiricalScore.fit(x), np.arange(0, len(x), 25)
+    plan = sampler.UTurnPlan(score.process, levels, seed=5)
+    noise = sampler.KeyedNoise(6, chosen.tolist(), 1, x.shape[1:]).draw()
+    kept, products = {}, {}
+    for state in plan.run(torch.from_numpy(x[chosen]), chosen.tolist(), {}, {}):
+        for nu, turned in zip(plan.levels[state.turns], state.x, strict=True):
+            end = score.posterior_index(turned, nu, noise).numpy()
+            kept[nu] = (end == chosen).mean()
+            products[nu] = ((x[end] - x.mean(0)) * (x[chosen] - x.mean(0))).sum((1, 2, 3)) / values.sum()
+    assert falls_through([kept[nu] for nu in levels], levels, level=0.5) == pytest.approx(5.06, abs=0.4)
+    assert products[5.908].mean() == pytest.approx(0.68, abs=4 * products[5.908].std() / np.sqrt(len(chosen)))

@@ -1,4 +1,4 @@
-"""The area under the gap is the divergence from the Gaussian (I-MMSE), against direct integration."""
+"""The area under the gap is the divergence from the Gaussian (I-MMSE): direct integration, orders, errors and bands."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,9 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from gaussian_test.analysis import GaussianScore
-from gaussian_test.analysis.theory.predictions import kl_from_gaussian
+from gaussian_test.analysis import ClusterBootstrap, GaussianScore
+from gaussian_test.analysis.observables.gaussian_test.curves import divergence
+from gaussian_test.analysis.theory.predictions import information_integral, kl_from_gaussian
 from gaussian_test.sampler import GaussianComponents, MixtureScore
 
 WEIGHTS, MEANS, VARIANCES = np.array([0.3, 0.7]), np.array([-1.4, 0.6]), np.array([0.09, 0.25])
@@ -78,3 +79,91 @@ def test_a_finer_grid_is_closer():
 
 def test_no_excess_no_divergence():
     assert kl_from_gaussian([0.0, 0.0, 0.0], [0.5, 1.0, 2.0]).max() < 1e-300
+
+
+NU = np.geomspace(0.5, 8, 9)
+
+
+def _known(gamma):
+    """Return the excess gamma^2/(1+gamma)^3 and half its area, by partial fractions."""
+    return gamma**2 / (1 + gamma) ** 3, 0.5 * (np.log1p(gamma) + 2 / (1 + gamma) - 0.5 / (1 + gamma) ** 2 - 1.5)
+
+
+def test_the_integral_is_of_second_order():
+    errors = []
+    for count in (25, 50, 100):
+        nu = np.geomspace(0.5, 50, count)
+        excess, truth = _known(nu**-2)
+        area = information_integral(excess, nu)
+        errors.append(abs(area.value[0] - truth[0]))
+        assert area.error[0] == pytest.approx(3 * errors[-1], rel=0.1)
+    assert np.log2(np.array(errors[:-1]) / errors[1:]) == pytest.approx(2, abs=0.15)
+
+
+def test_the_integral_is_linear_and_of_the_last_axis():
+    rng = np.random.default_rng(2)
+    nu, excess = np.geomspace(0.2, 9, 10), rng.normal(size=(5, 4, 10))
+    area = information_integral(excess, nu)
+    weights = rng.normal(size=5)
+    summed = information_integral(np.tensordot(weights, excess, 1), nu)
+    np.testing.assert_allclose(summed.value, np.tensordot(weights, area.value, 1), rtol=1e-9, atol=1e-12)
+    assert area.tail.shape == (5, 4)
+    np.testing.assert_allclose(area.tail, excess[..., -1] * nu[-1] ** -2 / 6, rtol=1e-12)
+    np.testing.assert_array_equal(area.error[2, 1], information_integral(excess[2, 1], nu).error)
+
+
+def test_the_error_is_the_move_without_every_second_level():
+    rng = np.random.default_rng(3)
+    nu, excess = np.geomspace(0.2, 9, 9), rng.normal(size=9)
+    area = information_integral(excess, nu)
+    for level in range(9):
+        coarse = information_integral(excess[level::2], nu[level::2]).value[0]
+        assert area.error[level] == pytest.approx(abs(area.value[level] - coarse), rel=1e-9, abs=1e-12)
+    assert area.error[-1] == 0 < area.error[-2]
+
+
+def test_one_level_has_its_tail():
+    area = information_integral([6.0 / 16], [2.0])
+    assert (area.value.item(), area.error.item(), area.tail.item()) == (0.015625, 0.0, 0.015625)
+
+
+def test_the_quadrature_error_holds_the_true_one():
+    for count, share in ((5, 0.2), (9, 0.05), (17, 0.01)):
+        nu = np.geomspace(0.5, 8, count)
+        found = divergence(np.tile(_known(nu**-2)[0], (4, 1)), 1.0, nu, ClusterBootstrap(4, 100))
+        error = np.abs(found.kl_from_gaussian - _known(nu**-2)[1])
+        tail = abs(
+            float(found.kl_from_gaussian[-1]) - _known(nu[-1] ** -2)[1]
+        )  # of the extrapolation, which the quadrature cannot know
+        assert (error <= found.kl_from_gaussian_quadrature_error + tail + 1e-12).all()
+        assert float(found.kl_from_gaussian_quadrature_error[0]) < share * float(found.kl_from_gaussian[0])
+
+
+def test_the_part_beyond_the_largest_noise_level_is_said():
+    found = divergence(np.tile(_known(NU**-2)[0], (4, 1)), 1.0, NU, ClusterBootstrap(4, 100))
+    attributes = found.kl_from_gaussian.attrs
+    assert attributes["cut_off_noise_to_signal"] == 8
+    assert attributes["beyond_largest_turn_time"] == pytest.approx(_known(8.0**-2)[0] * 8.0**-2 / 6)
+
+
+def test_the_standard_error_is_that_of_repeated_experiments():
+    """Excess of a lognormal sample by sample: the spread of the divergence over 100 experiments is the error that each states."""
+    random = np.random.default_rng(0)
+
+    def experiment():
+        factors = random.lognormal(0, 0.5, size=(100, 1)) * random.lognormal(0, 0.5, size=(100, len(NU)))
+        return divergence(factors * _known(NU**-2)[0], 1.0, NU, ClusterBootstrap(100, 100))
+
+    found = [experiment() for _ in range(100)]
+    spread = np.std([one.kl_from_gaussian.values for one in found], axis=0)
+    said = np.mean([one.kl_from_gaussian_se.values for one in found], axis=0)
+    np.testing.assert_allclose(said, spread, rtol=4 / np.sqrt(200) + 0.03)
+    truth = kl_from_gaussian(_known(NU**-2)[0] * np.exp(0.25), NU)
+    covered = np.mean([((one.kl_from_gaussian_low <= truth) & (truth <= one.kl_from_gaussian_high)).all() for one in found])
+    assert 0.88 <= covered <= 0.99
+
+
+def test_without_an_empirical_score_there_is_none():
+    found = divergence(None, 1.0, NU, ClusterBootstrap(4, 100))
+    assert np.isnan(found.kl_from_gaussian_high).all()
+    assert "no unconditional empirical score" in found.kl_from_gaussian.attrs["reason"]
