@@ -1,4 +1,4 @@
-"""Loading of named data sets, files and folders as a dataset."""
+"""Loader of named data sets, files and folders."""
 
 import os
 from pathlib import Path

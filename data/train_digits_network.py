@@ -98,7 +98,7 @@ def seeded(*key: int) -> Iterator[None]:
 
 
 class Training:
-    """A training run, resumed from a checkpoint if there is one.
+    """A training run: :meth:`run` it to the end, from a checkpoint if there is one.
 
     Examples
     --------

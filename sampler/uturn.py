@@ -1,4 +1,4 @@
-r"""The U-Turn plan: noise samples to their turn times and reverse.
+r"""The U-Turn plan: noising to turn times and reversal.
 
 All turn times of a sample share its noise (common random numbers) and one descending grid: a trajectory joins the reverse run at
 its turn time and then takes the same steps as those that turned later. The plan yields states; the caller decides what to keep.

@@ -76,7 +76,7 @@ class Moments:
         Returns
         -------
         xarray.Dataset
-            ``mean`` over the event's dimensions, ``eigenvalue(mode)``, and ``eigenvector(feature, mode)`` where asked for.
+            ``mean`` over the event's dimensions, ``eigenvalue(mode)``, and ``eigenvector(feature, mode)`` if requested.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-r"""Curves with bands, and the times at which they cross a level.
+r"""Curves with bands, and their crossing times.
 
 Pseudo-values are one value per sample: their mean is the curve, their spread its error. For a functional F of the samples they are
 F plus the influence of each sample. So one bootstrap gives all bands, and two runs are compared sample by sample.

@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 
 
 def predicted_memorization_within_class(eigenvalues: Sequence[ArrayLike], counts: ArrayLike) -> float:
-    r"""Return the :math:`\nu` of memorization for well separated classes, each a Gaussian of its own.
+    r"""Return the :math:`\nu` of memorization for well separated Gaussian classes.
 
     The information about a sample is its class and, within it, the Gaussian's information; with :math:`\pi_k = N_k/N`,
 

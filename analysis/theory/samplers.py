@@ -1,4 +1,4 @@
-r"""Exact laws of reverse kernels on a Gaussian, to compare samplers.
+r"""Exact laws of reverse kernels on a Gaussian.
 
 With the affine score each step of each kernel is affine, :math:`x_s = a\,x_t + b\,z + c` mode by mode, so mean and variance of the
 end points follow through the same steps as a simulation. All covariances share the eigenvectors of :math:`\Sigma`, so the distance

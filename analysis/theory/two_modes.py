@@ -1,4 +1,4 @@
-r"""Exact score of two Gaussian classes at :math:`\pm m` with variance v.
+r"""Two Gaussian classes at :math:`\pm m` with variance v.
 
 All depends on :math:`c^2 = |m|^2/(v+\nu^2)` through :math:`\mathbb E\tanh(c^2+cy)`, :math:`y\sim\mathcal N(0,1)`.
 """

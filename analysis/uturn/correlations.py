@@ -52,12 +52,12 @@ def autocorrelation(
     Returns
     -------
     DataArray
-        float64 over the leading dimensions of ``state``, with ``sample`` or ``mode`` where asked for. Dimensionless.
+        float64 over the leading dimensions of ``state``, with ``sample`` or ``mode`` if requested. Dimensionless.
 
     Raises
     ------
     ValueError
-        If dimensions do not fit, or an uncentred correlation per mode is asked for.
+        If dimensions do not fit, or an uncentred correlation per mode is requested.
 
     References
     ----------

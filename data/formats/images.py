@@ -1,4 +1,4 @@
-"""Picture files in a folder or zip archive, decoded on demand."""
+"""Picture files in folders and zip archives."""
 
 import io
 import json

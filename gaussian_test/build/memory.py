@@ -1,4 +1,4 @@
-"""Memory limits of a run, and whether its ground truth fits."""
+"""Memory limits of a run and its ground truth."""
 
 import os
 from collections.abc import Iterator

@@ -206,7 +206,7 @@ def _unpickled(path: Path, content: bytes) -> Any:
 
 
 class _Exported(nn.Module):
-    """An exported program, whose mode is fixed at export; wraps it so that ``train`` does not raise."""
+    """Wrapper of an exported program, whose mode is fixed, so that ``train`` does not raise."""
 
     def __init__(self, program: nn.Module) -> None:
         super().__init__()

@@ -322,7 +322,7 @@ def _without_files(value: Any) -> Any:
 
 
 def shard_identity(identity: dict[str, str]) -> dict[str, str]:
-    """Return the identity of parts, without statistics and settings of what is kept."""
+    """Return the identity of parts: that of the run without ``statistics``, ``keep`` and ``features``."""
     return {key: value for key, value in identity.items() if key not in NOT_OF_A_SHARD}
 
 

@@ -1,4 +1,4 @@
-"""Shell completion; imports little, as it runs at every key press."""
+"""Shell completion, light enough for every key press."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-r"""The laws of a score: :math:`D(x, t) = E[x_0 \mid x_t = x]`, from which everything else follows."""
+r"""The laws of a score and its denoiser :math:`D(x, t) = E[x_0 \mid x_t = x]`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

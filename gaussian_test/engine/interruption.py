@@ -38,7 +38,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Signal handler: a signal ends the run at once or, within :meth:`finishing`, after the current work.
+    """Signal handler that ends the run at once or, within :meth:`finishing`, after the current work.
 
     A second signal always ends the run at once.
 

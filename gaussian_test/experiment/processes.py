@@ -1,4 +1,4 @@
-"""Settings of the forward processes, and the base of all settings."""
+"""Settings of the forward processes, and their base class."""
 
 import difflib
 import math

@@ -1,4 +1,4 @@
-"""Exact errors of all reverse kernels on a data set's Gaussian."""
+"""Exact errors of reverse kernels on a data set's Gaussian."""
 
 import os
 from collections.abc import Mapping, Sequence

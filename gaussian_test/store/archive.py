@@ -150,7 +150,7 @@ def opened(source: Source) -> xr.Dataset:
 
 
 def _of_today(dataset: xr.Dataset, root: xr.Dataset) -> xr.Dataset:
-    """Give the variables of an archive of schema 1 their reasons by score."""
+    """Convert the reasons of an archive of schema 1 to reasons by score."""
     if root.attrs.get("schema_version") == 1:
         scores = [str(score) for score in root["score"].values]
         for values in dataset.variables.values():

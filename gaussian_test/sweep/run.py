@@ -1,4 +1,4 @@
-"""Running of a sweep into a folder, one archive per run."""
+"""Runner of a sweep, with one archive per run."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""Samples of an exact score, in memory, as bytes or streamed.
+"""Samples of an exact score: resident, bytes or streamed.
 
 All forms return the same numbers, bit for bit; they differ only in cost: memory, one conversion or one read per pass. (After a
 change of dtype, a score with bytes rounds differently.)

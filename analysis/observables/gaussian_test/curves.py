@@ -1,4 +1,4 @@
-r"""The Gaussian Test: curves, gap and times from the sample table.
+r"""Curves, gap and times from the sample table.
 
 :math:`\Delta(T) = C(T) - C_G(T)`. For an exact score :math:`\mathrm{tr}\Sigma\cdot\Delta = \mathrm{lmmse} - \mathrm{mmse} =
 \mathbb E\|D - D_G\|^2 \ge 0`, zero exactly where the score is affine, and with :math:`\gamma = 1/\nu^2`

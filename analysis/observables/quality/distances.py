@@ -1,4 +1,4 @@
-r"""Distances of end points from the ground truth, with standard errors.
+r"""Distances of end points from the ground truth.
 
 The Fréchet distance between the Gaussians of the same moments,
 
