@@ -1,6 +1,6 @@
-"""Everything computed from samples: moments, the affine Gaussian score, auto-correlations, tests, times and figures.
+"""Moments, Gaussian score, auto-correlations, tests, times and figures of samples.
 
-Nothing is imported before it is used; the public names and their homes are in ``__init__.pyi``.
+Names are imported on first use; ``__init__.pyi`` lists them with their modules.
 """
 
 from typing import Any

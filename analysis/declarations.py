@@ -1,7 +1,7 @@
-"""Variables of a result: declared once, described wherever they are made.
+"""Declarations of the variables of a result.
 
-A declaration says what a variable of an archive means, over which dimensions it lies, which further variables (error, band,
-p-value) belong to it, and without what it is undefined. Text, JSON, figures, comparison and the reference are written from it.
+A declaration gives the meaning and the dimensions of a variable, the variables that go with it (error, band, p-value), and when it
+is undefined. Text, JSON, figures, comparison and the reference are generated from it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ERROR = {"_se": ", standard error"}
 BAND = ERROR | {"_low": ", lower edge of the simultaneous band", "_high": ", upper edge of the simultaneous band"}
 TESTED = BAND | {"_pvalue": ", p-value of being zero (max-t over all turn times)"}
 INTERVAL = {"_low": ", lower end of its interval", "_high": ", upper end of its interval"}
-# what belongs to an estimate, whatever its wording
+# suffixes of the variables that go with an estimate
 ENDINGS = ("_se", "_low", "_high", "_pvalue")
 
 Need = Literal["sample", "start", "sde"]
@@ -34,12 +34,12 @@ WHY = {
 
 @dataclass(frozen=True)
 class Variable:
-    """What a variable of an archive is.
+    """A variable of an archive.
 
     Parameters
     ----------
     long_name, comment, units : str
-        Its attributes; braces hold facts of the run.
+        Its attributes; facts of the run replace names in braces.
     """
 
     name: str  # in its group
@@ -47,31 +47,30 @@ class Variable:
     long_name: str
     comment: str = ""
     units: str = "1"
-    # endings of the variables that belong to it, and what their long names add
+    # suffixes of the variables that go with it, and what their long names add
     band: Mapping[str, str] = field(default_factory=dict)
-    # without what it is undefined: a ground-truth sample to have started from, a start that is not noise alone, the reverse
-    # SDE
+    # what it needs to be defined: a ground-truth sample as start, a start that is more than noise, or the reverse SDE
     needs: Need | Literal[""] = ""
     group: str = ""  # of the archive; the root group if empty
-    title: str = ""  # what a reader calls it, where it is compared between results
-    # by which variable of the sample table, or ``module:function`` of a result, two results are compared sample by sample
+    title: str = ""  # its name for readers, where results are compared
+    # variable of the sample table, or ``module:function`` of a result, for comparing two results sample by sample
     compared: str = ""
-    is_share: bool = False  # whether its values for single samples are shares
+    is_share: bool = False  # whether its values per sample are shares
     invariant: bool = True  # whether two processes with the same noise-to-signal ratios give the same values
 
     @property
     def names(self) -> dict[str, str]:
-        """Names of the variable and of those that belong to it, and what their long names add."""
+        """Names of the variable and of those that go with it, and what their long names add."""
         return {self.name: "", **{self.name + ending: said for ending, said in self.band.items()}}
 
     def attributes(self, name: str, facts: Mapping[str, Any]) -> dict[str, str]:
-        """Return the attributes of the variable, or of one that belongs to it."""
+        """Return the attributes of the variable, or of one that goes with it."""
         long_name, comment = (text.format_map(facts) if facts else text for text in (self.long_name, self.comment))
         return {"long_name": long_name + self.names[name], "units": self.units} | ({"comment": comment} if comment else {})
 
 
 def described(dataset: xr.Dataset, variables: Iterable[Variable], **facts: Any) -> xr.Dataset:
-    """Give the variables of a dataset the attributes of their declarations, beside those that they have of their own."""
+    """Add the attributes of their declarations to the variables of a dataset."""
     for variable in variables:
         for name in variable.names:
             if name in dataset.variables:
@@ -102,7 +101,7 @@ def declared(
     dims = {name: variable.dims for variable in known for name in variable.names}
     if unknown := sorted(values.keys() - dims.keys()):
         raise ValueError(f"variables {', '.join(unknown)} are not declared: declare them")
-    # in the order of the declarations, so that an archive is the same to the byte however its values were gathered
+    # in the order of the declarations: the archive does not depend, to the byte, on how its values were gathered
     ordered = {name: values[name] for name in dims if name in values}
     made = {name: value if isinstance(value, xr.DataArray) else (dims[name], value) for name, value in ordered.items()}
     result = described(xr.Dataset(made, coords), known, **facts)
@@ -112,12 +111,12 @@ def declared(
 
 
 def parts_of(row: xr.Dataset, name: str, endings: Iterable[str] = INTERVAL) -> list[NDArray[np.float64]]:
-    """Return the values of a variable and of those that belong to it: by default value, low and high."""
+    """Return the values of a variable and of those that go with it: by default value, low and high."""
     return [row[f"{name}{ending}"].values for ending in ("", *endings)]
 
 
 def give_reasons(dataset: xr.Dataset, variable: Variable, reasons: Mapping[str, str]) -> None:
-    """Say why a variable, and what belongs to it, is undefined, beside what is said already."""
+    """Add reasons why a variable, and those that go with it, are undefined."""
     for name in variable.names if any(reasons.values()) else ():
         if name in dataset:
             found = reasons_of(dataset[name])
@@ -128,12 +127,12 @@ def give_reasons(dataset: xr.Dataset, variable: Variable, reasons: Mapping[str, 
 
 
 def reasons_of(values: xr.DataArray) -> dict[str, str]:
-    """Return why a variable is undefined, by score; under an empty name what is said of none in particular.
+    """Return why a variable is undefined, by score; an empty name holds the reason for all scores.
 
     Parameters
     ----------
     values : DataArray
-        Of an archive; those of version 0.1 say it in one sentence.
+        Of an archive; version 0.1 stored all reasons in one sentence.
 
     Returns
     -------
@@ -154,7 +153,7 @@ def reasons_of(values: xr.DataArray) -> dict[str, str]:
 
 
 def split_reasons(sentence: str, scores: Iterable[str]) -> dict[str, str]:
-    """Return the reasons by score of the sentence that schema 1 kept: ``<reason>; <score>, <score>: <reason>; ...``.
+    """Split the sentence of schema 1 into reasons by score: ``<reason>; <score>, <score>: <reason>; ...``.
 
     Examples
     --------
@@ -171,13 +170,13 @@ def split_reasons(sentence: str, scores: Iterable[str]) -> dict[str, str]:
 
 
 def reason_of(values: xr.DataArray, score: str) -> str:
-    """Return why a variable is undefined for a score: what is said of it and of all; empty where nothing is."""
+    """Return why a variable is undefined for a score, its own reason and that for all scores; empty if there is none."""
     found = reasons_of(values)
     return "; ".join(filter(None, (found.get(""), found.get(score) if score else "")))
 
 
 def said_of(values: xr.DataArray) -> str:
-    """Return why a variable is undefined for all scores, in one line; those with the same reason stand together.
+    """Return in one line why a variable is undefined, with scores of the same reason grouped.
 
     Examples
     --------
@@ -192,7 +191,7 @@ def said_of(values: xr.DataArray) -> str:
 
 
 def mask_undefined(dataset: xr.Dataset, variables: Iterable[Variable], start: str, not_sde: Iterable[str] = ()) -> xr.Dataset:
-    """Set to NaN, with its reason, what the start or the kernels of a run leave undefined.
+    """Set to NaN, with a reason, the variables that the start or the kernels of a run leave undefined.
 
     Parameters
     ----------
@@ -246,7 +245,7 @@ StartName = Literal["noised_data", "gaussian", "isotropic"]
 
 @dataclass(frozen=True)
 class Start:
-    """What is reversed: how a headline and a sentence call it."""
+    """A start of the reverse process, with its names for a headline and a sentence."""
 
     headline: str
     called: str
@@ -257,12 +256,12 @@ STARTS: dict[str, Start] = {
     "gaussian": Start("G-Turn, from the matched Gaussian; ", "the matched Gaussian"),
     "isotropic": Start("from noise alone; ", "noise alone"),
 }
-OTHER_STARTS: tuple[StartName, ...] = ("gaussian", "isotropic")  # that are no noised data
+OTHER_STARTS: tuple[StartName, ...] = ("gaussian", "isotropic")  # other than noised data
 
 
 @dataclass(frozen=True)
 class Time:
-    """One of the three times: its symbol, and the head of its column in a report."""
+    """One of the three times: its symbol, and its column heading in a report."""
 
     symbol: str
     event: str
@@ -273,13 +272,13 @@ TIMES: dict[str, Time] = {
     "speciation": Time(r"$T_s$", "class changes at"),
     "affine": Time(r"$T_G$", "affine beyond"),
 }
-# endings of a predicted time, and where each prediction comes from
+# suffixes of a predicted time, and the source of each prediction
 PREDICTIONS = {
     "predicted": "from the data",
     "predicted_within_class": "within classes",
     "predicted_excess_entropy": "where the excess entropy vanishes",
 }
-# kinds of scores that are computed from the samples: all others are networks
+# kinds of scores computed from the samples; all others are networks
 COMPUTED = ("empirical", "gaussian", "mixture")
 NO_LABELS, ONE_CLASS = "the data set has no labels", "the data set has a single class"
 
@@ -291,7 +290,7 @@ Affine = Literal["one_shot", "uturn"]
 
 @dataclass(frozen=True)
 class Statistics:
-    """How curves, tests and times are computed from the sample table.
+    """Settings for computing curves, tests and times from the sample table.
 
     Attributes
     ----------
@@ -300,18 +299,18 @@ class Statistics:
     bootstrap : int
         Number of resamples.
     level : float
-        What the memorized share and the class retention fall through, in (0, 1).
+        Level that the memorized share and the class retention must fall below, in (0, 1).
     memorization_level, speciation_level : float, optional
-        Of one of them alone.
+        Level for one of them alone.
     tolerance : float
         On the absolute gap, for the affine time; positive.
     memorization : {"own", "any"}
-        A U-Turn is remembered where the nearest sample is its own start, or where any sample is closer than samples typically are
+        A U-Turn counts as memorized if its nearest sample is its own start, or if any sample is closer than samples typically are
         to each other.
     speciation : {"retention", "same"}
-        A class is kept as the retention over chance, or as the plain share of the same class.
+        Measure class retention in excess of chance, or as the plain share of the same class.
     affine : {"one_shot", "uturn"}
-        By the gap of one evaluation, or of the U-Turns.
+        Use the gap of one evaluation, or of the U-Turns.
     seed : int
         Of the resampling.
     """
@@ -334,14 +333,14 @@ class Statistics:
 
 
 def why_no_speciation(class_shares: NDArray[np.float64] | None, conditional: bool) -> str:
-    """Return why there is no time at which the class changes; empty where there is one.
+    """Return why there is no speciation time; empty if there is one.
 
     Parameters
     ----------
     class_shares : ndarray or None
         Share of each class in the data, shape (classes,); None where there are no classes.
     conditional : bool
-        Whether the score is given the class of the start.
+        Whether the score receives the class of the start.
 
     Returns
     -------

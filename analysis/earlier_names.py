@@ -1,11 +1,11 @@
-"""Names of :mod:`gaussian_test.analysis` in version 0.1: they still work, with a warning, and go in the version after this one."""
+"""Deprecated names of version 0.1, removed after this version."""
 
 import functools
 import importlib
 import warnings
 from typing import Any
 
-HOMES = {  # where each name lives now
+HOMES = {  # current module of each name
     "declarations": "no_speciation undefine",
     "moments.gaussian_score": "mixture_of_classes stack_components",
     "moments.moments": "evenly event_dims whole_spectrum",
@@ -40,7 +40,7 @@ RENAMED = {
     "no_speciation": "why_no_speciation",
     "undefine": "mask_undefined",
 }
-REORDERED = {  # the arguments in their earlier order, by which these are still called under the earlier name
+REORDERED = {  # earlier argument order, still valid under the earlier name
     "class_times": "noise_to_signal outcomes labels classes level resample chance",
     "excess_entropy": "noise_to_signal eigenvalues kl count",
     "excess_entropy_crossing": "noise_to_signal excess error",
@@ -52,9 +52,9 @@ REORDERED = {  # the arguments in their earlier order, by which these are still 
 
 
 def earlier(name: str) -> Any:
-    """Return what an earlier name stands for.
+    """Return the object that an earlier name refers to.
 
-    Raises AttributeError if it was none.
+    Raises AttributeError for any other name.
     """
     room = next((room for room, names in HOMES.items() if name in names.split()), None)
     if room is None:

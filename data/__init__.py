@@ -1,4 +1,4 @@
-"""Ground-truth samples from many sources, as one ``xarray.Dataset`` scaled to [-1, 1] and read on demand."""
+"""Ground-truth samples from many sources as a lazy dataset."""
 
 from gaussian_test.data.loading import load, sources
 from gaussian_test.data.values import DataError

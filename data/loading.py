@@ -1,4 +1,4 @@
-"""The one entrance: find out what a name or path is, open it, check it and present it as a dataset."""
+"""Loader of named data sets, files and folders."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,7 @@ _NETCDF = frozenset({".nc", ".nc4"})
 
 
 def sources() -> dict[str, str]:
-    """Return the sources that `load` knows, each with one line about it.
+    """Return the sources that `load` supports, each with a one-line description.
 
     Returns
     -------
@@ -57,10 +57,9 @@ def load(
     r"""Load ground-truth samples as $x = \mathrm{scale} \cdot v + \mathrm{offset}$ in [-1, 1], read on demand.
 
     Raw values $v$ of unsigned 8-bit integers map from 0..255, 16-bit from 0..65535, the digits from 0..16; floats
-    within [-1, 1] stay as they are; any other numbers map from their smallest and largest value, with one scale for
-    all features. Files stay on disk: indexing ``x`` reads only the selected samples and keeps nothing, so call
-    ``x.load()`` where they are used often. Arrays with four axes have their channels last where the last length is 1, 3
-    or 4 and the second is not, otherwise first.
+    within [-1, 1] stay as they are; any other numbers map from their smallest and largest value, with one scale for all features.
+    Files stay on disk: indexing ``x`` reads only the selected samples and caches nothing, so call ``x.load()`` if you use them
+    often. Arrays with four axes have their channels last if the last length is 1, 3 or 4 and the second is not, otherwise first.
 
     Parameters
     ----------
@@ -69,7 +68,7 @@ def load(
     source : str or None
         One of `sources`; by default recognised from the path.
     split : {"train", "test", "all"} or None
-        Which batches of a cifar10 or imagenet folder; by default all that are there, train before test.
+        Which batches of a cifar10 or imagenet folder; by default all present, train before test.
     labels : str, path-like, array_like or None
         Classes instead of those found: a name in a ``.npz`` or ``.nc`` file, a ``.npy`` file, or one per sample.
     key : str or None
@@ -176,7 +175,7 @@ def _recognise(name_or_path: str | os.PathLike[str], source: str | None) -> tupl
 
 
 def _guess(path: Path) -> str:
-    """Recognise a source from the name of a file or from what a folder holds."""
+    """Recognise a source from a file name or the contents of a folder."""
     if path.is_dir():
         names = [entry.name for entry in path.iterdir()]
         for source, module in (("cifar10", cifar10), ("imagenet", imagenet)):
@@ -209,7 +208,7 @@ def _refuse(option: str, value: str | None, source: str) -> None:
 
 
 def _open(path: Path, source: str, split: str | None, key: str | None, labels: Any) -> tuple[Samples, Any]:
-    """Open a source, and return it with the labels that are still to be read."""
+    """Open a source, and return it with the labels still to be read."""
     if path.is_dir() and source in ("file", "zip"):
         raise DataError(f"{path} is a folder: expected a file for source={source!r}; give the file or another source.")
     if path.is_file() and source == "folder":
@@ -246,7 +245,7 @@ def _label_array(labels: Any) -> Any:
 
 
 def open_digits() -> Samples:
-    """Return the digits of scikit-learn's ``load_digits``, with nothing downloaded.
+    """Return the digits of scikit-learn's ``load_digits``, without a download.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What every source hands over before scaling."""
+"""Raw samples of a source, before scaling."""
 
 import re
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from gaussian_test.data.values import DataError, Labels, nearest
 
 @dataclass(frozen=True)
 class Samples:
-    """Raw samples, their classes if known, and what to call them."""
+    """Raw samples with a title, and their classes if known."""
 
     rows: Rows  # samples as (sample, feature) or (sample, channel, row, column)
-    title: str  # what the data are, without the folders of this machine
+    title: str  # name of the data, without local folders
     labels: Labels | None = None  # classes of the samples
-    # range of the raw values, where the source defines one that their type does not tell
+    # range of the raw values, if the source defines one that differs from the type's
     value_range: tuple[float, float] | None = None
 
 
@@ -23,7 +23,7 @@ SPLITS = ("train", "test", "all")
 
 
 def choose_batches(path: Path, train: re.Pattern[str], test: re.Pattern[str], split: str | None) -> list[Path]:
-    """Return the batch files to read, train before test, in the order of their numbers.
+    """Return the batch files to read, train before test, ordered by number.
 
     Raises
     ------

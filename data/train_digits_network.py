@@ -1,9 +1,9 @@
-r"""Train the denoiser of the embedded digits that is shipped: ``python -m gaussian_test.data.train_digits_network``.
+r"""Training of the shipped digits denoiser: ``python -m gaussian_test.data.train_digits_network``.
 
 EDM's loss, :math:`E\,\|D(x_0 + \sigma z, \sigma) - x_0\|^2/(d\,c_{out}^2)` with a log-normal :math:`\sigma` (Karras et al., arXiv
-2206.00364), on the samples that are not held out. All randomness of a step is keyed by (seed, step), so a training that was
-interrupted and resumed ends in the same bits. What keeps the network from learning samples by heart must not shrink D, for an exact
-score has :math:`E\|D\|^2 = E\,x_0\cdot D`: weight decay on the matrices that features pass through, and no dropout.
+2206.00364), on the samples that are not held out. All randomness of a step is keyed by (seed, step), so a resumed training ends in
+the same bits. Regularisation must not shrink D, for an exact score has :math:`E\|D\|^2 = E\,x_0\cdot D`: use weight decay on the
+matrices that features pass through, and no dropout.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LEVELS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 40.
 WARM_UP = 200  # steps
 CURVE_EVERY = 200
 CHECKPOINT_EVERY = 500
-DRAWS = 2**13  # of noise, in each mean of the curve; the record takes four times as many
+DRAWS = 2**13  # noise draws per mean of the curve; the record uses four times as many
 U_TURNS = 512
 TURN_TIME = 10.0
 
@@ -54,7 +54,7 @@ Denoise = Callable[[Tensor, float], Tensor]
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the weights, besides the samples."""
+    """Settings that determine the weights, besides the samples."""
 
     seed: int = 0
     held_out: int = 360
@@ -62,7 +62,7 @@ class Settings:
     pairs: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 3.0
-    dropout: float = 0.0  # in training, D is learnt with features missing: with all of them it is too small
+    dropout: float = 0.0  # dropout shrinks D: it is learnt with features missing
     label_dropout: float = 0.6
     average_decay: float = 0.999
     log_sigma_mean: float = -0.1
@@ -91,14 +91,14 @@ def split(truth: xr.Dataset, settings: Settings) -> tuple[Part, Part]:
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Let torch draw what belongs to a key, and leave the draws of others as they were."""
+    """Seed torch with a key, and restore its random state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
         yield
 
 
 class Training:
-    """A training under way: :meth:`run` it to the end, from a checkpoint if there is one.
+    """A training run: :meth:`run` it to the end, from a checkpoint if there is one.
 
     Examples
     --------
@@ -122,7 +122,7 @@ class Training:
             "sigma_data": round(float(self.training.x.square().mean().sqrt()), 4),
             "dropout": settings.dropout,
         }
-        # what a checkpoint must agree with to be gone on from
+        # a checkpoint must match this to be resumed
         self.identity = json.dumps({"settings": asdict(settings), "data": data_digest(truth)})
         self.step = 0
         self.curve: list[dict[str, float]] = []
@@ -134,7 +134,7 @@ class Training:
         )
 
     def run(self, checkpoint: Path | None = None, report: Callable[[Training], object] = lambda _: None) -> None:
-        """Train from the current step to the last, and report after each."""
+        """Train from the current step to the last, and report after each step."""
         while self.step < self.settings.steps:
             self._advance()
             last = self.step == self.settings.steps
@@ -146,12 +146,12 @@ class Training:
             report(self)
 
     def state(self) -> dict[str, Any]:
-        """Return all that the next steps depend on."""
+        """Return the state that determines the next steps."""
         modules = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
         return {"identity": self.identity, "step": self.step, "curve": self.curve, **modules}
 
     def resume(self, checkpoint: Path) -> None:
-        """Go back to the state of a checkpoint, which must be of the same settings and samples."""
+        """Restore the state of a checkpoint with the same settings and samples."""
         state = torch.load(checkpoint, weights_only=True)
         if state["identity"] != self.identity:
             raise click.UsageError(f"{checkpoint} is of other settings or samples: use those, or start again without --resume")
@@ -160,7 +160,7 @@ class Training:
             getattr(self, name).load_state_dict(state[name])
 
     def _decayed_and_others(self) -> list[dict[str, Any]]:
-        """Part the weights: decay of biases, of the last layer, or of what depends on noise level and class would shrink D."""
+        """Split the weights: decay of biases, the last layer or the noise and class embeddings would shrink D."""
         parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for name, weight in self.network.named_parameters():
             parts[name.endswith(("first.weight", "up.weight", "down.weight"))].append(weight)
@@ -173,7 +173,7 @@ class Training:
             rows = torch.randint(len(part.x), (settings.pairs,))
             kept = torch.rand(settings.pairs, 1) >= settings.label_dropout
             sigma, noise = self._levels(settings.pairs), torch.randn_like(part.x[rows])
-            # both signs of the noise: what a sample contributes to the gradient of a linear gain at high noise cancels
+            # use both signs of the noise: their contributions to the gradient of a linear gain at high noise cancel
             losses = self._losses(
                 self.network,
                 part.x[rows].repeat(2, 1, 1, 1),
@@ -187,13 +187,13 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * min(1, self.step / WARM_UP) * cosine
         self.optimizer.step()
-        decay = min(settings.average_decay, self.step / (self.step + 10))  # a short memory while there is little to remember
+        decay = min(settings.average_decay, self.step / (self.step + 10))  # a short memory at first
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
 
     def _levels(self, count: int) -> Tensor:
-        """Draw log-normal noise levels, one from each of ``count`` equally likely intervals: the loss varies less."""
+        """Draw log-normal noise levels, one from each of ``count`` equally likely intervals, to reduce variance."""
         uniform = (torch.arange(count) + torch.rand(count).clamp(1e-3, 1 - 1e-3)) / count
         log_sigma: Tensor = self.settings.log_sigma_mean + self.settings.log_sigma_std * torch.special.ndtri(uniform)
         return log_sigma.exp()
@@ -209,13 +209,13 @@ class Training:
         """Return the averaged network's loss without labels, on noise that is the same at every step."""
         with seeded(self.settings.seed, 0):
             x0 = part.x.repeat(-(-DRAWS // len(part.x)), 1, 1, 1)
-            # levels ascend: mix them, so that no sample sees high ones only
+            # levels ascend: shuffle them over the samples
             sigma = self._levels(len(x0))[torch.randperm(len(x0))]
             return float(self._losses(self.average, x0, sigma, torch.randn_like(x0), None).mean())
 
 
 def write(path: Path, save: Callable[[Path], object]) -> None:
-    """Write a file that is whole under its name, or not there at all."""
+    """Write a file atomically."""
     temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
     try:
         save(temporary)
@@ -225,7 +225,7 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
 
 
 def read_network(path: Path = OUTPUT) -> tuple[ResidualDenoiser, dict[str, Any]]:
-    """Return a network, made from its file alone, and its configuration.
+    """Load a network and its configuration from its file.
 
     Examples
     --------
@@ -242,7 +242,7 @@ def read_network(path: Path = OUTPUT) -> tuple[ResidualDenoiser, dict[str, Any]]
 
 
 def squared_errors(denoise: Denoise, x0: Tensor, sigma: float, count: int = 4 * DRAWS, seed: int = 1) -> Tensor:
-    r"""Return :math:`\|D(x_0 + \sigma z, \sigma) - x_0\|^2` of each sample, the mean over equally many draws of noise, float64.
+    r"""Return :math:`\|D(x_0 + \sigma z, \sigma) - x_0\|^2` of each sample, averaged over equally many noise draws, float64.
 
     Examples
     --------
@@ -257,7 +257,7 @@ def squared_errors(denoise: Denoise, x0: Tensor, sigma: float, count: int = 4 * 
 
 
 def record(truth: xr.Dataset, network: ResidualDenoiser, settings: Settings) -> dict[str, Any]:
-    """Return the losses and auto-correlations of a network at all noise levels, and where its U-Turns end.
+    """Return the losses and auto-correlations of a network at all noise levels, and statistics of its U-Turn ends.
 
     Everything is divided by the total variance of all samples: a loss is 1 minus an auto-correlation.
     """
@@ -318,7 +318,7 @@ def u_turn_ends(network: ResidualDenoiser, training: Tensor, held_out: Tensor) -
     states = plan.run(starts, range(len(starts)), {"network": NetworkScore.from_edm(network)}, {"network": ProbabilityFlow()})
     (end,) = (state.x[0] for state in states if state.phase == "end")
     neighbours = NearestNeighbors(n_neighbors=1).fit(training.flatten(1).numpy())
-    typical = float(np.median(neighbours.kneighbors()[0]))  # without an argument: to the nearest other one
+    typical = float(np.median(neighbours.kneighbors()[0]))  # without an argument, a sample is not its own neighbour
     closer = {
         name: float((neighbours.kneighbors(x.flatten(1).numpy())[0] < typical).mean())
         for name, x in (("ends_closer", end), ("held_out_closer", held_out))
@@ -327,7 +327,7 @@ def u_turn_ends(network: ResidualDenoiser, training: Tensor, held_out: Tensor) -
 
 
 def draw(record: dict[str, Any]) -> Figure:
-    """Draw the losses of the record against the noise level, beside the course of the training."""
+    """Draw the losses of the record against the noise level, and the training curve."""
     table = {name: np.array([row[name] for row in record["table"]]) for name in record["table"][0]}
     curve = {name: np.array([row[name] for row in record["curve"]]) for name in record["curve"][0]}
     blue, orange, green, *_ = sns.color_palette("colorblind")

@@ -1,10 +1,10 @@
-r"""What values and labels must be, and how they are scaled.
+r"""Validation and scaling of values and labels.
 
-What is refused at the door: shapes, numbers and values that no later step could make sense of.
+Checks reject shapes, dtypes and values that no later step can use.
 
 The one affine map from the values of a source to [-1, 1]: $x = \mathrm{scale} \cdot v + \mathrm{offset}$.
 
-Classes of the samples: integers 0 to K-1 and a name for each.
+Classes of the samples are integers 0 to K-1, with a name for each.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SCAN_BYTES = 2**24  # a block of raw values; with the one before and decoding co
 
 
 class DataError(ValueError):
-    """A data source that cannot be used; the message is one sentence, on one line, for the user."""
+    """An unusable data source; the message is one sentence on one line, for the user."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.splitlines()))  # quoted causes may span lines
 
 
 def cause(error: Exception) -> str:
-    """Return what a library says of a file, cut to what anybody reads: damaged files are quoted at length.
+    """Return a library's message about a file, shortened: libraries may quote damaged files at length.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def cause(error: Exception) -> str:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return the valid name that looks most like `name`.
+    """Return the valid name most similar to `name`.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def check_shape(shape: tuple[int, ...], name: str) -> None:
-    """Refuse arrays that are not at least two samples of vectors or images.
+    """Raise unless an array holds at least two samples of vectors or images.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def check_shape(shape: tuple[int, ...], name: str) -> None:
 
 
 def check_dtype(dtype: np.dtype[np.generic], name: str) -> None:
-    """Refuse everything but real integers and floats of up to 64 bits.
+    """Raise unless values are real integers or floats of up to 64 bits.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def check_dtype(dtype: np.dtype[np.generic], name: str) -> None:
 
 
 def object_refusal(name: str) -> str:
-    """Return the sentence that refuses an array of python objects.
+    """Return the error message for an array of python objects.
 
     Examples
     --------
@@ -133,7 +133,7 @@ class Extent:
 
 
 def extent(rows: Rows, name: str, *, stop_early: bool = False) -> Extent:
-    """Return the smallest and the largest value, after refusing NaN, infinities and constant data.
+    """Return the smallest and the largest value; raise for NaN, infinities and constant data.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def extent(rows: Rows, name: str, *, stop_early: bool = False) -> Extent:
     low, high = np.inf, -np.inf
     bad, first = 0, -1
     for start, block in blocks(rows):
-        smallest, largest = block.min(), block.max()  # NaN and infinities surface in one of the two
+        smallest, largest = block.min(), block.max()  # NaN and infinities show in one of the two
         if rows.dtype.kind == "f" and not (np.isfinite(smallest) and np.isfinite(largest)):
             wrong = ~np.isfinite(block.reshape(len(block), -1))
             if first < 0:
@@ -198,7 +198,7 @@ class Scaling:
         """Return the scaled values."""
         if self.scale == 1.0 and self.offset == 0.0:
             return values.astype(np.float32)
-        # In double precision, so that each float32 is the nearest to the exact value and the ends are exactly -1 and 1.
+        # Double precision makes each float32 the nearest to the exact value, and the ends exactly -1 and 1.
         exact = np.multiply(values, self.scale, dtype=np.float64)
         exact += self.offset
         np.clip(exact, -1.0, 1.0, out=exact)
@@ -206,7 +206,7 @@ class Scaling:
 
 
 def choose_scaling(rows: Rows, name: str, value_range: tuple[float, float] | None = None) -> Scaling:
-    """Choose the map of a source to [-1, 1], refusing values that cannot be mapped.
+    """Choose the map of a source to [-1, 1]; raise for values that cannot be mapped.
 
     Unsigned 8- and 16-bit integers are mapped from the range of their type, floats within [-1, 1] stay as they are,
     and any other numbers are mapped from their smallest and largest value.
@@ -265,7 +265,7 @@ def _check_range(value_range: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
-WHOLE = np.longdouble(2**53)  # up to here floats tell every whole number from the next; NaN compares as beyond
+WHOLE = np.longdouble(2**53)  # floats are exact for integers up to here; NaN compares as beyond
 
 
 @dataclass(frozen=True)
@@ -279,8 +279,8 @@ class Labels:
 def encode_labels(raw: ArrayLike, count: int, name: str, names: Sequence[str] | None = None) -> Labels:
     """Turn any integers or strings into classes 0 to K-1 with names.
 
-    Integers that are 0 to K-1 already, or that index `names`, stay; everything else is numbered in sorted order and
-    its original text becomes the name.
+    Integers that are 0 to K-1 already, or that index `names`, are kept. Anything else is numbered in sorted order, and its original
+    text becomes the name.
 
     Raises
     ------

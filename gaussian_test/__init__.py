@@ -1,7 +1,7 @@
 """Numerical analysis of U-Turn diffusion: affine scores, memorization and speciation.
 
-Everything public hangs on this name (``import gaussian_test as gt``); the names and their homes are in ``__init__.pyi``. Nothing
-heavy is imported before it is used: ``import gaussian_test`` loads neither torch nor xarray.
+All public names are attributes of this package (``import gaussian_test as gt``), imported on first use: ``import gaussian_test``
+loads neither torch nor xarray. ``__init__.pyi`` lists them with their modules.
 """
 
 from importlib import import_module
@@ -14,5 +14,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 @wrapt.when_imported("xarray")
 def _register_accessor(_: object) -> None:
-    """Give datasets their ``.gaussian_test`` as soon as there are datasets, without importing xarray for it."""
+    """Register the accessor ``.gaussian_test`` when xarray is imported, without importing it here."""
     import_module(f"{__name__}.accessor")

@@ -1,4 +1,4 @@
-"""``python -m gaussian_test``: the command line."""
+"""Command line as ``python -m gaussian_test``."""
 
 from gaussian_test.cli.commands import main
 

@@ -1,3 +1,3 @@
-"""The version, in one place, readable without importing anything else."""
+"""The version number, free of other imports."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The xarray accessor: what a result can do, wherever it came from."""
+"""The xarray accessor with the methods of a result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class GaussianTestAccessor:
         self._dataset = dataset
 
     def __repr__(self) -> str:
-        """Say what the result holds, and what it can do."""
+        """Summarise the result and its methods."""
         result = self._dataset
         if "noise_to_signal" not in result.variables or "data_source" not in result.attrs:
             return "<gaussian_test: this dataset is no result of the Gaussian Test>"
@@ -49,7 +49,7 @@ class GaussianTestAccessor:
 
     @property
     def times(self) -> pd.DataFrame:
-        """The three times of each score, as noise-to-signal ratios.
+        """Return the three times of each score, as noise-to-signal ratios.
 
         Returns
         -------
@@ -89,8 +89,8 @@ class GaussianTestAccessor:
         Raises
         ------
         UserError
-            If the archive does not have it, or is damaged; the checksum of the whole file is compared, unless
-            :func:`open_archive` has done it and the file is still the same.
+            If the archive does not have it, or is damaged. The checksum of the whole file is verified, unless :func:`open_archive`
+            did so and the file is unchanged.
         """
         found = archive.groups(self._dataset, name)
         if name not in found:
@@ -103,7 +103,7 @@ class GaussianTestAccessor:
         Parameters
         ----------
         every : bool
-            Show the observables at every turn time; else at some, evenly picked.
+            Show the observables at every turn time; else at some evenly spaced ones.
 
         Returns
         -------
@@ -114,29 +114,29 @@ class GaussianTestAccessor:
         return show(self._dataset, archive.groups(self._dataset, "chains"), every)
 
     def to_json(self) -> str:
-        """Return times, gap, curves and observables as JSON, every number with all its digits.
+        """Return times, gap, curves and observables as JSON, with all digits.
 
         Returns
         -------
         str
-            Its keys, and how it writes what is undefined or infinite: :func:`gaussian_test.result.json_view.to_json`.
+            For its keys, and undefined or infinite values, see :func:`gaussian_test.result.json_view.to_json`.
         """
         from gaussian_test.result.json_view import to_json
 
         return to_json(self._dataset, archive.groups(self._dataset, "chains"))
 
     def plot(self, folder: str | Path | None = None) -> dict[str, Figure]:
-        """Draw the figures, and write them as PNG and PDF where a folder is given.
+        """Draw the figures, and write them as PNG and PDF if a folder is given.
 
         Parameters
         ----------
         folder : path, optional
-            Where to write; created if need be.
+            Output folder; created if needed.
 
         Returns
         -------
         dict of str to Figure
-            ``autocorrelation``, ``gap``, ``times``, one for each observable and, where pictures were kept, ``pictures_<score>``.
+            ``autocorrelation``, ``gap``, ``times``, one for each observable and, if pictures were kept, ``pictures_<score>``.
         """
         from gaussian_test.analysis.figures import drawing, parts
 
@@ -146,7 +146,7 @@ class GaussianTestAccessor:
         return drawn
 
     def report(self, output: str | os.PathLike[str]) -> Path:
-        """Write the result as one page of HTML: see :func:`gaussian_test.report`.
+        """Write the result as an HTML page: see :func:`gaussian_test.report`.
 
         Parameters
         ----------
@@ -162,12 +162,12 @@ class GaussianTestAccessor:
         return report(self._dataset, output)
 
     def compare(self, other: archive.Source) -> xr.Dataset:
-        """Compare the result with another one: see :func:`gaussian_test.compare`.
+        """Compare the result with another: see :func:`gaussian_test.compare`.
 
         Parameters
         ----------
         other : path or Dataset
-            An archive or a result; differences are this other one's values less this result's.
+            An archive or a result; differences are its values minus this result's.
 
         Returns
         -------

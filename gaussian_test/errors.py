@@ -1,4 +1,4 @@
-"""The one kind of error that a user can cause and fix: a plain sentence with value, expectation and next step."""
+"""The error for mistakes that a user can fix."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(" ".join(message.splitlines()))  # names of files may hold line breaks
+        super().__init__(" ".join(message.splitlines()))  # file names may contain line breaks
 
 
 @contextmanager
 def user_input() -> Iterator[None]:
-    """Turn the refusals of the rooms below (ValueError, OSError) into :class:`UserError`.
+    """Turn ValueError and OSError of lower layers into :class:`UserError`.
 
-    To be put around the reading and checking of what the user gave, never around the computation: an error there is ours.
+    Use it around reading and checking of user input, never around computation, where an error is a bug.
 
     Examples
     --------

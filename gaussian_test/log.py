@@ -1,4 +1,4 @@
-"""The log of a run: a line for each event, ``key=value`` throughout, in the log file, on stderr, or as a progress bar."""
+"""Log lines and progress bar of a run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _value(value: Any) -> str:
 
 
 def log(event: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Write a line.
+    """Write a log line.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def log(event: str, level: int = logging.INFO, **fields: Any) -> None:
 
 @contextmanager
 def to_stderr() -> Iterator[None]:
-    """Show the lines on stderr, unless that is a terminal, where a progress bar says the same.
+    """Show the lines on stderr, unless that is a terminal, where the progress bar suffices.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def to_stderr() -> Iterator[None]:
 
 @contextmanager
 def to_file(folder: Path) -> Iterator[None]:
-    r"""Append the lines to the file ``log`` of a folder, which must exist.
+    r"""Append the lines to the file ``log`` of an existing folder.
 
     Examples
     --------
@@ -74,20 +74,20 @@ def to_file(folder: Path) -> Iterator[None]:
     """
     try:
         handler: logging.Handler = _LogFile(folder / LOG, encoding="utf-8")
-    except OSError:  # no log is no reason not to run
+    except OSError:  # a run works without a log
         handler = logging.NullHandler()
     with _handled(handler):
         yield
 
 
 class _LogFile(logging.FileHandler):
-    """A log that cannot be written (a full disk) never ends a run: the parts say what is wrong."""
+    """Log file whose write errors (a full disk) never end a run: writing parts will report them."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
 
     def close(self) -> None:
-        with suppress(OSError):  # what is left of a line that could not be written
+        with suppress(OSError):  # the rest of an unwritten line
             super().close()
 
 
@@ -109,18 +109,18 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} {unit}s, {rate_f
 
 
 class Progress:
-    """Counts finished shards of a run, or runs of a sweep, with rate and remaining time.
+    """Counter of finished shards of a run, or runs of a sweep, with rate and remaining time.
 
     Parameters
     ----------
     total : int
         Shards of the run.
     done : int
-        Those finished before: the rate is of the others.
+        Those finished before, excluded from the rate.
     what : str
-        What is done, and where.
+        Label of the work and its device.
     bar : bool or None
-        Whether to show a progress bar; None: on a terminal. The bar of a run within that of a sweep goes when the run is over.
+        Whether to show a progress bar; None: on a terminal. The bar of a run within that of a sweep vanishes after the run.
     unit : str
         ``shard`` or ``run``.
 
@@ -145,22 +145,22 @@ class Progress:
         self._bar.close()
 
     def then(self, what: str) -> None:
-        """Say what comes after all are finished, which takes a while too."""
+        """Show the next step after all are finished, which also takes a while."""
         log("statistics", shards=self.total)
         if not self._bar.disable:
             self._bar.write(f"then: {what}", file=sys.stderr)
 
     def passed(self) -> None:
-        """Count one that was there already, which says nothing about the rate."""
+        """Count one that was finished earlier, without affecting the rate."""
         self.done += 1
         self._before += 1
         if not self._bar.disable:
-            self._bar.initial += 1  # of which tqdm's rate knows nothing either
+            self._bar.initial += 1  # excluded from tqdm's rate
             self._bar.n += 1
             self._bar.refresh()
 
     def finished(self, which: int | str, seconds: float, **fields: Any) -> None:
-        """Count one, and say how many are left for how long."""
+        """Count one, and log the remaining number and time."""
         self.done += 1
         self._bar.update()
         rate = (self.done - self._before) / max(time.monotonic() - self._began, 1e-9)

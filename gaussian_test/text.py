@@ -1,4 +1,4 @@
-"""How numbers are written, and what was probably meant."""
+"""Formatting of numbers, and suggestions for missing files."""
 
 import difflib
 import math
@@ -37,7 +37,7 @@ def interval(value: float, low: float, high: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with three digits; a dash where there is none, ∞ where it has no bound.
+    """Return a number with three digits, a dash for NaN, ∞ for infinity.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def number(value: float) -> str:
 
 
 def fixed(value: float) -> str:
-    """Return a number with three decimals; a dash where there is none.
+    """Return a number with three decimals, a dash for NaN.
 
     Examples
     --------
@@ -70,11 +70,11 @@ def pvalue_text(value: float) -> str:
 
 
 PARTS = ".parts"
-MOST = 5  # files that are named
+MOST = 5  # largest number of named files
 
 
 def near_files(path: Path, *suffixes: str) -> str:
-    """Return what to do instead of opening a file that does not exist; empty where nothing like it is there.
+    """Return a suggestion for a file that does not exist; empty if there is none similar.
 
     Examples
     --------
@@ -104,5 +104,5 @@ def near_files(path: Path, *suffixes: str) -> str:
 
 
 def _printable(name: str) -> str:
-    """Return a name without the bytes that are no text."""
+    """Return a name without bytes that are not text."""
     return name.encode(errors="replace").decode()

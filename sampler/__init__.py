@@ -1,6 +1,6 @@
-"""Everything that moves samples through noise and back: tensors in, tensors out, on any device.
+"""Forward and reverse diffusion: processes, scores, kernels and U-Turns.
 
-Nothing is imported before it is used; the public names and their homes are in ``__init__.pyi``.
+Names are imported on first use; ``__init__.pyi`` lists them with their modules.
 """
 
 import lazy_loader

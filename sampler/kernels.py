@@ -1,6 +1,6 @@
-"""The reverse kernels by the names that an experiment has for them: class, settings and number of steps, in one table.
+"""Table of the reverse kernels by their experiment names.
 
-Reading it loads no torch; a kernel's flow and what it costs are its own to say.
+Importing it does not load torch; the kernel classes state their flow and cost.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KernelKind:
-    """How a kernel is made."""
+    """Recipe of a reverse kernel."""
 
     kernel: str  # its class in :mod:`gaussian_test.sampler`
-    arguments: Mapping[str, Any] = field(default_factory=dict)  # by which it differs from other kernels of the class
-    settings: tuple[str, ...] = ()  # keys of ``reverse`` in an experiment that it takes as arguments
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # that distinguish it from other kernels of the class
+    settings: tuple[str, ...] = ()  # keys of ``reverse`` in an experiment, passed as arguments
 
 
 KERNELS: dict[str, KernelKind] = {
@@ -49,7 +49,7 @@ def make_kernel(kind: str, settings: Mapping[str, Any]) -> ReverseKernel:
 
 
 def kernel_kind(kernel: ReverseKernel) -> str:
-    """Return the name of a kernel of ours.
+    """Return the name of a built-in kernel.
 
     Examples
     --------

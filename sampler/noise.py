@@ -1,9 +1,9 @@
-r"""Keyed noise: what a trajectory of :math:`x_t = \alpha_t x_0 + \sigma_t z` is handed, step by step.
+r"""Keyed noise for each step of a trajectory.
 
-Noise is a function of (seed, sample, repeat, step), the step counted on the plan's grid, and of nothing else: not of the
-batch, the shard, the worker, the order or the device. It is drawn on the CPU, one kept generator per (sample, repeat), always in
-float32, and then moved: so a run on a GPU and in float64 sees the same noise as one on the CPU in float32. The generators are
-numpy's: torch's on the CPU tells only 32 bits of its seed apart, too few for ten thousand samples with repeats.
+Noise depends only on (seed, sample, repeat, step), with steps counted on the plan's grid: not on batch, shard, worker, order or
+device. It is drawn on the CPU in float32, with one generator per (sample, repeat), and then moved. So a run on a GPU in float64
+sees the same noise as one on the CPU in float32. The generators are numpy's: torch's CPU generator uses only 32 bits of its seed,
+too few for ten thousand samples with repeats.
 """
 
 from collections.abc import Sequence
@@ -32,11 +32,11 @@ class Noise(NamedTuple):
     second: Tensor | None = None
 
 
-NO_NOISE = Noise(torch.empty(0), torch.empty(0, dtype=torch.float64))  # what a kernel that uses none is handed
+NO_NOISE = Noise(torch.empty(0), torch.empty(0, dtype=torch.float64))  # passed to kernels that use none
 
 
 class KeyedNoise:
-    """Draws the noise of every (sample, repeat), one step after the other.
+    """Generator of the noise of every (sample, repeat), step by step.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ class KeyedNoise:
     event_shape : tuple of int
         Shape of one state.
     device, dtype
-        Where the noise is handed out, and as what.
+        Device and dtype of the returned noise.
     stream : int
-        Which of the independent streams of noise of the same key: 0 for trajectories, others for what comes before them.
+        Number of an independent noise stream for the same key: 0 for trajectories, others for other draws.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class KeyedNoise:
         Parameters
         ----------
         done : Noise, optional
-            Drawn here before and used up: where nothing else can still read it, it is written over.
+            Earlier noise that is no longer needed: its memory is reused if nothing else can still read it.
         """
         count = len(self._generators)
         pinned = self.device.type == "cuda"

@@ -1,16 +1,16 @@
 r"""Forward processes: :math:`x_t = \alpha_t x_0 + \sigma_t z`, :math:`z \sim \mathcal N(0, 1)`.
 
-Every linear diffusion of the field is a pair :math:`(\alpha_t, \sigma_t)`. The noise-to-signal ratio
+Every common linear diffusion is a pair :math:`(\alpha_t, \sigma_t)`. The noise-to-signal ratio
 :math:`\nu_t = \sigma_t/\alpha_t` orders them: two processes at equal :math:`\nu` are the same experiment in other units.
 Here ``t`` is noisier than ``s``; ``alpha`` is an amplitude and ``sigma`` a standard deviation, never a variance.
 
-Schedules are evaluated in float64 on the CPU; a scalar time gives a zero-dimensional tensor, which multiplies a state on any
-device without a transfer that waits for it.
+Schedules are evaluated in float64 on the CPU; a scalar time gives a zero-dimensional tensor, which multiplies a state on any device
+without synchronising.
 
-Noise levels for :math:`x_t = \alpha_t x_0 + \sigma_t z`: log-spaced and EDM grids, and the one grid of a U-Turn.
+Noise levels for :math:`x_t = \alpha_t x_0 + \sigma_t z`: log-spaced and EDM grids, and the grid of a U-Turn.
 
-A reverse run descends a grid of times to 0. All turn times of a U-Turn share one descending grid, on which each of them is
-a point, so that the level asked for is the level used.
+A reverse run descends a grid of times to 0. All turn times of a U-Turn share one descending grid, on which each of them is a point,
+so the requested level is the level used.
 """
 
 import math
@@ -26,12 +26,12 @@ Time = float | Tensor
 
 
 def as_time(t: Time) -> Tensor:
-    """Return a time as a float64 tensor, leaving its shape and its device as they are."""
+    """Return a time as a float64 tensor of the same shape and device."""
     return t.double() if isinstance(t, Tensor) else torch.tensor(float(t), dtype=torch.float64)
 
 
 def per_row(value: Tensor, x: Tensor) -> Tensor:
-    """Shape a schedule value, scalar or (batch,), so that it multiplies a state (batch, ``*event``)."""
+    """Reshape a schedule value, scalar or (batch,), to multiply a state (batch, ``*event``)."""
     if value.ndim == 0:
         return value
     if value.shape != x.shape[:1]:
@@ -40,7 +40,7 @@ def per_row(value: Tensor, x: Tensor) -> Tensor:
 
 
 class Schedule(ABC):
-    r"""A pair :math:`(\alpha_t, \sigma_t)` whose ratio :math:`\nu_t` rises with ``t``: all that a denoiser's scaling needs."""
+    r"""A pair :math:`(\alpha_t, \sigma_t)` whose ratio :math:`\nu_t` increases with ``t``: the scaling of a denoiser."""
 
     @abstractmethod
     def alpha(self, t: Time) -> Tensor:
@@ -52,7 +52,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def time(self, noise_to_signal: Time) -> Tensor:
-        r"""Return the time at which :math:`\sigma_t/\alpha_t` has a given value: the inverse of :meth:`noise_to_signal`."""
+        r"""Return the time at which :math:`\sigma_t/\alpha_t` has a given value, the inverse of :meth:`noise_to_signal`."""
 
     def noise_to_signal(self, t: Time) -> Tensor:
         r"""Return :math:`\nu_t = \sigma_t/\alpha_t`, dimensionless."""
@@ -65,8 +65,8 @@ class Process(Schedule):
     Parameters
     ----------
     time_min, time_max : float
-        The smallest and the largest time that a turn or a grid may use (in the process's own unit of time). Time 0, the
-        clean data, is always allowed as the end of a reverse run.
+        The smallest and the largest time that a turn or a grid may use (in the process's own unit of time). Time 0, the clean data,
+        is always valid as the end of a reverse run.
     """
 
     def __init__(self, time_min: float, time_max: float) -> None:
@@ -94,7 +94,7 @@ class Process(Schedule):
         r"""Return :math:`\int_s^t \frac{\alpha_s}{\alpha_\tau} g^2(\tau)\,d\tau`, the weight of a score held fixed over a step."""
 
     def level(self, t: float) -> float:
-        """Return the time that the process can really be at when ``t`` is asked for: ``t`` itself in continuous time."""
+        """Return the time of the process nearest to ``t``: ``t`` itself in continuous time."""
         return float(t)
 
     def turn_time(self, t: float) -> float:
@@ -130,7 +130,7 @@ class Process(Schedule):
         return self.level(min(max(t, self.time_min), self.time_max))
 
     def turn_time_from_noise_to_signal(self, noise_to_signal: float) -> float:
-        """Return the level used for a turn that is requested as a noise-to-signal ratio.
+        """Return the level used for a requested noise-to-signal ratio.
 
         Parameters
         ----------
@@ -185,7 +185,7 @@ class Process(Schedule):
         """
         alpha_t = self.alpha(t)
         nu_s, nu_t = self.noise_to_signal(s), self.noise_to_signal(t)
-        # the product of sum and difference keeps the digits that a difference of squares would lose
+        # product of sum and difference: a difference of squares would lose digits
         return alpha_t / self.alpha(s), alpha_t * ((nu_t - nu_s).clamp(min=0) * (nu_t + nu_s)).sqrt()
 
     def noised(self, x: Tensor, t: Time, noise: Tensor, s: Time = 0.0) -> Tensor:
@@ -307,8 +307,8 @@ def reverse_grid(process: Process, turn_times: Sequence[float], steps: int, rho:
     turn_times : sequence of float
         Turn times as levels of the process, in any order.
     steps : int
-        Number of steps from the largest turn time to 0, at least 1; more where there are too few to give every turn time, and the
-        smallest level of the process, a step of its own.
+        Number of steps from the largest turn time to 0, at least 1; more if needed for a separate step at every turn time and at
+        the smallest level of the process.
     rho : float
         Warp.
 
@@ -349,7 +349,7 @@ def reverse_grid(process: Process, turn_times: Sequence[float], steps: int, rho:
 
 
 def process_grid(process: Process, steps: int, rho: float = RHO) -> NDArray[np.float64]:
-    r"""Return a sampler's own grid of ``steps`` levels over the whole process, then 0: EDM's, in :math:`\nu`.
+    r"""Return EDM's grid in :math:`\nu` of ``steps`` levels over the whole process, then 0.
 
     Parameters
     ----------
@@ -363,7 +363,7 @@ def process_grid(process: Process, steps: int, rho: float = RHO) -> NDArray[np.f
     Returns
     -------
     ndarray
-        float64, strictly descending, from the process's largest time to 0; fewer levels where a discrete process has fewer.
+        float64, strictly descending, from the process's largest time to 0; fewer levels if a discrete process has fewer.
 
     Raises
     ------
@@ -378,12 +378,12 @@ def process_grid(process: Process, steps: int, rho: float = RHO) -> NDArray[np.f
     """
     low, high = (float(process.noise_to_signal(t)) for t in (process.time_min, process.time_max))
     inner = [process.level(float(process.time(float(nu)))) for nu in edm_levels(steps, low, high, rho)[1:-2]]
-    times = {process.time_max, *inner, *([process.time_min] if steps > 1 else [])}  # the ends as they are, to the last bit
+    times = {process.time_max, *inner, *([process.time_min] if steps > 1 else [])}  # the ends bit for bit
     return np.array([*sorted(times, reverse=True), 0.0])
 
 
 def _apportion(lengths: NDArray[np.float64], total: int) -> list[int]:
-    """Divide ``total`` steps over segments in proportion to their lengths, at least one each (largest remainders)."""
+    """Distribute ``total`` steps over segments in proportion to length, at least one each (largest remainders)."""
     counts = np.ones(len(lengths), dtype=int)
     spare = max(total - len(lengths), 0)
     share = lengths / lengths.sum() * total - 1

@@ -1,4 +1,4 @@
-r"""The six forward processes of the field, each a pair :math:`(\alpha_t, \sigma_t)` of :math:`x_t = \alpha_t x_0 + \sigma_t z`."""
+r"""Six forward processes :math:`x_t = \alpha_t x_0 + \sigma_t z`."""
 
 import math
 from collections.abc import Sequence
@@ -140,7 +140,7 @@ class VariancePreserving(_VariancePreservingFamily):
 
     def time(self, noise_to_signal: Time) -> Tensor:
         integral = torch.log1p(as_time(noise_to_signal) ** 2)
-        # the root of the quadratic in the form that does not cancel at small times, nor divide by a vanishing slope
+        # form of the quadratic root without cancellation at small times or division by a vanishing slope
         return 2 * integral / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral))
 
     def f(self, t: Time) -> Tensor:
@@ -232,7 +232,7 @@ class DiscreteVP(_VariancePreservingFamily):
 
     Time ``k = 1 ... K`` is the checkpoint's level ``k - 1`` (``alphas_cumprod[k - 1]``) and time 0 the clean data. Between
     levels :math:`\log\bar\alpha` is linear (a piecewise constant rate :math:`\beta`), so that drift and diffusion exist;
-    turn times and grids use whole levels only.
+    turn times and grids use integer levels only.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ class DiscreteVP(_VariancePreservingFamily):
         t = as_time(t)
         table = self.log_alpha_bar.to(t.device)
         below = t.floor().long().clamp(0, len(table) - 2)
-        # take, not an index: a scalar index on another device would be waited for
+        # take: a scalar index on another device would synchronise
         here = table.take(below)
         return here + (t - below) * (table.take(below + 1) - here)
 
@@ -284,7 +284,7 @@ class DiscreteVP(_VariancePreservingFamily):
 
     def g2(self, t: Time) -> Tensor:
         t = as_time(t)
-        # the rate of the step that ends at t: a reverse step from a whole level uses the level's own beta
+        # rate of the step that ends at t: a reverse step from an integer level uses that level's beta
         table = self.log_alpha_bar.to(t.device)
         above = t.ceil().long().clamp(1, len(table) - 1)
         return table.take(above - 1) - table.take(above)

@@ -1,8 +1,8 @@
-r"""Reverse kernels: one step from ``t`` to ``s < t`` as a pure function of the state and of the noise it is handed.
+r"""Reverse kernels: one step from ``t`` to ``s < t``.
 
 With :math:`x_t = \alpha_t x_0 + \sigma_t z`, the reverse of :math:`dx = f x\,dt + g\,dw` is the SDE
 :math:`dx = [f x - g^2\nabla\log p_t]dt + g\,d\bar w` or the probability-flow ODE :math:`\dot x = f x - \frac12 g^2\nabla\log p_t`.
-No kernel draws its own noise, so mean and variance of an affine score can be pushed through the very steps of a simulation.
+A step is a pure function of state and noise. So mean and variance under an affine score can be propagated through the same steps.
 """
 
 import math
@@ -22,19 +22,19 @@ class ReverseKernel(ABC):
     Attributes
     ----------
     exact : bool
-        True where a single step from any time to 0 draws from the exact posterior, so that no grid is needed.
+        Whether a single step from any time to 0 draws from the exact posterior, so that no grid is needed.
     """
 
     exact: ClassVar[bool] = False
 
     @property
     def uses_noise(self) -> bool:
-        """Whether a step looks at its noise; where none does, a run draws none."""
+        """Whether a step uses its noise; if not, a run draws none."""
         return True
 
     @property
     def flow(self) -> Literal["sde", "ode"] | None:
-        """Law in continuous time that the steps go to: the reverse SDE, the probability flow, or neither (churn).
+        """Law in the limit of small steps: the reverse SDE, the probability flow, or neither (churn).
 
         Examples
         --------
@@ -50,11 +50,11 @@ class ReverseKernel(ABC):
         Parameters
         ----------
         score : Score
-            Gives the denoiser, and the process.
+            Provides the denoiser and the process.
         x : Tensor
             State at ``t``, shape (batch, ``*event``).
         t, s : float
-            From and to, ``0 <= s < t``, in the process's time. An exact kernel that goes to 0 also takes one ``t`` per row.
+            From and to, ``0 <= s < t``, in the process's time. An exact kernel with ``s = 0`` also accepts one ``t`` per row.
         noise : Noise
             The step's randomness, one row per state.
         label : Tensor, optional
@@ -72,7 +72,7 @@ class ReverseKernel(ABC):
 
 
 def bridge(process: Process, x: Tensor, x0: Tensor, t: Time, s: float, normal: Tensor) -> Tensor:
-    r"""Draw :math:`x_s` between a known :math:`x_t` and a known :math:`x_0`: the Gaussian bridge.
+    r"""Draw :math:`x_s` from the Gaussian bridge between known :math:`x_t` and :math:`x_0`.
 
     .. math:: x_s = \frac{\alpha_s}{\alpha_t}\frac{\nu_s^2}{\nu_t^2}x_t + \alpha_s\Big(1-\frac{\nu_s^2}{\nu_t^2}\Big)x_0
               + \sigma_s\sqrt{1-\nu_s^2/\nu_t^2}\;z
@@ -108,8 +108,8 @@ def bridge(process: Process, x: Tensor, x0: Tensor, t: Time, s: float, normal: T
 class ExactReversal(ReverseKernel):
     """Draw the end point from the exact posterior, then the state at ``s`` from the bridge to it.
 
-    The chain of such steps is the reversed process itself, at any number of steps. A step to ``s > 0`` uses up two normal
-    variables, one for the end point and one (``noise.second``) for the bridge.
+    The chain of such steps is the reversed process itself, at any number of steps. A step to ``s > 0`` uses two normal variables,
+    one for the end point and one (``noise.second``) for the bridge.
 
     Raises
     ------
@@ -143,7 +143,7 @@ class ReverseSDE(ReverseKernel):
         the noise are integrated exactly: :math:`x_s = \frac{\alpha_s}{\alpha_t}x + \int_s^t\frac{\alpha_s}{\alpha_\tau}g^2
         d\tau\,\nabla\log p_t(x) + \alpha_s\sqrt{\nu_t^2-\nu_s^2}\,z`.
     clock : {"time", "variance"}
-        What Euler-Maruyama steps in: the process's time, or :math:`\nu^2` of the state divided by :math:`\alpha`, where the
+        Variable of the Euler-Maruyama steps: the process's time, or :math:`\nu^2` of the state divided by :math:`\alpha`, where the
         mean of an affine score is exact at any number of steps. The exponential integrator has no clock.
 
     Raises
@@ -224,7 +224,7 @@ class ProbabilityFlow(ReverseKernel):
 
 
 def flow_step(score: Score, x: Tensor, t: Time, s: float, label: Tensor | None, second_order: bool) -> Tensor:
-    r"""Take one step of the probability flow from ``t`` to ``s``: Euler's, corrected by the slope at ``s`` where asked for."""
+    r"""Take one step of the probability flow from ``t`` to ``s``: Euler's, or Heun's with ``second_order``."""
     process = score.process
     alpha_s, alpha_t = process.alpha(s), process.alpha(t)
     nu_s, nu_t = process.noise_to_signal(s), process.noise_to_signal(t)
@@ -256,8 +256,8 @@ class EDMStochastic(ReverseKernel):
 
     Warnings
     --------
-    With churn, the correlation along the path belongs to the sampler and not to the process: hold it against the discretised
-    closed form.
+    With churn, the correlation along the path belongs to the sampler and not to the process: compare it with the discretised closed
+    form.
 
     References
     ----------
@@ -308,7 +308,7 @@ class EDMStochastic(ReverseKernel):
         Returns
         -------
         float
-            ``t`` itself where nothing is churned.
+            ``t`` itself without churn.
 
         Examples
         --------
@@ -317,7 +317,7 @@ class EDMStochastic(ReverseKernel):
         2.5
         """
         nu = float(process.noise_to_signal(t))
-        # a bounded process cannot be churned beyond its largest level
+        # churn cannot exceed the largest level of a bounded process
         risen = min((1 + self.gamma(nu)) * nu, float(process.noise_to_signal(process.time_max)))
         return float(process.time(risen)) if risen > nu else t
 

@@ -1,8 +1,7 @@
-r"""The U-Turn plan: noise samples up to their turn times, :math:`x_T = \alpha_T x_0 + \sigma_T z`, and reverse them to 0.
+r"""The U-Turn plan: noising to turn times and reversal.
 
-All turn times of a sample share its noise (common random numbers) and one descending grid: a trajectory joins the reverse run
-at its turn time and from there on takes the same steps as those that turned later. The plan yields states; what is kept
-of them is the caller's output policy.
+All turn times of a sample share its noise (common random numbers) and one descending grid: a trajectory joins the reverse run at
+its turn time and then takes the same steps as those that turned later. The plan yields states; the caller decides what to keep.
 """
 
 import math
@@ -29,13 +28,13 @@ class State:
     Attributes
     ----------
     phase : {"turn", "path", "end"}
-        The noised sample at its turn time; a state on the way back; the end point.
+        The noised sample at its turn time; a state of the reverse path; the end point.
     score : str or None
-        Whose reverse run; None for the turn, which all scores share.
+        Score of the reverse run; None for the turn, which all scores share.
     times : tuple of float
-        One per turn time, in the process's time: different at the turn, the same on the way back, 0 at the end.
+        One per turn time, in the process's time: different at the turn, equal on the reverse path, 0 at the end.
     turns : slice
-        Which turn times of the plan, in its order.
+        Turn times of the plan, in its order.
     x : Tensor
         Shape (turns, rows, ``*event``), rows ordered sample by sample, the repeats of a sample side by side.
     """
@@ -49,7 +48,7 @@ class State:
 
 @dataclass(frozen=True)
 class UTurnPlan:
-    r"""What is run: turn times, steps, repeats and the seed that keys the noise.
+    r"""A plan of U-Turns: turn times, steps, repeats and the seed of the noise.
 
     Parameters
     ----------
@@ -66,18 +65,17 @@ class UTurnPlan:
     shard_size : int
         Samples per shard.
     micro_batch : int
-        States per call of a score: fills the device, and no more.
+        States per call of a score, just enough to fill the device.
     rho : float
         Warp of the grid.
     grid_of : {"turn_times", "process"}
-        ``turn_times``: the grid has every turn time as a point and ``steps`` steps from the largest one. ``process``: a
-        sampler's own grid of ``steps`` levels over the whole process, and turn times are moved to the nearest of its levels
-        (in :math:`\log\nu`).
+        ``turn_times``: the grid has every turn time as a point and ``steps`` steps from the largest one. ``process``: a sampler's
+        grid of ``steps`` levels over the whole process; turn times move to the nearest of its levels (in :math:`\log\nu`).
     stream : int
-        Which of the independent streams of noise of the same keys.
+        Number of an independent noise stream for the same keys.
     shared_noise : bool
-        Whether all scores see the same noise. Otherwise a score that acts mode by mode takes it as coordinates along its modes: the
-        law is the same, and no step costs a rotation, but its trajectories are no longer paired with those of other scores.
+        Whether all scores see the same noise. Otherwise a score that acts mode by mode uses it as coordinates along its modes. The
+        law is the same and no step costs a rotation, but its trajectories are no longer paired with those of other scores.
 
     Raises
     ------
@@ -141,7 +139,7 @@ class UTurnPlan:
         return [int((self.grid < level).sum()) for level in self.levels]
 
     def shards(self, samples: Sequence[int]) -> list[tuple[int, ...]]:
-        """Cut the samples into shards of fixed size, the last one smaller.
+        """Split the samples into shards of fixed size, the last one possibly smaller.
 
         Examples
         --------
@@ -170,18 +168,18 @@ class UTurnPlan:
         samples : sequence of int
             Their indices in the ground-truth set: the key of their noise.
         scores, kernels : mapping
-            By the same names; all scores see the same noise.
+            With the same names; all scores see the same noise.
         labels : mapping, optional
-            For scores that condition on a class: the class of each sample, int64, shape (n,).
+            Class of each sample for scores that condition on it, int64, shape (n,).
         path : bool or sequence of float
-            Whether to yield the states between turn and end: at every time of the grid, or at the times of the grid nearest to
-            those given (in the process's time).
+            Whether to yield the states between turn and end: at every grid time, or at the grid times nearest to the given ones (in
+            the process's time).
 
         Yields
         ------
         State
-            The ``turn`` of all turn times and, for each score, their ``end``, as many of them at once as fill the micro-batch;
-            with ``path`` the states between.
+            The ``turn`` of all turn times and, for each score, their ``end``, as many at once as fill the micro-batch; with
+            ``path`` also the states between.
 
         Raises
         ------
@@ -204,7 +202,7 @@ class UTurnPlan:
         noise = KeyedNoise(self.seed, samples, self.repeats, tuple(x0.shape[1:]), x0.device, x0.dtype, self.stream)
         start = x0.repeat_interleave(self.repeats, 0)
         row_labels = {name: label.to(x0.device).repeat_interleave(self.repeats, 0) for name, label in (labels or {}).items()}
-        forward, at_end = noise.draw(), noise.draw()  # the first two keys; every step of the grid has one of its own
+        forward, at_end = noise.draw(), noise.draw()  # the first two keys; every step of the grid has its own
         ends: dict[str, Tensor] = {}
         for group in _chunks(0, len(self.levels), max(1, self.micro_batch // len(start))):
             turned = self._turn(start, forward, group)
@@ -250,7 +248,7 @@ class UTurnPlan:
         return {float(self.grid[np.abs(self.grid - time).argmin()]) for time in path}
 
     def row_times(self, turns: slice, rows: int) -> Tensor:
-        """Return the turn time of every row of some turn times' states, block after block: float64, on the CPU."""
+        """Return the turn time of every row of the states at some turn times, block by block: float64, on the CPU."""
         return torch.tensor(self.levels[turns], dtype=torch.float64).repeat_interleave(rows)
 
     def _turn(self, start: Tensor, noise: Noise, turns: slice) -> Tensor:
@@ -260,7 +258,7 @@ class UTurnPlan:
         return turned.reshape(count, *start.shape)
 
     def _end(self, score: Score, kernel: ReverseKernel, turned: Tensor, turns: slice, noise: Noise, label: Tensor | None) -> Tensor:
-        """Return end points by one exact step, turn times merged: they differ in time, row by row."""
+        """Return end points by one exact step, with all turn times in one batch."""
         count, rows = turned.shape[:2]
         x, t, end = turned.flatten(0, 1), self.row_times(turns, rows), torch.empty_like(turned).flatten(0, 1)
         noise = Noise(_repeated(noise.normal, count), _repeated(noise.uniform, count))
@@ -286,7 +284,7 @@ class _Run:
 
     @property
     def uses_noise(self) -> bool:
-        """Whether its steps look at their noise: those of its kernel, or the bridges to known ends."""
+        """Whether its steps use noise: those of its kernel, or the bridges to known ends."""
         return self.ends is not None or self.kernel.uses_noise
 
     def join(self, turn: int, turned: Tensor) -> None:
@@ -297,7 +295,7 @@ class _Run:
 
     def advance(self, turns: slice, t: float, s: float, noise: Noise) -> None:
         """Move all states of some turn times from ``t`` to ``s``, whole turn times merged to fill the micro-batch."""
-        if self.ends is not None:  # the end point is known: the path to it is a bridge
+        if self.ends is not None:  # the end point is known: the path is a bridge
             self.x[turns] = bridge(self.plan.process, self.x[turns], self.ends[turns], t, s, noise.normal)
             return
         if not self.kernel.uses_noise:
@@ -335,5 +333,5 @@ def _label_rows(label: Tensor | None, rows: slice) -> Tensor | None:
 
 
 def _repeated(values: Tensor, times: int) -> Tensor:
-    """Return the same rows for several turn times, block after block (a view where there is only one)."""
+    """Return the same rows for several turn times, block by block (a view if there is only one)."""
     return values if times == 1 else values.expand(times, *values.shape).flatten(0, 1)

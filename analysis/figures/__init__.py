@@ -1,1 +1,1 @@
-"""The style of all figures, their parts, and overviews of several results."""
+"""Figure style, figure parts, and overviews of several results."""

@@ -1,4 +1,4 @@
-"""The figures of a result, fit for a paper: bands, closed forms, units, a palette that the colour-blind can read."""
+"""Publication-ready figures of a result."""
 
 from collections.abc import Iterator, Mapping
 
@@ -40,7 +40,7 @@ def draw(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> 
 
 
 def _drawn(figure: record.Figure, result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> Iterator[tuple[str, Figure]]:
-    """Draw a figure that a record declares: one, one for each network, or none where there is nothing to see."""
+    """Draw a declared figure: once, once per network, or not at all if it would be empty."""
     if figure.shown_for and not (figure.shown_for in result and np.isfinite(result[figure.shown_for]).any()):
         return
     if figure.panels:
@@ -96,7 +96,7 @@ def picture_grid(pictures: xr.Dataset, result: xr.Dataset, score: str, columns: 
     grid = [start, *(end.isel(turn_time=turn) for turn in chosen)]
     height, width = start.sizes["row"], start.sizes["column"]
     gap_width = max(1, width // 8)  # white space between pictures, in pixels
-    # one image for all pictures: an axis for each would take seconds to lay out
+    # one image for all pictures: laying out one axis each would take seconds
     mosaic = np.ones((start.sizes["sample"] * (height + gap_width) - gap_width, len(grid) * (width + gap_width) - gap_width, 3))
     for column, pictures_of_column in enumerate(grid):
         values = as_rgb(pictures_of_column)
@@ -122,7 +122,7 @@ def picture_grid(pictures: xr.Dataset, result: xr.Dataset, score: str, columns: 
 
 
 def as_rgb(pictures: xr.DataArray) -> NDArray[np.float64]:
-    """Return pictures as red, green and blue.
+    """Convert pictures to RGB.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Figures of several results: two side by side, the runs of a sweep, a study of samplers."""
+"""Figures that compare results, sweep runs or samplers."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -122,16 +122,16 @@ def _curves_of_runs(runs: Mapping[str, xr.Dataset], scores: Sequence[str]) -> Fi
     return figure
 
 
-FLOOR = 1e-12  # below it there is nothing but rounding, which a logarithmic axis would blow up
-DASHES = ("-", "--", ":")  # kernels can coincide: one that lies over another lets it be seen
+FLOOR = 1e-12  # values below are rounding, which a logarithmic axis would magnify
+DASHES = ("-", "--", ":")  # kernels can coincide: dashes show the line underneath
 
 
 def sampler_figure(study: xr.Dataset) -> Figure:
     r"""Draw relative :math:`W_2` and :math:`|C - C_{exact}|` of each kernel against its score evaluations, both logarithmic.
 
-    What is zero to rounding (below :data:`FLOOR`) or undefined is left out, and said above the panel. A kernel that costs the same
-    at any number of steps, the exact one, is a horizontal line. Where the auto-correlation is undefined for all kernels there is
-    one panel.
+    Values that are undefined or zero to rounding (below :data:`FLOOR`) are omitted; a note above the panel says so. A kernel whose
+    cost does not depend on the steps, the exact one, is a horizontal line. If the auto-correlation is undefined for all kernels,
+    there is one panel.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def sampler_figure(study: xr.Dataset) -> Figure:
 
 
 def _curves(axis: Axes, study: xr.Dataset, name: str) -> None:
-    """Draw one line per kernel, in the same colour and marker in each panel, and say what is not drawn."""
+    """Draw one line per kernel, with the same colour and marker in each panel, and name what is omitted."""
     colours = [*sns.color_palette("colorblind", 6), (0.0, 0.0, 0.0)]  # the seventh of the palette is too pale for a line
     left_out: dict[str, list[str]] = {}
     for index, kernel in enumerate(study["kernel"].values):

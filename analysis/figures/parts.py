@@ -1,4 +1,4 @@
-"""What all figures have in common: style, size, palette, axes of noise, curves with bands, and how they are written."""
+"""Shared parts of figures: style, noise axes, bands, files."""
 
 import os
 import secrets
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gaussian_test.analysis.declarations import TIMES, parts_of
 
-WIDTH = 6.4  # inches; figures are drawn at the size they are printed
+WIDTH = 6.4  # inches; figures are drawn at print size
 STYLE: dict[str, Any] = {
     "font.size": 9,
     "axes.labelsize": 9,
@@ -35,7 +35,7 @@ NU_LABEL = r"noise-to-signal ratio at the turn, $\nu_T=\sigma_T/\alpha_T$"
 
 
 def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Write figures as PNG and PDF, each whole under its name or not at all."""
+    """Write figures as PNG and PDF, each file atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
@@ -45,7 +45,7 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
                 path = folder / f"{name}.{kind}"
                 temporary = folder / f".{name}.{secrets.token_hex(8)}.{kind}"
                 try:
-                    # when a figure was drawn is no fact of the result
+                    # no creation date: the same result gives the same file
                     figure.savefig(temporary, metadata={"CreationDate": None} if kind == "pdf" else None)
                     os.replace(temporary, path)
                 finally:
@@ -55,7 +55,7 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
 
 
 def lay_out(figure: Figure) -> None:
-    """Place what is in a figure, once: a second layout would start from where the first one left things.
+    """Lay out a figure once; a second layout would start from the result of the first.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def lay_out(figure: Figure) -> None:
 
 
 def canvas(panels: int, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure that belongs to no window system: nothing to close, nothing to leak."""
+    """Return a figure outside pyplot: no window to close, no memory leak."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
     for axis in axes:
@@ -81,24 +81,24 @@ def canvas(panels: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def evenly_picked(count: int, most: int) -> NDArray[np.int64]:
-    """Return the places of at most so many of some things in a row, evenly picked."""
+    """Return at most ``most`` evenly spaced indices below ``count``."""
     places: NDArray[np.int64] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
     return places
 
 
 def log_noise(axis: Axes) -> None:
-    """Make the axis below one of noise-to-signal ratios, logarithmic, with plain numbers."""
+    """Set up the x axis for noise-to-signal ratios: logarithmic, with plain numbers."""
     axis.set_xscale("log")
     axis.set_xlabel(NU_LABEL)
     low, high = axis.get_xlim()
-    # within two decades a tick at every power of ten would leave two numbers on the axis
+    # within two decades, ticks at powers of ten alone would label only two numbers
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def plain(name: str) -> str:
-    r"""Return a name as a figure shows it to the letter: no formula begins in it, and no legend leaves it out.
+    r"""Escape a name so that a figure shows it literally and a legend does not skip it.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def plain(name: str) -> str:
 
 
 def colours(result: xr.Dataset) -> list[tuple[str, Any]]:
-    """Return the scores, each with its colour."""
+    """Return each score with its colour."""
     scores = [str(score) for score in result["score"].values]
     return list(zip(scores, sns.color_palette("colorblind", len(scores)), strict=True))
 
@@ -122,14 +122,14 @@ def curve(axis: Axes, result: xr.Dataset, name: str, index: int) -> None:
 
 
 def band(axis: Axes, nu: Any, row: xr.Dataset, name: str, colour: Any, index: int, label: str, style: str = "-") -> None:
-    """Draw a curve with its band, with the marker of its number."""
+    """Draw a curve with its band and the marker of its index."""
     axis.fill_between(nu, row[f"{name}_low"], row[f"{name}_high"], color=colour, alpha=0.2, linewidth=0)
     marker = MARKERS[index % len(MARKERS)]
     axis.plot(nu, row[name], color=colour, marker=marker, markersize=3.5, linewidth=1, linestyle=style, label=label)
 
 
 def names_above(figure: Figure, axis: Axes, columns: int) -> None:
-    """Put the names of an axis's curves above the figure: the curves may be anywhere."""
+    """Put the legend of an axis above the figure, clear of the curves."""
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=columns, **LEGEND)
 
 

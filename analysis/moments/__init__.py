@@ -1,1 +1,1 @@
-"""Mean, covariance and the affine score that they make."""
+"""Mean, covariance and the affine score built from them."""

@@ -1,4 +1,4 @@
-r"""The moments as a scikit-learn estimator: ``fit``, ``partial_fit``, and the Gaussian's spectrum."""
+r"""Scikit-learn estimator of the moments."""
 
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ class StreamingCovariance(BaseEstimator):  # type: ignore[misc] # scikit-learn h
     Parameters
     ----------
     shrinkage : {None, "ledoit_wolf", "oas"} or float
-        As in :func:`fit_moments`. Ledoit-Wolf and OAS look at all samples together, so they need :meth:`fit`.
+        As in :func:`fit_moments`. Ledoit-Wolf and OAS use all samples together, so they need :meth:`fit`.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class StreamingCovariance(BaseEstimator):  # type: ignore[misc] # scikit-learn h
         self.shrinkage = shrinkage
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Fit on samples alone, forgetting earlier ones.
+        """Fit on these samples, discarding earlier ones.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-r"""The affine score of the Gaussian that has the data's mean and covariance.
+r"""Affine score of the Gaussian with the data's moments.
 
 .. math:: D_G(x, t) = \mu + \alpha_t\Sigma(\alpha_t^2\Sigma + \sigma_t^2)^{-1}(x - \alpha_t\mu)
 
@@ -42,7 +42,7 @@ class GaussianScore(Score):
     process : Process, optional
         Default: variance exploding.
     labels : Tensor, optional
-        Class of each component, int64, shape (components,). Default: component k is class k, and one alone has none.
+        Class of each component, int64, shape (components,). Default: component k is class k; a single component has no class.
 
     Examples
     --------
@@ -81,16 +81,16 @@ class GaussianScore(Score):
         process: Process | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> GaussianScore:
-        r"""Make the score from a mean and a covariance, or from a bare spectrum.
+        r"""Build the score from a mean and a covariance, or from a bare spectrum.
 
         Parameters
         ----------
         mean : array or Moments
-            :math:`\mu`, shape ``event``; or fitted moments, which need nothing else.
+            :math:`\mu`, shape ``event``; or fitted moments, which suffice alone.
         covariance : array, optional
             :math:`\Sigma`, shape (features, features).
         spectrum : array, optional
-            Eigenvalues, shape (features,): the features are then the modes themselves.
+            Eigenvalues, shape (features,): the features are then the modes.
         process : Process, optional
             Default: variance exploding.
         dtype : torch.dtype
@@ -134,14 +134,14 @@ class GaussianScore(Score):
         shrinkage: Shrinkage = None,
         dtype: torch.dtype = torch.float32,
     ) -> GaussianScore:
-        """Fit mean and covariance of samples and make their affine score.
+        """Fit mean and covariance of samples and return their affine score.
 
         Parameters
         ----------
         x : array
             Samples, shape (N, ``*event``); read in chunks.
         labels : array, optional
-            Classes 0 ... K-1, shape (N,): one Gaussian per class, and calls that need labels.
+            Classes 0 ... K-1, shape (N,): one Gaussian per class; calls then need labels.
         process : Process, optional
             Default: variance exploding.
         shrinkage : {None, "ledoit_wolf", "oas"} or float
@@ -198,9 +198,9 @@ class GaussianScore(Score):
         )
 
     def _by_class(self, label: Tensor | None, compute: Callable[[int], Tensor]) -> Tensor:
-        """Compute for the class of each row; with several classes every class is computed for all rows, without a transfer.
+        """Compute each row for its class; every class is computed for all rows to avoid a device transfer.
 
-        A class that the score does not know gives NaN.
+        An unknown class gives NaN.
         """
         if self.labels is None:
             return compute(0)
@@ -214,7 +214,7 @@ class GaussianScore(Score):
 
 
 def stack_components(moments: list[Moments], dtype: torch.dtype) -> GaussianComponents:
-    """Return Gaussians as components of one module, shorter spectra filled with modes of variance 0.
+    """Stack Gaussians as components of one module; shorter spectra are padded with modes of variance 0.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ def class_mixture(x: Any, labels: Any, *, process: Process | None = None, dtype:
     x : array
         Samples, shape (N, ``*event``).
     labels : array
-        Classes, integers from 0, shape (N,); at least two samples in each that is there.
+        Classes, integers from 0, shape (N,); at least two samples in each class present.
     process : Process, optional
         Default: variance exploding.
     dtype : torch.dtype
@@ -336,7 +336,7 @@ def mixture_of_classes(
     """
     moments = [m for _, m in by_class]
     if any(len(m.eigenvalues) == m.mean.size for m in moments):
-        # beside a class of full rank no direction counts as outside: the others have to list those without variance
+        # beside a class of full rank, the others must list their directions without variance
         moments = [_completed(m) for m in moments]
     weights = torch.tensor([float(m.count) for m in moments], dtype=torch.float64)
     classes = torch.tensor([label for label, _ in by_class])
@@ -344,7 +344,7 @@ def mixture_of_classes(
 
 
 def _completed(moments: Moments) -> Moments:
-    """Return the same moments with all modes, those of variance 0 too."""
+    """Return the same moments with all modes, including those of variance 0."""
     modes = len(moments.eigenvalues)
     basis, _ = np.linalg.qr(moments.eigenvectors, mode="complete")
     vectors = np.hstack([moments.eigenvectors, basis[:, modes:]])

@@ -1,4 +1,4 @@
-r"""Mean, covariance and spectrum of ground-truth samples, any number of them, summed in float64.
+r"""Mean, covariance and spectrum of ground-truth samples, in float64.
 
 .. math:: \mu = \frac1N\sum_n x_0^{(n)},\qquad \Sigma = \frac1N\sum_n (x_0^{(n)}-\mu)(x_0^{(n)}-\mu)^\top = U\Lambda U^\top
 
@@ -20,7 +20,7 @@ from gaussian_test.analysis.moments.running import CHUNK_ELEMENTS, chunks, momen
 Shrinkage = Literal["ledoit_wolf", "oas"] | float | None
 Array = NDArray[np.float64]
 
-DRIVER: Literal["evd"] = "evd"  # divide and conquer: the fastest of LAPACK's for many modes, with vectors and without
+DRIVER: Literal["evd"] = "evd"  # divide and conquer: LAPACK's fastest for many modes, with or without vectors
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Moments:
         return product
 
     def to_dataset(self, eigenvectors: bool = False) -> xr.Dataset:
-        """Return the moments as the archive keeps them.
+        """Return the moments in the form of the archive.
 
         Parameters
         ----------
@@ -76,7 +76,7 @@ class Moments:
         Returns
         -------
         xarray.Dataset
-            ``mean`` over the event's dimensions, ``eigenvalue(mode)``, and ``eigenvector(feature, mode)`` where asked for.
+            ``mean`` over the event's dimensions, ``eigenvalue(mode)``, and ``eigenvector(feature, mode)`` if requested.
 
         Examples
         --------
@@ -89,14 +89,14 @@ class Moments:
 
 
 def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
-    """Return at most so many of the numbers below a count, evenly spaced, the first and the last among them.
+    """Return at most ``most`` evenly spaced numbers below ``count``, including the first and the last.
 
     Parameters
     ----------
     count : int
         How many there are, at least 1.
     most : int
-        How many are wanted, at least 1.
+        Largest number to return, at least 1.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
 
 
 def whole_spectrum(moments: Moments) -> tuple[Array, Array]:
-    r"""Return eigenvalues and mean along as many modes as there are features, with 0 for directions in which the data do not vary.
+    r"""Return eigenvalues and mean along as many modes as features, with 0 for directions in which the data do not vary.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def whole_spectrum(moments: Moments) -> tuple[Array, Array]:
     -------
     tuple of ndarray
         Eigenvalues, and coordinates of the mean along orthonormal modes, both (features,); outside the span of the listed modes
-        these are such that the mean has equal coordinates.
+        the mean has equal coordinates.
 
     Examples
     --------
@@ -194,15 +194,15 @@ def fit_moments(x: Any, *, shrinkage: Shrinkage = None) -> Moments:
     else:
         mean, covariance = _covariance(x, features, shrinkage)
         values, vectors = scipy.linalg.eigh(covariance, driver=DRIVER, overwrite_a=True, check_finite=False)
-        values, vectors = values[::-1].copy().clip(0), vectors[:, ::-1].copy()  # no strides that torch would refuse
+        values, vectors = values[::-1].copy().clip(0), vectors[:, ::-1].copy()  # torch refuses negative strides
     _check_varied(values)
     return Moments(count, mean.reshape(x.shape[1:]), values, vectors)
 
 
 def spectrum(x: Any, *, shrinkage: Shrinkage = None) -> Array:
-    """Return the eigenvalues of the covariance of samples alone, all that the Gaussian's closed forms need.
+    """Return only the eigenvalues of the covariance, which the Gaussian's closed forms need.
 
-    Where there are many features it takes about half the time of :func:`fit_moments`.
+    For many features this takes about half the time of :func:`fit_moments`.
 
     Parameters
     ----------
@@ -276,13 +276,13 @@ def _gram(x: Any, vectors: bool = True) -> tuple[Array, Array, Array, Array]:
         values, left = scipy.linalg.eigh(gram, driver=DRIVER, overwrite_a=True, check_finite=False)
     else:
         values = np.asarray(scipy.linalg.eigvalsh(gram, driver=DRIVER, overwrite_a=True, check_finite=False), dtype=np.float64)
-    # centring takes one direction away, and duplicates more: their eigenvectors would be rounding noise
+    # centring removes one direction, duplicates more: their eigenvectors would be rounding noise
     kept = np.flatnonzero(values > values[-1] * count * np.finfo(np.float64).eps)[::-1]
     return mean, centered, values[kept], left[:, kept]
 
 
 def _modes_of_gram(centered: Array, values: Array, left: Array) -> Array:
-    """Return the modes that samples span, largest first, in the place of the samples: nothing else of that size is held."""
+    """Return the modes that samples span, largest first, in the samples' memory."""
     count, features = centered.shape
     left = left / np.sqrt(values * count)
     step = max(1, CHUNK_ELEMENTS // count)
@@ -327,7 +327,7 @@ def class_moments(x: Any, labels: Any, *, shrinkage: Shrinkage = None) -> list[t
     x : array
         Samples, shape (N, ``*event``), eager or lazy; read in chunks, class by class.
     labels : array
-        Classes, shape (N,), integers from 0, at least two samples in each that is there.
+        Classes, shape (N,), integers from 0, at least two samples in each class present.
     shrinkage
         As in :func:`fit_moments`.
 
@@ -359,7 +359,7 @@ def class_moments(x: Any, labels: Any, *, shrinkage: Shrinkage = None) -> list[t
 
 
 class _Members:
-    """Some of the samples, read when they are asked for."""
+    """A subset of the samples, read on demand."""
 
     def __init__(self, x: Any, members: NDArray[np.int64]) -> None:
         self._x = x

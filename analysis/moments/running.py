@@ -1,8 +1,8 @@
-r"""Streaming sums for mean and covariance: chunk by chunk, mergeable, in float64, exact for bytes.
+r"""Streaming, mergeable sums for mean and covariance.
 
 .. math:: \mu = \frac1N\sum_n x_n,\qquad S = \sum_n (x_n-\mu)(x_n-\mu)^\top
 
-The third cumulant of ground-truth samples: what a score departs from the Gaussian's by first, at large noise.
+Third cumulant of samples: the leading departure of a score from the Gaussian one at large noise.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Array = NDArray[np.float64]
 
 CHUNK_ELEMENTS = 2**22  # elements read at once: 32 MB in float64
 CHUNK_BYTES = 2**25  # of samples that are bytes
-SCATTER_ELEMENTS, MOST_LANES = 2**25, 16  # of the sums that a dask array is reduced to at a time
-EXACT = 2**24  # whole numbers below it, and sums of them below it, are exact in float32
-SAFE_ROWS = EXACT // 255**2  # of differences of bytes, whose squares stay below that whatever they are
-MOST_ROWS = 2**12  # of bytes multiplied at once
-PANEL = 256  # columns of a triangle added at once
+SCATTER_ELEMENTS, MOST_LANES = 2**25, 16  # of the partial sums of a dask array held at once
+EXACT = 2**24  # float32 is exact for integers, and their sums, below it
+SAFE_ROWS = EXACT // 255**2  # of differences of bytes: their squares always sum to less than EXACT
+MOST_ROWS = 2**12  # rows of bytes multiplied at once
+PANEL = 256  # columns of the triangle added at once
 
 
 class RunningMoments:
     r"""Streaming, mergeable sums for mean and covariance.
 
-    Chunks are centred on their own mean and combined pairwise (Chan, Golub & LeVeque 1979), so nothing cancels; only one
+    Chunks are centred on their own mean and combined pairwise (Chan, Golub & LeVeque 1979), which avoids cancellation; only one
     triangle is computed. Samples of type uint8 or int8 are multiplied in float32, at twice the rate, in blocks so short that every
     sum is a whole number below :math:`2^{24}` and so exact.
 
@@ -52,7 +52,7 @@ class RunningMoments:
     def __init__(self, features: int) -> None:
         self.count = 0
         self.mean: Array = np.zeros(features)
-        self._lower: Array = np.zeros((features, features), order="F")  # the lower triangle of S; nothing is said of the upper
+        self._lower: Array = np.zeros((features, features), order="F")  # the lower triangle of S; the upper is arbitrary
 
     def update(self, chunk: ArrayLike) -> None:
         """Add samples, shape (n, features).
@@ -80,7 +80,7 @@ class RunningMoments:
         count, features = values.shape
         if not count:
             return
-        # any whole number is right; one near the mean keeps sums of squares small and so blocks long
+        # any integer is valid; one near the mean keeps sums of squares small and so blocks long
         origin = np.rint(values[:: -(-count // SAFE_ROWS)].mean(0)).astype(np.float32)
         product, sums = np.zeros((features, features), dtype=np.float32, order="F"), np.zeros(features)
         start, rows = 0, MOST_ROWS
@@ -89,8 +89,8 @@ class RunningMoments:
             some = values[start : start + rows]
             block = np.subtract(some, origin, out=memory[: len(some)])
             product = ssyrk(1.0, block.T, beta=0.0, c=product, lower=1, overwrite_c=1)
-            # no sum of products is larger than the largest sum of squares (Cauchy-Schwarz), and that one, once it has reached
-            # 2^24, is rounded but never falls below it
+            # no sum of products exceeds the largest sum of squares (Cauchy-Schwarz), which may round above 2^24 but never back
+            # below it
             if product.diagonal().max() >= EXACT and len(block) > SAFE_ROWS:
                 rows = max(SAFE_ROWS, len(block) // 2)
                 continue
@@ -102,7 +102,7 @@ class RunningMoments:
         self._combine(count, origin + sums / count)
 
     def merge(self, other: RunningMoments) -> None:
-        """Add what another pass has summed.
+        """Add the sums of another pass.
 
         Examples
         --------
@@ -118,7 +118,7 @@ class RunningMoments:
             self._combine(other.count, other.mean)
 
     def _combine(self, count: int, mean: Array) -> None:
-        """Count samples whose scatter about their own mean has been added."""
+        """Update count and mean for samples whose scatter about their own mean was added."""
         total = self.count + count
         shift = mean - self.mean
         if self.count:
@@ -130,7 +130,7 @@ class RunningMoments:
         self._lower = dsyr(weight, vector, lower=1, a=self._lower, overwrite_a=1)
 
     def copy(self) -> RunningMoments:
-        """Return sums that can be added to without changing these.
+        """Return an independent copy.
 
         Examples
         --------
@@ -138,7 +138,7 @@ class RunningMoments:
         0
         """
         other = copy.copy(self)
-        other._lower = self._lower.copy(order="F")  # the mean is replaced and never written to
+        other._lower = self._lower.copy(order="F")  # the mean is never changed in place
         return other
 
     def covariance(self) -> Array:
@@ -170,7 +170,7 @@ def _are_bytes(x: Any) -> bool:
 
 
 def chunks(x: Any, elements: int | None = None) -> Iterator[NDArray[Any]]:
-    """Yield samples (n, features) from any array, lazily read sources chunk by chunk.
+    """Yield samples (n, features) of any array, reading lazy sources chunk by chunk.
 
     Examples
     --------
@@ -184,23 +184,23 @@ def chunks(x: Any, elements: int | None = None) -> Iterator[NDArray[Any]]:
 
 
 def moments_of(x: Any, features: int) -> RunningMoments:
-    """Sum all samples of an array, wherever dask computes if it is one of dask's.
+    """Sum all samples of an array; a dask array is summed on dask's workers.
 
     Examples
     --------
     >>> moments_of(np.eye(2), 2).mean.tolist()
     [0.5, 0.5]
     """
-    dask = sys.modules.get("dask")  # who has a dask array has imported it
+    dask = sys.modules.get("dask")  # a dask array implies that dask is imported
     if dask is not None and dask.is_dask_collection(x):
         return _dask_moments(x, features)
     return _with_samples(RunningMoments(features), x)
 
 
 def _dask_moments(x: Any, features: int) -> RunningMoments:
-    """Sum the blocks of a dask array, in an order that depends on its blocks and on no scheduler.
+    """Sum the blocks of a dask array in an order independent of the scheduler.
 
-    Consecutive blocks are added one after the other, in as many lanes as there may be scatter matrices at a time.
+    Consecutive blocks are added sequentially, in as many lanes as scatter matrices may be held at once.
     """
     from dask.delayed import delayed
 
@@ -221,9 +221,9 @@ def _dask_moments(x: Any, features: int) -> RunningMoments:
 
 
 def _with_samples(before: RunningMoments, x: Any) -> RunningMoments:
-    running = before.copy()  # dask may hand `before` out again
+    running = before.copy()  # dask may reuse `before`
     if _are_bytes(x) and isinstance(x, np.ndarray):
-        running.update(x.reshape(len(x), -1))  # which reads and converts block by block itself
+        running.update(x.reshape(len(x), -1))  # update reads and converts block by block
         return running
     for chunk in chunks(x, CHUNK_BYTES if _are_bytes(x) else CHUNK_ELEMENTS):
         running.update(chunk)
@@ -236,13 +236,13 @@ def _merged(left: RunningMoments, right: RunningMoments) -> RunningMoments:
     return running
 
 
-SUBSET_ELEMENTS = 2**25  # elements of samples that are compared pair by pair
+SUBSET_ELEMENTS = 2**25  # elements of samples in pairwise products
 
 
 def third_cumulant_norm(x: Any, mean: ArrayLike, *, limit: int = 4096, seed: int = 0) -> float:
     r"""Return the squared norm of the third cumulant: :math:`\|\kappa_3\|^2 = \frac{1}{N^2}\sum_{nm}(\tilde x_n\cdot\tilde x_m)^3`.
 
-    It governs where a score becomes affine: to leading order at large noise
+    It determines where a score becomes affine: to leading order at large noise
     :math:`\mathrm{lmmse} - \mathrm{mmse} = \|\kappa_3\|^2/2\nu^4`.
 
     Parameters
@@ -252,8 +252,8 @@ def third_cumulant_norm(x: Any, mean: ArrayLike, *, limit: int = 4096, seed: int
     mean : array
         Their mean, shape ``event``.
     limit : int
-        Above this number of samples the pairs are taken among a random subset, the diagonal among all. Where even these are more
-        than 2**25 numbers (above 8192 features), they are the pairs within random groups of as many as that.
+        With more samples than this, pairs come from a random subset and the diagonal from all. If the subset exceeds 2**25 numbers
+        (above 8192 features), pairs come from random groups of at most that size.
     seed : int
         Seed of the subset.
 
@@ -287,5 +287,5 @@ def third_cumulant_norm(x: Any, mean: ArrayLike, *, limit: int = 4096, seed: int
             pairs += float((products * products * products).sum())  # numpy's power takes ten times as long
         pairs -= float(((some**2).sum(1) ** 3).sum())
         number += len(group) * (len(group) - 1)
-    # of a subset, the estimate of a small norm can come out negative
+    # on a subset, the estimate of a small norm can be negative
     return max(float(diagonal / count**2 + pairs / number * (1 - 1 / count)), 0.0)

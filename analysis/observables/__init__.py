@@ -1,1 +1,1 @@
-"""What is measured: one record per measurement."""
+"""Observables of a run, one record per measurement."""

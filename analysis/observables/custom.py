@@ -1,4 +1,4 @@
-"""Observables of the user's: a number for the start and the end of each U-Turn, and the curve with its band that follows."""
+"""Custom observables: user functions of the U-Turn's start and end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gaussian_test.analysis.statistics.bootstrap import Band, ClusterBootstrap
 
-MARK = "custom_observable"  # attribute of a custom curve in an archive: where its function came from
+MARK = "custom_observable"  # attribute of a custom curve in an archive: the source of its function
 EARLIER = "own_observable"  # its name in version 0.1
 READING = "An observable of the user's own: its mean over the U-Turns at each turn time, with its simultaneous band."
 CURVE = ("score", "turn_time")
@@ -23,7 +23,7 @@ CURVE = ("score", "turn_time")
 
 @dataclass(frozen=True)
 class Custom:
-    """A custom observable: its variables, where its function came from, and the function, where it is to be measured."""
+    """A custom observable: its variables, the source of its function, and the function if it is to be measured."""
 
     name: str
     variables: tuple[Variable, ...]
@@ -34,7 +34,7 @@ class Custom:
 def custom_record(
     name: str, attributes: Mapping[str, str], source: str = "", function: Callable[[Tensor, Tensor], Tensor] | None = None
 ) -> Observable:
-    """Return the record of an observable of the user's."""
+    """Return the record of a custom observable."""
     said = attributes["long_name"]
     comment, units = attributes.get("comment", ""), attributes.get("units", "1")
     unit = "" if units == "1" else f" ({units})"
@@ -71,14 +71,14 @@ def custom_record(
 
 
 def in_archive(result: xr.Dataset) -> Sequence[Observable]:
-    """Return the records of the user's observables in an archive."""
+    """Return the records of the custom observables in an archive."""
     return [
         custom_record(str(name), values.attrs) for name, values in result.data_vars.items() if {MARK, EARLIER} & set(values.attrs)
     ]
 
 
 def at_end(ended: Ended, options: Custom) -> Iterator[tuple[str, Tensor]]:
-    """Yield what the user's function says of every U-Turn; of a score that returned NaN nothing is asked."""
+    """Yield the value of the custom function for every U-Turn; skip scores that returned NaN."""
     if options.function is not None and bool(ended.x.isfinite().all()):
         starts = ended.x0.expand(len(ended.x), *ended.x0.shape).flatten(0, 1)
         found = options.function(starts, ended.x.flatten(0, 1))
@@ -86,7 +86,7 @@ def at_end(ended: Ended, options: Custom) -> Iterator[tuple[str, Tensor]]:
 
 
 def measure(inputs: Inputs, options: Custom) -> dict[str, xr.Dataset]:
-    """Return the curve of an observable of the user's: its mean over starts, with the band of every other curve."""
+    """Return the curve of a custom observable: its mean over starts, with the usual confidence band."""
     import numpy as np
 
     name = options.name
@@ -100,7 +100,7 @@ def measure(inputs: Inputs, options: Custom) -> dict[str, xr.Dataset]:
 
 
 def _band(values: Any, resample: ClusterBootstrap) -> Band:
-    """Return the band of a curve; where some resamples lose all variation, one of a fixed width in standard errors."""
+    """Return the band of a curve, of fixed width in standard errors if some resamples do not vary."""
     import numpy as np
 
     band = resample.band(values)

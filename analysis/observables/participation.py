@@ -1,12 +1,12 @@
-r"""How many samples share the posterior of a noised sample: its participation ratio and its entropy.
+r"""Participation ratio and entropy of a noised sample's posterior.
 
-With the posterior weights of the ground-truth samples at a turned state, :math:`w_n\propto e^{-|x-\alpha x_n|^2/2\sigma^2}`, those
-of equal samples added up,
+With the posterior weights of the ground-truth samples at a turned state, :math:`w_n\propto e^{-|x-\alpha x_n|^2/2\sigma^2}`, added
+up over equal samples,
 
 .. math:: \frac{1}{\sum_n w_n^2} \le e^H,\qquad H = -\sum_n w_n\log w_n,\qquad
           \mathbb E\,H = \log N - \tfrac12\sum_i\log(1+\lambda_i/\nu^2) + \mathrm{KL}(p_t\|\mathcal N_t).
 
-One sample takes part where the noise is small, all N where it is large: in between, a U-Turn forgets which one it was.
+At small noise one sample takes part, at large noise all N; in between, a U-Turn forgets its sample.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROWS, OVER = ("turn_time", "sample", "repeat"), ("turn_time",)
 MIDDLE = {"_low": ", lower end of its interval at each turn time", "_high": ", upper end of its interval at each turn time"}
-HASHED = 2**62  # of random odd multipliers, by which equal samples are found
+HASHED = 2**62  # range of the random odd multipliers of the hash that finds equal samples
 
 VARIABLES = (
     Variable("sample_participation", ROWS, "participation ratio of the posterior of one noised sample", "1/sum w^2"),
@@ -55,7 +55,7 @@ def multiplicity(truth: EmpiricalScore) -> Tensor:
     import torch
 
     factors = torch.from_numpy(np.random.default_rng(0).integers(0, HASHED, truth.center.numel()) * 2 + 1)
-    # bits as whole numbers: sums wrap, and do not depend on the order in which they are taken
+    # bits as integers: sums wrap, and do not depend on their order
     tiles = (tile.cpu().double().view(torch.int64) for tile in truth.tiles())
     hashed = torch.cat([(tile * factors).sum(1) for tile in tiles]).numpy()
     _, first, counts = np.unique(hashed, return_index=True, return_counts=True)
@@ -121,7 +121,7 @@ def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
     ratio = table["sample_participation"].isel(repeat=0).transpose("turn_time", "sample").values
     ends: list[Any] = [quantile_test(row, p=0.5).confidence_interval(confidence) for row in ratio]
     entropy = table["sample_posterior_entropy"].mean("repeat").transpose("sample", "turn_time").values
-    # few starts carry the entropy of small noise: resamples without them have an error of about zero to be divided by
+    # few starts carry the entropy of small noise: resamples without them would divide by an error of about zero
     band = inputs.resample(len(entropy)).band(entropy, studentized=False)
     within = {ending: edge.clip(0, np.log(inputs.truth.count)) for ending, edge in (("_low", band.low), ("_high", band.high))}
     values = {"participation": np.median(ratio, 1), "participation_low": [end.low for end in ends]}

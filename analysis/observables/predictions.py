@@ -1,4 +1,4 @@
-"""Predictions of the times from the data and from one evaluation of the scores, beside what is measured."""
+"""Predicted times, from the data and one evaluation per score."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _within_classes(inputs: Inputs) -> xr.Dataset:
     if labels is not None and len(counts) > 1 and counts.min() > 1:
         try:
             by_class = [of_class for _, of_class in inputs.class_moments()]
-        except ValueError:  # a class whose samples are all the same
+        except ValueError:  # all samples of a class are equal
             counts, reason = counts[:1], "a class does not vary"
     if len(counts) > 1 and counts.min() > 1:
         structure = predictions.class_structure(by_class, moments)

@@ -1,7 +1,6 @@
-"""What an observable is: one record of its variables, how they are measured, and how they are shown.
+"""Observable records: variables, how to measure and show them.
 
-Reading records costs nothing: they name their functions as ``module:function``, below this folder, and these are imported when
-they are called.
+Records name their functions as ``module:function``, below this folder; a function is imported only when it is called.
 """
 
 from __future__ import annotations
@@ -27,52 +26,52 @@ if TYPE_CHECKING:
     from gaussian_test.analysis.uturn.reference import GroundTruth, Reference, ScoreFacts
 
 HOME = "gaussian_test.analysis.observables"
-# what an observable asks a run for: scores to compare with, the end points of some starts all at once, features of them
+# what an observable requires of a run: reference scores, the end points of some starts together, or their features
 Needs = Literal["references", "end points", "features"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table over the noise levels: of which variable, under what title.
+    """A column of a table over the noise levels: a variable and a title.
 
-    ``{score}``, ``{reference}`` and ``{start}`` in a title make a column for each.
+    ``{score}``, ``{reference}`` and ``{start}`` in a title create one column each.
     """
 
     variable: str
     title: str
     under: str = ""
-    any_size: bool = False  # numbers of any size, with three digits; else shares, with three decimals
-    not_zero: bool = False  # left out where it is zero throughout, by construction
+    any_size: bool = False  # numbers of any size, three digits; else shares, three decimals
+    not_zero: bool = False  # omitted if zero throughout, by construction
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text over the noise levels; the columns of a group stand side by side for each score."""
+    """A text table over the noise levels; columns of a group stand side by side for each score."""
 
     title: str
     groups: tuple[tuple[Column, ...], ...]
-    once: bool = False  # a title stands above the first of its columns alone
-    networks: bool = False  # of scores that are networks, where the start is noised data
-    heavy_tailed: bool = False  # few starts make its bands too narrow
+    once: bool = False  # print a title above the first of its columns only
+    networks: bool = False  # only for network scores, and noised data as start
+    heavy_tailed: bool = False  # bands are too narrow with few starts
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel of a figure: a curve with its band for every score, over the noise level."""
+    """A panel of a figure: the curve of each score with its band, over the noise level."""
 
     variable: str
     label: str
     closed: str = ""  # variable of the Gaussian's closed form
-    line: float | None = None  # where a thin line lies, such as zero
+    line: float | None = None  # level of a thin line, such as zero
     line_label: str = ""
     log: bool = False
     limits: tuple[float, float] | None = None
-    if_defined: bool = False  # left out where nothing of it is defined
+    if_defined: bool = False  # omitted if it is undefined throughout
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure, what stands under it, and what tells its course to those who cannot see it.
+    """A figure with its caption and the variables of its alternative text.
 
     Parameters
     ----------
@@ -80,63 +79,63 @@ class Figure:
         What it shows, and how to read it.
     """
 
-    name: str  # of its file; ``{score}`` makes one for each network
+    name: str  # of its file; ``{score}`` creates one per network
     heading: str
     reading: str
-    curves: tuple[str, ...] = ()  # variables whose course its alternative text tells
+    curves: tuple[str, ...] = ()  # variables described by its alternative text
     shown_for: str = ""  # variable that must be defined somewhere
-    panels: tuple[Panel, ...] = ()  # what is drawn
+    panels: tuple[Panel, ...] = ()  # its panels
     legend: int = 3  # columns of the legend above
     height: float = 5.0  # in inches
-    draw: str = ""  # in place of panels ``module:function`` of a result, and of the score or the groups
-    group: str = ""  # group that it is drawn from
-    title: str = ""  # above the first panel; braces hold the attributes of its variable
+    draw: str = ""  # instead of panels: ``module:function`` of a result and of the score or the groups
+    group: str = ""  # group with its data
+    title: str = ""  # above the first panel; attributes of its variable replace names in braces
 
 
 @dataclass(frozen=True)
 class Observable:
-    """Everything that the product says of a measurement.
+    """Declaration of one measurement: variables, functions, tables and figures.
 
     Parameters
     ----------
     at_turn, at_end : str
         ``module:function`` that yields rows of the sample table, of turned states or of end points.
     tables, text : tuple of Table, str
-        Of ``show``: tables over the noise levels, and ``module:function`` for what is none.
+        Output of ``show``: tables over the noise levels, and ``module:function`` for other text.
     """
 
     name: str  # as in an experiment
-    title: str  # what is measured, in a line
-    variables: tuple[Variable, ...]  # of the archive, of all its groups and of the parts of a run
-    needs: tuple[Needs, ...] = ()  # what it asks a run for
+    title: str  # what it measures, in one line
+    variables: tuple[Variable, ...]  # in all groups of the archive and in the parts of a run
+    needs: tuple[Needs, ...] = ()  # what it requires of a run
     at_turn: str = ""
     at_end: str = ""
-    runs: str = ""  # ``module:function`` that takes further reverse runs, shard by shard
-    measure: str = ""  # ``module:function`` that returns its variables, by group, once all shards are there
+    runs: str = ""  # ``module:function`` for further reverse runs, shard by shard
+    measure: str = ""  # ``module:function`` that returns its variables, by group, after all shards
     tables: tuple[Table, ...] = ()
     text: str = ""
     figures: tuple[Figure, ...] = ()  # in the order of a page
-    options: Any = None  # what ``at_end`` and ``measure`` are handed as their last argument, where there is something
-    any_start: bool = False  # whether it has a meaning where the start is no noised data
-    default: bool = False  # whether it is measured unless something else is asked for
+    options: Any = None  # last argument of ``at_end`` and ``measure``, if any
+    any_start: bool = False  # whether it is defined for starts other than noised data
+    default: bool = False  # whether it is measured by default
 
     def function(self, name: str) -> Callable[..., Any]:
-        """Return a function that the record names, with its options."""
+        """Return a named function of the record, with its options bound."""
         found = resolved(name)
         return found if self.options is None else lambda *arguments: found(*arguments, self.options)
 
 
 def resolved(function: str) -> Callable[..., Any]:
-    """Return what is named as ``module:function`` below this folder."""
+    """Import the object named ``module:function`` below this folder."""
     found: Callable[..., Any] = resolve_name(f"{HOME}.{function}")
     return found
 
 
 @dataclass(frozen=True)
 class Turned:
-    """Some turned states, and what every score says there: (turn times, samples x repeats, features), centred on the mean.
+    """Turned states and denoised states of every score: (turn times, samples x repeats, features), centred on the mean.
 
-    ``x`` alone is as it was turned; ``truth`` is the exact score of the ground truth, for what else is asked of it.
+    Only ``x`` is not centred; ``truth`` is the exact score of the ground truth.
     """
 
     x: Tensor
@@ -197,7 +196,7 @@ Rows = Iterator[tuple[str, "str | None", "Tensor"]]  # variable, score, values o
 
 @dataclass(frozen=True)
 class Shard:
-    """What an observable may use to take reverse runs of its own with some samples of a shard."""
+    """Inputs for an observable's further reverse runs with some samples of a shard."""
 
     plan: sampler.UTurnPlan
     scores: Mapping[str, sampler.Score]
@@ -221,22 +220,22 @@ class Shard:
 
 @dataclass
 class Inputs:
-    """What an observable may use once all shards are there."""
+    """Inputs for measuring an observable after all shards."""
 
-    table: xr.Dataset  # sample table, and over ``kept`` the states of the samples that observables look at together
+    table: xr.Dataset  # sample table, and over ``kept`` the states of the samples used together
     scores: Mapping[str, ScoreFacts]  # facts of each score's run
     truth: GroundTruth  # facts of the ground-truth set
-    reference: Reference  # what is compared with
-    plan: sampler.UTurnPlan  # what was run
+    reference: Reference  # reference for comparisons
+    plan: sampler.UTurnPlan  # plan of the run
     statistics: Statistics  # how
-    start: StartName  # what was reversed
-    together: NDArray[np.int64]  # samples that observables look at together
+    start: StartName  # start of the reverse process
+    together: NDArray[np.int64]  # samples that observables use together
     states: Callable[[tuple[int, ...]], Tensor]  # starts of samples by their numbers
     x: xr.DataArray  # the ground-truth set
-    features: Any  # features of samples; its ``name`` says which
+    features: Any  # feature extractor, with a ``name``
     class_moments: Callable[[], list[tuple[int, Moments]]]  # moments of each class
-    options: Mapping[str, Any] = field(default_factory=dict)  # settings of the experiment that have the name of an observable
-    measured: xr.Dataset = field(default=None)  # type: ignore[assignment] # nothing has been measured yet
+    options: Mapping[str, Any] = field(default_factory=dict)  # settings of the experiment named after an observable
+    measured: xr.Dataset = field(default=None)  # type: ignore[assignment] # set later
 
     @property
     def noise_to_signal(self) -> NDArray[np.float64]:
@@ -266,7 +265,7 @@ class Inputs:
         return xr.DataArray(values, dims=(*lead, "sample", "repeat", "feature"), coords={name: states[name] for name in lead})
 
     def on_features(self, dataset: xr.Dataset) -> xr.Dataset:
-        """Say in the variables of a dataset on which features they are."""
+        """Record the feature extractor in the variables of a dataset."""
         for variable in dataset.data_vars.values():
             variable.attrs["features"] = self.features.name
         return dataset
@@ -278,13 +277,13 @@ class Inputs:
 
     @cached_property
     def population(self) -> Population:
-        """Features of the ground-truth set, as what end points are compared with."""
+        """Features of the ground-truth set, the reference for end points."""
         from gaussian_test.analysis.observables.quality.distances import Population
 
         return Population(self.features(self.x))
 
     def noised(self, samples: NDArray[np.int64]) -> Iterator[Tensor]:
-        """Yield the turned states of samples, first repeats, turn time by turn time: the very ones that were turned."""
+        """Yield the turned states of samples, first repeats, turn time by turn time, exactly as in the run."""
         from gaussian_test import sampler
 
         index = tuple(samples.tolist())

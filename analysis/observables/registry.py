@@ -1,4 +1,4 @@
-"""All observables, in the order in which a run measures and a page shows them."""
+"""Registry of all observables, in order of measurement and display."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 ALWAYS = (GAUSSIAN_TEST, SAMPLE_TIMES, PREDICTIONS, RUN)
-# what an experiment may ask for, by its name
+# what an experiment may request, by name
 OBSERVABLES: dict[str, Observable] = {
     one.name: one for one in (AFFINITY, NORMALITY, QUALITY, BALANCE, STARTS_OBSERVABLE, CHAINS, PARTICIPATION)
 }
@@ -36,9 +36,9 @@ def every() -> tuple[Observable, ...]:
 
 
 def in_result(result: xr.Dataset) -> list[Observable]:
-    """Return the records of what may be in an archive: all, and those of the user's that it holds."""
+    """Return the records of a result: all built-in ones, and its custom observables."""
     own = in_archive(result)
-    theirs = {variable.name for one in own for variable in one.variables}  # of an archive that is older than one of ours
+    theirs = {variable.name for one in own for variable in one.variables}  # may include names that a later version made built-in
     return [*(one for one in every() if not theirs & {variable.name for variable in one.variables if not variable.group}), *own]
 
 
@@ -56,12 +56,12 @@ def variables(group: str | None = None) -> Iterator[Variable]:
 
 
 def titles() -> dict[str, str]:
-    """Return what the variables that are compared between results are called."""
+    """Return the titles of the variables that are compared between results."""
     return {variable.name: variable.title for variable in variables() if variable.title}
 
 
 def taken() -> frozenset[str]:
-    """Return the names that a variable of a user's cannot have: of variables, dimensions and groups, with their endings."""
+    """Return the names reserved from custom variables: variables, dimensions and groups, with their suffixes."""
     names = {name for variable in variables() for name in (*variable.names, *variable.dims, variable.group)}
     axes = {"channel", "row", "column", "feature", "time"}  # of a sample, and of a path
     views = {"archive", "component", "experiment", "run"}  # of two results, and of a sweep

@@ -1,4 +1,4 @@
-"""Facts of a run that stand in its archive beside what was measured: coordinates, kernels, scores, groups."""
+"""Run facts in an archive: coordinates, kernels, scores, groups."""
 
 from gaussian_test.analysis.declarations import ERROR, MOMENTS, Variable
 from gaussian_test.analysis.observables.record import Observable

@@ -1,7 +1,7 @@
-r"""The sample table: what is kept of each U-Turn, reduced on the fly from the states that the plan yields.
+r"""Sample table: per-U-Turn statistics, reduced as the plan yields states.
 
-One row per score, turn time, sample and repeat; which, the records of the observables say. Every curve and time of the Gaussian
-Test can be recomputed from the table.
+One row per score, turn time, sample and repeat; the records of the observables declare its columns. Every curve and time of the
+Gaussian Test can be recomputed from the table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from gaussian_test.sampler import Score, State, UTurnPlan
 
 
 class SampleTable:
-    """Collects the rows of one shard.
+    """Collector for the rows of one shard.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class SampleTable:
     scores : mapping of str to Score
         In the order of the table.
     reference : Reference
-        What end points are compared with.
+        Reference for the end points.
     x0 : Tensor
         The samples of the shard, shape (n, ``*event``).
     samples : sequence of int
@@ -41,12 +41,12 @@ class SampleTable:
     labels : mapping, optional
         Class of each sample for scores that condition on it.
     starts_are_samples : bool
-        Whether ``samples`` are indices into the ground-truth set, rather than numbers of draws from something else.
+        Whether ``samples`` are indices into the ground-truth set, rather than numbers of draws from another law.
     kept : sequence of int
-        Positions in ``samples`` of those whose end points are kept, and with reference scores what is left of the denoised turn
-        beside the Gaussian's: for observables that need those of all samples at once.
+        Positions in ``samples`` whose end points are kept, for observables that need those of all samples together. With reference
+        scores, also keep the denoised turn minus the Gaussian's.
     observables : sequence of Observable, optional
-        Whose rows are collected. Default: those of the Gaussian Test, and with reference scores those of the affinity.
+        Observables whose rows are collected. Default: the Gaussian Test and, with reference scores, the affinity.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class SampleTable:
         self._start = self._x0.flatten(1) - self._mean
         self._values: dict[str, Tensor] = {}
         self._kept = list(kept)
-        # the rows of the kept samples, all repeats side by side, and their first repeats
+        # rows of the kept samples, with all repeats, and with their first repeats only
         self._kept_rows = torch.arange(len(self._start), device=x0.device).reshape(-1, plan.repeats)[self._kept]
         self._ends = x0.new_empty(len(scores), len(plan.levels), len(self._kept), plan.repeats, *x0.shape[1:])
 
     def observe(self, state: State) -> None:
-        """Reduce one state of the plan to the table; states on the path leave no trace.
+        """Reduce one state of the plan to the table; states on the path are ignored.
 
         Parameters
         ----------
@@ -115,10 +115,10 @@ class SampleTable:
             self._ends[list(self._scores).index(state.score), state.turns] = state.x[:, self._kept_rows]
 
     def _turned(self, state: State) -> Turned:
-        """Ask every score, and those it is compared with, what it says of turned states; none is asked twice."""
+        """Evaluate every score and reference score on turned states, each once."""
         count = len(state.x)
         x, t = state.x.flatten(0, 1), self._plan.row_times(state.turns, state.x.shape[1])
-        known: dict[int, Tensor] = {}  # without labels; a score can be one of the references
+        known: dict[int, Tensor] = {}  # without labels; a score can also be a reference
 
         def said(score: Score, label: Tensor | None = None) -> Tensor:
             if label is not None:
@@ -154,7 +154,7 @@ class SampleTable:
         return x.reshape(count, -1, self._mean.numel()) - self._mean
 
     def _store(self, name: str, turns: slice, values: Tensor, score: str | None) -> None:
-        """Put rows in their place; of states that are kept, those of the first repeats of the kept samples."""
+        """Store rows; of kept states, store only the first repeats of the kept samples."""
         if "kept" in self._variables[name].dims:
             values = values[:, self._kept_rows[:, 0]]
         lead = () if score is None else (len(self._scores),)
@@ -166,7 +166,7 @@ class SampleTable:
         self._values[name][place if score is None else (list(self._scores).index(score), *place)] = values
 
     def to_dataset(self) -> xr.Dataset:
-        """Return the rows, moved off the device once.
+        """Return the rows, in one transfer from the device.
 
         Returns
         -------
@@ -188,13 +188,13 @@ class SampleTable:
         return described(declared(self._variables.values(), ordered, coords), COORDINATES)
 
     def kept_states(self) -> xr.Dataset:
-        """Return the states of the kept samples, moved off the device once.
+        """Return the states of the kept samples, in one transfer from the device.
 
         Returns
         -------
         xarray.Dataset
-            ``end(score, turn_time, kept, repeat, *event)``, what observables keep of the turned states over ``kept``, in the type
-            of the states, and ``kept_sample(kept)``, whose they are.
+            ``end(score, turn_time, kept, repeat, *event)``, data that observables keep of the turned states over ``kept``, in the
+            dtype of the states, and the sample indices ``kept_sample(kept)``.
         """
         dims = event_dims(self._ends.ndim - 4)
         result = xr.Dataset(

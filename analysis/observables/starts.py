@@ -1,4 +1,4 @@
-"""Does it matter where the reverse process starts: the same noise, reversed from other starts."""
+"""Start sensitivity: the same noise reversed from other starts."""
 
 from __future__ import annotations
 

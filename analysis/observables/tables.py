@@ -1,4 +1,4 @@
-"""Observables as text: the tables that their records declare, from an archive alone and without torch."""
+"""Text tables of observables, from an archive without torch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -16,7 +16,7 @@ ENOUGH = 256  # starts, for the bands of heavy-tailed curves: see docs/calibrati
 def observable_text(
     one: Observable, result: xr.Dataset, some: xr.Dataset, groups: Mapping[str, xr.Dataset], networks: Sequence[str] = ()
 ) -> list[str]:
-    """Return the lines of an observable: its own text, then its tables at some turn times."""
+    """Return the lines of an observable: its text, then its tables at some turn times."""
     here = any(variable.name in (groups.get(variable.group, ()) if variable.group else result) for variable in one.variables)
     lines = resolved(one.text)(result, groups) if one.text and here else []
     for table in one.tables if here else ():
@@ -36,7 +36,7 @@ def _table(table: Table, result: xr.Dataset, networks: Sequence[str]) -> list[st
         for score in scores if any("{score}" in column.title + column.under for column in group) else scores[:1]:
             if group[0].not_zero and not result[group[0].variable].sel(score=score).values.any():
                 omitted = True
-                continue  # the reference itself
+                continue  # skip the reference itself
             for column, titles, values in _columns(group, result, score, facts):
                 if not np.isnan(values).all():
                     title = "" if table.once and titles[0] == first else titles[0]

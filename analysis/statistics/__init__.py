@@ -1,1 +1,1 @@
-"""Cluster bootstrap, bands, crossings."""
+"""Cluster bootstrap, confidence bands, crossings."""

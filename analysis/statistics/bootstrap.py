@@ -1,7 +1,7 @@
-r"""Cluster bootstrap over ground-truth samples: standard errors, simultaneous bands and tests for whole curves.
+r"""Cluster bootstrap over ground-truth samples.
 
-The samples are the clusters: their turn times and repeats stay together. Resampled means of all turn times at once are one
-matrix product with multinomial weights.
+It gives standard errors, simultaneous bands and tests for whole curves. The samples are the clusters: their turn times and repeats
+stay together. The resampled means are one matrix product with multinomial weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.stats import beta, binomtest, norm, t as student
 Array = NDArray[np.float64]
 
 BLOCK_ELEMENTS = 2**22  # of resampling weights held in float64 at once
-FEW = 5  # outcomes of a kind: with fewer the distribution of their share is far from normal
+FEW = 5  # with fewer outcomes of a kind the distribution of their share is far from normal
 NEGLIGIBLE = 1e-12  # a standard error below this is rounding: the statistic does not vary
 
 
@@ -30,8 +30,8 @@ class Band:
     estimate, standard_error, low, high : ndarray
         Mean over samples, its standard error, and the simultaneous band; shape (points,).
     pvalue : ndarray
-        For each point the probability, if the curve were zero everywhere, of a deviation as large as the one seen at this
-        point *anywhere* on the curve (max-t): small values need no further correction.
+        For each point the probability, if the curve were zero everywhere, of a deviation as large as the one at this point
+        *anywhere* on the curve (max-t). Small values need no further correction.
     replicates : ndarray
         Resampled curves, shape (resamples, points).
     """
@@ -44,12 +44,12 @@ class Band:
     replicates: Array
 
     def columns(self) -> dict[str, Array]:
-        """Return what is given of a band, by the suffix of its name."""
+        """Return the columns of a band, by suffix."""
         return {"": self.estimate, "_se": self.standard_error, "_low": self.low, "_high": self.high, "_pvalue": self.pvalue}
 
 
 class ClusterBootstrap:
-    """Resamples of a fixed set of clusters, the same for every statistic (so that differences stay paired).
+    """Bootstrap of a fixed set of clusters, with the same resamples for every statistic (so differences stay paired).
 
     Parameters
     ----------
@@ -88,11 +88,11 @@ class ClusterBootstrap:
 
     @cached_property
     def _counts(self) -> NDArray[np.uint16]:
-        """How often each resample holds each cluster, in the smallest type: there may be many clusters."""
+        """Count of each cluster in each resample, in a small dtype to save memory."""
         random = np.random.default_rng(self.seed)
         counts = np.empty((self.resamples, self.clusters), dtype=np.uint16)
         for rows in self._blocks():
-            # draws counted: numpy's multinomial has the same law and takes ten times as long
+            # count draws: numpy's multinomial has the same law but takes ten times as long
             drawn = random.integers(self.clusters, size=(rows.stop - rows.start, self.clusters))
             drawn += np.arange(len(drawn))[:, None] * self.clusters
             counts[rows] = np.bincount(drawn.reshape(-1), minlength=drawn.size).reshape(drawn.shape)
@@ -126,7 +126,7 @@ class ClusterBootstrap:
         offset : array
             Constant to subtract from the estimate and the band, shape (points,): a closed form.
         fitted : int
-            Coefficients fitted to the values beforehand (a control variate's): degrees of freedom that are gone.
+            Coefficients fitted to the values beforehand (a control variate's): lost degrees of freedom.
         studentized : bool
             Divide by the standard error of each resample (bootstrap-t: right for few samples), or by that of the data (for
             shares, whose resamples can lose all variation).
@@ -155,7 +155,7 @@ class ClusterBootstrap:
         other : ClusterBootstrap
             Resamples of the other set: as many, with another seed.
         others : array
-            What is subtracted, shape (other clusters, points).
+            Curves to subtract, shape (other clusters, points).
         studentized : bool
             As in :meth:`band`.
 
@@ -196,7 +196,7 @@ class ClusterBootstrap:
     def share_band(self, values: ArrayLike) -> Band:
         r"""Return the band of a share of yes-or-no outcomes.
 
-        A score (Wilson) interval at the width c of the sup-t band, which holds near 0 and 1 where few outcomes differ:
+        A score (Wilson) interval at the width c of the sup-t band, which is valid near 0 and 1, where few outcomes differ:
 
         .. math:: \frac{\hat p + c^2/2m \pm c\sqrt{\hat p(1-\hat p)/m + c^2/4m^2}}{1 + c^2/m}
 
@@ -230,14 +230,14 @@ class ClusterBootstrap:
         low, high = np.clip(band.low, 0, 1), np.clip(band.high, 0, 1)
         varies = band.standard_error > 0
         if varies.any():
-            # of resamples that hold one or two differing outcomes the largest deviation says little: Bonferroni bounds it
+            # with one or two differing outcomes the largest deviation is unreliable: Bonferroni bounds it
             width = (band.high - p)[varies] / band.standard_error[varies]
             c = min(float(width.max()), float(norm.isf((1 - level) / 2)))
             design = max(float(variance.sum() * self.clusters / (p * (1 - p)).sum()), 1 / y.shape[1] / self.clusters)
             m = np.minimum(self.clusters / design, (p * (1 - p))[varies] / variance[varies])
             centre, half = p[varies] + c**2 / (2 * m), c * np.sqrt(p[varies] * (1 - p[varies]) / m + c**2 / (4 * m**2))
             low[varies], high[varies] = (centre - half) / (1 + c**2 / m), (centre + half) / (1 + c**2 / m)
-            # where hardly any outcome differs that interval is too short on one side: the exact one, of m outcomes
+            # with few differing outcomes that interval is too short on one side: use the exact one, of m outcomes
             few = m * np.minimum(p[varies], 1 - p[varies]) < FEW
             kept, lost, tail = (m * p[varies])[few], (m * (1 - p[varies]))[few], (1 - level) / 2
             points = np.flatnonzero(varies)[few]
@@ -274,14 +274,14 @@ class ClusterBootstrap:
         positive = mean > NEGLIGIBLE
         scale = np.where(positive, mean, 1.0)
         logs = self.band(np.where(positive, np.log(scale) + (y - mean) / scale, y))
-        with np.errstate(over="ignore"):  # an edge that no float holds is infinite
+        with np.errstate(over="ignore"):  # an edge beyond the float range is infinite
             low, high, replicates = (np.where(positive, np.exp(edge), edge) for edge in (logs.low, logs.high, logs.replicates))
         return Band(mean, logs.standard_error * scale, low, high, logs.pvalue, replicates)
 
 
 @dataclass(frozen=True)
 class _Spread:
-    """A curve, its standard error, the deviations of its resamples from it and their own standard errors."""
+    """A curve, its standard error, and the deviations of its resamples with their standard errors."""
 
     estimate: Array
     error: Array
@@ -290,12 +290,12 @@ class _Spread:
 
 
 def _sup_t(spread: _Spread, known: Array, confidence: float) -> Band:
-    """Return the band whose width is a quantile of the largest studentised deviation, about a curve less a known one."""
+    """Return the band around a curve minus a known one; its width is a quantile of the largest studentised deviation."""
     error, deviations = spread.error, spread.deviations
     varies = error > 0
     ratios = np.divide(np.abs(deviations), spread.resampled, out=np.full_like(deviations, np.inf), where=spread.resampled > 0)
     largest = np.where(varies & (deviations != 0), ratios, 0.0).max(1)
-    # where some resamples lose all variation the quantile can be infinite: what does not vary stays known all the same
+    # if some resamples do not vary the quantile can be infinite: constant points must keep a width of zero
     width = np.multiply(np.quantile(largest, confidence, method="higher"), error, out=np.zeros_like(error), where=varies)
     shifted: Array = spread.estimate - known
     shifted = np.where(~varies & (np.abs(shifted) < NEGLIGIBLE), 0.0, shifted)
@@ -306,7 +306,7 @@ def _sup_t(spread: _Spread, known: Array, confidence: float) -> Band:
 
 
 def expanded(confidence: float, clusters: float) -> float:
-    r"""Return the confidence at which percentiles of resamples are to be taken, for few clusters.
+    r"""Return the expanded confidence level for percentiles of resamples of few clusters.
 
     Resamples spread less than samples, and a normal tail is shorter than Student's: the tail :math:`\alpha/2` becomes
     :math:`\Phi\big(\sqrt{n/(n-1)}\;t_{\alpha/2,\,n-1}\big)`.
@@ -324,7 +324,7 @@ def expanded(confidence: float, clusters: float) -> float:
 
 
 def with_control_variate(values: ArrayLike, control: ArrayLike, expectation: ArrayLike) -> Array:
-    r"""Return values with a control variate taken off: :math:`y - \beta(k - E k)`, :math:`\beta` fitted point by point.
+    r"""Return values minus a control variate: :math:`y - \beta(k - E k)`, :math:`\beta` fitted point by point.
 
     Parameters
     ----------

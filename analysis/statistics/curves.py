@@ -1,12 +1,10 @@
-r"""Curves with bands from pseudo-values, and the times at which they cross a level.
+r"""Curves with bands, and their crossing times.
 
-Pseudo-values are one value for each sample, whose mean is the curve and whose spread is its error. Of a functional F of the
-samples they are F plus the influence of each sample; so one bootstrap gives all bands, and two runs are compared sample by
-sample.
+Pseudo-values are one value per sample: their mean is the curve, their spread its error. For a functional F of the samples they are
+F plus the influence of each sample. So one bootstrap gives all bands, and two runs are compared sample by sample.
 
 The three times of a U-Turn (memorization, speciation and the time from which the score is affine) are found in
-:math:`\log\nu`, the logarithm of the noise-to-signal ratio, in which curves are smooth. An undefined time is NaN and comes
-with its reason.
+:math:`\log\nu`, the logarithm of the noise-to-signal ratio, in which curves are smooth. An undefined time is NaN, with a reason.
 """
 
 from collections.abc import Sequence
@@ -36,14 +34,14 @@ def with_bands(
     Parameters
     ----------
     values : DataArray
-        Pseudo-values with a name, over (sample, turn_time) and any others; each curve has a band of its own.
+        Pseudo-values with a name, over (sample, turn_time) and any others; each curve has its own band.
     resample : ClusterBootstrap
         Of the samples.
     suffixes : sequence of {"", "_se", "_low", "_high", "_pvalue"}
-        What to give of each band.
+        Columns to return of each band.
     bounded : {"", "positive", "below one"}
-        Where the curve cannot go beyond a bound, its values are skewed towards the other side: the band is then symmetric in the
-        logarithm of the distance from the bound.
+        Bound of the curve, whose values are then skewed towards the other side: the band is symmetric in the logarithm of the
+        distance from the bound.
 
     Returns
     -------
@@ -116,8 +114,8 @@ def ratio_of_means(numerator: ArrayLike, denominator: ArrayLike) -> Array:
     return result
 
 
-STEEP = 0.3  # a share that falls by more between two turn times is not placed by them
-STEEP_RATIO = 8.0  # nor a gap that falls by a larger factor
+STEEP = 0.3  # a share that falls by more between two turn times has no precise time
+STEEP_RATIO = 8.0  # likewise a gap that falls by a larger factor
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class Crossing:
         :math:`\nu`; NaN where undefined. An interval can be open: ``high`` is infinite where the curve may not cross on the
         grid at all, ``low`` is 0 where it may have crossed before it.
     reason : str
-        Why the time is undefined or its interval open; empty where all is well.
+        Why the time is undefined or its interval open; empty otherwise.
     """
 
     estimate: float
@@ -200,8 +198,7 @@ def _between(nu: Array, before: int, share: float) -> float:
 def share_time(curve: ArrayLike, replicates: ArrayLike, noise_to_signal: ArrayLike, *, level: float, confidence: float) -> Crossing:
     r"""Return where a share falls through a level, with the percentile interval of its resamples.
 
-    Where the curve falls by more than :data:`STEEP` between two turn times, what lies between them is unknown: the interval
-    then spans both, and the reason says so.
+    If the curve falls by more than :data:`STEEP` between two turn times, the interval spans both, and the reason says so.
 
     Parameters
     ----------
@@ -246,7 +243,7 @@ def _coarse(nu: Array, after: int) -> str:
 def affine_time(
     gap: ArrayLike, low: ArrayLike, high: ArrayLike, noise_to_signal: ArrayLike, *, tolerance: float, standard_error: ArrayLike
 ) -> Crossing:
-    r"""Return from where on the gap to the Gaussian stays within a tolerance.
+    r"""Return the noise-to-signal ratio above which the gap to the Gaussian stays within a tolerance.
 
     ``estimate`` is the last crossing of :math:`|\Delta| = ` tolerance by the estimated gap. ``high`` is the last crossing by
     the outer edge of the simultaneous band: beyond it :math:`|\Delta|` stays below the tolerance with the band's confidence.
@@ -296,9 +293,9 @@ def affine_time(
 
 
 def _last_crossing(nu: Array, values: Array, level: float) -> float:
-    """Return where values fall through a level for the last time (0 where they are never above it; the last value is below).
+    """Return where values last fall through a level (0 if they are never above it; the last value is below).
 
-    Interpolated as a power law, which a gap is at large noise; linearly where it goes to zero.
+    Interpolate as a power law, the law of a gap at large noise; linearly where it reaches zero.
     """
     above = np.flatnonzero(values >= level)
     if not len(above):
@@ -343,7 +340,7 @@ def predicted_memorization(eigenvalues: ArrayLike, count: int) -> float:
 
 
 def predicted_speciation(eigenvalues: ArrayLike) -> float:
-    r"""Return :math:`\nu_s = \sqrt{\lambda_1}`, where the noise drowns the leading mode (all channels, in the data's scale).
+    r"""Return :math:`\nu_s = \sqrt{\lambda_1}`, where the noise exceeds the leading mode (all channels, in the data's scale).
 
     Parameters
     ----------

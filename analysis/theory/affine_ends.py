@@ -1,7 +1,7 @@
-r"""U-Turns of the Gaussian score without their steps: end points drawn from the law of a discretised reverse run.
+r"""Direct draws of the Gaussian score's discretised U-Turns.
 
 Every step of every kernel is affine for an affine score, mode by mode :math:`x_s = a\,x_t + b\,z + c\,\mu`. So is their
-composition: of hundreds of steps there is one multiplication and one normal variable left.
+composition: hundreds of steps reduce to one multiplication and one normal variable.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from gaussian_test.sampler import KeyedNoise, ReverseKernel, UTurnPlan
 
 
 def affine_uturns(moments: Moments, x0: Tensor, samples: Sequence[int], plan: UTurnPlan, kernel: ReverseKernel) -> Tensor:
-    r"""Draw the end points of U-Turns that the Gaussian score reverses, from their law through the very steps of a plan.
+    r"""Draw end points of U-Turns under the Gaussian score from their exact law through the steps of a plan.
 
     .. math:: \tilde x_0 = A_T\,(\alpha_Tx_0 + \sigma_Tz) + B_T\,z' + C_T\,\mu
 
@@ -72,10 +72,10 @@ def affine_uturns(moments: Moments, x0: Tensor, samples: Sequence[int], plan: UT
         _split(part.flatten(1), vectors)
         for part in (x0, noise.draw().normal, noise.draw().normal, torch.from_numpy(moments.mean[None]).to(x0))
     )
-    # one more mode, of variance 0, for all directions in which the data do not vary
+    # one more mode, of variance 0, for directions in which the data do not vary
     spectrum, turns = np.append(moments.eigenvalues, 0.0), np.array(plan.levels)
     factors, variances = composed_steps(spectrum, plan.process, kernel, plan.grid, plan.levels)
-    # of a mean of 1 along every mode, and of a state at 0
+    # for a mean of 1 along every mode, and a state at 0
     unit, nothing = np.ones_like(spectrum), np.zeros_like(factors)
     offsets, _ = mean_ends(plan.process, kernel, plan.grid, turns, nothing, unit, spectrum)
     ends = x0.new_empty(len(plan.levels), len(x0), mean[1].shape[1])
@@ -91,7 +91,7 @@ def affine_uturns(moments: Moments, x0: Tensor, samples: Sequence[int], plan: UT
 
 
 def _split(x: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return coordinates along the modes, and what is left outside their span."""
+    """Return coordinates along the modes, and the remainder outside their span."""
     modes = x @ vectors
     outside = x - modes @ vectors.T if vectors.shape[1] < vectors.shape[0] else x.new_zeros(1, x.shape[1])
     return modes, outside

@@ -1,4 +1,4 @@
-r"""Auto-correlations of the affine Gaussian score in closed form, in continuous time and through the steps of a simulation.
+r"""Closed-form auto-correlations of the Gaussian score.
 
 For any data with mean :math:`\mu` and covariance eigenvalues :math:`\lambda_i` (Gaussian or not, because the map is affine),
 with :math:`\nu_T = \sigma_T/\alpha_T`:
@@ -159,7 +159,7 @@ def path_autocorrelation_discrete(
     *,
     model: ArrayLike | None = None,
 ) -> tuple[Array, Array]:
-    r"""Return the correlation of the start with the path through the very steps that a simulation takes.
+    r"""Return the correlation of the start with the path, through the same steps as a simulation.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def path_autocorrelation_discrete(
     values = np.asarray(eigenvalues, dtype=np.float64)
     times = np.asarray(grid, dtype=np.float64)
     times = times[_position(times, turn_time) :]
-    if kernel.exact:  # the chain of exact steps is the reversed process itself
+    if kernel.exact:  # a chain of exact steps is the reversed process itself
         if model is not None:
             raise ValueError("the exact path of a score of other moments has no closed form here: use a kernel with steps")
         return times, path_autocorrelation(values, process, turn_time, times)
@@ -208,7 +208,7 @@ def autocorrelation_discrete(
     *,
     model: ArrayLike | None = None,
 ) -> Array:
-    r"""Return the auto-correlation through the very steps that a simulation takes.
+    r"""Return the auto-correlation through the same steps as a simulation.
 
     Every step of every kernel is affine in state and noise when the score is affine, :math:`x_s = a\,x_t + b\,z` mode by mode;
     the coefficients are read off the kernel's own step, and :math:`\mathrm{Cov}(x_0, x_s)` is their product.
@@ -264,7 +264,7 @@ def discrete_law(
     *,
     model: ArrayLike | None = None,
 ) -> tuple[Array, Array]:
-    r"""Return what a discretised U-Turn does to each mode: the factor of :math:`x_0` in the end point, and the end's variance.
+    r"""Return the law of a discretised U-Turn per mode: the factor of :math:`x_0` in the end point, and the end's variance.
 
     Parameters
     ----------
@@ -298,7 +298,7 @@ def discrete_law(
 def composed_steps(
     model: ArrayLike, process: Process, kernel: ReverseKernel, grid: ArrayLike, turn_times: Sequence[float]
 ) -> tuple[Array, Array]:
-    r"""Return the whole way back as one step, :math:`\tilde x_0 = a\,x_T + \sqrt b\,z` mode by mode, for a mean of 0.
+    r"""Compose the whole reverse run into one step, :math:`\tilde x_0 = a\,x_T + \sqrt b\,z` mode by mode, for a mean of 0.
 
     Raises
     ------
@@ -344,7 +344,7 @@ def _position(grid: Array, turn: float) -> int:
 
 
 def _affine_step(kernel: ReverseKernel, score: GaussianScore, t: float, s: float) -> tuple[Array, Array]:
-    """Return how a step multiplies state and noise, mode by mode, by taking it once for each of them alone."""
+    """Return the factors of state and noise in a step, mode by mode, by applying it to each of them alone."""
     modes = score.components.means.shape[1]
     state = torch.zeros(2, modes, dtype=torch.float64)
     normal = torch.zeros_like(state)

@@ -1,4 +1,4 @@
-r"""Predictions of the times from the data alone: by information, and for two symmetric Gaussians in closed form.
+r"""Predictions of the times from the data alone.
 
 All start from the mutual information of a sample and its noised state :math:`x_t = \alpha_t x_0 + \sigma_t z`, with
 :math:`\gamma = 1/\nu^2`:
@@ -30,9 +30,9 @@ Array = NDArray[np.float64]
 
 
 def predicted_memorization_within_class(eigenvalues: Sequence[ArrayLike], counts: ArrayLike) -> float:
-    r"""Return the :math:`\nu` of memorization for well separated classes, each a Gaussian of its own.
+    r"""Return the :math:`\nu` of memorization for well separated Gaussian classes.
 
-    What is known of a sample is its class and, within it, the Gaussian's information; with :math:`\pi_k = N_k/N`,
+    The information about a sample is its class and, within it, the Gaussian's information; with :math:`\pi_k = N_k/N`,
 
     .. math:: H(\pi) + \sum_k \pi_k \tfrac12\sum_i\log\big(1+\lambda^{(k)}_i/\nu^2\big) = \log N .
 
@@ -121,7 +121,7 @@ def predicted_speciation_within_class(between_eigenvalue: float, within_variance
 
 @dataclass(frozen=True)
 class ClassStructure:
-    r"""How the classes lie to each other along the direction in which they differ most.
+    r"""Variances between and within classes along the direction in which the classes differ most.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ def class_structure(classes: Sequence[Moments], moments: Moments) -> ClassStruct
 
 
 def excess_entropy(kl: ArrayLike, eigenvalues: ArrayLike, noise_to_signal: ArrayLike, *, count: int) -> Array:
-    r"""Return by how much the information about the sample exceeds that which tells N samples apart.
+    r"""Return the information about the sample in excess of that needed to tell N samples apart.
 
     .. math:: f^e = I(x_0;x_t) - \log N = \tfrac12\sum_i\log(1+\lambda_i/\nu^2) - \mathrm{KL} - \log N
 
@@ -219,7 +219,7 @@ def excess_entropy_crossing(excess: ArrayLike, noise_to_signal: ArrayLike, *, er
     noise_to_signal : array
         Ascending, positive, shape (points,).
     error : array
-        Of the excess, nonnegative, shape () or (points,): it counts as above 0 where it is so by more than that.
+        Of the excess, nonnegative, shape () or (points,): the excess counts as above 0 only beyond this error.
 
     Returns
     -------
@@ -248,7 +248,7 @@ def kl_from_gaussian(excess: ArrayLike, noise_to_signal: ArrayLike) -> Array:
     r"""Return :math:`\mathrm{KL}(p_t\|\mathcal N_t) = \frac12\int_0^{\gamma_t}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma`.
 
     Between the noise levels the logarithm of the integrand is a monotone cubic of :math:`\log\gamma` (exact for a power law);
-    beyond the largest level it goes on as :math:`\gamma^2`, its leading order for skewed data (an upper bound on the rest for
+    beyond the largest level it continues as :math:`\gamma^2`, its leading order for skewed data (an upper bound on the rest for
     symmetric data).
 
     Parameters
@@ -287,11 +287,11 @@ def kl_from_gaussian(excess: ArrayLike, noise_to_signal: ArrayLike) -> Array:
 
 @dataclass(frozen=True)
 class InformationIntegral:
-    r"""An area :math:`\frac12\int_0^\gamma\,d\gamma`, with what is known of its error."""
+    r"""An area :math:`\frac12\int_0^\gamma\,d\gamma`, with an error estimate."""
 
     value: Array  # nats, shape (..., points)
-    error: Array  # how far it moves when every second noise level is left out, shape (..., points)
-    tail: Array  # the part beyond the largest noise level, the same in every value, shape (...)
+    error: Array  # change when every second noise level is omitted, shape (..., points)
+    tail: Array  # part beyond the largest noise level, common to all values, shape (...)
 
 
 def information_integral(excess: ArrayLike, noise_to_signal: ArrayLike) -> InformationIntegral:
@@ -311,9 +311,8 @@ def information_integral(excess: ArrayLike, noise_to_signal: ArrayLike) -> Infor
     Returns
     -------
     InformationIntegral
-        ``error`` at a level is against the rule on every second level from there on, about three times the true error of a
-        smooth excess; it can vanish by chance where the two change sides, and is 0 at the largest level, where all is
-        ``tail``.
+        ``error`` at a level compares with the rule on every second level from there on: about three times the true error of a
+        smooth excess. It can vanish by chance where the two cross, and is 0 at the largest level, where all is ``tail``.
 
     Examples
     --------

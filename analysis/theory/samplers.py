@@ -1,8 +1,8 @@
-r"""The exact law of every reverse kernel on a Gaussian, and from it: which sampler, and how many steps.
+r"""Exact laws of reverse kernels on a Gaussian.
 
 With the affine score each step of each kernel is affine, :math:`x_s = a\,x_t + b\,z + c` mode by mode, so mean and variance of the
-end points follow through the very steps that a simulation takes. All covariances share the eigenvectors of :math:`\Sigma`, so
-the distance of the end points from :math:`\mathcal N(\mu, \Sigma)` is a sum over modes:
+end points follow through the same steps as a simulation. All covariances share the eigenvectors of :math:`\Sigma`, so the distance
+of the end points from :math:`\mathcal N(\mu, \Sigma)` is a sum over modes:
 
 .. math:: W_2^2 = \sum_i (E\,\tilde x_{0,i} - \mu_i)^2 + \sum_i \big(\sqrt{v_i} - \sqrt{\lambda_i}\big)^2 .
 """
@@ -31,12 +31,12 @@ KernelOfSteps = ReverseKernel | Callable[[int], ReverseKernel]
 
 
 def _churned(steps: int) -> EDMStochastic:
-    # total churn and its range as published for ImageNet-64; no inflated noise: it makes up for errors of a learned score
+    # total churn and its range as published for ImageNet-64; no inflated noise, which compensates errors of a learned score
     return EDMStochastic(steps, S_churn=40, S_min=0.05, S_max=50)
 
 
 def _studied() -> Iterator[tuple[str, KernelOfSteps]]:
-    """Yield the kernels of steps by the experiment's names; one whose settings depend on their number as a function of it."""
+    """Yield the kernels with steps by the experiment's names; one that depends on their number, as a function of it."""
     for kind, known in TABLE.items():
         if kind == "edm":
             yield kind, _churned
@@ -71,7 +71,7 @@ def sampler_law(
     ----------
     eigenvalues : array
         Variance of the data along each mode, shape (modes,). A direction in which the data do not vary is a mode of variance 0
-        and has to be listed: what noise a kernel leaves there is part of the distance.
+        and must be listed: the noise that a kernel leaves there is part of the distance.
     process : Process
         The forward process.
     kernel : ReverseKernel
@@ -175,11 +175,11 @@ def sampler_study(
     start: Start = "gaussian",
     mean: ArrayLike | None = None,
 ) -> xr.Dataset:
-    r"""Return how far each kernel is from the data's Gaussian at each number of steps, and what it costs.
+    r"""Return the distance of each kernel from the data's Gaussian at each number of steps, and its cost.
 
-    Kernels are to be compared at equal ``evaluations``, not at equal steps. What is left at any number of steps is not the
-    integrator's: a start from noise alone lacks what the turn time has left of the data, and the last step, from the process's
-    smallest level to 0, is the same for all grids.
+    Compare kernels at equal ``evaluations``, not at equal steps. The error left at any number of steps is not the integrator's: a
+    start from noise alone lacks what remains of the data at the turn time, and the last step, from the process's smallest level to
+    0, is the same for all grids.
 
     Parameters
     ----------
@@ -188,9 +188,9 @@ def sampler_study(
     process : Process
         The forward process.
     turn_time : float
-        Where the runs start, in the process's time (the nearest level where it is discrete).
+        Start of the runs, in the process's time (the nearest level if that is discrete).
     kernels : mapping
-        By name: a kernel, or a function that makes one for a number of steps; such as :data:`KERNELS`.
+        By name: a kernel, or a function that returns one for a number of steps; such as :data:`KERNELS`.
     steps : sequence of int
         Numbers of reverse steps, of grids as :func:`reverse_grid` makes them.
     rho : float
@@ -267,7 +267,7 @@ OF_DATA = "in the unit of the data"
 
 
 class _CountedScore(GaussianScore):
-    """The affine score, which counts how often it is asked."""
+    """The affine score, counting its evaluations."""
 
     calls = 0
 
@@ -283,7 +283,7 @@ class _CountedScore(GaussianScore):
 def mean_ends(
     process: Process, kernel: ReverseKernel, grid: Array, turns: Array, starts: Array, center: Array, spectrum: Array
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Run the means of the starts to 0 without noise, through the very steps.
+    """Run the means of the starts to 0 without noise, through the same steps.
 
     Examples
     --------
@@ -315,7 +315,7 @@ def mean_ends(
 
 
 def _spectra(eigenvalues: ArrayLike, mean: ArrayLike | None, model: ArrayLike | None) -> tuple[Array, Array, Array]:
-    """Return variances of the data, mean and variances of the score's Gaussian along the modes, checked."""
+    """Validate and return variances of the data, mean, and variances of the score's Gaussian along the modes."""
     values = np.asarray(eigenvalues, dtype=np.float64)
     center = np.zeros_like(values) if mean is None else np.asarray(mean, dtype=np.float64)
     spectrum = values if model is None else np.asarray(model, dtype=np.float64)
@@ -331,7 +331,7 @@ def _spectra(eigenvalues: ArrayLike, mean: ArrayLike | None, model: ArrayLike | 
 def _distances(
     dims: str | tuple[str, ...], distance: Array, values: Array, evaluations: NDArray[np.int64]
 ) -> dict[str, tuple[str | tuple[str, ...], NDArray[np.float64] | NDArray[np.int64], dict[str, str]]]:
-    """Return the variables that a law and a study have in common."""
+    """Return the variables common to a law and a study."""
     name = "Wasserstein-2 distance of the end points from the data's Gaussian"
     relative = distance / np.sqrt(values.sum())
     return {

@@ -1,6 +1,6 @@
-r"""Two symmetric Gaussian classes at :math:`\pm m`, with variance v in every direction, under an exact score.
+r"""Two Gaussian classes at :math:`\pm m` with variance v.
 
-Everything depends on :math:`c^2 = |m|^2/(v+\nu^2)` through :math:`\mathbb E\tanh(c^2+cy)`, :math:`y\sim\mathcal N(0,1)`.
+All depends on :math:`c^2 = |m|^2/(v+\nu^2)` through :math:`\mathbb E\tanh(c^2+cy)`, :math:`y\sim\mathcal N(0,1)`.
 """
 
 from dataclasses import dataclass
@@ -43,14 +43,14 @@ def retention_signal_to_noise(level: float) -> float:
         raise ValueError(f"level {level:g}: give a share in (0, 1)")
     if level < 1e-12:
         return level  # retention is c^2 to first order
-    # what is lost is at most exp(-c^2/2)
+    # the loss is at most exp(-c^2/2)
     return float(brentq(lambda square: 1 - float(_lost(np.array(square))) - level, 0, -2 * np.log1p(-level), xtol=1e-14))
 
 
 def _lost(square: Array) -> Array:
     r"""Return :math:`1 - \mathbb E\tanh^2(c^2+cy) = 1 - \mathbb E\tanh(c^2+cy) = e^{-c^2/2}\,\mathbb E\,\mathrm{sech}(cy)`.
 
-    The last form, by a shift of y, is positive at every node.
+    The last form, from a shift of y, is positive at every node.
     """
     nodes, weights = roots_hermitenorm(NODES)
     argument = np.abs(np.sqrt(square)[..., None] * nodes)
@@ -61,7 +61,7 @@ def _lost(square: Array) -> Array:
 
 @dataclass(frozen=True)
 class TwoGaussians:
-    r"""What two symmetric Gaussian classes do under an exact score.
+    r"""Statistics of two symmetric Gaussian classes under an exact score.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ def two_gaussians(noise_to_signal: ArrayLike, *, separation: float, variance: fl
     Returns
     -------
     TwoGaussians
-        Arrays of the shape of ``noise_to_signal``. The expectations are right to 1e-12, by Gauss-Hermite quadrature.
+        Arrays of the shape of ``noise_to_signal``. The expectations are accurate to 1e-12, by Gauss-Hermite quadrature.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Of U-Turns: the auto-correlation, the classifier of end points, and the ground truth that scores are held against."""
+"""Auto-correlation, end-point classifier and ground truth of U-Turns."""

@@ -1,7 +1,7 @@
-"""The class of an end point: by the nearest ground-truth sample, or by any scikit-learn classifier fitted on the ground truth.
+"""End-point classifiers: nearest ground-truth sample, or scikit-learn.
 
-No classifier is perfect: its accuracy on samples that it was not fitted on bounds what a class retention can mean, so it is
-measured (by cross-validation) and kept beside it.
+The held-out accuracy of a classifier limits what a class retention can mean. It is measured by cross-validation and stored with the
+class retention.
 """
 
 from typing import Any, Literal, Protocol
@@ -21,15 +21,15 @@ from torch import Tensor
 from gaussian_test.analysis.moments.moments import evenly_spaced
 from gaussian_test.sampler import EmpiricalScore
 
-MOST = 4096  # samples, evenly spaced over the set, by which a cross-validated accuracy is measured
-MOST_NEAREST = 1024  # and that of the nearest sample, which is measured in every run
+MOST = 4096  # samples, evenly spaced over the set, for a cross-validated accuracy
+MOST_NEAREST = 1024  # the same for the nearest sample, which every run measures
 
 
 class SklearnClassifier(Protocol):
-    """What scikit-learn calls a classifier."""
+    """Interface of a scikit-learn classifier."""
 
     def fit(self, x: Any, y: Any) -> Any:
-        """Fit to samples (n, features) and their classes (n,)."""
+        """Fit samples (n, features) with classes (n,)."""
 
     def predict(self, x: Any) -> Any:
         """Return the classes (n,) of samples (n, features)."""
@@ -72,9 +72,9 @@ def make_classifier(kind: Literal["knn", "svc"], *, neighbors: int = 5, seed: in
 
 
 class FittedClassifier:
-    """A scikit-learn classifier fitted on the ground truth, that takes states of any shape, type and device.
+    """A scikit-learn classifier fitted on the ground truth, for states of any shape, dtype and device.
 
-    States that are not finite, of a score that has failed, have no class: -1.
+    Non-finite states, from a failed score, get class -1.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class FittedClassifier:
 def cross_validated_accuracy(
     classifier: SklearnClassifier, x: ArrayLike, labels: ArrayLike, *, folds: int = 5, seed: int = 0
 ) -> tuple[float, float]:
-    r"""Return the share of samples that a classifier fitted on the others gets right, and its standard error.
+    r"""Return the held-out accuracy of a classifier, and its standard error.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def cross_validated_accuracy(
 
 
 def nearest_accuracy(samples: EmpiricalScore, labels: ArrayLike) -> tuple[float, float]:
-    """Return the share of samples whose nearest neighbour is of their class (leave-one-out), and its standard error.
+    """Return the leave-one-out accuracy of the nearest sample's class, and its standard error.
 
     Parameters
     ----------
@@ -178,14 +178,14 @@ def nearest_accuracy(samples: EmpiricalScore, labels: ArrayLike) -> tuple[float,
 
 
 def typical_nearest_distance(samples: EmpiricalScore, *, most: int = 1024) -> float:
-    """Return how far ground-truth samples typically are from their nearest neighbour: the median.
+    """Return the median distance of ground-truth samples from their nearest neighbour.
 
     Parameters
     ----------
     samples : EmpiricalScore
         The ground-truth set, at least two samples.
     most : int
-        Samples looked at, evenly spaced over the set.
+        Largest number of samples used, evenly spaced over the set.
 
     Returns
     -------

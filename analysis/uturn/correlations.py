@@ -1,4 +1,4 @@
-r"""Auto-correlation functions of named arrays: forward, reverse, U-Turn and two-time; averaged, per mode, per sample.
+r"""Auto-correlations of named arrays: forward, reverse, U-Turn, two-time.
 
 .. math:: C(a, b) = \frac{\mathbb E[(a-\mathbb E a)\cdot(b-\mathbb E b)]}{\mathrm{tr}\,\Sigma}
           \qquad\text{(uncentred: } \sum a\cdot b\big/\sum\|a\|^2\text{)}
@@ -31,7 +31,7 @@ def autocorrelation(
     centred: bool = True,
     per: Per = "all",
 ) -> xr.DataArray:
-    r"""Return the correlation of states with the samples they belong to.
+    r"""Return the correlation of states with their samples.
 
     Parameters
     ----------
@@ -52,12 +52,12 @@ def autocorrelation(
     Returns
     -------
     DataArray
-        float64 over the leading dimensions of ``state``, with ``sample`` or ``mode`` where asked for. Dimensionless.
+        float64 over the leading dimensions of ``state``, with ``sample`` or ``mode`` if requested. Dimensionless.
 
     Raises
     ------
     ValueError
-        If dimensions do not fit, or an uncentred correlation per mode is asked for.
+        If dimensions do not fit, or an uncentred correlation per mode is requested.
 
     References
     ----------
@@ -88,7 +88,7 @@ def autocorrelation(
             raise ValueError("per='mode' needs centred=True: the modes are those of the centred data")
         values = mode_products(a, b - factor[..., None] * mean, moments)
         return xr.DataArray(values, dims=(*lead, "mode"), coords=coords, attrs=_attributes(centred))
-    # the states are many: their mean is taken off the products and not off them
+    # subtract the mean from the products: the states are too many
     products = sample_products(a, b) - factor * (a @ mean)
     scale = moments.trace if centred else float((a**2).sum()) / len(a)
     if per == "sample":
@@ -193,12 +193,12 @@ def path_statistics(
     .. math:: C(t) = \frac{\mathbb E[(x_0-\mu)\cdot(x_t-\alpha_t\mu)]}{\mathrm{tr}\,\Sigma},\qquad \mathbb E|x_t|,\qquad
               \frac1d\sum_i D_i(t)
 
-    with :math:`D_i` of :func:`ks_distance`. Of scores instead of states the norm is the SF norm.
+    with :math:`D_i` of :func:`ks_distance`. For scores instead of states the norm is the SF norm.
 
     Parameters
     ----------
     states : iterable of array
-        At each of the times, shape (samples, ``*event``), in the unit of the data; each is done with before the next is asked for.
+        At each of the times, shape (samples, ``*event``), in the unit of the data; each is processed before the next is requested.
     reference : array
         Samples at time 0 to correlate with, shape (samples, ``*event``).
     moments : Moments

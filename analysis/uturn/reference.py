@@ -1,4 +1,4 @@
-"""What a run is held against: the ground truth, the Gaussian of its moments, and facts of each score's run."""
+"""Reference for a run: ground truth, its Gaussian, score facts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reference:
-    """What end points are compared with.
+    """The reference for end points.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class Reference:
     labels : ndarray or None
         Class of each ground-truth sample, int64, shape (N,).
     scores : mapping of str to Score
-        Scores whose share in the norm of every score of the run is measured; empty where it is not.
+        Reference scores for the explained share of every score; empty if it is not measured.
     classify : callable or None
-        Gives the class of end points (batch, ``*event``) as int64 (batch,); None for that of the nearest ground-truth sample.
+        End-point classifier, (batch, ``*event``) to int64 (batch,); None for the nearest sample's class.
     """
 
     samples: EmpiricalScore
@@ -52,7 +52,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    r"""What the statistics need to know of the ground-truth set.
+    r"""Facts of the ground-truth set for the statistics.
 
     Attributes
     ----------
@@ -77,16 +77,16 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class ScoreFacts:
-    """What the statistics need to know of how a score was run.
+    """Facts of a score's run for the statistics.
 
     Attributes
     ----------
     kernel : str
         Name of its reverse kernel; ``exact`` for exact reversal.
     flow : {"sde", "ode", "none"}
-        Law in continuous time that small steps go to.
+        Law in the limit of small steps, in continuous time.
     conditional : bool
-        Whether it is given the class of the start.
+        Whether it receives the class of the start.
     is_truth : bool
         Whether it is the exact score of the ground-truth set.
     reference : ndarray or None

@@ -1,1 +1,1 @@
-"""Sources of samples, one file each."""
+"""Sources of samples, one module each."""

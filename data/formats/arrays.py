@@ -1,4 +1,4 @@
-"""Arrays in ``.npy`` and ``.npz`` files, mapped into memory where they lie uncompressed; no pickle is ever read."""
+"""Arrays in ``.npy`` and ``.npz`` files, memory-mapped, without pickles."""
 
 import struct
 import tokenize
@@ -33,13 +33,13 @@ class _Header:
     @property
     def nbytes(self) -> int:
         size = self.dtype.itemsize
-        for length in self.shape:  # python integers: a forged shape must not overflow
+        for length in self.shape:  # Python integers: a forged shape must not overflow
             size *= length
         return size
 
 
 def _read_header(stream: IO[bytes], name: str, available: int) -> _Header:
-    """Parse the header of a ``.npy`` stream of `available` bytes, and refuse one that cannot be read as numbers."""
+    """Parse the header of a ``.npy`` stream of `available` bytes; raise if its values are not numbers."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional header parsing")  # python 2's
@@ -66,7 +66,7 @@ def _read_header(stream: IO[bytes], name: str, available: int) -> _Header:
 
 
 def _mapped(path: Path, header: _Header, shift: int = 0) -> Rows:
-    if header.nbytes == 0:  # nothing to map; the checks refuse it by its shape
+    if header.nbytes == 0:  # nothing to map; later checks reject the shape
         return MemoryRows(np.empty(header.shape, header.dtype))
     return MappedRows(path, header.dtype, header.shape, shift + header.start, "F" if header.fortran else "C")
 
@@ -92,7 +92,7 @@ def npy_rows(path: Path) -> Rows:
 
 
 class Npz:
-    """The arrays of a ``.npz`` file, of which only those asked for are opened.
+    """The arrays of a ``.npz`` file, opened on demand.
 
     Parameters
     ----------
@@ -124,9 +124,9 @@ class Npz:
         self.keys = [member.removesuffix(".npy") for member in members if member.endswith(".npy")]
 
     def rows(self, key: str) -> Rows:
-        """Open one array: mapped where it lies uncompressed, else read into memory in its own type.
+        """Open one array: memory-mapped if uncompressed, else read into memory in its stored type.
 
-        Raises DataError if there is no such array, it is damaged, or it holds python objects.
+        Raises DataError if the array is missing, is damaged, or holds python objects.
         """
         name = f"{key!r} in {self._path}"
         if key not in self.keys:
@@ -138,7 +138,7 @@ class Npz:
                     header = _read_header(stream, name, info.file_size)
                     if info.compress_type != zipfile.ZIP_STORED:
                         return MemoryRows(_read_array(stream, header))
-                    while stream.read(READ_BYTES):  # to the end, where the checksum of the zip member is compared
+                    while stream.read(READ_BYTES):  # to the end, where zipfile verifies the checksum
                         pass
         except DataError:
             raise
@@ -159,12 +159,12 @@ def _read_array(stream: IO[bytes], header: _Header) -> Array:
             raise EOFError("it ends early")
         raw[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
         done += len(piece)
-    stream.read(1)  # reaches the end of the member, where its checksum is compared
+    stream.read(1)  # reach the end of the member, where zipfile verifies the checksum
     return raw.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
 
 
 def _member_start(path: Path, info: zipfile.ZipInfo) -> int:
-    """Position of a stored member's first byte: behind the local header, whose extra field only the file knows."""
+    """Return the position of a stored member's first byte, after the local header and its extra field."""
     with path.open("rb") as stream:
         stream.seek(info.header_offset + 26)
         name_length, extra_length = struct.unpack("<HH", stream.read(4))

@@ -1,4 +1,4 @@
-"""CIFAR-10 in its official binary format: records of one label byte and three planes of 32 x 32 bytes."""
+"""CIFAR-10 in its official binary format."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Downsampled ImageNet: ``.npz`` batches of flattened channel planes and labels that start at 1."""
+"""Downsampled ImageNet in ``.npz`` batches, with labels from 1."""
 
 import math
 import re

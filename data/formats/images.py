@@ -1,4 +1,4 @@
-"""Picture files in a folder or in a zip archive, decoded when they are asked for."""
+"""Picture files in folders and zip archives."""
 
 import io
 import json
@@ -20,11 +20,11 @@ from gaussian_test.data.values import DataError, Labels, encode_labels
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16B")
-INDEX = "dataset.json"  # the EDM data format keeps its labels here
+INDEX = "dataset.json"  # labels of the EDM data format
 
 
 class Store(Protocol):
-    """Something that holds files by name."""
+    """A container of named files."""
 
     def read(self, name: str) -> bytes:
         """Return the content of a file."""
@@ -43,7 +43,7 @@ class FolderStore:
     def names(self) -> list[str]:
         """Return the names of all files, those of hidden folders and files left out."""
         found = []
-        for folder, below, files in os.walk(self._path, followlinks=True):  # class folders are often links
+        for folder, below, files in os.walk(self._path, followlinks=True):  # class folders are often symbolic links
             below[:] = [name for name in below if not name.startswith(".")]
             place = Path(folder).relative_to(self._path)
             found += [(place / name).as_posix() for name in files if not name.startswith(".")]
@@ -59,7 +59,7 @@ class FolderStore:
 
 
 class ZipStore:
-    """Files in a zip archive, kept open between reads; copies, pickles and forked processes open it anew."""
+    """Files in a zip archive, kept open between reads; copies, pickles and forked processes reopen it."""
 
     def __init__(self, path: Path) -> None:
         self._given = path
@@ -71,7 +71,7 @@ class ZipStore:
         return self.__dict__ | {"_open": None}
 
     def _archive(self) -> zipfile.ZipFile:
-        if self._open is None or self._open[0] != os.getpid():  # a forked process would share the position in the file
+        if self._open is None or self._open[0] != os.getpid():  # a forked process would share the file position
             self._open = os.getpid(), zipfile.ZipFile(self._path)
         return self._open[1]
 
@@ -89,7 +89,7 @@ class ZipStore:
         ]
 
     def read(self, name: str) -> bytes:
-        """Return the content of a file, its checksum compared."""
+        """Return the content of a file, after verifying its checksum."""
         with self._lock:
             try:
                 return self._archive().read(name)
@@ -141,14 +141,14 @@ def decode(content: bytes, name: str) -> tuple[str, Array]:
 class ImageRows:
     """Pictures of one size and mode, decoded on access.
 
-    Every picture is decoded once at the start, because only that finds one that is damaged or of another size.
+    Every picture is decoded once at the start, to find damaged ones and other sizes.
 
     Parameters
     ----------
     store : Store
-        Where the files are.
+        Container of the files.
     names : sequence of str
-        The files, one per sample.
+        File names, one per sample.
 
     Raises
     ------
@@ -184,9 +184,9 @@ class ImageRows:
 
 
 def open_folder(path: Path) -> Samples:
-    """Open a folder of pictures, whose sub-folders, if any, are the classes.
+    """Open a folder of pictures, with sub-folders, if any, as classes.
 
-    The pictures are ordered by their names. A ``dataset.json`` in the folder (the EDM format, unpacked) gives the
+    The pictures are ordered by name. A ``dataset.json`` in the folder (the EDM format, unpacked) gives the
     labels instead of the sub-folders.
 
     Raises DataError if there are no pictures, or they are damaged or differ in size or mode.

@@ -1,4 +1,4 @@
-"""Samples as an xarray array that reads and scales only what is asked for."""
+"""Lazy xarray arrays of scaled samples."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ BLOCK_VALUES = 2**20  # values read and scaled at a time; bounds the double-prec
 
 
 class ScaledArray(BackendArray):
-    """Raw samples seen as float32 in [-1, 1]; indexing reads the selected samples and no others.
+    """Raw samples as float32 in [-1, 1]; indexing reads the selected samples only.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class ScaledArray(BackendArray):
 
 
 def _part(samples: Selection, start: int, stop: int, length: int) -> Selection:
-    """Return the selected samples number `start` to `stop`."""
+    """Return the selected samples from number `start` to `stop`."""
     if isinstance(samples, slice):
         picked = range(*samples.indices(length))[start:stop]
         return slice(picked.start, picked.stop, picked.step)
@@ -66,7 +66,7 @@ def _part(samples: Selection, start: int, stop: int, length: int) -> Selection:
 
 
 def _outer(block: Array, event: tuple[Any, ...]) -> Array:
-    """Index each axis after the first on its own (orthogonally)."""
+    """Index each axis after the first independently (orthogonally)."""
     for axis in reversed(range(len(event))):  # last axis first: an integer drops its axis and must not shift the others
         block = block[(slice(None),) * (axis + 1) + (event[axis],)]
     return block

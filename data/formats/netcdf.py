@@ -12,8 +12,8 @@ from gaussian_test.data.formats.rows import Array, Rows, Selection, as_images
 from gaussian_test.data.samples import Samples
 from gaussian_test.data.values import DataError, cause, check_shape, encode_labels
 
-# xarray locks reads but not opening and closing, and the netCDF library stands no second thread in any of them. A lock
-# is shared by its name, so whoever else opens NetCDF files in this process can take the same one.
+# xarray locks reads but not opening and closing, and the netCDF library is not thread-safe in any of them. The lock is shared by
+# name, so other code in this process can take it too.
 NETCDF_LOCK = SerializableLock("gaussian_test.netcdf")
 
 
@@ -25,7 +25,7 @@ class NetcdfRows:
     variable : xarray.Variable
         The variable, not loaded.
     dims : tuple of str
-        Order of the axes to read in, samples first.
+        Order of the axes to read, samples first.
     name : str
         What messages call the variable.
     """
@@ -40,7 +40,7 @@ class NetcdfRows:
 
     def read(self, selection: Selection) -> Array:
         """Return the selected samples, (selected, ...)."""
-        # Axes are exchanged after reading: exchanged before, they would turn into point-wise indexing of the file.
+        # Transpose after reading: a transposed lazy array would index the file point by point.
         with NETCDF_LOCK:
             try:
                 block = self._variable.isel({self._sample: selection}).to_numpy()
@@ -52,8 +52,8 @@ class NetcdfRows:
 def open_netcdf(path: Path, key: str | None = None, label_key: str | None = None) -> Samples:
     """Open the variables of a NetCDF file as samples and labels.
 
-    Dimensions called sample, channel, row and column are taken by their names; without the name "sample" the first one
-    counts the samples.
+    Dimensions called sample, channel, row and column are recognised by name; without "sample", the first dimension counts the
+    samples.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def open_netcdf(path: Path, key: str | None = None, label_key: str | None = None
     with NETCDF_LOCK:
         try:
             dataset = xr.open_dataset(path.absolute(), engine="netcdf4", cache=False, decode_times=False)
-        except (OSError, ValueError, RuntimeError, TypeError) as error:  # TypeError: xarray of 2025, of text that is none
+        except (OSError, ValueError, RuntimeError, TypeError) as error:  # TypeError: xarray of 2025, for invalid text
             raise DataError(f"{path} is not a readable NetCDF file ({cause(error)}): save or copy it again.") from error
     variables: dict[str, xr.Variable] = {str(name): variable for name, variable in dataset.variables.items()}
     if label_key is None and "label" in variables and key != "label":
@@ -113,7 +113,7 @@ def _find_key(variables: Mapping[str, xr.Variable], key: str | None, label_key: 
 
 
 def _order(dims: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the dimensions with samples first, and those of images in our order where they bear our names."""
+    """Return the dimensions with samples first, then image dimensions in our order if they have our names."""
     sample = "sample" if "sample" in dims else dims[0]
     event = tuple(dim for dim in dims if dim != sample)
     ours = tuple(dim for dim in ("channel", "row", "column") if dim in event)

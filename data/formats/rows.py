@@ -1,4 +1,4 @@
-"""Where samples are kept: the protocol "read these samples as they are", and its holders for memory and plain files."""
+"""Raw samples in memory or files, behind one protocol."""
 
 import math
 import os
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-MAPPED_BYTES = 2**24  # mapped at once where samples lie scattered through the file
+MAPPED_BYTES = 2**24  # mapped at once where samples are scattered through the file
 Selection = slice | NDArray[np.intp]
-"""Samples to read: a slice with a positive step, or a one-dimensional array of indices that are not negative."""
+"""Samples to read: a slice with a positive step, or a one-dimensional array of nonnegative indices."""
 
 
 class Rows(Protocol):
-    """Samples that are read by index, in the type they are stored in."""
+    """Samples read by index, in their stored type."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -26,7 +26,7 @@ class Rows(Protocol):
         """Type of the stored values."""
 
     def read(self, selection: Selection) -> Array:
-        """Return the selected samples, (selected, ...); the caller must not write into them."""
+        """Return the selected samples, (selected, ...); the caller must not modify them."""
 
 
 class MemoryRows:
@@ -54,14 +54,14 @@ class MemoryRows:
 
 
 class MappedRows:
-    """Samples that lie uncompressed in a file, of which a read opens what it needs and no more, and keeps nothing open.
+    """Uncompressed samples in a file; each read maps only what it needs and keeps nothing open.
 
-    What a map has touched counts as the process's memory for as long as the map exists; opening one takes some 30 microseconds.
+    Pages touched by a map count as process memory as long as the map exists; opening one takes some 30 microseconds.
 
     Parameters
     ----------
     path : path-like
-        The file; remembered as an absolute path, because the working folder may change before the samples are read.
+        The file; stored as an absolute path, because the working folder may change before a read.
     dtype : numpy.dtype
         Type of one stored element, possibly a record.
     shape : tuple of int
@@ -129,7 +129,7 @@ class MappedRows:
         return np.asarray(part[:: picked.step])
 
     def _gathered(self, selection: NDArray[np.intp]) -> Array:
-        """Read run by run: a map would touch the surroundings of every sample too."""
+        """Read run by run: a map would also touch the neighbourhood of every sample."""
         dtype, shape, offset, _, _ = self._stored
         row_bytes = dtype.itemsize * math.prod(shape[1:])
         out = np.empty((len(selection), *shape[1:]), dtype)
@@ -145,7 +145,7 @@ class MappedRows:
         return out
 
     def _scattered(self, selection: Selection) -> Array:
-        """Read a file in Fortran order, which holds one number of all samples after the other, some numbers at a time."""
+        """Read a file in Fortran order, which stores each feature of all samples contiguously, some features at a time."""
         dtype, shape, offset, _, _ = self._stored
         count, numbers = shape[0], math.prod(shape[1:])
         chosen = np.arange(count)[selection]
@@ -159,12 +159,12 @@ class MappedRows:
 
 
 class JoinedRows:
-    """Several holders one after the other, such as the batches of a data set.
+    """Concatenated rows, such as the batches of a data set.
 
     Parameters
     ----------
     parts : sequence of Rows
-        At least one, of equal type and equal shape but for the number of samples.
+        At least one, of equal type and equal shape except for the number of samples.
 
     Examples
     --------
@@ -180,12 +180,12 @@ class JoinedRows:
         self.dtype: np.dtype[Any] = parts[0].dtype
 
     def read(self, selection: Selection) -> Array:
-        """Return the selected samples, (selected, ...), reading each part at most once, and only those that hold some."""
+        """Return the selected samples, (selected, ...), reading only the parts needed, each once."""
         if isinstance(selection, slice):
             selection = np.arange(*selection.indices(self.shape[0]))
         owner = np.searchsorted(self._starts, selection, side="right") - 1
         owners = np.unique(owner)
-        if len(owners) == 1:  # nothing to join: what the part hands out, which may be a view
+        if len(owners) == 1:  # nothing to join: return the part's own result, which may be a view
             return self._parts[int(owners[0])].read(_as_slice(selection - self._starts[owners[0]]))
         out = np.empty((len(selection), *self.shape[1:]), self.dtype)
         for number in owners:
@@ -202,14 +202,14 @@ def _as_slice(indices: NDArray[np.intp]) -> Selection:
 
 
 class ArrangedRows:
-    """Samples in the order of axes that the rest of the package expects: (sample, channel, row, column).
+    """Samples with the axes that the package expects: (sample, channel, row, column).
 
     Parameters
     ----------
     rows : Rows
-        Samples as they are stored.
+        Samples in their stored form.
     event : tuple of int
-        Shape of one sample afterwards.
+        Shape of one sample after rearranging.
     channels_last : bool
         Whether the stored channels are the last axis.
 
@@ -236,8 +236,8 @@ class ArrangedRows:
 def as_images(rows: Rows) -> Rows:
     """Arrange images as (sample, channel, row, column); vectors, (sample, feature), stay as they are.
 
-    Three axes are (sample, row, column) of one channel. Four axes have their channels last where the last length is
-    1, 3 or 4 and the second is not; otherwise, and so in every ambiguous case, they have them first.
+    Three axes are (sample, row, column) of one channel. Four axes have their channels last if the last length is 1, 3 or 4 and the
+    second is not; otherwise, including every ambiguous case, first.
 
     Examples
     --------

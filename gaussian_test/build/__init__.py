@@ -1,1 +1,1 @@
-"""What will run: samples, scores, kernels, features and the plan, checked before any work."""
+"""Validated samples, scores, kernels, features and plan of a run."""

@@ -1,4 +1,4 @@
-"""Functions of the user's that an experiment names: they are imported, called, and what they make is held against its laws."""
+"""Import, call and conformance check of user factories."""
 
 import hashlib
 import importlib
@@ -16,9 +16,9 @@ from gaussian_test.errors import UserError
 
 
 def call_factory(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Import a function by name and call it; modules in the current folder are found too, after the installed ones.
+    """Import a function by name and call it; also search the current folder, after installed modules.
 
-    Raises UserError if it is not there or fails.
+    Raises UserError if it is missing or fails.
     """
     module, _, function = name.partition(":")
     with current_folder():
@@ -26,13 +26,13 @@ def call_factory(name: str, arguments: Mapping[str, Any]) -> Any:
             made = getattr(importlib.import_module(module), function)(**arguments)
         except UserError:
             raise
-        except (Exception, SystemExit) as error:  # code of the user's: anything can happen in it
+        except (Exception, SystemExit) as error:  # user code may raise anything
             raise UserError(f"{name} failed ({type(error).__name__}: {_line(error)}): fix it or its arguments") from error
     return made
 
 
 def source_digest(factory: str) -> str:
-    """Return the sha256 of the file that a factory is written in, once it is imported; empty where there is none."""
+    """Return the sha256 of the source file of an imported factory; empty if there is none."""
     module = sys.modules.get(factory.partition(":")[0])
     file = getattr(module, "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and file.endswith(".py") and Path(file).is_file() else ""
@@ -40,7 +40,7 @@ def source_digest(factory: str) -> str:
 
 @contextmanager
 def current_folder() -> Iterator[None]:
-    """Find modules in the current folder too, after the installed ones."""
+    """Also import modules from the current folder, after installed ones."""
     here = str(Path.cwd())
     sys.path.append(here)
     try:
@@ -50,9 +50,9 @@ def current_folder() -> Iterator[None]:
 
 
 def custom_process(name: str, arguments: Mapping[str, Any]) -> sampler.Process:
-    """Return a forward process that a function of the user's makes, once it has kept the laws of all processes.
+    """Return a custom forward process from a factory, after checking the laws of processes.
 
-    Raises UserError if it cannot be had, is none, or breaks a law.
+    Raises UserError if the factory fails, or its result is no process or breaks a law.
     """
     process = call_factory(name, arguments)
     if not isinstance(process, sampler.Process):
@@ -64,9 +64,9 @@ def custom_process(name: str, arguments: Mapping[str, Any]) -> sampler.Process:
 
 
 def custom_kernel(name: str, arguments: Mapping[str, Any], process: sampler.Process) -> sampler.ReverseKernel:
-    """Return a reverse kernel that a function of the user's makes, once it has kept the laws of all kernels in a process.
+    """Return a custom reverse kernel from a factory, after checking the laws of kernels in a process.
 
-    Raises UserError if it cannot be had, is none, breaks a law, or calls itself exact: that is the score's to say.
+    Raises UserError if the factory fails, or its result is no kernel, breaks a law, or claims to be exact.
     """
     kernel = call_factory(name, arguments)
     if not isinstance(kernel, sampler.ReverseKernel):
@@ -78,14 +78,14 @@ def custom_kernel(name: str, arguments: Mapping[str, Any], process: sampler.Proc
             f"reverse: {name} gave a kernel that is exact: whether a posterior can be drawn is the score's to say, "
             "so choose kind: exact, or give a kernel of steps"
         )
-    # how fast it converges is its own affair: the closed form is of the very steps
+    # its order of convergence is not checked: the closed form holds for its actual steps
     with torch.inference_mode():
         lawful(lambda: check_kernel(kernel, process, order=None), f"reverse: {name}")
     return kernel
 
 
 def lawful(check: Callable[[], None], what: str) -> None:
-    """Run a suite of laws on an object of the user's, and say in a sentence what it breaks.
+    """Run a conformance suite on a user's object, and turn a broken law into one sentence.
 
     Raises UserError if a law is broken, or the object fails.
     """
@@ -93,7 +93,7 @@ def lawful(check: Callable[[], None], what: str) -> None:
         check()
     except ConformanceError as error:
         raise UserError(f"{what}: {error}: fix it") from error
-    except Exception as error:  # code of the user's: anything can happen in it
+    except Exception as error:  # user code may raise anything
         raise UserError(f"{what} fails ({type(error).__name__}: {_line(error)[:200]}): fix it") from error
 
 

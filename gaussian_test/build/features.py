@@ -1,4 +1,4 @@
-"""What is measured with: feature extractor, classifier, custom observables, built and tried on two samples."""
+"""Feature extractor, end-point classifier and custom observables of a run."""
 
 import hashlib
 import inspect
@@ -31,12 +31,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Extractor:
-    """Gives the features of samples."""
+    """A feature extractor."""
 
     name: str  # what to call it
-    # takes samples (batch, ``*event``) as a tensor on the device of the run and returns features (batch, F)
+    # from samples (batch, ``*event``), a tensor on the device of the run, to features (batch, F)
     call: Callable[[torch.Tensor], Any]
-    device: torch.device  # where it wants its samples
+    device: torch.device  # device of its samples
 
     def __call__(self, x: Any) -> Array:
         """Return the features of samples (n, ``*event``), any array, in batches: float64, (n, F)."""
@@ -58,9 +58,9 @@ class Extractor:
 def build_features(
     settings: Features, given: Callable[[torch.Tensor], Any] | None, moments: analysis.Moments, device: torch.device, sample: Any
 ) -> Extractor:
-    """Return the extractor that an experiment names, or the one from python, tried on two samples.
+    """Return the feature extractor of an experiment, or the given one, after a trial on two samples.
 
-    Raises UserError if it cannot be had, or does not return features.
+    Raises UserError if it cannot be built, or does not return features.
     """
     if given is None and settings.kind == "pixels":
         return Extractor("pixels", lambda x: x.flatten(1), device)
@@ -74,12 +74,12 @@ def build_features(
         raise UserError(f"features {name}: a {type(made).__name__} cannot be called: give a torch module or a function")
     if isinstance(made, torch.nn.Module):
         made = made.to(device).eval()
-    extractor = Extractor(str(name), lambda x: made(x.float()), device)  # networks have one type, whatever that of the run
+    extractor = Extractor(str(name), lambda x: made(x.float()), device)  # feature networks use float32
     try:
         extractor(sample)
     except UserError:
         raise
-    except Exception as error:  # code of the user's: anything can happen in it
+    except Exception as error:  # user code may raise anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"features {name} fail on two samples of shape {np.shape(sample)} ({reason}): fix the extractor") from error
     return extractor
@@ -87,24 +87,24 @@ def build_features(
 
 @dataclass(frozen=True)
 class Classified:
-    """The classifier of end points.
+    """The end-point classifier.
 
     Attributes
     ----------
     accuracy, error : float
-        On samples that it was not fitted on, and its standard error.
+        Held-out accuracy and its standard error.
     """
 
-    name: str  # what to call it; empty where there are no classes
+    name: str  # its name; empty without classes
     classify: Callable[[torch.Tensor], torch.Tensor] | None  # as :attr:`Reference.classify`
     accuracy: float
     error: float
 
 
 def build_classifier(settings: Classifier, given: Any, reference: Reference, x: Any, seed: int, assess: bool = True) -> Classified:
-    """Return the classifier that an experiment names, or the one from python, fitted, with its accuracy.
+    """Return the fitted end-point classifier of an experiment, or the given one, with its held-out accuracy.
 
-    Raises UserError if there are no labels to fit it with, or it cannot be fitted.
+    Raises UserError if there are no labels, or it cannot be fitted.
     """
     labels = reference.labels
     if given is None and settings.kind == "nearest":
@@ -131,7 +131,7 @@ def build_classifier(settings: Classifier, given: Any, reference: Reference, x: 
     try:
         fitted = FittedClassifier(classifier, x, labels)
         accuracy = cross_validated_accuracy(classifier, x, labels, folds=settings.folds, seed=seed) if assess else (np.nan, np.nan)
-    except Exception as error:  # a classifier of the user's: anything can happen in it
+    except Exception as error:  # user code may raise anything
         raise UserError(f"classifier {name[:80]} cannot be fitted ({' '.join(str(error).split())[:160]}): fix it") from error
     return Classified(name, fitted, *accuracy)
 
@@ -143,27 +143,27 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 
 @dataclass(frozen=True)
 class BuiltObservable:
-    """An observable of the user's."""
+    """A custom observable."""
 
-    name: str  # under which the archive has it
-    call: Measure  # takes starts and ends (batch, ``*event``), float32, on the device of the run, and returns (batch,) numbers
-    source: str  # the factory that made it, or that it was handed in
+    name: str  # its name in the archive
+    call: Measure  # from starts and ends (batch, ``*event``), float32, on the device of the run, to numbers (batch,)
+    source: str  # its factory, or a note that it was passed from Python
     attributes: dict[str, str]  # ``long_name``, ``units`` and ``comment`` of the variable
-    digest: str  # by what it is known again; empty where there is nothing to know it by
+    digest: str  # identifies it on resume; empty if nothing can
 
     @property
     def record(self) -> Observable:
-        """Its record, with which it is measured and shown like any other."""
+        """Record for measuring and showing it like a built-in observable."""
         return custom_record(self.name, self.attributes, self.source, self)
 
     def __call__(self, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
-        """Return a number for each U-Turn, float64 on the CPU, (n,), in batches."""
+        """Return one number per U-Turn, computed in batches: float64 on the CPU, (n,)."""
         values = torch.empty(len(end), dtype=torch.float64)
         for first in range(0, len(end), ROWS):
             rows = slice(first, first + ROWS)
             try:
                 found = self.call(start[rows].float(), end[rows].float())
-            except Exception as error:  # code of the user's: anything can happen in it
+            except Exception as error:  # user code may raise anything
                 reason = " ".join(str(error).split())[:200]
                 raise UserError(f"custom observable {self.name!r} failed ({type(error).__name__}: {reason}): fix it") from error
             block = torch.as_tensor(found).detach().double().cpu()
@@ -179,9 +179,9 @@ class BuiltObservable:
 def build_custom_observables(
     settings: Mapping[str, observables.CustomObservable], given: Mapping[str, Measure], device: torch.device, sample: Any
 ) -> tuple[BuiltObservable, ...]:
-    """Return the observables that an experiment names and those from python, tried on two samples.
+    """Return the custom observables of an experiment and the given ones, after a trial on two samples.
 
-    Raises UserError if a name cannot be that of a variable, or an observable cannot be had or breaks a law of observables.
+    Raises UserError if a name is not allowed, or an observable cannot be built or breaks a law of observables.
     """
     built = []
     for name in (*settings, *(name for name in given if name not in settings)):
@@ -191,7 +191,7 @@ def build_custom_observables(
         else:
             made = settings[name]
             call, source = call_factory(made.factory, made.arguments), made.factory
-            code = source_digest(made.factory)  # once it is imported
+            code = source_digest(made.factory)  # after the import
         if not callable(call):
             raise UserError(
                 f"custom observable {name!r}: {source} gave a {type(call).__name__}, which cannot be called: give a function of "
@@ -218,7 +218,7 @@ def _check_name(name: Any) -> None:
 
 
 def _attributes(name: str, call: Measure) -> dict[str, str]:
-    """Return what a function says of itself in attributes, else its name, no unit and the first line of its docstring."""
+    """Return a function's own attributes, or else its name, no unit and the first line of its docstring."""
     own = {key: str(getattr(call, key)) for key in ("long_name", "units", "comment") if isinstance(getattr(call, key, None), str)}
     text = (call.__doc__ or "").strip() if inspect.isfunction(call) else ""
     comment = {"comment": text.splitlines()[0]} if text else {}
@@ -226,7 +226,7 @@ def _attributes(name: str, call: Measure) -> dict[str, str]:
 
 
 def _digest(call: Measure, code: str) -> str:
-    """Return by what an observable is known again: what it says itself, its tensors, the file of its factory."""
+    """Return the digest of an observable: from its own ``digest``, its tensors, and the file of its factory."""
     digest = hashlib.sha256()
     known = [text for text in (code, str(getattr(call, "digest", ""))) if text]
     for text in known:

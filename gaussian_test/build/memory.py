@@ -1,4 +1,4 @@
-"""How much memory a run may take, and whether its ground truth fits into it or stays in its file."""
+"""Memory limits of a run and its ground truth."""
 
 import os
 from collections.abc import Iterator
@@ -12,21 +12,21 @@ from gaussian_test.errors import UserError
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.experiment.scores import Gaussian, Mixture
 
-LOADED = 2**30  # bytes up to which samples are read once and kept, rather than read again by each pass over them
-SHARE = "GAUSSIAN_TEST_WORKERS"  # set for the workers that this program starts: how many share the machine
+LOADED = 2**30  # up to this many bytes samples are read once and kept, not re-read in each pass
+SHARE = "GAUSSIAN_TEST_WORKERS"  # number of workers sharing the machine, set for workers that this program starts
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def machine_memory() -> tuple[int, str]:
-    """Return the memory of this machine, or the part of it that a container or a queue leaves to this job, and whose it is."""
+    """Return the memory of this machine, or the limit of a container or queue, and the owner of that limit."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = min(_limits(), default=physical)
     return (limit, "control group") if limit < physical else (physical, "machine")
 
 
 def _limits() -> Iterator[int]:
-    """Yield the limits of the control groups that this process is in, of either version, from its own up to the root."""
+    """Yield the memory limits of this process's control groups (v1 or v2), up to the root."""
     try:
         lines = OWN_CGROUP.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -44,14 +44,14 @@ def _limits() -> Iterator[int]:
 
 
 def memory_cap(settings: Experiment) -> int:
-    """Return what a process of a run may take beside its libraries, in bytes: half of the machine's unless it is given."""
+    """Return the memory cap of a process besides its libraries, in bytes; default: half of the machine's."""
     if settings.memory is not None:
         return int(settings.memory)
     return machine_memory()[0] // 2 // _workers()
 
 
 def named_cap(settings: Experiment, cap: int) -> str:
-    """Return how a message names the cap, so that whoever reads it knows which figure to change."""
+    """Return the cap for a message, with the setting to change."""
     if settings.memory is not None:
         return f"memory = {_bytes(cap)}"
     share = f"a worker's share, 1 of {_workers()}, of " if _workers() > 1 else ""
@@ -63,16 +63,16 @@ def _workers() -> int:
 
 
 def fits_in_memory(truth: xr.Dataset, itemsize: int, cap: int) -> tuple[bool, bool]:
-    """Return whether the samples of a ground truth fit into memory: as they are read, and again as those of the exact score."""
+    """Return whether ground-truth samples fit in memory, as read, and again as samples of the exact score."""
     read, of_score = int(truth["x"].nbytes), truth["x"].size * itemsize
     load = read <= min(LOADED, cap // 8)
     return load, of_score + (read if load else 0) <= cap // 2
 
 
 def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept: int, cap: int, shards_only: bool = False) -> None:
-    """Refuse an experiment whose covariance, states or features cannot fit into the memory that was given.
+    """Raise if covariance, states or features of an experiment exceed the memory cap.
 
-    Raises UserError if something cannot fit, by its setting.
+    Raises UserError with the setting to change.
     """
     count, features = truth.sizes["sample"], int(np.prod(truth["x"].shape[1:]))
     itemsize = 8 if settings.dtype == "float64" else 4
@@ -102,9 +102,9 @@ def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept:
 
 
 def check_streamed(settings: Experiment, given_classifier: bool, cap: int) -> None:
-    """Refuse what needs all samples in memory at once where these stay in their file.
+    """Raise if a setting needs all samples in memory while they stay in their file.
 
-    Raises UserError if something needs them.
+    Raises UserError with that setting.
     """
     needing = []
     if given_classifier or settings.classifier.kind != "nearest":

@@ -1,8 +1,7 @@
-"""Networks from files and factories, by a ladder of trust.
+"""Networks from files and factories, by level of trust.
 
-What can run no code when it is opened is opened: safetensors, and files that torch loads with ``weights_only``. Factories run
-because the user has named them. What runs code when it is opened (pickles, TorchScript, ``.pt2``) is refused unless the user has
-said that they trust this file, and has proved with its sha256 which file they mean.
+Files that cannot run code are opened: safetensors, and files that torch loads with ``weights_only``. Factories run because the user
+named them. Files that can run code (pickles, TorchScript, ``.pt2``) raise an error unless the user trusts the file by its sha256.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ RUNS_CODE = (".pkl", ".pickle", ".pt2", ".ts", ".torchscript", *WEIGHTS_ONLY)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a score comes from."""
+    """The origin of a score."""
 
-    level: str  # what had to be trusted to have it
-    sha256: str = ""  # digest of the file; empty where there is none
+    level: str  # level of trust that it needed
+    sha256: str = ""  # digest of the file; empty if there is none
 
 
 COMPUTED = Origin("computed from the samples")
@@ -50,7 +49,7 @@ TRUSTED = "trusted file that runs code"
 
 @dataclass(frozen=True)
 class Opening:
-    """What a network is opened for: samples of a shape, in a process; which files are trusted, and the process of its training."""
+    """Context for opening a network: sample shape, process, trusted files and training process."""
 
     event_shape: tuple[int, ...]
     process: sampler.Process
@@ -59,11 +58,11 @@ class Opening:
 
 
 def open_network(settings: scores.AnyNetwork, opening: Opening) -> tuple[sampler.Score, Origin]:
-    """Return a network of any kind, and where it came from: ``NetworkScore.from_<kind>`` of what its settings name.
+    """Build a network score of any kind with ``NetworkScore.from_<kind>``, and return it with its origin.
 
-    Settings and parameters of a constructor that have one name are one thing.
+    Settings are passed to the constructor's parameters of the same name.
 
-    Raises UserError if it cannot be opened, is not trusted, or is not what its kind says.
+    Raises UserError if it cannot be opened, is not trusted, or is not of its kind.
     """
     made: Any
     if isinstance(settings, scores.Network):
@@ -91,7 +90,7 @@ def open_network(settings: scores.AnyNetwork, opening: Opening) -> tuple[sampler
 
 
 def _whole(score: sampler.Score, settings: scores.Callable) -> sampler.Score:
-    """Return a score that needs no network to be wrapped; settings of one cannot change it."""
+    """Return a complete score, after checking that no network settings are given for it."""
     ours = {"kind", "name", "conditional", "factory", "arguments", "weights", "weights_key", "path"}
     if beside := sorted(settings.model_dump(exclude_defaults=True, exclude=ours)):
         raise UserError(
@@ -101,7 +100,7 @@ def _whole(score: sampler.Score, settings: scores.Callable) -> sampler.Score:
 
 
 def _residual_denoiser(path: str | None) -> tuple[sampler.ResidualDenoiser, Origin]:
-    """Return a network that data/train_digits_network.py has written; the shipped one by default."""
+    """Load a network written by data/train_digits_network.py; by default the shipped one."""
     file = Path(str(files("gaussian_test.data") / EMBEDDED)) if path is None else Path(path)
     from safetensors import SafetensorError, safe_open
 
@@ -120,7 +119,7 @@ def _residual_denoiser(path: str | None) -> tuple[sampler.ResidualDenoiser, Orig
 
 
 def _made(settings: scores.EDM | scores.Azula | scores.Callable, trust: Mapping[str, str]) -> tuple[Any, Origin]:
-    """Return what a factory made, its weights loaded, or what a trusted file held."""
+    """Return the object from a factory, with weights loaded, or from a trusted file."""
     path = getattr(settings, "path", None)
     if path is not None:
         return open_trusted(Path(path), trust)
@@ -137,7 +136,7 @@ def _made(settings: scores.EDM | scores.Azula | scores.Callable, trust: Mapping[
 
 
 def read_weights(path: Path, trust: Mapping[str, str], key: str | None = None) -> tuple[dict[str, torch.Tensor], str, str]:
-    """Return named tensors from a file, the level of trust that it took, and the file's sha256.
+    """Return named tensors from a file, the level of trust needed, and the file's sha256.
 
     Raises UserError if the file is missing or damaged, would run code, or does not hold named tensors.
     """
@@ -154,9 +153,9 @@ def read_weights(path: Path, trust: Mapping[str, str], key: str | None = None) -
     elif path.suffix in WEIGHTS_ONLY:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about formats that are then refused
+                warnings.simplefilter("ignore")  # about formats that are rejected below
                 state, level = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), "weights_only"
-        except Exception as error:  # damaged files raise whatever their bytes lead to
+        except Exception as error:  # damaged files may raise anything
             if not _is_trusted(path, digest, trust):
                 raise UserError(_refusal(path, f"torch does not load it as weights only: {_line(error)[:160]}")) from error
             state, level = _unpickled(path, content), TRUSTED
@@ -172,7 +171,7 @@ def read_weights(path: Path, trust: Mapping[str, str], key: str | None = None) -
 
 
 def open_trusted(path: Path, trust: Mapping[str, str]) -> tuple[Any, Origin]:
-    """Open a file that runs code, if the user has said that they trust it.
+    """Open a file that can run code, if the user trusts it.
 
     Raises UserError if the file is missing, not trusted, or cannot be opened.
     """
@@ -188,8 +187,8 @@ def open_trusted(path: Path, trust: Mapping[str, str]) -> tuple[Any, Origin]:
 
 
 def _unpickled(path: Path, content: bytes) -> Any:
-    """Open what the user trusts."""
-    file = io.BytesIO(content)  # the very bytes whose digest was compared
+    """Open trusted content."""
+    file = io.BytesIO(content)  # the bytes whose digest was verified
     try:
         with current_folder():
             if path.suffix in (".pkl", ".pickle"):
@@ -199,7 +198,7 @@ def _unpickled(path: Path, content: bytes) -> Any:
             if path.suffix in (".ts", ".torchscript"):
                 return torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
             return torch.load(file, map_location="cpu", weights_only=False)
-    except Exception as error:  # the file runs code of its own: anything can happen in it
+    except Exception as error:  # the file runs code, which may raise anything
         raise UserError(
             f"{path} cannot be opened ({type(error).__name__}: {_line(error)[:200]}): the code that it was made with must be "
             "installed or in the current folder"
@@ -207,7 +206,7 @@ def _unpickled(path: Path, content: bytes) -> Any:
 
 
 class _Exported(nn.Module):
-    """An exported program, which is always in the mode that it was exported in, and says so with an error."""
+    """Wrapper of an exported program, whose mode is fixed, so that ``train`` does not raise."""
 
     def __init__(self, program: nn.Module) -> None:
         super().__init__()
@@ -230,7 +229,7 @@ def _content(path: Path) -> tuple[bytes, str]:
 
 
 def _is_trusted(path: Path, digest: str, trust: Mapping[str, str]) -> bool:
-    """Return whether the user trusts a file; a digest that is not the file's is refused, whatever the reason."""
+    """Return whether the user trusts a file; raise for a wrong digest in any case."""
     for name, promised in trust.items():
         if Path(name).resolve() == path.resolve():
             if promised.lower() != digest:
@@ -249,7 +248,7 @@ def _refusal(path: Path, why: str) -> str:
 
 
 def _load(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Load weights, all of them and nothing else."""
+    """Load weights, requiring an exact match of names."""
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
@@ -257,7 +256,7 @@ def _load(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> N
 
 
 def _folder_digest(folder: Path) -> str:
-    """Return the sha256 over the digests of all safetensors files in a folder, in the order of their names."""
+    """Return the sha256 over the digests of all safetensors files in a folder, ordered by name."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.safetensors")):
         digest.update(f"{path.relative_to(folder)} {file_digest(path)}\n".encode())

@@ -1,4 +1,4 @@
-"""From an experiment to what will run: samples, moments, scores, kernels and the plan, all checked before any work starts."""
+"""From an experiment to the validated objects of a run."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -36,31 +36,31 @@ from gaussian_test.store import archive
 from gaussian_test.store.digest import data_digest, is_recognisable, kernel_digest, schedule_digest, score_digest
 from gaussian_test.store.parts import Fits
 
-FROM_PYTHON = "python"  # the source that an archive names for samples that were handed in
-START_STREAM, CLASS_STREAM = 1, 2  # of the keyed noise: stream 0 is the trajectories'
-NOT_OF_A_RESULT = ("data", "memory")  # the data are known by their digest; how much memory they may take changes nothing
+FROM_PYTHON = "python"  # source in the archive for samples passed from Python
+START_STREAM, CLASS_STREAM = 1, 2  # of the keyed noise; stream 0 belongs to the trajectories
+NOT_OF_A_RESULT = ("data", "memory")  # data have a digest; the memory cap does not change results
 FILES = ("path", "weights", "scheduler")
 NOT_OF_A_SHARD = ("statistics", "keep", "features")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run needs, on its device."""
+    """All objects of a run, on its device."""
 
     settings: experiment.Experiment  # the experiment
     truth: xr.Dataset  # ground-truth samples and labels
-    device: torch.device  # where states live
+    device: torch.device  # device of the states
     plan: sampler.UTurnPlan  # turn times, grid, repeats, seed
-    built: dict[str, Built]  # scores by name, and what is known about them
-    kernels: dict[str, sampler.ReverseKernel]  # by the same names
+    built: dict[str, Built]  # scores by name, with their facts
+    kernels: dict[str, sampler.ReverseKernel]  # with the same names
     reference: Reference  # ground-truth set, moments and Gaussian score
     samples: NDArray[np.int64]  # indices of the samples to start from, ascending
     noise_to_signal: NDArray[np.float64]  # of the turn times
-    features: Extractor  # on what end points and ground truth are compared
-    classified: Classified  # the classifier of end points
-    custom_observables: tuple[BuiltObservable, ...]  # observables of the user's
-    fits: Fits  # what has been fitted to the ground truth
-    data_digest: str  # by which the ground truth is known again
+    features: Extractor  # feature extractor for end points and ground truth
+    classified: Classified  # end-point classifier
+    custom_observables: tuple[BuiltObservable, ...]  # custom observables
+    fits: Fits  # quantities fitted to the ground truth
+    data_digest: str  # digest of the ground truth
 
     @property
     def scores(self) -> dict[str, sampler.Score]:
@@ -69,7 +69,7 @@ class Prepared:
 
     @property
     def observables(self) -> tuple[Observable, ...]:
-        """What is measured, in this order: what always is, what is the user's, what the experiment names."""
+        """Observables in order: those always measured, custom ones, those of the experiment."""
         named = (registry.OBSERVABLES[name] for name in self.settings.observed)
         return (*registry.ALWAYS, *(one.record for one in self.custom_observables), *named)
 
@@ -80,26 +80,26 @@ class Prepared:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the states."""
+        """Dtype of the states."""
         return torch.float64 if self.settings.dtype == "float64" else torch.float32
 
     @property
     def together(self) -> NDArray[np.int64]:
-        """Samples, evenly picked, that observables look at together: memory and pairs of samples have their limits."""
+        """Evenly spaced samples that observables use together, limited for memory and pairwise cost."""
         return self.samples[evenly_spaced(len(self.samples), self.settings.end_points)]
 
     @property
     def kept(self) -> NDArray[np.int64]:
-        """Samples whose states are kept until all shards are done: none where nothing asks for them."""
+        """Samples whose states are kept until all shards are done; none unless required."""
         return self.together if _keeps(self.settings) else self.samples[:0]
 
     def starts(self, samples: tuple[int, ...], start: str | None = None) -> torch.Tensor:
-        r"""Return what the forward process noises, by index, on the device, shape (n, ``*event``).
+        r"""Return the starts of the forward process by index, on the device, shape (n, ``*event``).
 
-        ``start`` is that of the experiment unless another one is named.
+        ``start`` defaults to that of the experiment.
 
-        Ground-truth samples; or draws from :math:`\mathcal N(\mu, \Sigma)`, which noised are those of
-        :math:`\mathcal N(\alpha_T\mu, \alpha_T^2\Sigma + \sigma_T^2)` at every turn time; or 0, which noised is noise alone.
+        They are ground-truth samples; draws from :math:`\mathcal N(\mu, \Sigma)`, whose noised law is :math:`\mathcal
+        N(\alpha_T\mu, \alpha_T^2\Sigma + \sigma_T^2)` at every turn time; or 0, whose noised law is noise alone.
         """
         start = start or self.settings.start
         if start == "noised_data":
@@ -116,7 +116,7 @@ class Prepared:
         return dict.fromkeys(conditional, torch.from_numpy(self.classes(samples)).to(self.device)) if conditional else {}
 
     def classes(self, samples: tuple[int, ...]) -> NDArray[np.int64]:
-        """Return the class of each start: the sample's own, or that of a sample drawn with the number of the start."""
+        """Return the class of each start: that of its sample, or of a sample drawn by the start's number."""
         known = self.reference.labels
         if known is None:
             raise ValueError("the data set has no labels: drop 'conditional' or give labels")
@@ -128,13 +128,13 @@ class Prepared:
 
 
 def _keeps(settings: experiment.Experiment) -> bool:
-    """Return whether states are to be kept until all shards are done."""
+    """Return whether to keep states until all shards are done."""
     return settings.keep.end_points or settings.needs("end points")
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a user hands in from python, beside the experiment; as the arguments of :func:`gaussian_test.run`."""
+    """Objects passed from Python besides the experiment, as the arguments of :func:`gaussian_test.run`."""
 
     truth: xr.Dataset | None = None
     scores: Mapping[str, sampler.Score] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class Given:
 
     @property
     def objects(self) -> list[str]:
-        """Names of the objects handed in, which no worker can be sent."""
+        """Names of the objects passed from Python, which cannot be sent to workers."""
         there = (
             self.truth is not None,
             self.scores,
@@ -163,9 +163,9 @@ def prepare(
     folder: Path | None = None,
     shards_only: bool = False,
 ) -> Prepared:
-    """Build everything that an experiment names; ``folder`` may hold what was fitted before, ``shards_only`` needs no statistics.
+    """Build all objects of an experiment; ``folder`` may hold earlier fits, ``shards_only`` skips the statistics.
 
-    Raises UserError if anything in the experiment cannot be done.
+    Raises UserError if the experiment is invalid.
     """
     given = given or Given()
     truth = given.truth
@@ -230,20 +230,20 @@ def prepare(
 def _references(
     reference: Reference, x: xr.DataArray, fits: Fits, process: sampler.Process, dtype: torch.dtype, device: torch.device
 ) -> dict[str, sampler.Score]:
-    """Return the scores by which others are explained; a mixture where there are classes of at least two samples each."""
+    """Return the reference scores, with a mixture if every class has at least two samples."""
     scores: dict[str, sampler.Score] = {
         "isotropic": analysis.isotropic_score(reference.moments, process=process, dtype=dtype).to(device)
     }
     scores["gaussian"] = reference.gaussian
     counts = np.unique(reference.labels, return_counts=True)[1] if reference.labels is not None else np.zeros(1)
     if len(counts) > 1 and counts.min() > 1:
-        with suppress(ValueError):  # a class whose samples are all the same has no Gaussian
+        with suppress(ValueError):  # a class of equal samples has no Gaussian
             scores["mixture"] = mixture_of_classes(fits.of_classes(x, reference.labels), process=process, dtype=dtype).to(device)
     return scores | {"empirical": reference.samples}
 
 
 def pick_device(device: str) -> torch.device:
-    """Return the device asked for, or for ``auto`` the GPU where there is one."""
+    """Return the requested device; for ``auto`` a GPU if there is one."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = device.partition(":")
@@ -257,7 +257,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def load_truth(settings: experiment.Data) -> xr.Dataset:
-    """Load the ground truth that an experiment names."""
+    """Load the ground truth of an experiment."""
     options: dict[str, Any] = settings.model_dump(exclude={"source", "path"}, exclude_none=True)
     if settings.path is None and settings.source == FROM_PYTHON:
         raise UserError(f"data.source = {FROM_PYTHON}: these samples were handed in from python: hand them in again, as truth")
@@ -267,7 +267,7 @@ def load_truth(settings: experiment.Data) -> xr.Dataset:
 
 
 def turn_levels(process: sampler.Process, settings: experiment.TurnTimes) -> list[float]:
-    """Return the turn times used, in the process's time, for those that were asked for."""
+    """Return the turn times used for the requested ones, in the process's time."""
     asked = settings.noise_to_signal or settings.time
     if isinstance(asked, experiment.Spacing):
         asked = tuple(sampler.log_levels(asked.min, asked.max, asked.count).tolist())
@@ -276,9 +276,9 @@ def turn_levels(process: sampler.Process, settings: experiment.TurnTimes) -> lis
 
 
 def draw_samples(settings: experiment.Experiment, count: int) -> NDArray[np.int64]:
-    """Return the indices of the samples to start from: all, or some drawn with the seed, without replacement.
+    """Return the indices of the starting samples: all, or some drawn with the seed without replacement.
 
-    Starts that are no samples are numbered from 0, and there may be more of them.
+    Starts that are no samples are numbered from 0, and may outnumber the samples.
     """
     if settings.samples == "all":
         return np.arange(count, dtype=np.int64)
@@ -292,12 +292,12 @@ def draw_samples(settings: experiment.Experiment, count: int) -> NDArray[np.int6
 
 
 def run_identity(prepared: Prepared) -> dict[str, str]:
-    """Return what must be the same for two runs to give the same bits."""
+    """Return the identity of a run: two runs with the same one give the same bits."""
     settings = prepared.settings.model_dump(mode="json")
     identity = {key: json.dumps(_without_files(value)) for key, value in settings.items() if key not in NOT_OF_A_RESULT}
     identity |= {f"score {name}": score_digest(score) for name, score in prepared.scores.items()}
     plan = prepared.plan
-    if prepared.settings.process.kind == "factory":  # the same name may stand for another function meanwhile
+    if prepared.settings.process.kind == "factory":  # the name may refer to a changed function
         identity["process"] += f" {schedule_digest(plan.process)}"
     if prepared.settings.reverse.factory is not None:
         identity["reverse"] += f" {kernel_digest(next(iter(prepared.kernels.values())), plan.process)}"
@@ -313,7 +313,7 @@ def run_identity(prepared: Prepared) -> dict[str, str]:
 
 
 def _without_files(value: Any) -> Any:
-    """Leave out where a score or a schedule is read from: what is in the files is in the digests of the scores."""
+    """Remove file paths of scores and schedules: the digests of the scores cover their content."""
     if isinstance(value, list):
         return [_without_files(item) for item in value]
     if isinstance(value, dict):
@@ -322,14 +322,14 @@ def _without_files(value: Any) -> Any:
 
 
 def shard_identity(identity: dict[str, str]) -> dict[str, str]:
-    """Return what must be the same for parts to fit: not how they are summed up, nor what is kept beside them."""
+    """Return the identity of parts: that of the run without ``statistics``, ``keep`` and ``features``."""
     return {key: value for key, value in identity.items() if key not in NOT_OF_A_SHARD}
 
 
 def check_recognisable(prepared: Prepared) -> None:
-    """Refuse to go on with a run whose scores or observables cannot be told from others.
+    """Raise on resume if scores or observables cannot be identified.
 
-    Raises UserError if one has neither tensors nor an attribute ``digest``, and no factory whose file could be compared.
+    Raises UserError if one has no tensors, no attribute ``digest``, and no factory file to compare.
     """
     for name, score in prepared.scores.items():
         if not is_recognisable(score):

@@ -1,4 +1,4 @@
-"""The scores of a run: those that the experiment names and those from python, built and checked before any work starts."""
+"""Validated scores of a run, from the experiment and Python."""
 
 import math
 import re
@@ -34,12 +34,12 @@ from gaussian_test.store.parts import Fits
 
 @dataclass(frozen=True)
 class Built:
-    """A score and what is known about it."""
+    """A score with its facts."""
 
     score: sampler.Score  # on the device of the run
-    origin: Origin  # what had to be trusted to have it
-    kind: str  # as in the experiment, or ``python`` for one that was handed in
-    conditional: bool  # whether it is given the class of the sample
+    origin: Origin  # its origin and level of trust
+    kind: str  # as in the experiment, or ``python`` if passed from there
+    conditional: bool  # whether it receives the class of the sample
 
 
 def build_scores(
@@ -52,9 +52,9 @@ def build_scores(
     given: Mapping[str, sampler.Score],
     trust: Mapping[str, str],
 ) -> dict[str, Built]:
-    """Build all scores of a run, on its device and in its type.
+    """Build all scores of a run, on its device and in its dtype.
 
-    Raises UserError if one cannot be had or does not fit, by its name.
+    Raises UserError with the name of a score that cannot be built or does not fit.
     """
     shape, process = reference.moments.event_shape, plan.process
     opened = {Path(str(file)).resolve() for wanted in settings.scores for file in _files(wanted)}
@@ -79,7 +79,7 @@ def build_scores(
                 score, origin = open_network(wanted, opening)
                 factory = getattr(wanted, "factory", None)
                 if factory is not None and not is_recognisable(score) and (code := source_digest(factory)):
-                    score.digest = code  # type: ignore[assignment] # nothing but its code tells it from another
+                    score.digest = code  # type: ignore[assignment] # only its code identifies it
                 built[name] = Built(score, origin, wanted.kind, wanted.conditional or score.conditional)
         else:
             built[name] = Built(BUILDERS[wanted.kind](wanted, ground), COMPUTED, wanted.kind, wanted.conditional)
@@ -104,19 +104,19 @@ def _given(score: sampler.Score, conditional: bool) -> Built:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Say which score a refusal is about."""
+    """Add the name of the score to an error."""
     try:
         with user_input():
             yield
     except UserError as error:
         raise UserError(f"score {name!r}: {error}") from error
-    except Exception as error:  # objects of the user's are looked at: anything can happen in them
+    except Exception as error:  # user objects may raise anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"score {name!r} cannot be wrapped ({type(error).__name__}: {reason}): fix it") from error
 
 
 def _check_classes(name: str, entry: Built, reference: Reference) -> None:
-    """Refuse a network that does not know as many classes as the data has, or whose guidance has no classes to go by."""
+    """Raise if a network has fewer classes than the data, or guidance without classes."""
     if isinstance(entry.score, sampler.NetworkScore) and entry.score.guidance != 1 and not entry.conditional:
         raise UserError(f"score {name!r} has guidance {entry.score.guidance:g} and is given no classes: add conditional: true")
     if entry.conditional and isinstance(entry.score, sampler.NetworkScore):
@@ -130,7 +130,7 @@ def _check_classes(name: str, entry: Built, reference: Reference) -> None:
 
 @dataclass(frozen=True)
 class Ground:
-    """What a score is computed from: the samples, what is fitted to them, and in which process and type."""
+    """Inputs of a computed score: samples, fits, process and dtype."""
 
     x: xr.DataArray
     reference: Reference
@@ -171,7 +171,7 @@ def _mixture(settings: scores.Mixture, ground: Ground) -> sampler.Score:
     return sampler.MixtureScore(torch.from_numpy(fitted["weights"]), components, shape, process=ground.process)
 
 
-# scores that are computed from the samples, by kind; all others are networks
+# scores computed from the samples, by kind; all others are networks
 BUILDERS: dict[str, Callable[[Any, Ground], sampler.Score]] = {"empirical": _empirical, "gaussian": _gaussian, "mixture": _mixture}
 
 
@@ -195,9 +195,9 @@ def _fit_mixture(x: xr.DataArray, components: int) -> dict[str, NDArray[np.float
 def make_kernels(
     settings: experiment.Reverse, scores: dict[str, sampler.Score], plan: sampler.UTurnPlan
 ) -> dict[str, sampler.ReverseKernel]:
-    """Return the reverse kernel of every score, once it asks none for what it does not know.
+    """Return the reverse kernel of every score, after checking that the score supports its levels.
 
-    Raises UserError if a kernel cannot be had, or does not fit its score.
+    Raises UserError if a kernel cannot be built, or does not fit its score.
     """
     if settings.factory is not None:
         found = dict.fromkeys(scores, custom_kernel(settings.factory, settings.arguments, plan.process))
@@ -209,7 +209,7 @@ def make_kernels(
 
 
 def make_kernel(settings: experiment.Reverse, name: str, score: sampler.Score) -> sampler.ReverseKernel:
-    """Return the reverse kernel for a score: the one named, or for ``auto`` exact where the score has a posterior, else the SDE."""
+    """Return the named reverse kernel for a score; ``auto`` is exact if the score has a posterior, else the SDE."""
     kind = settings.kind
     if kind == "auto":
         kind = "exact" if score.has_posterior else "sde"
@@ -219,7 +219,7 @@ def make_kernel(settings: experiment.Reverse, name: str, score: sampler.Score) -
 
 
 def check_levels(name: str, score: sampler.Score, plan: sampler.UTurnPlan, kernel: sampler.ReverseKernel) -> None:
-    """Refuse a run that would ask a network for noise levels that it was not trained for."""
+    """Raise if a run would evaluate a network at noise levels outside its training."""
     if isinstance(kernel, sampler.EDMStochastic):
         for t in plan.grid[:-1].tolist():
             if not math.isclose(kernel.risen(plan.process, t), kernel.risen(score.process, t), rel_tol=1e-6):
@@ -237,7 +237,7 @@ def check_levels(name: str, score: sampler.Score, plan: sampler.UTurnPlan, kerne
 
 
 def kernel_name(settings: experiment.Reverse, kernel: sampler.ReverseKernel) -> str:
-    """Return the experiment's name of a kernel, for the archive: of one of the user's that of its factory."""
+    """Return the experiment's name of a kernel, for the archive; a custom kernel has that of its factory."""
     return settings.factory or kernels.kernel_kind(kernel)
 
 
@@ -245,7 +245,7 @@ LABELS = 1_000_001
 
 
 def checked_truth(truth: xr.Dataset) -> xr.Dataset:
-    """Refuse a dataset from python that :func:`gaussian_test.data.load` would not have given."""
+    """Raise if a dataset from Python is not of the form of :func:`gaussian_test.data.load`."""
     if not isinstance(truth, xr.Dataset) or "x" not in truth:
         raise UserError("truth is not a Dataset with a variable x: give one as gaussian_test.data.load does")
     x = truth["x"]
@@ -254,7 +254,7 @@ def checked_truth(truth: xr.Dataset) -> xr.Dataset:
         raise UserError(f"truth.x has the dimensions {dims}: give (sample, feature) or (sample, channel, row, column)")
     if x.dtype.kind != "f" or x.dtype.itemsize > 8:
         raise UserError(f"truth.x is of type {x.dtype}: give real numbers in float32 or float64, as gaussian_test.data.load does")
-    if not x.dtype.isnative:  # torch takes the machine's own order of bytes alone
+    if not x.dtype.isnative:  # torch accepts only native byte order
         truth = truth.assign(x=x.astype(x.dtype.newbyteorder("=")))
     if not all(bool(np.isfinite(chunk).all()) for chunk in chunks(truth["x"])):
         raise UserError("truth.x holds NaN or infinite values: remove or repair them")
@@ -266,7 +266,7 @@ def checked_truth(truth: xr.Dataset) -> xr.Dataset:
 
 
 def try_score(name: str, score: sampler.Score, event_shape: tuple[int, ...], plan: sampler.UTurnPlan) -> None:
-    """Refuse a score from python that does not fit the experiment."""
+    """Raise if a score from Python does not fit the experiment."""
     if not re.match(NAME, name):
         raise UserError(f"score name {name!r} cannot name a file: leave out slashes, and dots at the start")
     if not isinstance(score, sampler.Score):
@@ -283,16 +283,16 @@ def try_score(name: str, score: sampler.Score, event_shape: tuple[int, ...], pla
 def probe(
     name: str, score: sampler.Score, plan: sampler.UTurnPlan, device: torch.device, dtype: torch.dtype, conditional: bool
 ) -> None:
-    """Call a score that is not ours once, at the outermost levels, before any work starts."""
+    """Call a custom score once at the outermost levels, before any work starts."""
     label = torch.zeros(2, dtype=torch.long, device=device) if conditional else None
     x = torch.zeros(2, *score.event_shape, device=device, dtype=dtype)
     for level in (plan.levels[0], plan.levels[-1]):
         with torch.inference_mode(), evaluating([score]):
             try:
                 result = score.denoise(x, torch.tensor([level, level], dtype=torch.float64), label)
-            except (ValueError, sampler.NetworkError) as error:  # said in a sentence
+            except (ValueError, sampler.NetworkError) as error:  # already one sentence
                 raise UserError(f"score {name!r}: {' '.join(str(error).split())}") from error
-            except Exception as error:  # code of the user's: anything can happen in it
+            except Exception as error:  # user code may raise anything
                 reason = " ".join(str(error).split())[:200]
                 raise UserError(
                     f"score {name!r} fails on two states of shape {tuple(x.shape)} ({reason}): fix its denoise method"
@@ -306,7 +306,7 @@ def probe(
 
 @contextmanager
 def evaluating(scores: Iterable[sampler.Score]) -> Iterator[None]:
-    """Put modules into evaluation mode and back again: no dropout, no batch statistics."""
+    """Put modules into evaluation mode (no dropout, no batch statistics), and restore it afterwards."""
     were_training = [score for score in scores if score.training]
     for score in were_training:
         score.eval()

@@ -1,4 +1,4 @@
-"""What the Tab key offers: archives, experiments, devices and the keys of ``--set``; light, for it is asked at every press."""
+"""Shell completion, light enough for every key press."""
 
 import os
 import re
@@ -12,8 +12,8 @@ from click.shell_completion import BashComplete, CompletionItem, add_completion_
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_GAUSSIAN_TEST_COMPLETE"
 PROGRAM = "gaussian-test"
-# bash cuts words at = and :, so that reverse.kind=h were three of them: the whole line is looked at instead, and what bash has
-# already of the word is taken off again
+# bash splits words at = and :, so reverse.kind=h would be three words: parse the whole line, and strip the part that bash already
+# has
 BASH = r"""%(complete_func)s() {
     local word="${COMP_LINE:0:COMP_POINT}" breaks="${COMP_WORDBREAKS//[^=:]/}" cut='' type value
     word="${word##*[[:space:]]}"
@@ -37,7 +37,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 @add_completion_class
 class _WholeWords(BashComplete):
-    """Bash, with words that are whole where they hold an equals sign or a colon."""
+    """Bash completion that does not split words at an equals sign or a colon."""
 
     source_template = BASH
 
@@ -50,9 +50,9 @@ class _WholeWords(BashComplete):
 
 
 def script(command: click.Command, shell: str) -> str:
-    """Return the script that teaches a shell to complete a command.
+    """Return the completion script of a command for a shell.
 
-    Raises ValueError if the shell is another one.
+    Raises ValueError for an unknown shell.
     """
     known = get_completion_class(shell)
     if known is None:
@@ -61,7 +61,7 @@ def script(command: click.Command, shell: str) -> str:
 
 
 def files(*suffixes: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Return a function that offers files of some kinds, and folders on the way to them."""
+    """Return a completer for files with some suffixes, and folders on the way to them."""
 
     def found(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         folder, start = os.path.split(incomplete)
@@ -82,19 +82,19 @@ def files(*suffixes: str) -> Callable[[click.Context, click.Parameter, str], lis
 
 
 def folders(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Leave it to the shell to offer folders."""
+    """Let the shell complete folders."""
     return [CompletionItem(incomplete, type="dir")]
 
 
 def devices(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the devices: those of CUDA by what the driver shows of them, for torch takes seconds to ask."""
+    """Complete devices; CUDA ones come from the driver's files, as importing torch takes seconds."""
     numbers = sorted(int(path.name[6:]) for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name))
     names = ["auto", "cpu", "cuda", *(f"cuda:{number}" for number in range(len(numbers)))]
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def changes(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the keys of an experiment, and the values of those that have a few."""
+    """Complete the keys of an experiment, and values that are one of a few names."""
     from gaussian_test.experiment.experiment import Experiment
 
     keys = dict(_keys(Experiment))
@@ -105,7 +105,7 @@ def changes(_context: click.Context, _parameter: click.Parameter, incomplete: st
 
 
 def _keys(model: Any, before: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the dotted keys of settings, and the values of those that are one of a few names."""
+    """Yield the dotted keys of settings, and their values if these are one of a few names."""
     for name, described in model.model_fields.items():
         parts = list(_parts(described.annotation))
         inner = [part for part in parts if hasattr(part, "model_fields")]
@@ -122,7 +122,7 @@ def _keys(model: Any, before: str = "") -> Iterator[tuple[str, tuple[str, ...]]]
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """Yield the alternatives of a type, without what is said about them; what is in a list is none of them."""
+    """Yield the alternatives of a type, without annotations and without list items."""
     inner = get_args(annotation)
     if get_origin(annotation) in (Literal, tuple, dict) or not inner:
         yield annotation

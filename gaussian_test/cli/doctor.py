@@ -1,4 +1,4 @@
-"""Can this machine run an experiment: versions, extras, device, threads, memory, folder, and the time of a call of each score."""
+"""Checks that this machine can run an experiment."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ if TYPE_CHECKING:
 
 PACKAGE = "gaussian-test"
 DIGITS = {"scores": [{"kind": "empirical"}, {"kind": "network"}, {"kind": "gaussian"}]}
-OF_DEVELOPERS = ("dev", "test")  # extras that are of no use to a run or to a reader
-CALLS, SECONDS = 5, 10.0  # calls of a score that are timed, unless so many seconds are over before
+OF_DEVELOPERS = ("dev", "test")  # extras that neither runs nor readers need
+CALLS, SECONDS = 5, 10.0  # timed calls of a score, and a time limit for them
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something that was looked at."""
+    """A finding about the machine."""
 
     name: str  # what
     state: Literal["ok", "absent", "problem"]  # ``absent`` is an extra that is not installed
-    found: str  # what was found, or what is wrong
-    advice: str = ""  # what to do about it; empty where there is nothing to do
-    numbers: dict[str, Any] | None = None  # what a program may want: seconds and bytes, no units in the text
+    found: str  # the finding, or the problem
+    advice: str = ""  # the fix; empty if none is needed
+    numbers: dict[str, Any] | None = None  # values for programs, in seconds and bytes
 
 
 def diagnose(source: str | Path | dict[str, Any] | None = None, changes: Iterable[str] = (), device: str = "auto") -> list[Check]:
-    """Look at everything that a run needs.
+    """Check everything that a run needs.
 
-    Raises UserError if the experiment cannot be read: what is wrong with it is not this machine's.
+    Raises UserError if the experiment cannot be read: that is no problem of the machine.
     """
     missing = [check for name in _needed() if (check := _requirement(name)) is not None]
     checks = [_versions(missing), *missing, *map(_extra, _extras())]
     if any(check.found.endswith("is not installed") for check in missing):
-        return checks  # the rest would only say so again
+        return checks  # the rest would only repeat it
     from gaussian_test.experiment.experiment import Experiment
 
     settings = Experiment.load(DIGITS if source is None else source, changes)
-    # whatever goes wrong in a library is a finding here
+    # any error of a library is a finding here
     place = _guarded("device", lambda: _device(device))
     checks += [place, _guarded("threads", _threads), _guarded("BLAS", _blas), _guarded("memory", lambda: _memory(settings))]
     checks += [_folder(Path())]
@@ -65,7 +65,7 @@ def diagnose(source: str | Path | dict[str, Any] | None = None, changes: Iterabl
 
 
 def as_text(checks: list[Check]) -> str:
-    """Return what was found as text."""
+    """Return the findings as text."""
     width = max(len(check.name) for check in checks)
     lines = [f"{check.name:<{width}}  {check.state:<7}  {': '.join(filter(None, [check.found, check.advice]))}" for check in checks]
     problems = sum(check.state == "problem" for check in checks)
@@ -73,7 +73,7 @@ def as_text(checks: list[Check]) -> str:
 
 
 def as_json(checks: list[Check]) -> str:
-    """Return what was found as JSON: ``ok``, and ``checks`` with the attributes of :class:`Check`."""
+    """Return the findings as JSON: ``ok``, and ``checks`` with the attributes of :class:`Check`."""
     ok = not any(check.state == "problem" for check in checks)
     listed = [asdict(check) | {"numbers": check.numbers or {}} for check in checks]
     return json.dumps({"ok": ok, "checks": listed}, indent=1, ensure_ascii=False, allow_nan=False)
@@ -83,7 +83,7 @@ def as_json(checks: list[Check]) -> str:
 
 
 def _needed(extra: str = "") -> list[Requirement]:
-    """Return what the installed package asks for, or what one of its extras adds."""
+    """Return the requirements of the installed package, or those of one of its extras."""
     try:
         every = [Requirement(text) for text in metadata.requires(PACKAGE) or []]
     except metadata.PackageNotFoundError:
@@ -104,7 +104,7 @@ def _extras() -> list[str]:
 
 
 def _requirement(wanted: Requirement) -> Check | None:
-    """Return what is wrong with a library, or None."""
+    """Return the problem of a library, or None."""
     asked = f"{wanted.name}{wanted.specifier}"
     try:
         version = metadata.version(wanted.name)
@@ -137,7 +137,7 @@ def _guarded(name: str, look: Callable[[], Check]) -> Check:
         return look()
     except UserError as error:
         return Check(name, "problem", str(error))
-    except Exception as error:  # of a library that is broken: an import, a driver
+    except Exception as error:  # a broken library may raise anything
         reason = " ".join(str(error).split())[:200]
         return Check(
             name, "problem", f"{type(error).__name__}: {reason}", "install what it names again, in an environment of its own"
@@ -198,7 +198,7 @@ def _memory(settings: Experiment) -> Check:
 
 
 def _free() -> int | None:
-    """Return the bytes that the system could give now; None where it does not say."""
+    """Return the available memory in bytes; None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
@@ -230,7 +230,7 @@ def _size(count: float) -> str:
 
 
 def _scores(settings: Experiment, device: str) -> Iterator[Check]:
-    """Yield the time of a call of each score, and what this makes of the reverse runs of the experiment."""
+    """Yield the time of a call of each score, and the resulting time of the reverse runs."""
     from gaussian_test.build.problem import prepare
     from gaussian_test.engine.shard import computing, settle_micro_batches
 
@@ -260,7 +260,7 @@ def _scores(settings: Experiment, device: str) -> Iterator[Check]:
 
 
 def _time_of_a_call(prepared: Prepared, name: str) -> tuple[int, float]:
-    """Return the number of states that a call of a score has in the run, and its median time in seconds."""
+    """Return the number of states per call of a score in the run, and the median time in seconds."""
     import torch
 
     plan, score = prepared.plan, prepared.scores[name]
@@ -277,7 +277,7 @@ def _time_of_a_call(prepared: Prepared, name: str) -> tuple[int, float]:
     label = None if label is None else label.repeat(-(-size // len(label)))[:size]
     taken: list[float] = []
     began = time.perf_counter()
-    for turn in range(CALLS + 1):  # the first one warms up
+    for turn in range(CALLS + 1):  # the first call is a warm-up
         start = time.perf_counter()
         score.denoise(x, level, label)
         _wait(x.device)
@@ -296,7 +296,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _states(prepared: Prepared, name: str) -> int:
-    """Return how many states a score is given in the U-Turns of the run, and in one evaluation at each turn time."""
+    """Return the total number of states for a score, in the U-Turns of the run and in one evaluation at each turn time."""
     from gaussian_test import analysis
 
     plan = prepared.plan
@@ -305,7 +305,7 @@ def _states(prepared: Prepared, name: str) -> int:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in a unit that suits it, in two digits."""
+    """Return a time in a suitable unit, with two digits."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""What all commands have in common: mistakes as one sentence with exit code 2, and what to do next."""
+"""Shared behaviour of commands: plain errors and next steps."""
 
 import difflib
 import os
@@ -12,23 +12,22 @@ import click
 
 from gaussian_test.errors import UserError
 
-ARGUMENTS = "gaussian_test.arguments"  # of the command line, as they were given
+ARGUMENTS = "gaussian_test.arguments"  # raw arguments of the command line
 
 
 class PlainErrors(click.Group):
-    """A group that ends every mistake a user can make with one sentence and exit code 2.
+    """A group that reports every user error as one sentence with exit code 2.
 
-    A command that does not exist is answered with the one that was probably meant, an interrupted run with the command that goes
-    on with it.
+    For an unknown command it suggests the nearest one; for an interrupted run, the command that resumes it.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the arguments: an interrupted run says how it goes on."""
+        """Store the arguments, for the command that resumes an interrupted run."""
         ctx.meta[ARGUMENTS] = list(args)
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or name the one that was meant."""
+        """Find the command, or suggest the nearest one."""
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and name not in self.commands:
             near = difflib.get_close_matches(name, self.commands, n=1)
@@ -37,7 +36,7 @@ class PlainErrors(click.Group):
         return super().resolve_command(ctx, args)
 
     def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
-        """Read the arguments, and end what cannot be read with a sentence."""
+        """Parse the arguments, and report errors as one sentence."""
         try:
             return super().make_context(*arguments, **settings)
         except click.exceptions.NoArgsIsHelpError:
@@ -46,7 +45,7 @@ class PlainErrors(click.Group):
             _end(error)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command, and end what a user can fix with a sentence."""
+        """Run the command, and report user errors as one sentence."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
@@ -55,10 +54,10 @@ class PlainErrors(click.Group):
             click.echo(f"gaussian-test: {error}", err=True)
             ctx.exit(2)
         except BrokenPipeError:
-            # the reader of our output has gone (`show | head`): there is nobody to tell
+            # the reader of our output has gone (`show | head`)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
-        except KeyboardInterrupt as interrupt:  # of a run: what is left, and which signal it was
+        except KeyboardInterrupt as interrupt:  # its message tells what is left, its exit code the signal
             click.echo(": ".join(["gaussian-test: interrupted", *filter(None, [str(interrupt)])]), err=True)
             if "--resume" in str(interrupt):
                 click.echo(f"next: {resumed(ctx.meta[ARGUMENTS])}", err=True)
@@ -66,7 +65,7 @@ class PlainErrors(click.Group):
 
 
 def _end(error: click.UsageError) -> NoReturn:
-    """End with what cannot be read of the command line, and where to find what can."""
+    """Exit with the usage error and a pointer to the help."""
     path = error.ctx.command_path if error.ctx else "gaussian-test"
     message = " ".join(error.format_message().split()).rstrip(".").replace(". Did you mean", ": did you mean")
     end = " See" if message.endswith("?") else ": see"
@@ -75,24 +74,24 @@ def _end(error: click.UsageError) -> NoReturn:
 
 
 def resumed(arguments: list[str]) -> str:
-    """Return the command that goes on with an interrupted one."""
+    """Return the command that resumes an interrupted one."""
     kept = [argument for argument in arguments if argument not in ("--resume", "--overwrite")]
     return shlex.join(["gaussian-test", *kept, "--resume"])
 
 
 def next_commands(*commands: list[str]) -> str:
-    """Return the line that suggests what to do next."""
+    """Return the line that suggests next commands."""
     return "next: " + " | ".join(shlex.join(["gaussian-test", *command]) for command in commands)
 
 
 def quiet_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--quiet`` to a command that writes files: nothing on stdout and no progress; what went wrong is still said."""
+    """Add ``--quiet`` to a command that writes files: no stdout and no progress, but errors are still shown."""
     return click.option("-q", "--quiet", is_flag=True, help="Print nothing but what went wrong.")(command)
 
 
 @contextmanager
 def reporting(quiet: bool) -> Iterator[None]:
-    """Show the events of a run on stderr, unless they are not wanted."""
+    """Show the events of a run on stderr, unless quiet."""
     if quiet:
         yield
         return

@@ -1,7 +1,7 @@
-"""The laws that a process, a score, a reverse kernel or an observable of one's own has to keep, to be called from any test.
+"""Conformance suites for custom processes, scores, kernels and observables.
 
-Each suite runs the laws that this project's own tests state of its own objects, with seeds of its own and in seconds, and raises
-:class:`ConformanceError` at the first that is broken: its name, where, and the numbers.
+Each suite checks the laws that this project tests on its own objects, with fixed seeds and in seconds. It raises
+:class:`ConformanceError` at the first broken law, with its name, the place and the numbers.
 """
 
 from gaussian_test.conformance.kernel import KERNEL_LAWS as KERNEL_LAWS, check_kernel

@@ -1,4 +1,4 @@
-r"""The laws of a reverse kernel: one step from ``t`` to ``s < t``, a pure function of the state and of the noise it is handed."""
+r"""The laws of a reverse kernel."""
 
 import math
 from collections.abc import Sequence
@@ -28,27 +28,27 @@ KERNEL_LAWS = {
 }
 SPECTRUM = np.array([9.0, 1.0, 0.04, 0.0])
 MEAN = np.array([0.5, -2.0, 1.0, 3.0])
-STEPS = 32  # of the coarsest run whose convergence is measured
+STEPS = 32  # of the coarsest run in the convergence test
 
 
 def check_kernel(kernel: ReverseKernel, process: Process | None = None, order: float | None = 1) -> None:
-    r"""Raise unless a reverse kernel keeps the laws of all reverse kernels.
+    r"""Raise unless a reverse kernel obeys the laws of reverse kernels.
 
     ``states``, ``pure``, ``rows``, ``class``, ``noise``, ``times``, ``affine``, ``rotation``, ``marginal``, ``flow``, ``order``:
-    see :data:`KERNEL_LAWS`. The last three are of the law in continuous time that ``kernel.flow`` names; where it names none there
-    are none. What is to be the same bits is compared bit by bit, the rest to 1e-8. When a small step (2 % of :math:`\nu`) is
-    halved, the errors of gain and mean have to fall to 0.3 (they are of second order), that of the variance to 0.6 of what it was
-    per unit of time; over a run from :math:`\nu = 4` to 0.5 in 32, 64 and 128 steps, the error has to fall by
-    :math:`2^{order - 0.2}` with each halving. Processes of discrete levels have no such run.
+    see :data:`KERNEL_LAWS`. The last three test the law in continuous time that ``kernel.flow`` names, if any. Results that must be
+    identical are compared bit by bit, the rest to 1e-8. When a small step (2 % of :math:`\nu`) is halved, the errors of gain and
+    mean have to fall to 0.3 (they are of second order), that of the variance to 0.6 of what it was per unit of time; over a run
+    from :math:`\nu = 4` to 0.5 in 32, 64 and 128 steps, the error has to fall by :math:`2^{order - 0.2}` with each halving.
+    Processes with discrete levels have no such run.
 
     Parameters
     ----------
     kernel : ReverseKernel
-        The kernel. One that is exact may use a second normal variable.
+        The kernel. An exact one may use a second normal variable.
     process : Process, optional
         Default: :class:`VarianceExploding` and :class:`Cosine`.
     order : float, optional
-        Of the moments of the end points of a run; None not to check it.
+        Order of convergence of the end points' moments in a run; None to skip this check.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def check_kernel(kernel: ReverseKernel, process: Process | None = None, order: f
     Raises
     ------
     ConformanceError
-        At the first law that is broken.
+        At the first broken law.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def check_kernel(kernel: ReverseKernel, process: Process | None = None, order: f
 
 
 def _times(process: Process, levels: Sequence[float]) -> list[float]:
-    """Return the levels of a process nearest to some noise-to-signal ratios, as far as it has them."""
+    """Return the levels of a process nearest to some noise-to-signal ratios, within its range."""
     low, high = (float(process.noise_to_signal(t)) for t in (process.time_min, process.time_max))
     inside = [process.turn_time_from_noise_to_signal(level) for level in levels if low < level < high]
     return inside or [process.time_max, process.time_min]
@@ -107,7 +107,7 @@ def _gaussian(process: Process) -> GaussianScore:
 
 
 def _noise(kernel: ReverseKernel, x: Tensor, seed: int = 0) -> Noise:
-    return noise_for(x, seed, second=kernel.exact)  # as a run hands it out: kernels of steps get no second variable
+    return noise_for(x, seed, second=kernel.exact)  # as in a run: kernels with steps get no second variable
 
 
 def _some(noise: Noise, rows: slice) -> Noise:
@@ -177,7 +177,7 @@ def _check_noise(laws: Laws, kernel: ReverseKernel, process: Process, steps: lis
 
 
 class _Asked(Score):
-    """The affine score, which keeps the times that it is asked for."""
+    """The affine score, recording the times of its calls."""
 
     def __init__(self, inner: GaussianScore) -> None:
         super().__init__(inner.process, inner.event_shape)
@@ -194,7 +194,7 @@ class _Asked(Score):
 
 
 def times_asked(kernel: ReverseKernel, process: Process, grid: Sequence[float]) -> list[float]:
-    """Return the times at which the steps of a grid ask the score, in their order.
+    """Return the times at which the steps of a grid call the score, in order.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def _check_affine(laws: Laws, kernel: ReverseKernel, process: Process, t: float,
 
 
 def _coefficients(kernel: ReverseKernel, score: GaussianScore, t: float, s: float) -> list[Tensor]:
-    """Return the state that a step makes of nothing, and by what it multiplies the state and each normal variable, mode by mode."""
+    """Return a step's offset and its factors of the state and of each normal variable, mode by mode."""
     zero, one, half = torch.zeros(1, len(MEAN)).double(), torch.ones(1, len(MEAN)).double(), torch.full((1,), 0.5).double()
 
     def step(x: Tensor, z: Tensor, other: Tensor) -> Tensor:
@@ -264,7 +264,7 @@ def _coefficients(kernel: ReverseKernel, score: GaussianScore, t: float, s: floa
 
 
 def _continuous(process: Process, flow: str, t: float, s: float) -> Tensor:
-    """Return by what the law in continuous time multiplies the deviation from the mean, mode by mode."""
+    """Return the factor of the deviation from the mean in continuous time, mode by mode."""
     spectrum = torch.from_numpy(SPECTRUM)
     ratio = (spectrum + process.noise_to_signal(s) ** 2) / (spectrum + process.noise_to_signal(t) ** 2)
     return process.alpha(s) / process.alpha(t) * (ratio.sqrt() if flow == "ode" else ratio)
@@ -292,7 +292,7 @@ def _check_small_steps(laws: Laws, kernel: ReverseKernel, process: Process) -> N
     apart = np.array([abs(one - process.level(one)) for one in near])
     t = float(near[apart.argmax()])
     h = t - float(process.time(0.98 * float(process.noise_to_signal(t))))
-    if apart.any():  # within one interval of a discrete process
+    if apart.any():  # skip steps within one interval of a discrete process
         h = min(h, 0.8 * float(apart.max()))
     errors = []
     for step in (h, h / 2):

@@ -1,4 +1,4 @@
-"""What all suites have in common: the error that names a law, comparisons that say where, draws with seeds of their own."""
+"""Shared parts of the suites: error, comparisons, seeded draws."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from gaussian_test.sampler import Noise
 
 
 class ConformanceError(AssertionError):
-    """An object breaks a law of its kind: one sentence with the law, the place and the numbers.
+    """Violation of a law: one sentence with the law, the place and the numbers.
 
     Parameters
     ----------
@@ -33,14 +33,14 @@ class ConformanceError(AssertionError):
 
 
 class Laws:
-    """The laws of one kind, held against one object.
+    """The laws of one kind, checked on one object.
 
     Parameters
     ----------
     kind : str
-        What the object is.
+        Kind of the object.
     called : object
-        The object, whose text names it.
+        The object, named by its ``str``.
     known : mapping of str to str
         The laws in words, by name.
 
@@ -62,7 +62,7 @@ class Laws:
             raise ConformanceError(law, f"{self.named} breaks {law!r} ({self.known[law]}): {said}")
 
     def close(self, law: str, found: ArrayLike | Tensor, expected: ArrayLike | Tensor, place: str, tolerance: ArrayLike) -> None:
-        """Raise unless numbers are as expected: of the same shape, finite, and no further apart than the tolerance."""
+        """Raise unless numbers have the expected shape, are finite, and agree within the tolerance."""
         a, b = (_array(value) for value in (found, expected))
         self.demand(a.shape == b.shape, law, f"{place} it gave shape {a.shape}, expected {b.shape}")
         excess = np.abs(a - b) - np.asarray(tolerance, dtype=np.float64)
@@ -79,7 +79,7 @@ def _array(value: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Return standard normal numbers, the same for the same seed.
+    """Return standard normal numbers, reproducible by seed.
 
     Examples
     --------

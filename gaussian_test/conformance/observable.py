@@ -1,4 +1,4 @@
-"""The laws of an observable: a function of where U-Turns start and where they end, one number for each."""
+"""The laws of an observable."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,10 +23,10 @@ Observable = Callable[[Tensor, Tensor], Any]
 def check_observable(
     function: Observable, event_shape: tuple[int, ...], start: Tensor | None = None, end: Tensor | None = None
 ) -> None:
-    """Raise unless a function is an observable: it says one number about each U-Turn, whatever others are beside it.
+    """Raise unless a function is an observable: one number per U-Turn, independent of the others in its batch.
 
-    ``number``, ``inputs``, ``again``, ``order``, ``size``: see :data:`OBSERVABLE_LAWS`. The same numbers again are the same bits;
-    in another order, or in batches of another size, they may differ by rounding: by 1e-4 of the largest.
+    ``number``, ``inputs``, ``again``, ``order``, ``size``: see :data:`OBSERVABLE_LAWS`. Repeated calls must agree bit by bit; other
+    orders or batch sizes may differ by rounding, up to 1e-4 of the largest.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def check_observable(
     event_shape : tuple of int
         Shape of one sample.
     start, end : Tensor, optional
-        Starts and ends on which to check it, the same number of both, at least 2. Default: 7 random ones of each.
+        Starts and ends for the check, equally many, at least 2. Default: 7 random ones of each.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def check_observable(
     Raises
     ------
     ConformanceError
-        At the first law that is broken.
+        At the first broken law.
 
     Examples
     --------

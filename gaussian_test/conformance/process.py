@@ -28,12 +28,12 @@ PLACES = 7  # times at which derivatives and integrals are compared
 
 
 def check_process(process: Process) -> None:
-    r"""Raise unless a forward process keeps the laws of all processes.
+    r"""Raise unless a forward process obeys the laws of processes.
 
     ``number``, ``batch``, ``clean``, ``ratio``, ``rise``, ``inverse``, ``level``, ``drift``, ``diffusion``, ``weight``,
-    ``transition``, ``noised``: see :data:`PROCESS_LAWS`. Compared at 7 noise levels, evenly spaced in :math:`\log\nu` over the
-    range of the process, and at 64 times. Tolerances, relative: 1e-12 for what is the same formula; 1e-8 for the inverse (1e-6 at
-    both ends); 1e-5 for derivatives (central differences over 0.06 % of :math:`\nu`); 1e-6 for the weight (Gauss-Legendre
+    ``transition``, ``noised``: see :data:`PROCESS_LAWS`. They are checked at 7 noise levels, evenly spaced in :math:`\log\nu` over
+    the range of the process, and at 64 times. Tolerances, relative: 1e-12 for identical formulas; 1e-8 for the inverse (1e-6
+    at both ends); 1e-5 for derivatives (central differences over 0.06 % of :math:`\nu`); 1e-6 for the weight (Gauss-Legendre
     quadrature); 1e-9 for transitions.
 
     Parameters
@@ -48,7 +48,7 @@ def check_process(process: Process) -> None:
     Raises
     ------
     ConformanceError
-        At the first law that is broken.
+        At the first broken law.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def _check_levels(laws: Laws, process: Process, times: list[float]) -> None:
 
 
 def _smooth(process: Process, t: float) -> float:
-    """Return a time nearby at which the schedule is smooth: of a discrete process the middle between two levels."""
+    """Return a nearby time where the schedule is smooth: for a discrete process the middle between two levels."""
     near = np.linspace(0.9 * t, 1.1 * t, 401)
     distance = np.array([abs(one - process.level(one)) for one in near])
     inside = (near > process.time_min) & (near < process.time_max)
@@ -141,7 +141,7 @@ def _check_derivatives(laws: Laws, process: Process, t: float) -> None:
 
 
 def _integral(process: Process, s: float, t: float) -> float:
-    """Return the weight from s to t by Gauss-Legendre quadrature, piece by piece: of a discrete process from level to level."""
+    """Return the weight from s to t by Gauss-Legendre quadrature, piecewise from level to level for a discrete process."""
     levels = {process.level(tau) for tau in np.linspace(s, t, 4001).tolist()} if process.level(s) != s else set()
     inner = sorted(level for level in levels if s < level < t) if levels else np.geomspace(s, t, 65)[1:-1].tolist()
     corners = np.array([s, *inner, t])

@@ -1,4 +1,4 @@
-r"""The laws of a score: :math:`D(x, t) = E[x_0 \mid x_t = x]`, from which everything else follows."""
+r"""The laws of a score and its denoiser :math:`D(x, t) = E[x_0 \mid x_t = x]`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +23,8 @@ SCORE_LAWS = {
     "spread": "posterior draws have the variance sigma_t^2/alpha_t dD/dx",
 }
 ROWS = 5
-ERRORS = 5.0  # standard errors that a mean of draws may be off
-FEW = 160.0  # a variance below this share of spread^2/draws can be that of draws too rare to be seen
+ERRORS = 5.0  # largest deviation of a mean of draws, in standard errors
+FEW = 160.0  # a variance below this share of spread^2/draws can come from draws too rare to occur
 
 
 def check_score(
@@ -36,31 +36,30 @@ def check_score(
     levels: Sequence[float] | None = None,
     draws: int = 4000,
 ) -> None:
-    r"""Raise unless a score keeps the laws of all scores.
+    r"""Raise unless a score obeys the laws of scores.
 
     ``states``, ``pure``, ``rows``, ``class``, ``tweedie``, ``gradient``, ``mean``, ``draws``, ``posterior``, ``spread``: see
-    :data:`SCORE_LAWS`. It is put into evaluation mode for the time of the check. What is to be the same bits is compared bit by
-    bit; what may differ by rounding, to 1e-4 of the largest value in float32 and 1e-8 in float64; the gradient to 1e-3 and 1e-6 of
-    its norm; means of posterior draws within 5 standard errors, their variances as well and 5 %, where these are large enough to be
-    seen in so many draws. At the largest noise :math:`D - \mu` is :math:`\Sigma(x-\mu)/\nu^2` to leading order: with s the
-    ``spread``, no feature may be further off than :math:`8 s^2/\nu`.
+    :data:`SCORE_LAWS`. It is in evaluation mode during the check. Results that must be identical are compared bit by bit; those
+    that may differ by rounding, to 1e-4 of the largest value in float32 and 1e-8 in float64; the gradient to 1e-3 and 1e-6 of its
+    norm; means of posterior draws within 5 standard errors, their variances within 5 standard errors and 5 %, where large enough to
+    be resolved by that many draws. At the largest noise :math:`D - \mu` is :math:`\Sigma(x-\mu)/\nu^2` to leading order: with s the
+    ``spread``, no feature may deviate by more than :math:`8 s^2/\nu`.
 
     Parameters
     ----------
     score : Score
         The score.
     mean : Tensor, optional
-        Mean of the data that it stands for, shape ``event_shape``. Without it ``mean`` is not checked, and states are around 0.
+        Mean of its data, shape ``event_shape``. Without it ``mean`` is not checked, and states are around 0.
     log_density : callable, optional
         Takes states (batch, ``*event_shape``) and a time and returns :math:`\log p_t`, (batch,), differentiable by torch. Without
         it ``gradient`` is not checked.
     classes : int
-        It is given labels from 0 to below this; 0 for a score without classes.
+        Number of classes, with labels from 0; 0 for a score without classes.
     spread : float
-        Standard deviation of the data, of its widest direction, in their own unit.
+        Standard deviation of the data along its widest direction, in the data's unit.
     levels : sequence of float, optional
-        Noise-to-signal ratios at which to check it. Default: five, from the larger of 0.05 and the smallest of its process to the
-        largest.
+        Noise-to-signal ratios for the check. Default: five, from the larger of 0.05 and the smallest of its process to the largest.
     draws : int
         Posterior draws at each level.
 
@@ -71,7 +70,7 @@ def check_score(
     Raises
     ------
     ConformanceError
-        At the first law that is broken.
+        At the first broken law.
 
     Examples
     --------
@@ -123,7 +122,7 @@ def check_score(
 
 
 class _Case:
-    """A score, and states such as it meets."""
+    """A score with typical states."""
 
     def __init__(self, laws: Laws, score: Score, mean: Tensor | None, spread: float, label: Tensor | None) -> None:
         tensors = [value for value in (*score.buffers(), *score.parameters()) if value.is_floating_point()]
@@ -143,7 +142,7 @@ class _Case:
         return self.score.process.noised(start, t, draw(*shape, seed=4)).to(self.device, self.dtype)
 
     def width(self, *values: Tensor) -> float:
-        """Return what rounding may change."""
+        """Return the tolerance for rounding."""
         return self.relative * max(float(value.abs().max()) for value in values) + 1e-12
 
 
@@ -152,7 +151,7 @@ def _evaluated(score: Score) -> Iterator[None]:
     was_training = score.training
     score.eval()
     try:
-        with torch.enable_grad():  # the gradient of the log density, whatever is switched off outside
+        with torch.enable_grad():  # the log density needs gradients even if disabled outside
             yield
     finally:
         score.train(was_training)
@@ -227,7 +226,7 @@ def _check_posterior(case: _Case, t: float, draws: int) -> None:
         wide = None if label is None else label[:1].expand(len(sides))
         slopes = [score.denoise(one + sign * sides, t, wide).double().flatten(1).diagonal() for sign in (1, -1)]
         variance = (slopes[0] - slopes[1]) / (2 * step) * float(process.sigma(t)) ** 2 / float(process.alpha(t))
-    # what is too rare to be among the draws is in the variance that the denoiser gives
+    # the denoiser's variance includes events too rare for the draws
     error = (torch.maximum(deviation.var(0), variance.clamp(min=0)) / draws).sqrt()
     place = f"the mean of {draws} draws less the denoiser, at time {t:.6g},"
     laws.close("posterior", deviation.mean(0), torch.zeros_like(denoised), place, ERRORS * error.cpu().numpy() + rounding)

@@ -1,1 +1,1 @@
-"""Running it: shards in this process or on workers, and what interrupts them."""
+"""Execution of shards here or on workers, with interruption."""

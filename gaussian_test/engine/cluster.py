@@ -1,6 +1,6 @@
-"""The shards of a run, computed by the workers of a Dask cluster: the driver's side.
+"""The driver's side of computing shards on a Dask cluster.
 
-Dask runs a task at least once; a task writes its part, which is the same whoever computes it, so the effect is exactly once.
+Dask runs a task at least once. Each task writes its part, which does not depend on the worker, so the effect is exactly once.
 """
 
 import asyncio
@@ -25,23 +25,23 @@ from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.log import Progress, log
 from gaussian_test.store.parts import Parts
 
-RETRIES = 2  # of a shard whose task raised; one that kills its worker is tried as often as the scheduler allows, and so once more
+RETRIES = 2  # of a shard whose task raised; one that killed its worker is retried as the scheduler allows, then once more
 CONNECT = 15  # seconds for a scheduler to answer
-POLL = 0.5  # seconds between two looks for signals and lost connections
-PATIENCE = 60.0  # seconds for what a worker has at hand
-SILENCE = 10.0  # seconds without workers before that is said, and between saying so
-SETTLING = 5.0  # seconds that Dask has to put away a worker that it has given up, before another one takes its name
-STARTING = 300.0  # seconds for a worker to start, which takes some when python comes over a network
-CLOSING = 30.0  # seconds that Dask has to close its workers; it can wait for ever for one that was killed while it started
-ALIVE = ("running", "connecting")  # a client that has its scheduler, or looks for it
+POLL = 0.5  # seconds between checks for signals and lost connections
+PATIENCE = 60.0  # seconds to wait for a worker's current shard
+SILENCE = 10.0  # seconds without workers before, and between, messages about it
+SETTLING = 5.0  # seconds for Dask to remove a lost worker before another takes its name
+STARTING = 300.0  # seconds for a worker to start, slow if Python is on a network drive
+CLOSING = 30.0  # seconds for Dask to close its workers; it can wait forever for one killed at its start
+ALIVE = ("running", "connecting")  # a client connected to its scheduler, or connecting
 LOST = "the connection to the scheduler was lost; finished shards are kept: start it again and add --resume"
 
 
 def absolute(settings: Experiment, base: Path) -> dict[str, Any]:
-    """Return an experiment whose files are named by absolute paths, for workers that run in other folders."""
+    """Return an experiment with absolute paths, for workers that run in other folders."""
     values: dict[str, Any] = settings.model_dump(mode="json")
     places = [(values["data"], "path"), *((score, key) for score in values["scores"] for key in ("path", "weights"))]
-    if str(values["data"]["labels"]).lower().endswith(".npy"):  # another text is the name of an array in the file
+    if str(values["data"]["labels"]).lower().endswith(".npy"):  # other text names an array in the file
         places.append((values["data"], "labels"))
     places += [(score, "scheduler") for score in values["scores"]]
     if values["process"].get("scheduler"):
@@ -54,7 +54,7 @@ def absolute(settings: Experiment, base: Path) -> dict[str, Any]:
 
 @contextmanager
 def connected(workers: int | None, scheduler: str | None, threads: int | None) -> Iterator[Any]:
-    """Start workers on this machine, or find a scheduler that is running.
+    """Start workers on this machine, or connect to a running scheduler.
 
     Raises UserError if Dask is not installed, or no scheduler answers.
     """
@@ -67,7 +67,7 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
         try:
             with_file = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
             client = distributed.Client(**with_file, timeout=CONNECT, set_as_default=False)
-        except Exception as error:  # what answers may be anything, such as a web server, whose words Dask takes for lengths
+        except Exception as error:  # any server may answer, even a web server, whose text Dask reads as lengths
             raise UserError(
                 f"no scheduler answers at {scheduler} ({_reason(error)[:160]}): give the address that it shows"
             ) from None
@@ -75,23 +75,23 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
             yield client
         return
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads or 1)
-    # Dask sets in this process what the workers are to find before they start
+    # Dask sets the workers' environment in this process before they start
     with _environment_kept(), config.set({"distributed.nanny.pre-spawn-environ": environment}), ExitStack() as stack:
         before = set(multiprocessing.active_children())
         try:
             cluster = distributed.LocalCluster(
                 n_workers=workers,
-                threads_per_worker=1,  # of Dask: one shard at a time
-                memory_limit=0,  # the cap of the experiment holds; a worker that is killed for its memory helps nobody
-                dashboard_address="127.0.0.1:0",  # any free port: two runs on a machine do not meet
+                threads_per_worker=1,  # Dask threads: one shard at a time
+                memory_limit=0,  # the experiment's cap applies; killing workers over memory does not help
+                dashboard_address="127.0.0.1:0",  # any free port: allows two runs on a machine
                 silence_logs=logging.CRITICAL,
                 preload=["gaussian_test.engine.worker_setup"],
                 env={SHARE: str(workers)},
                 death_timeout=STARTING,
             )
-        except Exception as error:  # Dask trips over a worker that is late, too, and leaves it behind
+        except Exception as error:  # Dask also fails on a late worker, and leaves it running
             for process in set(multiprocessing.active_children()) - before:
-                if process.name.startswith("Dask Worker"):  # and no other child that somebody has started meanwhile
+                if process.name.startswith("Dask Worker"):  # only Dask's children
                     process.kill()
             raise UserError(
                 f"the workers could not be started ({_reason(error)[:120]}): in a script of your own, call run under "
@@ -104,10 +104,10 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
 
 @contextmanager
 def _replaced(cluster: Any) -> Iterator[None]:
-    """Start anew the workers that Dask gives up: those that are killed, once more, while they start again after a kill.
+    """Restart workers that Dask gives up: those killed again while restarting after a kill.
 
-    Dask drops such a worker without a word, or keeps it although it is closed, and its specification stays: with all of them gone
-    a run would wait for ever.
+    Dask drops such a worker silently, or keeps it closed, but keeps its specification. Without any workers a run would wait
+    forever.
     """
     asked, ended = len(cluster.worker_spec), threading.Event()
 
@@ -139,15 +139,15 @@ def _replaced(cluster: Any) -> Iterator[None]:
 
 
 def _close(cluster: Any) -> None:
-    """Close the workers, and kill those that Dask does not get closed: whatever it stumbles over, finished shards are written."""
+    """Close the workers, and kill those that Dask cannot close; finished shards are already written."""
     nannies = list(cluster._created)
     try:
         cluster.close(timeout=CLOSING)
     except Exception as error:
         log("killed", logging.WARNING, reason=f"Dask has not closed its workers: {_reason(error)}")
-        cluster.shutdown_on_close = False  # or Dask tries again when the interpreter ends
+        cluster.shutdown_on_close = False  # else Dask retries at interpreter exit
         for nanny in nannies:
-            nanny.close_gracefully()  # by which it starts no other worker
+            nanny.close_gracefully()  # so that it does not restart the worker
             if nanny.pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(nanny.pid, signal.SIGKILL)
@@ -168,7 +168,7 @@ def _environment_kept() -> Iterator[None]:
 
 
 def ask(client: Any, question: Callable[[Order], Any], order: Order) -> Any:
-    """Have one worker answer a question about a run.
+    """Ask one worker a question about a run.
 
     Raises UserError if the worker refuses or dies, or the scheduler is lost.
     """
@@ -194,25 +194,25 @@ def ask(client: Any, question: Callable[[Order], Any], order: Order) -> Any:
 def compute_on(
     client: Any, order: Order, parts: Parts, missing: Sequence[int], progress: Progress, interruption: Interruption
 ) -> dict[int, str]:
-    """Have the workers compute the shards that are missing.
+    """Compute the missing shards on the workers.
 
     Raises
     ------
     UserError
-        If the scheduler is lost; what is finished is kept.
+        If the scheduler is lost; finished shards are kept.
     Interrupted
-        If a signal came.
+        If a signal arrived.
     """
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
     pending: dict[str, tuple[int, Any]] = {}
     failures: dict[int, str] = {}
     misfits: set[str] = set()
-    suspects: dict[int, str] = {}  # shards whose workers were killed, perhaps by others: tried once more, alone
+    suspects: dict[int, str] = {}  # shards whose workers were killed, perhaps by other shards: retried once, alone
     alone: set[int] = set()
 
     def submit(shard: int) -> bool:
-        """Hand a shard to the workers that are fit, if there are any."""
-        fit = _workers(client) if misfits else None  # where they cannot be asked for, any: a misfit says again that it is one
+        """Submit a shard to the fit workers, if there are any."""
+        fit = _workers(client) if misfits else None  # if unknown, any worker: a misfit will report itself again
         if fit is not None and not (fit := fit - misfits):
             return False
         key = f"shard-{shard}-{Path(order.output).name}-{time.time_ns()}"
@@ -238,7 +238,7 @@ def compute_on(
                 continue
             if interruption.asked is not None and not stopping:
                 stopping = True
-                parts.stop()  # what a worker has not begun it does not begin
+                parts.stop()  # workers start no further shard
             try:
                 future = done.get(timeout=POLL)
             except queue.Empty:
@@ -246,7 +246,7 @@ def compute_on(
                 continue
             shard, _ = pending.pop(future.key)
             outcome = _outcome(future)
-            if outcome is None:  # its worker has died with the receipt, or the connection is gone
+            if outcome is None:  # its worker died with the receipt, or the connection is lost
                 _look_around(client, idle_since)
                 if not stopping:
                     submit(shard)
@@ -293,7 +293,7 @@ class _Failed:
 
 
 def _outcome(future: Any) -> _Answer | _Failed | None:
-    """Return what a task has returned, why it has failed, or None if neither can be had."""
+    """Return the result of a task, why it failed, or None if neither is available."""
     if future.status == "finished":
         try:
             return _Answer(future.result(timeout=PATIENCE))
@@ -311,17 +311,17 @@ def _outcome(future: Any) -> _Answer | _Failed | None:
 
 
 def _workers(client: Any) -> set[str] | None:
-    """Return the addresses of the workers, or None where the scheduler does not answer: whether it is lost, the status will say."""
+    """Return the addresses of the workers, or None if the scheduler does not answer (its status tells whether it is lost)."""
     if client.status != "running":
         return None
     try:
         return set(client.nthreads())
-    except (OSError, asyncio.CancelledError):  # it has gone since the line before, which the client has yet to find out
+    except (OSError, asyncio.CancelledError):  # lost since the line before, unnoticed by the client
         return None
 
 
 def _look_around(client: Any, idle_since: float) -> float:
-    """Stop where the scheduler is gone, and say where there are no workers."""
+    """Raise if the scheduler is lost, and log if there are no workers."""
     if client.status not in ALIVE:
         raise UserError(LOST)
     now = time.monotonic()

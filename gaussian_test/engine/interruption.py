@@ -1,4 +1,4 @@
-"""Ctrl-C and a queue's SIGTERM: the shard in work is finished, and the run ends in a state from which it can be resumed."""
+"""Ctrl-C and SIGTERM: finish the current shard, stay resumable."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was told to stop.
+    """A run was stopped by a signal.
 
     Parameters
     ----------
     number : int
         The signal.
     message : str
-        What is left to do, as one sentence.
+        The remaining work, as one sentence.
 
     Examples
     --------
@@ -33,14 +33,14 @@ class Interrupted(KeyboardInterrupt):
 
     @property
     def exit_code(self) -> int:
-        """What a shell is told: 128 and the signal."""
+        """Exit code for a shell: 128 plus the signal."""
         return 128 + self.number
 
 
 class Interruption:
-    """Listens for signals: at once they end the run, or, within :meth:`finishing`, they wait until what is in work is done.
+    """Signal handler that ends the run at once or, within :meth:`finishing`, after the current work.
 
-    A second signal ends the run at once, whatever is in work.
+    A second signal always ends the run at once.
 
     Examples
     --------
@@ -57,11 +57,11 @@ class Interruption:
 
     @contextmanager
     def listening(self) -> Iterator[Interruption]:
-        """Take the signals for the time of a run; only python's main thread can, elsewhere nothing changes."""
+        """Handle signals during a run; only in Python's main thread, elsewhere nothing changes."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        # a signal that is ignored (a job in the background) stays ignored
+        # an ignored signal (background job) stays ignored
         before = {number: signal.getsignal(number) for number in SIGNALS}
         taken = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
         for number in taken:
@@ -74,7 +74,7 @@ class Interruption:
 
     @contextmanager
     def finishing(self) -> Iterator[None]:
-        """Let a signal wait: :attr:`asked` says that it came."""
+        """Defer signals: :attr:`asked` holds one that arrived."""
         self._finishing = True
         try:
             yield

@@ -1,4 +1,4 @@
-"""Run an experiment: shards to sample tables, tables to the result, the result to an archive."""
+"""From an experiment through shards to a result and archive."""
 
 import json
 import logging
@@ -57,54 +57,54 @@ def run(
     Parameters
     ----------
     experiment : Experiment, dict or path of a YAML file, optional
-        What to run; default: the Gaussian Test of the embedded digits.
+        The experiment; default: the Gaussian Test of the embedded digits.
     output : path, optional
-        Where to write the archive; finished shards are kept beside it until it is whole. Default: memory only.
+        Path of the archive; finished shards are kept beside it until it is complete. Default: memory only.
     device : str
-        ``auto`` (a GPU where there is one), ``cpu`` or ``cuda[:i]``.
+        ``auto`` (a GPU if there is one), ``cpu`` or ``cuda[:i]``.
     workers : int, optional
-        Compute the shards in so many processes of this machine (Dask), which share its cores. Default: in this process.
+        Compute the shards in this many processes of this machine (Dask), which share its cores. Default: in this process.
     scheduler : str, optional
         Compute the shards on the workers of a running Dask cluster: the address of its scheduler, or its scheduler file.
     threads : int, optional
-        Threads of torch in each process, on which the last digits depend. Default: all cores here, 1 for each of ``workers``,
-        and on a cluster what it gives.
+        Threads of torch in each process, which affect the last digits. Default: all cores here, 1 for each of ``workers``, and on a
+        cluster the worker's threads.
     resume : bool
-        Go on with the parts of an interrupted run of the same experiment; an archive that is already whole is opened.
+        Resume an interrupted run of the same experiment from its parts; a complete archive is opened.
     overwrite : bool
-        Replace an existing archive (when the new one is whole) and drop the parts of an interrupted run.
+        Replace an existing archive (when the new one is complete) and drop the parts of an interrupted run.
     truth : Dataset, optional
-        Ground-truth samples from python, as :func:`gaussian_test.data.load` gives them, instead of the experiment's ``data``.
+        Ground-truth samples from Python, as returned by :func:`gaussian_test.data.load`, instead of the experiment's ``data``.
     scores : mapping of str to Score, optional
-        Scores from python, beside those of the experiment; moved to the device and into the type of the run.
+        Scores from Python, besides those of the experiment; moved to the device and dtype of the run.
     trust : mapping of str to str, optional
-        Files that run code when they are opened (pickles, TorchScript), and the sha256 by which they are trusted.
+        Files that can run code when opened (pickles, TorchScript), each with the sha256 that you trust.
     classifier : scikit-learn classifier, optional
-        Who says of which class an end point is, instead of the experiment's; a copy is fitted on the ground truth.
+        End-point classifier, instead of the experiment's; a copy is fitted on the ground truth.
     features : torch module or callable, optional
-        On what end points and ground truth are compared, instead of the experiment's: takes samples (batch, ``*event``) as a
+        Feature extractor for end points and ground truth, instead of the experiment's: takes samples (batch, ``*event``) as a
         tensor and returns features (batch, F), for example those of an Inception network.
     custom_observables : mapping of str to callable, optional
-        Observables of your own, beside those of the experiment: each takes starts and ends of U-Turns (batch, ``*event``), float32
-        tensors on the device of the run, and returns a number for each (batch,); the archive has its curve under this name.
+        Custom observables, besides those of the experiment: each takes starts and ends of U-Turns (batch, ``*event``), float32
+        tensors on the device of the run, and returns one number per U-Turn, (batch,). The archive stores its curve under this name.
     progress : bool, optional
-        Show a progress bar; default: when on a terminal.
+        Show a progress bar; default: only on a terminal.
     own_observables : mapping of str to callable, optional
         Deprecated name of ``custom_observables``.
 
     Returns
     -------
     Dataset
-        The root group of the archive; ``.gaussian_test.group("moments")`` gives the others.
+        The root group of the archive; ``.gaussian_test.group("moments")`` returns the others.
 
     Raises
     ------
     UserError
-        If something the user gave cannot be done. Nothing is left behind then, but for the finished shards of a run that failed
-        after it had begun (a score that returns NaN, a full disk).
+        If an input is invalid. Nothing is left on disk then, except the finished shards of a run that failed later (a score that
+        returns NaN, a full disk).
     Interrupted
-        A KeyboardInterrupt, after Ctrl-C or SIGTERM: with an output the shards in work are finished first, and a second signal
-        ends the run at once.
+        A KeyboardInterrupt, after Ctrl-C or SIGTERM. With an output the current shards are finished first; a second signal ends the
+        run at once.
 
     Examples
     --------
@@ -124,12 +124,12 @@ def run(
             return _in_memory(prepare(settings, device, given), progress, interruption)
     with user_input():
         _check_output(path, resume, overwrite)
-    # bits depend on threads: each of our workers has one, however many there are, and what is put together here has as many
+    # bits depend on threads: each of our workers has one, and so has the assembly here
     share = threads or (1 if workers else None)
     with _torch_threads(share), Interruption().listening() as interruption, locked(path):
         with user_input():
-            _check_output(path, resume, overwrite)  # once more: another run may just have finished
-        # of several machines the driver may be the one without the GPU that the workers have
+            _check_output(path, resume, overwrite)  # check again: another run may just have finished
+        # on a cluster the driver may lack the workers' GPU
         here = device if scheduler is None else "auto"
         prepared = prepare(settings, here, given, parts_folder(path) if resume else None)
         if resume:
@@ -161,18 +161,18 @@ def _to_archive(
     progress: bool | None,
     interruption: Interruption,
 ) -> xr.Dataset:
-    """Run with parts beside the archive in the making."""
+    """Run with parts beside the unfinished archive."""
     resume, overwrite = again
     identity = run_identity(prepared)
     shards = prepared.shards
     with _workers(order, where) as client:
         if order is not None:
-            # which type of device the shards are for, the workers know
+            # the workers know the device type of the shards
             identity["device type"] = cluster.ask(client, worker.device_type, order)
         parts = Parts(path, shard_identity(identity), len(shards))
         finished = _already_there(path, identity, parts) if resume and path.exists() else None
         if finished is not None:
-            parts.remove()  # a run may have been killed between its last two steps
+            parts.remove()  # a run may have been killed before this cleanup
             files.remove_leftovers(path)
             return finished
         with user_input():
@@ -185,7 +185,7 @@ def _to_archive(
                 _write(path, result, groups)
         finally:
             if not parts.count():
-                parts.remove()  # nothing is finished that could be lost
+                parts.remove()  # no finished shard to lose
     parts.remove()
     files.remove_leftovers(path)
     return archive.open_archive(path)
@@ -194,7 +194,7 @@ def _to_archive(
 def _tables(
     prepared: Prepared, parts: Parts, order: worker.Order | None, client: Any, progress: bool | None, interruption: Interruption
 ) -> list[xr.Dataset]:
-    """Return the tables of all shards: those of finished parts, and the others, which are computed."""
+    """Return the tables of all shards, from finished parts or computed now."""
     total = len(prepared.shards)
     with user_input():
         prepared.fits.save(parts.folder)
@@ -208,7 +208,7 @@ def _tables(
             settled = settle_micro_batches(prepared, known)
         else:
             order = replace(order, identity=parts.identity, micro_batches=known)
-            # a size that is open is measured where it is to be used
+            # measure an open micro-batch where it is used
             is_open = any(
                 isinstance(score, sampler.NetworkScore) and not score.asked_micro_batch for score in prepared.scores.values()
             )
@@ -250,7 +250,7 @@ def _failed(failures: dict[int, str], total: int) -> str:
 
 @contextmanager
 def _said(parts: Parts, total: int) -> Iterator[None]:
-    """Log how a run ended before its end, and say what is left where it was told to stop."""
+    """Log why a run ended early, and add the remaining work to an interruption."""
     try:
         yield
     except Interrupted as error:
@@ -264,12 +264,12 @@ def _said(parts: Parts, total: int) -> Iterator[None]:
 
 
 def _known_micro_batches(parts: Parts, prepared: Prepared, finished: list[xr.Dataset]) -> dict[str, int]:
-    """Return the micro-batches that the run began with, of networks that leave theirs open."""
+    """Return the micro-batches at the start of the run, for networks without a fixed one."""
     names = [name for name, score in prepared.scores.items() if isinstance(score, sampler.NetworkScore)]
     try:
         known = json.loads((parts.folder / MICRO_BATCHES).read_text(encoding="utf-8"))
         return {name: int(known[name]) for name in names}
-    except (OSError, ValueError, KeyError, TypeError):  # of some parts memory may have halved it
+    except (OSError, ValueError, KeyError, TypeError):  # a memory shortage may have halved it in some parts
         return {name: max(int(table["micro_batch"].sel(score=name).max()) for table in finished) for name in names if finished}
 
 
@@ -286,7 +286,7 @@ def _write(path: Path, result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> 
 
 @contextmanager
 def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Let torch use so many threads for the time of a run."""
+    """Set torch's threads during a run."""
     before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)
@@ -325,7 +325,7 @@ def _check_output(path: Path, resume: bool, overwrite: bool) -> None:
 
 
 def _already_there(path: Path, identity: dict[str, str], parts: Parts) -> xr.Dataset | None:
-    """Return the archive of this very run; None where an interrupted run is about to replace the one that is there."""
+    """Return the archive of this run; None if an interrupted run is about to replace the existing one."""
     try:
         result = archive.open_archive(path)
         differs = first_difference(identity, json.loads(result.attrs.get("identity", "{}")))
@@ -339,12 +339,12 @@ def _already_there(path: Path, identity: dict[str, str], parts: Parts) -> xr.Dat
 
 
 def joined(tables: list[xr.Dataset]) -> xr.Dataset:
-    """Return the table of all shards, of which each has its own samples.
+    """Return the table of all shards, concatenated over samples.
 
     Raises ValueError if the tables differ in anything else.
     """
     first = tables[0]
-    # what xarray's concat does takes a millisecond for each table: there may be thousands
+    # xarray's concat takes a millisecond per table, and there may be thousands
     variables: dict[Any, xr.Variable] = {}
     for name in dict.fromkeys(name for table in tables for name in table.variables):
         parts = [table.variables[name] for table in tables if name in table.variables]

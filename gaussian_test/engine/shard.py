@@ -1,4 +1,4 @@
-"""One shard: its U-Turns, those from other starts and its chains, reduced to a table that is written as a part."""
+"""Computation of one shard and writing of its part."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
             if observable.runs:
                 states = states.merge(observable.function(observable.runs)(_shard(prepared, observable, kept)), compat="override")
     if before != [score.micro_batch for score in prepared.scores.values()]:
-        return run_shard(prepared, shard)  # a micro-batch was halved on the way: all of the shard is of one size
+        return run_shard(prepared, shard)  # a micro-batch was halved: repeat the shard with one size
     for name in states.data_vars:
         if not np.isfinite(states[name].values).all():
             raise UserError(
@@ -52,13 +52,13 @@ def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
 
 @contextmanager
 def _user_errors(prepared: Prepared) -> Iterator[None]:
-    """Say in a sentence that a network failed, or that memory ran out."""
+    """Turn a failed network, or lack of memory, into a UserError."""
     try:
         yield
     except sampler.NetworkError as error:
         name = next(name for name, score in prepared.scores.items() if score is error.score)
         raise UserError(f"score {name!r}: {error}: fix the model; the shards finished before are kept") from error
-    except (OSError, data.DataError) as error:  # ground truth that is read on demand, and has gone or been cut meanwhile
+    except (OSError, data.DataError) as error:  # ground truth read on demand was removed or truncated
         raise UserError(f"the ground truth cannot be read any more ({error}): bring it back and add --resume") from error
     except RuntimeError as error:
         if not sampler.out_of_memory(error):
@@ -70,7 +70,7 @@ def _user_errors(prepared: Prepared) -> Iterator[None]:
 
 
 def _turns(prepared: Prepared, shard: tuple[int, ...], kept: tuple[int, ...]) -> tuple[xr.Dataset, xr.Dataset]:
-    """Run the U-Turns of a shard: its rows of the sample table, and the states that are kept."""
+    """Run the U-Turns of a shard; return its rows of the sample table, and the kept states."""
     x0, labels = prepared.starts(shard), prepared.labels(shard)
     are_samples = prepared.settings.start == "noised_data"
     places = [shard.index(sample) for sample in kept]
@@ -83,7 +83,7 @@ def _turns(prepared: Prepared, shard: tuple[int, ...], kept: tuple[int, ...]) ->
 
 
 def _shard(prepared: Prepared, observable: Observable, samples: tuple[int, ...]) -> Shard:
-    """Return what an observable may use to take reverse runs of its own."""
+    """Return the inputs of an observable's further reverse runs."""
     return Shard(
         prepared.plan,
         prepared.scores,
@@ -97,7 +97,7 @@ def _shard(prepared: Prepared, observable: Observable, samples: tuple[int, ...])
 
 
 def _check_finite(prepared: Prepared, table: xr.Dataset, shard: tuple[int, ...]) -> None:
-    """Stop when a score has returned NaN: nothing computed from it means anything."""
+    """Raise if a score returned NaN, which makes the results meaningless."""
     for name in ("sample_autocorrelation_one_shot", "sample_autocorrelation"):
         bad = ~np.isfinite(table[name].values).all(axis=(2, 3))
         if bad.any():
@@ -113,14 +113,14 @@ def _check_finite(prepared: Prepared, table: xr.Dataset, shard: tuple[int, ...])
 def compute_here(
     prepared: Prepared, parts: Parts | None, missing: Sequence[int], progress: Progress, interruption: Interruption
 ) -> dict[int, xr.Dataset]:
-    """Compute the shards that are missing, and write each as a part when it is done.
+    """Compute the missing shards, and write each as a part when it is done.
 
     Raises
     ------
     UserError
-        If a score fails, or a part cannot be written; what is finished is kept.
+        If a score fails, or a part cannot be written; finished shards are kept.
     Interrupted
-        If a signal came.
+        If a signal arrived.
     """
     shards = prepared.shards
     tables: dict[int, xr.Dataset] = {}
@@ -146,15 +146,15 @@ def compute_here(
 
 @contextmanager
 def computing(prepared: Prepared) -> Iterator[None]:
-    """Put torch and the networks into the state in which shards are computed."""
+    """Set torch and the networks up for computing shards."""
     with torch.inference_mode(), evaluating(prepared.scores.values()), _precision(prepared.settings.tf32):
         yield
 
 
 @contextmanager
 def _precision(tf32: bool | None) -> Iterator[None]:
-    """Let products and convolutions of float32 be of TF32 or not, for the time of a computation."""
-    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined] # a class in place of the module
+    """Switch TF32 for float32 products and convolutions during a computation."""
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined] # a class replaces the module
     before = [switch.fp32_precision for switch in switches]
     try:
         for switch in switches if tf32 is not None else ():
@@ -166,7 +166,7 @@ def _precision(tf32: bool | None) -> Iterator[None]:
 
 
 def settle_micro_batches(prepared: Prepared, known: dict[str, int]) -> dict[str, int]:
-    """Give every network that leaves its micro-batch open the one that is known, or the fastest: it decides rounding."""
+    """Set every open micro-batch to the known one, or to the fastest; it affects rounding."""
     settled = {}
     for name, score in prepared.scores.items():
         if isinstance(score, sampler.NetworkScore):
@@ -181,7 +181,7 @@ def settle_micro_batches(prepared: Prepared, known: dict[str, int]) -> dict[str,
 
 
 class _BadValueError(Exception):
-    """A score has returned NaN or infinite values at a noise-to-signal ratio."""
+    """A score returned NaN or infinite values at a noise-to-signal ratio."""
 
     def __init__(self, level: float) -> None:
         super().__init__(level)
@@ -189,7 +189,7 @@ class _BadValueError(Exception):
 
 
 class _Watched(sampler.Score):
-    """A score that stops at the first value that is not finite; looking waits for the device, so runs do without."""
+    """A score that raises at the first non-finite value; checks synchronise the device, so runs avoid them."""
 
     def __init__(self, score: sampler.Score) -> None:
         super().__init__(score.process, score.event_shape)

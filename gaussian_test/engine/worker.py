@@ -1,4 +1,4 @@
-"""What a worker does: it loads a run once, from paths, computes one shard at a time, writes its part and returns a receipt."""
+"""The worker's side: load a run, compute shards, write parts."""
 
 import os
 import threading
@@ -21,43 +21,42 @@ from gaussian_test.store.parts import Parts, first_difference, parts_folder
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker needs to know to compute any shard of a run: settings and paths, no data."""
+    """A worker's instructions for any shard of a run: settings and paths, no data."""
 
     settings: dict[str, Any]  # the experiment, with absolute paths
     device: str  # ``auto``, ``cpu`` or ``cuda[:i]``, on the worker
     trust: dict[str, str]  # files that run code, and their sha256
-    output: str  # absolute path of the archive in the making
-    threads: int | None  # of torch, on each worker; None: as many as the worker was given
-    # of the driver's process: what a worker has loaded for one is not used for another
+    output: str  # absolute path of the unfinished archive
+    threads: int | None  # of torch, on each worker; None: the worker's own number
+    # of the driver's process: a run loaded for one driver is not used for another
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     version: str = __version__  # of gaussian_test
-    identity: dict[str, str] = field(default_factory=dict)  # what the worker's samples and scores must be; empty until it is known
+    identity: dict[str, str] = field(default_factory=dict)  # required identity of samples and scores; empty at first
     micro_batches: dict[str, int] = field(default_factory=dict)  # of the networks
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a worker says about a shard."""
+    """A worker's report on a shard."""
 
     shard: int  # its number
-    seconds: float  # how long it took
+    seconds: float  # computing time
     worker: str  # process and machine
-    # the part is there; the shard cannot be computed, here or elsewhere; this worker is not fit for the run; the run was
-    # told to stop before the shard was begun
+    # the part is written; the shard fails on any worker; this worker is unfit for the run; the run was stopped before the shard
     state: Literal["written", "failed", "misfit", "stopped"] = "written"
-    problem: str = ""  # what is wrong, as one sentence
+    problem: str = ""  # the problem, as one sentence
     address: str = ""  # of the worker, for Dask
 
 
-_one_at_a_time = threading.Lock()  # a worker of many threads computes one shard at a time, with all of them
-_loaded: dict[str, tuple[Prepared, dict[str, str]]] = {}  # the run that this worker has at hand
+_one_at_a_time = threading.Lock()  # a worker with many threads computes one shard at a time, with all of them
+_loaded: dict[str, tuple[Prepared, dict[str, str]]] = {}  # the run loaded on this worker
 
 
-_own_threads = 0  # of torch, before a run asked for others
+_own_threads = 0  # of torch, before a run changed them
 
 
 def _prepared(order: Order) -> tuple[Prepared, dict[str, str]]:
-    """Return the run and what it is, loaded from its paths the first time, on the device of this worker."""
+    """Return the run and its identity, on this worker's device; load it from its paths at first use."""
     global _own_threads
     if order.version != __version__:
         raise UserError(f"a worker has gaussian_test {__version__}, the driver {order.version}: install the same on both")
@@ -74,7 +73,7 @@ def _prepared(order: Order) -> tuple[Prepared, dict[str, str]]:
 
 
 def _number() -> int | None:
-    """Return the number of this worker, of those that this program has started; None on other clusters."""
+    """Return the number of this worker if this program started it; None on other clusters."""
     from distributed import get_worker
 
     return int(get_worker().name) if SHARE in os.environ else None
@@ -90,14 +89,14 @@ def _address() -> str:
 
 
 def worker_device(device: str, worker: int | None, devices: int) -> str:
-    """Return the device of one of several workers on a machine: they take its GPUs in turn, unless one is named."""
+    """Return the device of one of several workers on a machine: they use its GPUs in turn, unless one is named."""
     if device in ("auto", "cuda") and worker is not None and devices > 1:
         return f"cuda:{worker % devices}"
     return device
 
 
 def device_type(order: Order) -> str:
-    """Return the type of the device that a worker would take."""
+    """Return the device type that a worker would use."""
     return pick_device(order.device).type
 
 
@@ -121,16 +120,16 @@ def compute(order: Order, shard: int) -> Receipt:
             differs = first_difference(order.identity, identity)
             if differs:
                 raise UserError(f"a worker ({worker}) has another {differs} than the driver: let all see the same files")
-        except UserError as error:  # others may be fit
+        except UserError as error:  # other workers may be fit
             return Receipt(shard, time.monotonic() - began, worker, "misfit", str(error), address)
-        if parts.read(shard) is not None:  # somebody's receipt was lost
+        if parts.read(shard) is not None:  # an earlier receipt was lost
             return Receipt(shard, 0.0, worker)
         settle_micro_batches(prepared, order.micro_batches)  # an earlier shard may have halved them
         samples = prepared.shards[shard]
         try:
             with computing(prepared):
                 table = run_shard(prepared, samples)
-        except UserError as error:  # what cannot be computed here cannot be computed elsewhere: no reason to try again
+        except UserError as error:  # it would fail on any worker: do not retry
             return Receipt(shard, time.monotonic() - began, worker, "failed", str(error))
         parts.write(shard, table)
     return Receipt(shard, time.monotonic() - began, worker)

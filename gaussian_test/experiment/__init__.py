@@ -1,1 +1,1 @@
-"""What is asked: the experiment, its parts, and how a refusal is worded."""
+"""The experiment, its parts, and its error messages."""

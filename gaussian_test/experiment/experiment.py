@@ -1,4 +1,4 @@
-"""The experiment: everything that defines a run, from python, a YAML file or the command line, checked at the door."""
+"""The experiment: the validated settings of a run."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from gaussian_test.sampler.kernels import KERNELS
 
 DEFAULTS = Statistics()
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Confidence = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]  # 1 less it is neither 1 nor 0
+Confidence = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]  # so that 1 minus it rounds to neither 1 nor 0
 Level = Annotated[float, Field(ge=0)]
-Rho = Annotated[float, Field(ge=0.1, le=1000)]  # powers 1/rho of noise levels stay within floats, and apart
+Rho = Annotated[float, Field(ge=0.1, le=1000)]  # powers 1/rho of noise levels stay distinct floats
 
 
 class Data(Settings):
-    """Where the ground-truth samples come from; the arguments of :func:`gaussian_test.data.load`."""
+    """Source of the ground-truth samples; the arguments of :func:`gaussian_test.data.load`."""
 
     source: str = "digits"
     path: str | None = None
@@ -83,9 +83,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Reverse(Settings):
     """The reverse kernel and its steps.
 
-    ``preset: paper`` stands for the paper's sampler; what is given beside it wins. ``grid: turn_times`` puts every turn time on
-    the grid, ``grid: process`` moves turn times to the nearest level of a grid over the whole process. ``kind: factory`` is a
-    function of the user's that returns a :class:`gaussian_test.sampler.ReverseKernel`, called with ``arguments``.
+    ``preset: paper`` selects the paper's sampler; explicit settings override it. ``grid: turn_times`` puts every turn time on the
+    grid, ``grid: process`` moves turn times to the nearest level of a grid over the whole process. ``kind: factory`` calls a custom
+    function with ``arguments``, which returns a :class:`gaussian_test.sampler.ReverseKernel`.
     """
 
     preset: Literal["paper"] | None = None
@@ -111,12 +111,11 @@ class Reverse(Settings):
 
 
 class Keep(Settings):
-    """What is kept beside the sample table: end points of the first samples as pictures, and on request their paths.
+    """Data kept besides the sample table: end points of the first samples as pictures, and optionally their paths.
 
-    ``end_points`` keeps those of all starts that the observables look at.
+    ``end_points`` keeps those of all starts that the observables use.
 
-    ``trajectory`` is true for all times of the reverse grid, or a list of noise-to-signal ratios, of which the nearest on the
-    grid are kept.
+    ``trajectory`` is true for all times of the reverse grid, or a list of noise-to-signal ratios to keep at the nearest grid times.
     """
 
     pictures: Annotated[int, Field(strict=True, ge=0)] = 8
@@ -132,12 +131,12 @@ class Keep(Settings):
 
 
 class StatisticsSettings(Settings):
-    """Settings of the statistics; they do not change what is simulated.
+    """Settings of the statistics; they do not affect the simulation.
 
-    ``level`` is what memorized share and class retention fall through; one of them alone is changed by ``memorization_level`` and
-    ``speciation_level``. Definitions: a U-Turn is remembered where the nearest sample is its ``own`` start, or ``any`` sample is
-    closer than samples typically are to each other; a class is kept as the ``retention`` over chance, or as the plain share of
-    the ``same`` class; the affine time is read off the gap of one evaluation (``one_shot``) or of the U-Turns (``uturn``).
+    Memorized share and class retention fall through ``level``; ``memorization_level`` and ``speciation_level`` set one of them
+    alone. A U-Turn counts as memorized if the nearest sample is its ``own`` start, or if ``any`` sample is closer than samples
+    typically are to each other. A class is kept as the ``retention`` over chance, or as the plain share of the ``same`` class. The
+    affine time is read off the gap of one evaluation (``one_shot``) or of the U-Turns (``uturn``).
     """
 
     confidence: Confidence = DEFAULTS.confidence
@@ -163,18 +162,18 @@ class Experiment(Settings):
     scores : tuple of ScoreSettings
         Scores to run, named by their kind or by ``name``.
     turn_times : TurnTimes
-        Where to turn.
+        Times at which to turn.
     start : {"noised_data", "gaussian", "isotropic"}
-        What is reversed: noised ground-truth samples (the U-Turn); the Gaussian of the noised data's mean and covariance (the
-        G-Turn); noise alone.
+        Start of the reverse process: noised ground-truth samples (the U-Turn); the Gaussian of the noised data's mean and
+        covariance (the G-Turn); noise alone.
     reverse : Reverse
-        Reverse kernel: exact where the score has a posterior, else the SDE, unless one is named.
+        Reverse kernel; default: exact if the score has a posterior, else the SDE.
     samples : int or "all"
         Ground-truth samples to start from, drawn with the seed.
     repeats : int
         U-Turns of each sample at each turn time.
     shard_size : int
-        Samples per shard: what is computed, and kept, together.
+        Samples per shard, the unit of computing and saving.
     seed : int
         Of noise, choice of samples and resampling.
     micro_batch : int
@@ -182,26 +181,26 @@ class Experiment(Settings):
     dtype : {"float32", "float64"}
         Of the states.
     tf32 : bool, optional
-        Whether products and convolutions of float32 on a CUDA device are of TF32: three digits instead of seven, several times as
-        fast. Default: as torch is set.
+        Whether float32 products and convolutions on a CUDA device use TF32: three digits instead of seven, several times as fast.
+        Default: torch's setting.
     observables : tuple of str, "all" or "none"
-        What is measured beside the Gaussian Test: ``affinity`` of the score, ``normality`` of the noised data, ``quality`` of the
-        end points, detailed ``balance``; with reverse runs of their own, other ``starts`` and ``chains`` of U-Turns.
+        Observables besides the Gaussian Test: ``affinity`` of the score, ``normality`` of the noised data, ``quality`` of the
+        end points, detailed ``balance``; with further reverse runs, other ``starts`` and ``chains`` of U-Turns.
     custom_observables : dict of str to CustomObservable
-        By name, functions of the user's that give a number for the start and the end of each U-Turn.
+        Custom observables by name: functions that return one number per U-Turn from its start and end.
     features : Features
-        On what end points and ground truth are compared.
+        Feature extractor for comparing end points with the ground truth.
     classifier : Classifier
-        Who says of which class an end point is.
+        End-point classifier.
     chains : Chains
         Length and turn times of chains.
     end_points : int
-        Starts, evenly picked, whose end points are looked at by the observables that need them all at once.
+        Number of evenly spaced starts for observables that use their end points together.
     keep : Keep
         Pictures, trajectories, eigenvectors, end points.
     memory : int or str, optional
-        What a process may take, as in 4GB: ground truth that does not fit stays in its file and is read in passes. Default: half
-        of the machine's. It changes no result.
+        Memory cap of a process, such as 4GB: ground truth that does not fit stays in its file and is read in passes. Default: half
+        of the machine's. It does not change results.
     statistics : StatisticsSettings
         Confidence, resamples, levels, tolerance, definitions of the times.
 
@@ -241,7 +240,7 @@ class Experiment(Settings):
     @model_validator(mode="before")
     @classmethod
     def _default_kinds(cls, values: Any) -> Any:
-        """Let a process without a kind be the default one, once the whole is known to be of a size that can be looked through."""
+        """Use the default kind for a process without one, after checking the size of the whole."""
         for key, value in values.items() if isinstance(values, dict) else ():
             check_size(key, value)
         if isinstance(values, dict) and "own_observables" in values:
@@ -263,12 +262,12 @@ class Experiment(Settings):
     def _some_memory(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         try:
             return check(value)
-        except OverflowError:  # which pydantic before 2.14 lets through
+        except OverflowError:  # not caught by pydantic before 2.14
             raise ValueError(f"{shown(value)} is more than there is: write for example 4GB") from None
 
     @property
     def observed(self) -> tuple[Observable, ...]:
-        """Observables to measure; those of U-Turns are left out where the start is none.
+        """Observables to measure; those of U-Turns are omitted for other starts.
 
         Examples
         --------
@@ -280,7 +279,7 @@ class Experiment(Settings):
         return tuple(name for name, one in OBSERVABLES.items() if name in wanted and (self.start == "noised_data" or one.any_start))
 
     def needs(self, what: Needs) -> bool:
-        """Return whether an observable to measure asks for something.
+        """Return whether any observable to measure has a requirement.
 
         Examples
         --------
@@ -298,7 +297,7 @@ class Experiment(Settings):
         Parameters
         ----------
         source : Experiment, dict or path of a YAML file, optional
-            Default: the defaults.
+            Default: all defaults.
         changes : iterable of str
             Each ``key=value`` with a dotted key (``reverse.steps=16``, ``scores.0.kind=mixture``) and a value in YAML.
 
@@ -309,7 +308,7 @@ class Experiment(Settings):
         Raises
         ------
         UserError
-            If the file cannot be read or something in it is not valid.
+            If the file cannot be read or is invalid.
 
         Examples
         --------
@@ -349,9 +348,9 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
 
 
 def with_value(values: dict[str, Any], key: str, value: Any, where: str) -> dict[str, Any]:
-    """Return the keys of an experiment with one of them changed.
+    """Return the keys of an experiment with one changed.
 
-    Raises UserError if the key leads into a list that has no such place.
+    Raises UserError if the key has an invalid list index.
     """
     parts = key.split(".")
     changed = dict(values)
@@ -359,7 +358,7 @@ def with_value(values: dict[str, Any], key: str, value: Any, where: str) -> dict
     for depth, (part, following) in enumerate(pairwise(parts)):
         inner = place[int(part)] if isinstance(place, list) else place.get(part)
         if inner is None and depth == 0 and part in ("scores", "turn_times"):
-            # what the file leaves to the defaults is changed within them; the others have defaults key by key
+            # change omitted values within their defaults; the others have defaults key by key
             inner = Experiment().model_dump(mode="json", exclude_none=True)[part]
         inner = inner.copy() if isinstance(inner, dict | list) else {}
         if isinstance(inner, list) and following not in map(str, range(len(inner))):

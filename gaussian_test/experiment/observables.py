@@ -1,4 +1,4 @@
-"""Settings of the observables: what is measured beside the Gaussian Test, on which features, by which classifier."""
+"""Settings of observables, feature extractor and end-point classifier."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHEAP: tuple[Observable, ...] = tuple(name for name, one in OBSERVABLES.items() 
 
 
 def factory_of_kind(settings: Any) -> Any:
-    """Refuse a kind and a factory that do not belong together: a validator of settings that have both."""
+    """Validate that the kind is ``factory`` exactly if a factory is given."""
     if (settings.kind == "factory") != (settings.factory is not None):
         raise ValueError("kind: factory and the name of the factory belong together: give both or neither")
     if settings.arguments and settings.factory is None:
@@ -27,7 +27,7 @@ def factory_of_kind(settings: Any) -> Any:
 
 
 class _FromFactory(Settings):
-    """Something that a function of the user's makes, called with ``arguments``."""
+    """An object from a custom factory, called with ``arguments``."""
 
     kind: str
     factory: Factory | None = None
@@ -36,9 +36,9 @@ class _FromFactory(Settings):
 
 
 class Features(_FromFactory):
-    """On what end points and ground truth are compared: leading principal components, pixels, or a function of the user's.
+    """The feature extractor: leading principal components, pixels, or a custom function.
 
-    A factory returns a torch module or a function that takes samples (batch, ``*event``) and returns features (batch, F).
+    A factory returns a torch module or function from samples (batch, ``*event``) to features (batch, F).
     """
 
     kind: Literal["pca", "pixels", "factory"] = "pca"
@@ -46,7 +46,7 @@ class Features(_FromFactory):
 
 
 class Classifier(_FromFactory):
-    """Who says of which class an end point is, fitted on the ground truth.
+    """The end-point classifier, fitted on the ground truth.
 
     ``nearest`` is the class of the nearest ground-truth sample (exact search); ``knn`` scikit-learn's k-nearest neighbours, ``svc``
     its support vector machine with calibrated probabilities; a factory returns any scikit-learn classifier.
@@ -58,9 +58,9 @@ class Classifier(_FromFactory):
 
 
 class CustomObservable(Settings):
-    """An observable of the user's: a function that is called with ``arguments`` and returns what is called for U-Turns.
+    """A custom observable: a factory, called with ``arguments``, that returns a function of U-Turns.
 
-    That takes their starts and ends (batch, ``*event``) and returns one number for each, (batch,).
+    The function takes their starts and ends (batch, ``*event``) and returns one number each, (batch,).
     """
 
     factory: Factory
@@ -68,7 +68,7 @@ class CustomObservable(Settings):
 
 
 class Chains(Settings):
-    """Chains of U-Turns: how many follow each other, and at how many of the turn times, evenly picked."""
+    """Chains of U-Turns: their length, and the number of evenly spaced turn times."""
 
     length: Count = 16
     turn_times: Count = 6

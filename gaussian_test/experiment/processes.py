@@ -1,4 +1,4 @@
-"""Settings of the forward processes, and the base of all settings."""
+"""Settings of the forward processes, and their base class."""
 
 import difflib
 import math
@@ -11,16 +11,16 @@ SHOWN = 120  # characters of a value that a message quotes
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message quotes it: on one line, and not more of it than anybody reads."""
+    """Return a value for a message, shortened to one line."""
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # whole numbers of too many digits; any object's own repr
+    except Exception:  # integers with too many digits, or a failing repr
         text = f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 class Settings(BaseModel):
-    """Base of all settings: unknown keys are refused with the nearest valid name."""
+    """Base of all settings; unknown keys raise, with the nearest valid name."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -44,7 +44,7 @@ def _factory(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Refuse what the YAML in an archive could not give back: dates, bytes, NaN, objects of python."""
+    """Raise for values that YAML cannot round-trip: dates, bytes, NaN, Python objects."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float) and math.isfinite(value):
@@ -117,7 +117,7 @@ class DiscreteVP(Settings):
 
 
 class CustomProcess(Settings):
-    """A process of the user's: a function that returns a :class:`gaussian_test.sampler.Process`, called with ``arguments``."""
+    """A custom process: a factory, called with ``arguments``, that returns a :class:`gaussian_test.sampler.Process`."""
 
     kind: Literal["factory"]
     factory: Factory

@@ -1,4 +1,4 @@
-"""Reading an experiment: its YAML, and how a refusal is worded."""
+"""Reading of experiments from YAML, and their error messages."""
 
 import difflib
 from pathlib import Path
@@ -12,15 +12,15 @@ from gaussian_test.experiment.processes import Process, shown
 from gaussian_test.experiment.scores import ScoreSettings
 from gaussian_test.text import near_files
 
-# a date that is none; brackets without end; tags such as !!float '' and !!timestamp now
+# invalid dates, deep brackets, tags such as !!float '' and !!timestamp now
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError, ArithmeticError)
-DEEPEST, LARGEST = 40, 100_000  # nesting and number of the values of an experiment
+DEEPEST, LARGEST = 40, 100_000  # limits on nesting and number of values of an experiment
 
 
 def check_size(key: Any, values: Any) -> None:
-    """Refuse what has no end (a few lines of YAML whose parts stand for each other), and text that cannot be written.
+    """Raise for input that is too large (YAML aliases that expand without end), and for text that cannot be encoded.
 
-    Raises ValueError if it has no end.
+    Raises ValueError in these cases.
     """
     waiting, seen = [(key, 0), (values, 0)], 0
     while waiting:
@@ -73,9 +73,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def refusal(error: ValidationError) -> str:
-    """Return the first problem as one sentence: where, the value, what was expected."""
+    """Return the first problem as one sentence: place, value, expectation."""
     problems = error.errors(include_url=False)
-    # what an error inside does to the whole is no news; of a union's alternatives, the one that went deepest was meant
+    # skip errors that follow from inner ones; of a union's alternatives the deepest one was meant
     places = [p["loc"] for p in problems]
     problems = [p for p in problems if not any(len(q) > len(p["loc"]) and q[: len(p["loc"])] == p["loc"] for q in places)]
     problem = max(problems, key=lambda p: (p["type"] == "value_error", p["type"] != "literal_error", len(p["loc"])))
@@ -102,7 +102,7 @@ def _place(location: tuple[int | str, ...]) -> str:
     kinds = {kind for union in (Process, ScoreSettings) for kind in _kinds(union)}
     parts = []
     for before, part in zip((None, *location), location, strict=False):
-        # the kind of a process or a score stands behind its place; elsewhere the same word is a key
+        # pydantic adds the kind of a process or score after its place; elsewhere the word is a key
         is_kind = part in kinds and (isinstance(before, int) or before in ("process", "trained"))
         if isinstance(part, int) or not (is_kind or part in alternatives or "[" in part):
             parts.append(str(part))

@@ -1,4 +1,4 @@
-"""Settings of the scores: what an experiment file says about each of them."""
+"""Settings of the scores in an experiment."""
 
 from typing import Annotated, Literal, Self
 
@@ -6,9 +6,9 @@ from pydantic import Field, model_validator
 
 from gaussian_test.experiment.processes import Arguments, Factory, Process, Settings
 
-NAME = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$"  # names of scores become names of files
+NAME = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$"  # score names become file names
 Name = Annotated[str, Field(pattern=NAME, max_length=80)]
-Count = Annotated[int, Field(strict=True, ge=1, lt=2**31)]  # strict: yes and no are whole numbers to python
+Count = Annotated[int, Field(strict=True, ge=1, lt=2**31)]  # strict: booleans are integers in Python
 
 
 class Empirical(Settings):
@@ -38,7 +38,7 @@ class Mixture(Settings):
 
 
 class _Network(Settings):
-    """What all networks have in common; see :class:`gaussian_test.sampler.NetworkScore`."""
+    """Settings common to all networks; see :class:`gaussian_test.sampler.NetworkScore`."""
 
     name: Name | None = None
     conditional: bool = False
@@ -50,7 +50,7 @@ class _Network(Settings):
 
 
 class Network(_Network):
-    """The digits network that comes with gaussian_test, or a file that its training script has written."""
+    """The shipped digits network, or a file written by its training script."""
 
     kind: Literal["network"]
     path: str | None = None
@@ -66,7 +66,7 @@ class Diffusers(_Network):
 
 
 class _CustomNetwork(_Network):
-    """A network that a function of the user's makes, with its weights from a file where one is given."""
+    """A network from a custom factory, optionally with weights from a file."""
 
     factory: Factory | None = None
     arguments: Arguments = Field(default_factory=dict)
@@ -83,7 +83,7 @@ class _CustomNetwork(_Network):
 
 
 class _CustomOrOpened(_CustomNetwork):
-    """A network from a factory, or opened from a file that the user trusts to run code."""
+    """A network from a factory, or from a file trusted to run code."""
 
     path: str | None = None
 

@@ -1,1 +1,1 @@
-"""Results as one self-contained page: the finding, times, figures with captions, pictures, provenance."""
+"""Self-contained HTML pages of results."""

@@ -1,4 +1,4 @@
-"""The page of two results side by side: what its template is filled with."""
+"""Template context for the page of two results."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ READING = (
 
 
 def comparison_context(results: tuple[xr.Dataset, xr.Dataset], names: tuple[str, str]) -> dict[str, Any]:
-    """Return what the template of a comparison is filled with.
+    """Return the template context of a comparison.
 
     Raises UserError if they have no score or no noise level in common.
     """
@@ -89,7 +89,7 @@ def _capital(text: str) -> str:
 
 
 def _equal(curves: list[CurveDifference]) -> list[str]:
-    """Return which curves do not differ at all, as those whose noise is the same."""
+    """Return a sentence on the curves that are identical."""
     scores: dict[str, list[str]] = {}
     for one in curves:
         scores.setdefault(one.title, []).append(one.score)
@@ -97,7 +97,7 @@ def _equal(curves: list[CurveDifference]) -> list[str]:
 
 
 def _finding(times: list[TimeDifference], curves: list[CurveDifference], names: tuple[str, str]) -> list[str]:
-    """Return which times and curves differ beyond their intervals."""
+    """Return sentences on times and curves that differ beyond their intervals."""
     said = []
     for one in times:
         if one.difference.excludes(0):

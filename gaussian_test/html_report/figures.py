@@ -1,4 +1,4 @@
-"""The figures of a page: drawn, placed, with what stands under each and what tells its course to those who cannot see it."""
+"""Figures of a page, with captions and alternative text."""
 
 import io
 import re
@@ -19,11 +19,11 @@ from gaussian_test.analysis.observables.registry import declared_figures
 from gaussian_test.result.views import View
 from gaussian_test.text import number
 
-MAIN = [figure.name for figure in GAUSSIAN_TEST.figures[:3]]  # the Gaussian Test itself; the others are observables beside it
+MAIN = [figure.name for figure in GAUSSIAN_TEST.figures[:3]]  # figures of the Gaussian Test; all others are of further observables
 
 
 def placed_figures(seen: View) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return what a template needs of every figure: those of the Gaussian Test, and those of the observables."""
+    """Return the template context of the figures: those of the Gaussian Test, and those of the observables."""
     drawn = draw(seen.result, {name: group for name, group in seen.groups.items() if name != "pictures"})
     declared = {}
     for figure in declared_figures(seen.result):
@@ -48,7 +48,7 @@ def placed_figures(seen: View) -> tuple[list[dict[str, Any]], list[dict[str, Any
 
 
 def alternative_text(figure: record.Figure, result: xr.Dataset, score: str = "") -> str:
-    """Return what a figure shows for those who cannot see it: the course of its curves in a few numbers."""
+    """Return the alternative text of a figure: its curves in a few numbers."""
     nu = result["noise_to_signal"].values
     said = []
     for name in figure.curves:
@@ -68,7 +68,7 @@ def alternative_text(figure: record.Figure, result: xr.Dataset, score: str = "")
 
 
 def _rows(values: xr.DataArray, only: str) -> list[tuple[str, np.ndarray]]:
-    """Return the curves of a variable over the turn times, with their labels; none where it has other axes."""
+    """Return the labelled curves of a variable over the turn times; none if it has other axes."""
     if "score" not in values.dims:
         return [("", values.values)] if values.ndim == 1 else []
     rows = [(f"{score} ", values.sel(score=score)) for score in map(str, values["score"].values) if only in ("", score)]
@@ -76,7 +76,7 @@ def _rows(values: xr.DataArray, only: str) -> list[tuple[str, np.ndarray]]:
 
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-# what is ink on paper in a figure is text on the page; colours that mean something stay
+# black parts of a figure take the page's text colour; meaningful colours stay
 PAGE_COLOURS = {
     "#000000": "currentColor",
     "#262626": "currentColor",
@@ -94,7 +94,7 @@ def inline_svg(figure: Figure, name: str) -> Markup:
     with mpl.rc_context(style):  # type: ignore[arg-type] # keys are literals there
         lay_out(figure)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    root = ET.fromstring(buffer.getvalue())  # comments, which hold texts of the figure, are left behind here
+    root = ET.fromstring(buffer.getvalue())  # parsing drops comments, which contain texts of the figure
     return Markup(_serialised(root, name))
 
 
@@ -122,8 +122,8 @@ def _serialised(root: ET.Element, name: str) -> str:
                     changed = changed.replace(colour, of_page)
                 element.set(key, changed)
     for size in ("width", "height"):
-        root.attrib.pop(size, None)  # the page decides
-    root.set("fill", "currentColor")  # shapes without a colour of their own are black else
+        root.attrib.pop(size, None)  # the page sets the size
+    root.set("fill", "currentColor")  # else shapes without a colour are black
     root.set("aria-hidden", "true")
     ET.register_namespace("", SVG)
     ET.register_namespace("xlink", XLINK)

@@ -1,4 +1,4 @@
-"""The page of a sweep, or of any folder with archives: what its template is filled with."""
+"""Template context for the page of a sweep or folder."""
 
 import math
 from pathlib import Path
@@ -26,7 +26,7 @@ FIGURES = {
 
 
 def sweep_context(folder: Path) -> dict[str, Any]:
-    """Return what the template of a sweep's overview is filled with.
+    """Return the template context of a sweep's overview.
 
     Raises UserError if it holds no finished run, or an archive is damaged.
     """
@@ -71,7 +71,7 @@ def sweep_context(folder: Path) -> dict[str, Any]:
 
 
 def _ranges(runs: dict[str, View]) -> list[str]:
-    """Return for each score between which runs its times range."""
+    """Return for each score the range of its times, with the runs at its ends."""
     said = []
     for score in dict.fromkeys(score.name for seen in runs.values() for score in seen.scores):
         times = {name: one.times for name, seen in runs.items() for one in seen.scores if one.name == score}

@@ -1,4 +1,4 @@
-"""One self-contained page of a result, of two, or of a sweep."""
+"""Self-contained page of a result, a comparison or a sweep."""
 
 import base64
 import hashlib
@@ -34,14 +34,14 @@ ANCHORS = {"frames": "pictures"}
 
 
 def report(source: Source | Sequence[Source], output: str | os.PathLike[str]) -> Path:
-    """Write a result as one page of HTML that loads nothing: finding, times, figures, pictures, settings and provenance.
+    """Write a self-contained HTML page of a result: finding, times, figures, pictures, settings and provenance.
 
     Parameters
     ----------
     source : path, Dataset, or sequence of them
-        An archive or a result; two of them are compared; a folder, of a sweep or with archives, gives an overview.
+        An archive or a result; two of them for a comparison; a folder, of a sweep or with archives, for an overview.
     output : path
-        The page; its name ends in ``.html`` or ``.htm``. It appears whole or not at all, and replaces an earlier one.
+        The page; its name ends in ``.html`` or ``.htm``. It is written atomically, and replaces an earlier one.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def report(source: Source | Sequence[Source], output: str | os.PathLike[str]) ->
 
 
 def _filled(sources: list[Source]) -> tuple[str, dict[str, Any]]:
-    """Return the template for what was given, and what fills it."""
+    """Return the template for the sources, and its context."""
     folders = [entry for entry in sources if not isinstance(entry, xr.Dataset) and Path(entry).is_dir()]
     if folders and len(sources) > 1:
         raise UserError(f"{folders[0]} is a folder and cannot be compared: give two archives")
@@ -102,7 +102,7 @@ def _name(source: Source, otherwise: str) -> str:
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("gaussian_test.html_report"),
-        autoescape=True,  # names come from files and from users
+        autoescape=True,  # names come from files and users
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -110,7 +110,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _common(context: dict[str, Any]) -> dict[str, Any]:
-    """Return what all pages have: style, the script, and the digest by which alone it may run."""
+    """Return the context of all pages: style, script, and the digest that permits the script."""
     folder = Path(__file__).parent / "templates"
     style, script = ((folder / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""Pictures of starts and end points as strips, one for each score and turn time, for the slider of a page."""
+"""Picture strips for the slider of a page."""
 
 import base64
 import io
@@ -11,9 +11,9 @@ from PIL import Image
 
 from gaussian_test.analysis.figures.drawing import as_rgb
 
-SAMPLES = 8  # a strip, so that it can be read on a phone
-SIDE = 48  # pixels of a thumbnail; larger pictures are made smaller
-BUDGET = 1_200_000  # bytes of pixels up to which pictures stay as they are; beyond, they are compressed with loss
+SAMPLES = 8  # per strip, to be readable on a phone
+SIDE = 48  # pixels of a thumbnail; larger pictures are shrunk
+BUDGET = 1_200_000  # bytes of pixels above which pictures are compressed with loss
 MARGIN = 1 / 8  # between pictures, of their width
 
 
@@ -22,19 +22,19 @@ class Strip:
     """End points of one score at one turn time."""
 
     image: str  # as a data URI
-    text: str  # what has become of the samples
+    text: str  # outcome of the samples
 
 
 @dataclass(frozen=True)
 class Frames:
-    """All that the slider of a page shows."""
+    """Content of the slider of a page."""
 
     start: str  # the samples started from, as a data URI
     strips: dict[str, list[Strip]]  # by score, one for each turn time
     noise_to_signal: list[str]  # of the turn times, as text
-    printed: list[int]  # turn times that a page on paper shows
+    printed: list[int]  # turn times shown in print
     count: int  # number of samples
-    reduced: str  # what was done to the pictures to make them small; empty if nothing
+    reduced: str  # how the pictures were reduced; empty if not
 
 
 def picture_frames(pictures: xr.Dataset, result: xr.Dataset) -> Frames:
@@ -70,7 +70,7 @@ def picture_frames(pictures: xr.Dataset, result: xr.Dataset) -> Frames:
 
 
 def _fate(row: xr.Dataset) -> str:
-    """Return how many end points are nearest to their own sample and how many are of their class, where that is known."""
+    """Return a sentence on how many end points are nearest to their own sample, and how many keep their class if known."""
     count = row.sizes["sample"]
     said = []
     if (row["nearest_sample"] >= 0).all():
@@ -88,7 +88,7 @@ def _strip(pictures: xr.DataArray, small: float, lossy: bool) -> str:
         values = np.stack([np.asarray(Image.fromarray(value).resize(size, Image.Resampling.LANCZOS)) for value in values])
     margin = max(1, round(values.shape[2] * MARGIN))
     count, height, width, _ = values.shape
-    strip: NDArray[np.uint8] = np.zeros((height, count * (width + margin) - margin, 4), dtype=np.uint8)  # clear between pictures
+    strip: NDArray[np.uint8] = np.zeros((height, count * (width + margin) - margin, 4), dtype=np.uint8)  # transparent gaps
     for index, value in enumerate(values):
         left = index * (width + margin)
         strip[:, left : left + width, :3] = value

@@ -1,4 +1,4 @@
-"""The page of one result: what its template is filled with."""
+"""Template context for the page of one result."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from gaussian_test.result.text import AT, show
 from gaussian_test.result.views import View, view
 from gaussian_test.text import number
 
-COLUMNS = ("affine", "memorization", "speciation")  # times, in the order of a sentence of the finding
+COLUMNS = ("affine", "memorization", "speciation")  # times, in the order of the finding
 PREDICTION = (
     "Predictions rest on the ground truth alone, to leading order and for no score in particular; they say where to look, and need "
     "not lie within the intervals."
@@ -22,7 +22,7 @@ ORIGINS = {"level": "", "sha256": "sha256 "}
 
 
 def result_context(result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
-    """Return what the template of a result's page is filled with."""
+    """Return the template context of a result's page."""
     seen = view(result, groups)
     pictures = groups.get("pictures")
     of_test, of_observables = placed_figures(seen)
@@ -43,13 +43,13 @@ def result_context(result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> dict
 
 
 def warnings(seen: View) -> list[str]:
-    """Return what a reader should keep in mind."""
+    """Return the warnings for a reader."""
     notes = [note.removeprefix("Note: ") for note in seen.notes()]
     return [note[:1].upper() + note[1:] for note in notes]
 
 
 def times_table(seen: View, unit: str) -> dict[str, Any]:
-    """Return the table of the times in a unit: a row for each score and for each kind of prediction, and why any is undefined."""
+    """Return the table of times in a unit: a row per score and kind of prediction, and why any is undefined."""
     rows = []
     for score in seen.scores:
         cells = [str(score.times[time].estimates[unit]).replace(", ", ",\N{NO-BREAK SPACE}") for time in COLUMNS]
@@ -80,7 +80,7 @@ def times_table(seen: View, unit: str) -> dict[str, Any]:
 
 
 def provenance(seen: View) -> list[tuple[str, str]]:
-    """Return where everything came from: date, device, seed, versions, and by what data and scores are known again."""
+    """Return the provenance: date, device, seed, versions, and digests of data and scores."""
     attributes = seen.attributes
     pairs = [
         ("made", str(attributes.get("date_created", "in memory, not archived"))),

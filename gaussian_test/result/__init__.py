@@ -1,1 +1,1 @@
-"""What came out: variables, one view of a result, its text, JSON and comparison."""
+"""The result: assembly, views, text, JSON and comparison."""

@@ -1,4 +1,4 @@
-"""From the sample table to the archive's groups: statistics, closed forms, pictures, and where everything came from."""
+"""Assembly of the archive's groups from the sample table."""
 
 import datetime
 import json
@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 
 def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
-    """Return the root group and the others, in the types that the disk keeps."""
+    """Return the root group and the others, with the dtypes of the archive."""
     inputs = _inputs(prepared, table)
     result, groups = xr.Dataset(), _groups(prepared, inputs.table)
     for observable in prepared.observables:
@@ -51,7 +51,7 @@ def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) ->
 
 
 def _inputs(prepared: Prepared, table: xr.Dataset) -> Inputs:
-    """Return what the observables may use."""
+    """Return the inputs of the observables."""
     settings, reference = prepared.settings, prepared.reference
     labels = np.full(len(prepared.samples), -1, dtype=np.int64)
     if reference.labels is not None and (settings.start == "noised_data" or any(e.conditional for e in prepared.built.values())):
@@ -81,9 +81,9 @@ def _inputs(prepared: Prepared, table: xr.Dataset) -> Inputs:
 
 
 def _score_facts(prepared: Prepared) -> dict[str, analysis.ScoreFacts]:
-    """Return how each score was run, with its closed forms where it is affine."""
+    """Return the facts of each score's run, with closed forms for affine scores."""
     plan, moments, found = prepared.plan, prepared.reference.moments, {}
-    known: dict[str, Array] = {}  # of the fitted Gaussian, by kernel
+    known: dict[str, Array] = {}  # closed forms of the fitted Gaussian, by kernel
     for name, entry in prepared.built.items():
         kernel, score = prepared.kernels[name], entry.score
         through = partial(
@@ -117,9 +117,9 @@ def _score_facts(prepared: Prepared) -> dict[str, analysis.ScoreFacts]:
 
 
 def _along_model(score: analysis.GaussianScore, moments: analysis.Moments) -> tuple[Array, Array]:
-    """Return the data's variance along the modes of a Gaussian score of other moments, and the score's own.
+    """Return the variances of the data and of a Gaussian score with other moments, along the score's modes.
 
-    What the modes do not cover is one more mode, which the score sends to its mean.
+    The rest of the space is one more mode, which the score maps to its mean.
     """
     values = score.components.eigenvalues[0].double().cpu().numpy()
     vectors = score.components.eigenvectors
@@ -130,7 +130,7 @@ def _along_model(score: analysis.GaussianScore, moments: analysis.Moments) -> tu
 
 
 def _run_facts(prepared: Prepared) -> xr.Dataset:
-    """Return what reversed each score and how, and how good the classifier of end points is."""
+    """Return the reverse kernel of each score, and the accuracy of the end-point classifier."""
     kernels, entries, steps = prepared.kernels.values(), prepared.built.values(), prepared.plan.reverse_steps()
     values = {
         "kernel": [kernel_name(prepared.settings.reverse, kernel) for kernel in kernels],
@@ -183,7 +183,7 @@ def _groups(prepared: Prepared, table: xr.Dataset) -> dict[str, xr.Dataset]:
 
 
 def _path_times(prepared: Prepared) -> bool | list[float]:
-    """Return which times of the reverse grid to keep: all, none, or those nearest to the noise levels asked for."""
+    """Return the times of the reverse grid to keep: all, none, or those nearest to the requested noise levels."""
     wanted = prepared.settings.keep.trajectory
     if isinstance(wanted, bool):
         return wanted
@@ -199,7 +199,7 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
     asked = prepared.plan.process.noise_to_signal(
         torch.tensor(turn_levels(prepared.plan.process, settings.turn_times), dtype=torch.float64)
     ).numpy()
-    # how far the nearest level of a fixed grid is from what was asked for, as a ratio less 1
+    # largest distance of the levels of a fixed grid from the requested ones, as a ratio minus 1
     moved = float(np.expm1(np.abs(np.log(asked[:, None] / prepared.noise_to_signal)).min(1).max()))
     return {
         "Conventions": "CF-1.11, ACDD-1.3",

@@ -1,4 +1,4 @@
-"""Two archives side by side: how times and curves of the scores that both have differ, with bands."""
+"""Comparison of the times and curves of two archives."""
 
 import numpy as np
 import xarray as xr
@@ -15,16 +15,16 @@ from gaussian_test.errors import UserError
 from gaussian_test.store.archive import Source, opened
 
 Array = NDArray[np.float64]
-# by which curve a time is found, for each of its definitions
+# curve of each time, by definition
 CROSSED = {"memorization": {"own": "memorized_share", "any": "close_share"}, "speciation": {"retention": "class_retention"}}
 
 
 def compare(a: Source, b: Source) -> xr.Dataset:
     r"""Compare two results: two models, two data sets, two checkpoints in training.
 
-    Runs that share samples, noise and turn times are compared sample by sample: bands and p-values are of the paired differences.
-    Else the values of every sample are interpolated linearly in :math:`\log\nu` to the turn times of ``a`` that ``b`` covers too,
-    and the two sets of samples are resampled independently.
+    Runs that share samples, noise and turn times are compared sample by sample, with bands and p-values of the paired differences.
+    Otherwise the values of every sample are interpolated linearly in :math:`\log\nu` to the turn times of ``a`` that ``b`` also
+    covers, and the two sets of samples are resampled independently.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def paired(a: xr.Dataset, b: xr.Dataset) -> bool:
 
 
 def _values(result: xr.Dataset, variable: Variable, score: str) -> Array | None:
-    """Return a curve's values for every sample, repeats averaged, (samples, points); None where it has no meaning."""
+    """Return a curve's values per sample, averaged over repeats, (samples, points); None if undefined."""
     name, by = variable.name, variable.compared
     if name not in result.data_vars or not np.isfinite(result[name].sel(score=score)).any():
         return None
@@ -152,7 +152,7 @@ def _at(side: xr.Dataset, values: Array, nu: Array) -> Array:
 def _replicates(
     a: xr.Dataset, b: xr.Dataset, curve: Variable | None, score: str, settings: dict[str, float], together: bool
 ) -> list[tuple[Array, Array]] | None:
-    """Return for either side the noise levels and the resampled curves; with the same resamples where runs are paired."""
+    """Return the noise levels and resampled curves of both sides, with common resamples for paired runs."""
     found = []
     for seed, side in enumerate((a, b)):
         values = None if curve is None else _values(side, curve, score)
@@ -168,7 +168,7 @@ def _replicates(
 def _add_time_intervals(
     result: xr.Dataset, name: str, replicates: list[list[tuple[Array, Array]] | None], settings: dict[str, float]
 ) -> None:
-    """Add the percentile interval of the difference of a time: open (infinite) where a resample does not cross."""
+    """Add the percentile interval of the difference of a time, open (infinite) if a resample does not cross."""
     level = settings.get(f"{name}_level") or settings["level"]
     tail = (1 - settings["confidence"]) / 2
     edges = []
@@ -177,7 +177,7 @@ def _add_time_intervals(
             edges.append((np.nan, np.nan))
             continue
         crossings = [np.array([falls_through(curve, nu, level=level) for curve in curves]) for nu, curves in sides]
-        with np.errstate(invalid="ignore"):  # infinity less infinity: neither side crosses
+        with np.errstate(invalid="ignore"):  # infinity minus infinity: neither side crosses
             difference = crossings[1] - crossings[0]
         low, high = np.nanquantile(difference, [tail, 1 - tail], method="inverted_cdf")
         edges.append((float(low), float(high)))

@@ -1,4 +1,4 @@
-"""What stands out of a comparison: how times and curves differ, read once for its text and its page."""
+"""Main differences of a comparison, for text and page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gaussian_test.text import number
 
 @dataclass(frozen=True)
 class TimeDifference:
-    """A time of a score in both archives, and how it differs; without an interval where there is none."""
+    """A time of a score in both archives, and its difference, with an interval if there is one."""
 
     name: str
     score: str
@@ -28,7 +28,7 @@ class TimeDifference:
 
 
 def time_differences(comparison: xr.Dataset) -> list[TimeDifference]:
-    """Return the times of a comparison, one after the other, score by score."""
+    """Return the time differences of a comparison, score by score."""
     found = []
     for name in TIMES:
         for score in map(str, comparison["score"].values):
@@ -43,7 +43,7 @@ def time_differences(comparison: xr.Dataset) -> list[TimeDifference]:
 
 @dataclass(frozen=True)
 class CurveDifference:
-    """How a curve of a score differs: where it does most for its error, whether beyond its band, whether not at all."""
+    """Difference of a score's curve: where it is largest relative to its error, and whether it exceeds its band or is zero."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""What a result says, in sentences that a person can quote."""
+"""Findings of a result, as quotable sentences."""
 
 import math
 
@@ -6,14 +6,19 @@ from gaussian_test.analysis.declarations import STARTS
 from gaussian_test.result.views import ScoreView, View, estimate
 from gaussian_test.text import number
 
+<<<<<<< HEAD
 BALANCE = {  # where detailed balance is violated, and of what
     "balance_squared": "its two one-evaluation estimates of C differ",
+=======
+BALANCE = {  # where detailed balance is violated, and by which quantity
+    "balance_squared": "its two estimators of one evaluation differ",
+>>>>>>> b66c5f3125698cb785816643cfade5bc18b380c8
     "balance_simulated": "its simulated U-Turns differ from one evaluation",
 }
 
 
 def finding(seen: View) -> list[str]:
-    """Return what a result says of every score, in a sentence or two each."""
+    """Return one or two sentences on every score of a result."""
     if seen.start != "noised_data":
         return [_of_ends(seen, score) for score in seen.scores]
     return [said for score in seen.scores for said in (_of_turns(seen, score), *_failures(seen, score))]
@@ -47,7 +52,7 @@ def _said(score: ScoreView, name: str, event: str, question: str) -> str:
 
 
 def _failures(seen: View, score: ScoreView) -> list[str]:
-    """Return in which ways a network is no exact score: detailed balance, and the variance of its end points."""
+    """Return how a network deviates from an exact score, by detailed balance and the variance of its end points."""
     if not score.is_network:
         return []
     said = []

@@ -1,4 +1,4 @@
-"""A result as JSON: what another program reads of it, from an archive alone and without torch."""
+"""A result as JSON, from an archive without torch."""
 
 import json
 import math
@@ -23,12 +23,11 @@ ABOUT_A_SCORE = ("score_kind", "kernel", "conditional")
 def to_json(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> str:
     """Return a result as one JSON document (RFC 8259), without its sample table, pictures and maps.
 
-    A number that is undefined (NaN) is ``null``; one without a bound is the string ``"Infinity"`` or ``"-Infinity"``, of which
-    ``float`` of python and ``Number`` of JavaScript make infinity again. Every other number has all its digits. Keys of the
-    document:
+    An undefined number (NaN) is ``null``; an infinite one is the string ``"Infinity"`` or ``"-Infinity"``, which ``float`` of
+    Python and ``Number`` of JavaScript convert back. Every other number has all its digits. Keys of the document:
 
     ``format``
-        1; another number where a key below has another meaning.
+        1; changes when a key below changes its meaning.
     ``scores``
         By the name of each score: ``kind``, ``kernel``, ``conditional``; ``times``, ``largest_gap``, ``curves``, ``values``.
         ``times.memorization`` (``speciation``, ``affine``) has ``reason`` and ``reason_predicted``, why something is undefined, or
@@ -89,7 +88,7 @@ def to_json(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) 
 
 
 def plain(value: Any) -> Any:
-    """Return a value in the types of JSON: NaN as None, infinities as text."""
+    """Convert a value to JSON types: NaN to None, infinities to text."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -102,7 +101,7 @@ def plain(value: Any) -> Any:
 
 
 def _measured(dataset: xr.Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return curves and values by score, and those that are of no single score."""
+    """Return curves and values by score, and those of no single score."""
     names = [str(name) for name in dataset.data_vars if not NOT_HERE & set(dataset[name].dims)]
     names = [name for name in names if name not in ABOUT_A_SCORE and not OF_A_TIME.match(name)]
     scores: dict[str, Any] = {str(score): {"curves": {}, "values": {}} for score in dataset["score"].values}
@@ -124,7 +123,7 @@ def _measured(dataset: xr.Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _base(dataset: xr.Dataset, name: str) -> str:
-    """Return the name of the quantity whose error, band or p-value a variable is; its own where it is none."""
+    """Return the quantity whose error, band or p-value a variable is, or else its own name."""
     for end in ENDINGS:
         base = name.removesuffix(end)
         if name.endswith(end) and base in dataset and dataset[base].dims == dataset[name].dims:

@@ -1,4 +1,4 @@
-"""Which sampler, how many steps: the exact error of every reverse kernel on the Gaussian of a data set, without running one."""
+"""Exact errors of reverse kernels on a data set's Gaussian."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ STEPS = (4, 8, 16, 32, 64, 128, 256)
 def samplers(
     experiment: Experiment | Mapping[str, Any] | str | os.PathLike[str] | None = None, steps: Sequence[int] = STEPS
 ) -> xr.Dataset:
-    r"""Return how far each reverse kernel is from the Gaussian of a data set, at each number of steps.
+    r"""Return the distance of each reverse kernel from the Gaussian of a data set, at each number of steps.
 
     With the affine score every step is affine, so mean and covariance of the end points are known exactly; so is their
     Wasserstein-2 distance from :math:`\mathcal N(\mu, \Sigma)`.
@@ -31,19 +31,19 @@ def samplers(
     Parameters
     ----------
     experiment : Experiment, dict or path of a YAML file, optional
-        Its data, process, largest turn time, ``start`` and ``reverse.rho`` are used, and a reverse kernel of the user's own.
+        Its data, process, largest turn time, ``start`` and ``reverse.rho`` are used, and its custom reverse kernel if any.
     steps : sequence of int
         Numbers of reverse steps.
 
     Returns
     -------
     Dataset
-        As :func:`gaussian_test.analysis.sampler_study` gives it.
+        As returned by :func:`gaussian_test.analysis.sampler_study`.
 
     Raises
     ------
     UserError
-        If the experiment cannot be done, or a number of steps is below 1.
+        If the experiment is invalid, or a number of steps is below 1.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Results as text: what a person reads at a glance, from an archive alone and without torch."""
+"""Results as text, from an archive without torch."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from gaussian_test.text import aligned, number, pvalue_text
 
 AT = {"noise_to_signal": "as noise-to-signal ratios", "time": "in the time of the process"}
 COMPARED = {"balance_squared": "|D|^2 against x0.D", "balance_simulated": "simulated against x0.D"}
-SHOWN = 8  # turn times of the observables, unless all are asked for
+SHOWN = 8  # turn times of the observables, unless all are requested
 
 
 def show(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None, every: bool = False) -> str:
@@ -47,7 +47,7 @@ def _point(found: Estimate, spec: str) -> str:
 
 
 def _times(seen: View, unit: str) -> list[str]:
-    """Return a row for each time, why any is undefined, and what else predicts it."""
+    """Return a row for each time, reasons for undefined ones, and further predictions."""
     rows, notes = [["", *(one.name for one in seen.scores), "predicted"]], []
     for name in TIMES:
         times = {one.name: one.times[name] for one in seen.scores}
@@ -66,7 +66,7 @@ def _times(seen: View, unit: str) -> list[str]:
 
 
 def _balance(seen: View) -> Iterator[str]:
-    """Yield, for every network, by how much it violates detailed balance where it does so most."""
+    """Yield the largest violation of detailed balance of every network."""
     for one in seen.scores:
         if one.is_network:
             said = (
@@ -77,7 +77,7 @@ def _balance(seen: View) -> Iterator[str]:
 
 
 def compare_text(comparison: xr.Dataset, names: tuple[str, str]) -> str:
-    """Return a comparison as text: the times, and for every curve where it differs most for its error."""
+    """Return a comparison as text: times, and the largest difference of every curve relative to its error."""
     how = "paired: the same samples with the same noise" if comparison.attrs["paired"] else "independent samples"
     lines = [f"a = {names[0]}", f"b = {names[1]}", f"{how}; b - a with intervals", "", "Times, as noise-to-signal ratios"]
     rows = [["", "score", "a", "b", "b - a"]]

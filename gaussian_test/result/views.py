@@ -1,4 +1,4 @@
-"""One view of a result: an archive read once; its text, its JSON and its pages render it and compute nothing."""
+"""One view of a result for text, JSON and pages."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import yaml
 from gaussian_test.analysis.declarations import COMPUTED, PREDICTIONS, STARTS, TIMES, parts_of, reason_of
 from gaussian_test.text import interval
 
-UNITS = ("noise_to_signal", "time")  # of the times: noise-to-signal ratio, and the time of the process
+UNITS = ("noise_to_signal", "time")  # units of the times: noise-to-signal ratio, and the time of the process
 BALANCE = ("balance_squared", "balance_simulated")
-ABSURD = 2.0  # times the variance of the data: a posterior mean has no more than 1
+ABSURD = 2.0  # times the variance of the data; a posterior mean has at most 1
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval and, of a point of a curve, its standard error, its p-value and where it is."""
+    """A number with its interval; for a point of a curve also its standard error, p-value and position."""
 
     value: float
     low: float
@@ -37,7 +37,7 @@ class Estimate:
 
     @property
     def opposite(self) -> Estimate:
-        """The same number with the other sign."""
+        """The same number with the opposite sign."""
         return Estimate(-self.value, -self.high, -self.low)
 
     def excludes(self, value: float) -> bool:
@@ -47,7 +47,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class TimeView:
-    """One of the three times of a score, by unit; its predictions, by unit and kind; why any of these is undefined."""
+    """One of the three times of a score by unit, with predictions by unit and kind, and reasons for undefined ones."""
 
     estimates: Mapping[str, Estimate]
     predicted: Mapping[str, Mapping[str, float]]
@@ -57,16 +57,16 @@ class TimeView:
 
 @dataclass(frozen=True)
 class ScoreView:
-    """What was run of a score, and what stands out of its curves.
+    """Facts of a score's run, and the main features of its curves.
 
     Attributes
     ----------
     name, kind, kernel : str
-        Of the score, its kind, and what reversed it.
+        Of the score, its kind, and its reverse kernel.
     conditional, is_network : bool
-        Whether it is given the class of the start; whether it is a network, or came from python.
+        Whether it receives the class of the start; whether it is a network, or came from Python.
     balance, violated : mapping of str to Estimate or None
-        Of the tests of detailed balance the largest, and the largest whose band does not hold zero.
+        Largest deviation of the tests of detailed balance, and the largest whose band excludes zero.
     """
 
     name: str
@@ -77,7 +77,7 @@ class ScoreView:
     is_network: bool
     micro_batches: tuple[int, ...]  # states per call
     times: Mapping[str, TimeView]  # by name
-    gap: Estimate | None  # the largest, where there is one
+    gap: Estimate | None  # the largest, if any
     balance: Mapping[str, Estimate | None]
     violated: Mapping[str, Estimate | None]
 
@@ -87,14 +87,14 @@ class View:
     """A result, read once."""
 
     result: xr.Dataset  # root group of the archive
-    groups: Mapping[str, xr.Dataset]  # its further groups, as far as they were asked for
+    groups: Mapping[str, xr.Dataset]  # its further groups, as requested
     settings: dict[str, Any]  # the experiment
     scores: tuple[ScoreView, ...]  # in the order of the archive
-    attributes: Mapping[str, Any] = field(default_factory=dict)  # those that hold JSON are read
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # JSON attributes, parsed
 
     @property
     def start(self) -> str:
-        """What was reversed."""
+        """The start of the reverse process."""
         return str(self.settings["start"])
 
     @property
@@ -109,12 +109,12 @@ class View:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """Units in which the times are shown: where the time of the process is the noise level, once."""
+        """Units of the shown times; a single one if the process's time is the noise level."""
         return UNITS[:1] if self.settings["process"]["kind"] == "variance_exploding" else UNITS
 
     @property
     def headline(self) -> tuple[str, str]:
-        """What was run, in two lines."""
+        """Summary of the run in two lines."""
         sizes, attributes = self.result.sizes, self.attributes
         repeats = f"{sizes['repeat']} repeat{'s' if sizes['repeat'] > 1 else ''}"
         process = self.settings["process"].get("factory") or self.settings["process"]["kind"]
@@ -129,7 +129,7 @@ class View:
         )
 
     def notes(self) -> Iterator[str]:
-        """Yield what a reader should keep in mind."""
+        """Yield caveats for a reader."""
         result, attributes = self.result, self.attributes
         if self.start != "noised_data":
             yield "Note: the start of this run holds no data: a correlation with it is of the sampler's noise and the score alone."

@@ -1,1 +1,1 @@
-"""Bytes on disk: whole files, checksums, parts, fits, archives, locks."""
+"""Files on disk: atomic writes, checksums, parts, archives, locks."""

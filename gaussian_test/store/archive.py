@@ -1,8 +1,8 @@
-"""The archive: NetCDF4, schema 2, whole or not there at all, self-describing, the same on disk as in memory.
+"""The archive: a self-describing NetCDF4 file, schema 2.
 
-Attributes and the book-keeping of the NetCDF library have no checksum in NetCDF4, and a flipped bit there can change a value, or
-hang or crash the library. So every file ends with one of its own (:mod:`gaussian_test.store.files`), which is compared in plain
-python before the library is given the file.
+NetCDF4 has no checksum for attributes and internal structures, and a flipped bit there can change a value, or hang or crash the
+library. So every file ends with its own checksum (:mod:`gaussian_test.store.files`), verified in plain Python before the library
+opens the file.
 """
 
 import json
@@ -19,20 +19,20 @@ from gaussian_test.errors import UserError
 from gaussian_test.store.files import ChecksumError, State, atomic_path, check, seal, sync
 from gaussian_test.text import near_files
 
-SCHEMA_VERSION = 2  # 1: version 0.1, whose reasons are sentences
+SCHEMA_VERSION = 2  # 1: version 0.1, with reasons as sentences
 Source = str | os.PathLike[str] | xr.Dataset  # an archive, or a result
-GROUPS = "groups"  # under which a result in memory knows its groups
-DAMAGE = (OSError, RuntimeError, ValueError, AttributeError)  # what the NetCDF library raises on damaged files
+GROUPS = "groups"  # key of the groups of a result in memory
+DAMAGE = (OSError, RuntimeError, ValueError, AttributeError)  # raised by the NetCDF library on damaged files
 MAGIC = (b"\x89HDF", b"CDF")
 
 
 def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> None:
-    """Write a dataset and its groups so that they appear under their name only when they are whole.
+    """Write a dataset and its groups atomically.
 
-    A private temporary name in the same folder, fsync, re-opened and compared with memory, sealed with the checksum of the
-    whole file, fsync, renamed, folder fsync.
+    Steps: temporary file in the same folder, fsync, re-open and compare with memory, append the checksum of the whole file, fsync,
+    rename, fsync of the folder.
 
-    Raises OSError if the disk refuses; nothing is left behind then.
+    Raises OSError if writing fails; nothing is left behind then.
     """
     contents: list[tuple[str | None, xr.Dataset]] = [(None, root), *(groups or {}).items()]
     with atomic_path(path) as temporary:
@@ -41,7 +41,7 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
                 dataset.to_netcdf(temporary, mode="a" if group else "w", group=group, engine="netcdf4", encoding=_encoding(dataset))
             sync(temporary)
             whole = all(read_unchecked(temporary, group).identical(dataset) for group, dataset in contents)
-        except RuntimeError as error:  # how the NetCDF library says that the disk is full or fails
+        except RuntimeError as error:  # raised by the NetCDF library if the disk is full or fails
             raise OSError(" ".join(str(error).split())) from error
         if not whole:
             raise OSError(f"{path} did not read back as it was written: check the disk and run again")
@@ -49,20 +49,20 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
 
 
 def read(path: Path, group: str | None = None, known: State | None = None) -> xr.Dataset:
-    """Return a group of a file written by :func:`write`, loaded, and the file closed; its checksum is compared first.
+    """Load a group of a file written by :func:`write` after verifying its checksum, and close the file.
 
     Raises
     ------
     OSError, RuntimeError, ValueError, AttributeError
-        :data:`DAMAGE`: a :class:`~gaussian_test.store.files.ChecksumError` where the checksum does not fit, else what the NetCDF
-        library says.
+        :data:`DAMAGE`: a :class:`~gaussian_test.store.files.ChecksumError` if the checksum does not match, else the error of the
+        NetCDF library.
     """
     check(path, known)
     return read_unchecked(path, group)
 
 
 def read_unchecked(path: Path, group: str | None = None) -> xr.Dataset:
-    """Return a group of a NetCDF file, loaded, and the file closed; for files whose sha256 was compared already."""
+    """Load a group of a NetCDF file whose sha256 is already verified, and close the file."""
     with xr.open_dataset(path, group=group, engine="netcdf4", decode_times=False) as dataset:
         loaded = dataset.load()
         for variable in loaded.variables.values():
@@ -71,14 +71,14 @@ def read_unchecked(path: Path, group: str | None = None) -> xr.Dataset:
 
 
 def refusal(path: str | Path, error: Exception) -> UserError:
-    """Return what to tell the user of an archive that could not be read."""
+    """Return the UserError for an archive that could not be read."""
     if isinstance(error, ChecksumError):
         return UserError(str(error))
     return UserError(f"{path} is damaged ({' '.join(str(error).split())}): restore it or run again")
 
 
 def open_archive(path: str | os.PathLike[str]) -> xr.Dataset:
-    """Open an archive and check that it is one, and that not a bit of it has changed since it was written.
+    """Open an archive, after checking its format and its checksum.
 
     Parameters
     ----------
@@ -88,13 +88,13 @@ def open_archive(path: str | os.PathLike[str]) -> xr.Dataset:
     Returns
     -------
     Dataset
-        The root group, loaded; ``.gaussian_test.group("moments")`` gives the others.
+        The root group, loaded; ``.gaussian_test.group("moments")`` returns the others.
 
     Raises
     ------
     UserError
-        If the file is missing, is not an archive, is damaged (its checksum does not fit), was cut short or changed (it has none),
-        or is of a newer schema.
+        If the file is missing, is not an archive, is damaged (wrong checksum), truncated or modified (no checksum), or has a newer
+        schema.
 
     Examples
     --------
@@ -135,14 +135,14 @@ def open_archive(path: str | os.PathLike[str]) -> xr.Dataset:
         raise no_archive
     if "classifier_accuracy" not in dataset.variables:
         raise UserError(f"{path} was written by an earlier gaussian-test, without what is shown now: run again")
-    dataset.encoding |= {"source": str(path), "checked": state}  # for the groups, which are read when they are asked for
+    dataset.encoding |= {"source": str(path), "checked": state}  # for the groups, read on demand
     return _of_today(dataset, dataset)
 
 
 def opened(source: Source) -> xr.Dataset:
-    """Return a result itself, or the one in an archive.
+    """Return a result unchanged, or the one in an archive.
 
-    Raises UserError as :func:`open_archive` does, and if it is neither.
+    Raises UserError as :func:`open_archive` does, and for anything else.
     """
     if not isinstance(source, str | os.PathLike | xr.Dataset):
         raise UserError(f"{type(source).__name__} is no result: give the path of an archive or a Dataset")
@@ -150,7 +150,7 @@ def opened(source: Source) -> xr.Dataset:
 
 
 def _of_today(dataset: xr.Dataset, root: xr.Dataset) -> xr.Dataset:
-    """Give the variables of an archive of schema 1 their reasons by score."""
+    """Convert the reasons of an archive of schema 1 to reasons by score."""
     if root.attrs.get("schema_version") == 1:
         scores = [str(score) for score in root["score"].values]
         for values in dataset.variables.values():
@@ -160,9 +160,9 @@ def _of_today(dataset: xr.Dataset, root: xr.Dataset) -> xr.Dataset:
 
 
 def groups(result: xr.Dataset, *names: str) -> dict[str, xr.Dataset]:
-    """Return those of some further groups that a result has, read from its file when they are asked for.
+    """Return those of the named groups that a result has, read on demand from its file.
 
-    The checksum of the whole file is compared, unless :func:`open_archive` has done so and the file is still the same.
+    The checksum of the whole file is verified, unless :func:`open_archive` did so and the file is unchanged.
 
     Raises UserError if the archive is damaged.
     """
@@ -179,7 +179,7 @@ def groups(result: xr.Dataset, *names: str) -> dict[str, xr.Dataset]:
 
 
 def attach(result: xr.Dataset, further: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    """Let a result that is in no file know its groups."""
+    """Attach its groups to a result in memory."""
     result.encoding[GROUPS] = dict(further)
     return result
 
@@ -190,7 +190,7 @@ def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
     for name, variable in dataset.variables.items():
         settings: dict[str, Any] = {"fletcher32": True}
         if variable.dtype.kind in "UO":
-            settings |= {"dtype": "S1"}  # strings of variable length cannot carry a checksum
+            settings |= {"dtype": "S1"}  # variable-length strings cannot have a checksum
         else:
             settings["_FillValue"] = None
             if variable.dtype != np.float32 and variable.ndim:
@@ -202,7 +202,7 @@ def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
 
 
 def plain(dataset: xr.Dataset) -> xr.Dataset:
-    """Return a dataset whose strings and attributes have python's and numpy's plain types, on disk and in memory alike."""
+    """Return a dataset with plain Python and numpy types for strings and attributes, as on disk."""
     for name, variable in dataset.variables.items():
         if variable.dtype.kind in "SO":
             strings = np.asarray(variable.values).astype(str)

@@ -1,4 +1,4 @@
-"""Digests: by what samples and scores are known again, wherever they came from."""
+"""Digests that identify samples, scores, processes and kernels."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from gaussian_test.analysis.moments.running import chunks
 
 
 def data_digest(truth: xr.Dataset) -> str:
-    """Return the sha256 of samples and labels, whatever file they came from."""
+    """Return the sha256 of samples and labels, independent of their file."""
     digest = hashlib.sha256(repr(truth["x"].shape).encode())
     for chunk in chunks(truth["x"]):
         digest.update(np.ascontiguousarray(chunk, dtype=np.float32).tobytes())
@@ -26,17 +26,17 @@ def data_digest(truth: xr.Dataset) -> str:
 def score_digest(score: sampler.Score) -> str:
     """Return the sha256 of a score: its class, its process and its numbers.
 
-    A score that computes with something outside its tensors says what in an attribute ``digest`` (a string).
+    A score that depends on more than its tensors must identify it in an attribute ``digest`` (a string).
     """
     own = getattr(score, "digest", "")
     if isinstance(score, sampler.NetworkScore):
         own = f"{own} {_schedule(score.trained)} {json.dumps(score.settings, sort_keys=True)}"
     kind, home = type(score).__qualname__, type(score).__module__
-    if not home.startswith("gaussian_test."):  # in which of our files a class stands says nothing of it
+    if not home.startswith("gaussian_test."):  # the module of a built-in class does not matter
         kind = f"{home}.{kind}"
     digest = hashlib.sha256(f"{kind} {_schedule(score.process)} {score.event_shape} {own}".encode())
     state = score.state_dict()
-    if isinstance(score, sampler.EmpiricalScore):  # in memory or in their file, the samples are the same
+    if isinstance(score, sampler.EmpiricalScore):  # the same samples in memory or in their file
         state.pop("samples", None)
         for tile in score.tiles():
             digest.update(tile.cpu().numpy().tobytes())
@@ -49,14 +49,14 @@ def score_digest(score: sampler.Score) -> str:
 def _schedule(schedule: sampler.Schedule) -> str:
     if not isinstance(schedule, sampler.Process):
         return repr(schedule)
-    if type(schedule).__module__ != sampler.Cosine.__module__:  # of the user's: its attributes may be anything
+    if type(schedule).__module__ != sampler.Cosine.__module__:  # custom: its attributes may be anything
         return f"{type(schedule).__qualname__} {schedule_digest(schedule)}"
     values = {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in vars(schedule).items()}
     return f"{type(schedule).__name__} {values}"
 
 
 def schedule_digest(process: sampler.Process) -> str:
-    """Return the sha256 of what a forward process is: its numbers at 64 times, to 9 digits, whatever computes them."""
+    """Return the sha256 of a forward process, from its values at 64 times to 9 digits."""
     times = torch.from_numpy(np.geomspace(process.time_min, process.time_max, 64))
     schedules = (process.alpha(times), process.sigma(times), process.f(times), process.g2(times))
     weights = process.integrated_score_weight(times[:-1], times[1:])
@@ -65,11 +65,11 @@ def schedule_digest(process: sampler.Process) -> str:
 
 
 def kernel_digest(kernel: sampler.ReverseKernel, process: sampler.Process) -> str:
-    """Return the sha256 of what a reverse kernel does: steps with the exact score of a few points, to 9 digits."""
+    """Return the sha256 of a reverse kernel, from steps with the exact score of a few points to 9 digits."""
     numbers = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 8, 3)))
     uniform = torch.from_numpy(np.random.default_rng(1).uniform(size=8))
     score = sampler.EmpiricalScore(numbers[0], process=process)
-    # nearer than any two levels, and as far apart as there are
+    # steps between neighbouring levels, and one over the whole range
     times = sampler.process_grid(process, 12)
     steps = [(float(t), float(s)) for t, s in pairwise(times)] + [(float(times[0]), float(times[-2]))]
     states = [
@@ -80,11 +80,11 @@ def kernel_digest(kernel: sampler.ReverseKernel, process: sampler.Process) -> st
 
 
 def _rounded(values: torch.Tensor, also: str = "") -> str:
-    """Return the sha256 of numbers to 9 digits: machines differ in the last of them."""
+    """Return the sha256 of numbers to 9 digits, as machines differ in the last digits."""
     text = " ".join(f"{value:.8e}" if math.isfinite(value) else str(value) for value in values.tolist())
     return hashlib.sha256(f"{also} {text}".encode()).hexdigest()
 
 
 def is_recognisable(score: sampler.Score) -> bool:
-    """Return whether a score's digest can tell it from another: it has tensors, or says who it is."""
+    """Return whether a digest identifies a score: it has tensors or an attribute ``digest``."""
     return bool(score.state_dict()) or hasattr(score, "digest")

@@ -1,6 +1,6 @@
-"""Files that are whole or not there, their checksums, and the lock of an output.
+"""Atomic files, their checksums, and the lock of an output.
 
-One run writes an output at a time: a lock that the operating system takes back when its holder dies.
+The lock lets one run write an output at a time; the operating system releases it when its holder dies.
 """
 
 import errno
@@ -21,9 +21,9 @@ from gaussian_test.log import log
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a private name in the folder of a file; what was written and synced there gets the final name, or is removed.
+    """Yield a temporary path in the folder of a file; rename it to the final name after syncing, or remove it on error.
 
-    The name is chosen before anything is created, so that there is no moment at which an interruption leaves a file behind.
+    The name is chosen before anything is created, so an interruption at no moment leaves a file behind.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -35,13 +35,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files that killed writers of this file left in its folder."""
+    """Remove temporary files of killed writers of this file."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         left.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
-    """Have the disk take what was written to a file, or which names are in a folder."""
+    """Flush a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -50,26 +50,26 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file, whole or not at all."""
+    """Write a small text file atomically."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
+    """Write a file atomically."""
     with atomic_path(path) as temporary, temporary.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-SEAL = b"\nsha256 of all before, by gaussian_test: "  # behind it 64 hexadecimal digits and a line feed
+SEAL = b"\nsha256 of all before, by gaussian_test: "  # followed by 64 hexadecimal digits and a line feed
 TRAILER = len(SEAL) + 64 + 1
 CHUNK = 2**20  # bytes hashed at a time
 State = tuple[int, ...]
 
 
 class ChecksumError(OSError):
-    """A file whose checksum is missing or does not fit; the message is the whole sentence for the user."""
+    """A missing or wrong checksum of a file; the message is the complete sentence for the user."""
 
 
 def file_digest(path: Path) -> str:
@@ -79,26 +79,26 @@ def file_digest(path: Path) -> str:
 
 
 def seal(path: Path) -> None:
-    """Append the checksum of a file to it, and sync; for a NetCDF file that you have changed and stand for yourself.
+    """Append the checksum to a file and sync; use it on a NetCDF file that you changed on purpose.
 
-    Raises OSError if the disk refuses.
+    Raises OSError if writing fails.
     """
     with path.open("r+b") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()  # leaves the file at its end
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # leaves the file position at the end
         file.write(SEAL + digest.encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
 
 def sealed(content: bytes) -> bytes:
-    """Return the content of a file with its checksum behind it."""
+    """Return the content of a file with its checksum appended."""
     return content + SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n"
 
 
 def unsealed(content: bytes, path: Path) -> bytes:
-    """Return the content of a file without its checksum, once it has been compared.
+    """Return the content of a file without its checksum, after verifying it.
 
-    Raises ChecksumError if there is no checksum or another one.
+    Raises ChecksumError if the checksum is missing or wrong.
     """
     whole = content[:-TRAILER]
     if content != sealed(whole):
@@ -107,7 +107,7 @@ def unsealed(content: bytes, path: Path) -> bytes:
 
 
 def is_sealed(path: Path) -> bool:
-    """Return whether a file ends as :func:`seal` leaves it, whatever is in it."""
+    """Return whether a file ends with a seal, without verifying it."""
     try:
         with path.open("rb") as file:
             file.seek(-TRAILER, os.SEEK_END)
@@ -117,12 +117,12 @@ def is_sealed(path: Path) -> bool:
 
 
 def check(path: Path, known: State | None = None) -> State:
-    """Compare a file with the checksum at its end, without the NetCDF library.
+    """Verify the checksum at the end of a file, without the NetCDF library.
 
     Raises
     ------
     ChecksumError
-        If there is no checksum or another one.
+        If the checksum is missing or wrong.
     OSError
         If the file cannot be read.
     """
@@ -154,26 +154,25 @@ class LockedError(UserError):
 
 
 def lock_path(output: Path) -> Path:
-    """Return the file that is locked while an output is written."""
+    """Return the lock file of an output."""
     return output.with_name(f".{output.name}.lock")
 
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Hold the lock of an output, and refuse where another run holds it.
+    """Hold the lock of an output; raise if another run holds it.
 
-    The lock is on an open file (flock), which ends with the process, however that ends: a file that a crash has left behind
-    locks nothing.
+    The lock is on an open file (flock) and ends with the process: a lock file left by a crash locks nothing.
 
     Raises
     ------
     LockedError
         If another run is writing it.
     UserError
-        If no file can be made in its folder.
+        If no file can be created in its folder.
     """
     path = lock_path(output)
-    # half a second: who looks whether it is locked takes it for a moment
+    # half a second, as checks for the lock hold it for a moment
     lock = filelock.FileLock(path, timeout=0.5, poll_interval=0.02, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()
@@ -186,15 +185,15 @@ def locked(output: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # while it is held: who opens the file now and gets its lock later sees that the name is gone, and makes a new one;
-        # a folder that has become read-only keeps the file, which locks nothing
+        # remove it while held: a process that locks the open file later sees that the name is gone, and creates a new one; in a
+        # read-only folder the file stays, but locks nothing
         with suppress(OSError):
             path.unlink()
         lock.release()
 
 
 def is_locked(output: Path) -> bool:
-    """Return whether a run is writing an output right now."""
+    """Return whether a run is writing an output now."""
     path = lock_path(output)
     if not path.exists():
         return False

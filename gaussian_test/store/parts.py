@@ -1,12 +1,12 @@
-"""The parts of a run in progress: one file per finished shard, each with its own checksum and the digest of its run.
+"""Parts of a run in progress: one file per shard.
 
-A part is written whole under its name or not at all, by whoever computed it, any number of times. So it needs
-no list that could be lost or lag behind: what is there, is whole and says that it belongs to this run, is finished.
+Each part has its own checksum and the digest of its run, and is written atomically, possibly several times. So no list of finished
+shards is needed: a valid part with the digest of this run is finished.
 
-What is fitted to the ground truth: once for a run, for all its processes and all its resumptions, with the same bits.
+Fits to the ground truth are computed once per run, and shared by all its processes and resumptions.
 
-Eigenvectors depend in their last digits on the number of threads that found them. Kept beside the parts of a run, they are
-the same on every worker, and after an interruption on whatever machine it goes on.
+The last digits of eigenvectors depend on the number of threads. Saved beside the parts, they are the same on every worker, and on
+any machine that resumes the run.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from gaussian_test.errors import UserError
 from gaussian_test.store import files
 
 MANIFEST = "manifest.json"
-STOP = "stop"  # there while a run that was told to stop waits for its workers
+STOP = "stop"  # exists while a stopped run waits for its workers
 
 
 def parts_folder(output: Path) -> Path:
@@ -38,26 +38,26 @@ def parts_folder(output: Path) -> Path:
 
 
 def identity_digest(identity: Mapping[str, str]) -> str:
-    """Return the sha256 of what a run is."""
+    """Return the sha256 of the identity of a run."""
     return hashlib.sha256(json.dumps(dict(sorted(identity.items()))).encode()).hexdigest()
 
 
 def first_difference(mine: Mapping[str, str], theirs: Mapping[str, str]) -> str | None:
-    """Return the first thing in which two runs differ, or None."""
+    """Return the first difference between two identities, or None."""
     return next((key for key in [*mine, *theirs] if mine.get(key) != theirs.get(key)), None)
 
 
 class Parts:
-    """The folder of parts beside an archive in the making.
+    """The folder of parts beside an unfinished archive.
 
     Parameters
     ----------
     output : Path
         Final name of the archive; the parts live in ``<output>.parts``.
     identity : dict of str to str
-        What the run is: every item must be the same when it is resumed.
+        Identity of the run: every item must be the same on resume.
     shards : int
-        How many parts there will be; 0 for a writer of single parts.
+        Number of parts; 0 for a writer of single parts.
 
     Examples
     --------
@@ -79,9 +79,9 @@ class Parts:
         self.digest = identity_digest(identity)
 
     def open(self, resume: bool = False, overwrite: bool = False) -> None:
-        """Make the folder, or take over the one that is there.
+        """Create the folder, or take over an existing one.
 
-        Raises UserError if there are parts and neither is asked for, or they belong to another run.
+        Raises UserError if there are parts and neither option is set, or they belong to another run.
         """
         if self.folder.exists():
             if overwrite:
@@ -93,13 +93,13 @@ class Parts:
             else:
                 self._check_owner()
         self.folder.mkdir(exist_ok=True)
-        for left in (*self.folder.glob(".*.tmp"), self.folder / STOP):  # by runs that were killed
+        for left in (*self.folder.glob(".*.tmp"), self.folder / STOP):  # left by killed runs
             left.unlink(missing_ok=True)
         text = json.dumps({"sha256": self.digest, "shards": self._shards, "identity": self.identity}, indent=1)
         files.write_text(self.folder / MANIFEST, text)
 
     def _check_owner(self) -> None:
-        """Refuse the parts of another run, by what differs; where the manifest is damaged or lost the parts know it."""
+        """Raise for parts of another run, with the difference; without a valid manifest use the digests in the parts."""
         theirs = read_identity(self.folder)
         differs = None if theirs is None else first_difference(self.identity, theirs)
         if theirs is None and any(self._owner(path) not in (None, self.digest) for path in self.folder.glob("shard-*.part")):
@@ -111,7 +111,7 @@ class Parts:
             )
 
     def _owner(self, path: Path) -> str | None:
-        """Return the digest of the run that a part belongs to, or None where it is damaged."""
+        """Return the digest of a part's run, or None if it is damaged."""
         try:
             return str(read_part(path).attrs.get("run"))
         except DAMAGE:
@@ -140,24 +140,24 @@ class Parts:
         return read_identity(self.folder) == self.identity and self.count() > 0
 
     def stop(self) -> None:
-        """Tell the workers to begin nothing more."""
+        """Tell the workers to start no further shard."""
         (self.folder / STOP).touch()
 
     def told_to_stop(self) -> bool:
-        """Return whether nothing more is to be begun."""
+        """Return whether to start no further shard."""
         return (self.folder / STOP).exists()
 
     def count(self) -> int:
-        """Return how many shards are finished, by their names."""
+        """Return the number of finished shards, by file name."""
         return count_parts(self.folder)[0]
 
     def remove(self) -> None:
-        """Remove the parts, once the archive is there; where the folder has become read-only they stay."""
+        """Remove the parts after the archive is written; in a read-only folder they stay."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def read_identity(folder: Path) -> dict[str, str] | None:
-    """Return what the run of a folder of parts is, or None where its manifest is lost or damaged."""
+    """Return the identity of the run of a parts folder, or None if its manifest is lost or damaged."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         identity = {str(key): str(value) for key, value in manifest["identity"].items()}
@@ -167,7 +167,7 @@ def read_identity(folder: Path) -> dict[str, str] | None:
 
 
 def count_parts(folder: Path) -> tuple[int, int | None]:
-    """Return how many shards of a run are finished, by their names, and of how many; None where its manifest does not say."""
+    """Return the number of finished shards, by file name, and the total, None if unknown."""
     done = len(list(folder.glob("shard-*.part")))
     try:
         return done, int(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["shards"])
@@ -175,14 +175,14 @@ def count_parts(folder: Path) -> tuple[int, int | None]:
         return done, None
 
 
-DESCRIPTION = "dataset"  # no variable can have this name
-DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)  # what damaged files raise
+DESCRIPTION = "dataset"  # reserved: no variable has this name
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)  # raised on damaged files
 
 
 def write_part(path: Path, dataset: xr.Dataset) -> None:
-    """Write a dataset so that it appears under its name only when it is whole: see :mod:`gaussian_test.store.files`.
+    """Write a dataset atomically: see :mod:`gaussian_test.store.files`.
 
-    Raises OSError if the disk refuses; nothing is left behind then.
+    Raises OSError if writing fails; nothing is left behind then.
     """
     arrays: dict[str, Any] = {}
     variables = {}
@@ -200,12 +200,12 @@ def write_part(path: Path, dataset: xr.Dataset) -> None:
 
 
 def read_part(path: Path) -> xr.Dataset:
-    """Return a dataset written by :func:`write_part`; its checksum is compared first.
+    """Return a dataset written by :func:`write_part`, after verifying its checksum.
 
     Raises
     ------
     OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError
-        :data:`DAMAGE`: a :class:`gaussian_test.store.files.ChecksumError` where the checksum does not fit.
+        :data:`DAMAGE`: a :class:`gaussian_test.store.files.ChecksumError` if the checksum does not match.
     """
     arrays = load(files.unsealed(path.read_bytes(), path))
     description = json.loads(arrays.pop(DESCRIPTION).tobytes())
@@ -218,7 +218,7 @@ def read_part(path: Path) -> xr.Dataset:
 
 
 def _plain(value: Any) -> Any:
-    """Return numpy's numbers as JSON's."""
+    """Convert numpy numbers for JSON."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"an attribute of type {type(value).__name__} is not kept")
@@ -235,7 +235,7 @@ class Fits:
     data : str
         Digest of the ground truth that they are fitted to.
     folder : Path, optional
-        Where they may have been saved before; files that are damaged or of other data are not taken.
+        Folder of earlier fits; files that are damaged or of other data are ignored.
 
     Examples
     --------
@@ -252,7 +252,7 @@ class Fits:
         self._known: dict[str, Arrays] = {}
 
     def arrays(self, what: str, fit: Callable[[], Arrays]) -> Arrays:
-        """Return fitted arrays, fitted now if they are not known yet."""
+        """Return fitted arrays, computing them if unknown."""
         if what not in self._known:
             saved = self._read(what)
             if saved is not None:
@@ -279,7 +279,7 @@ class Fits:
         ]
 
     def save(self, folder: Path) -> None:
-        """Write what has been fitted to files, which are what is used from now on."""
+        """Write the fits to files, and use these from now on."""
         self._folder = folder
         for what, arrays in self._known.items():
             content = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
@@ -290,7 +290,7 @@ class Fits:
         return "fit-" + hashlib.sha256(f"{self._data} {what}".encode()).hexdigest()[:16]
 
     def _read(self, what: str) -> Arrays | None:
-        """Return what is in a file whose name fits its content."""
+        """Return the arrays of a file, if its digest matches its name."""
         for path in sorted(self._folder.glob(f"{self._name(what)}-*.safetensors")) if self._folder else ():
             try:
                 if files.file_digest(path) == path.stem.rpartition("-")[2]:

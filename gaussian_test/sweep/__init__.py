@@ -1,1 +1,1 @@
-"""Many runs: what varies, running them, their folder, their status."""
+"""Sweeps: definition, execution, folder and status of many runs."""

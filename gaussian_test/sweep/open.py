@@ -1,4 +1,4 @@
-"""The archives of a sweep as one dataset, read when it is looked at."""
+"""Lazy dataset of all archives of a sweep."""
 
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ def open_sweep(folder: str | Path) -> xr.Dataset:
     -------
     Dataset
         The root groups of the archives along ``run``, with the label of each key of the sweep as a coordinate of ``run``, and
-        each run's ``experiment`` as a variable. Values are read when they are needed (Dask). Where runs have other scores, turn
-        times or samples, what one lacks is NaN, -1 in whole numbers and empty in texts.
+        each run's ``experiment`` as a variable. Values are read on demand (Dask). If runs differ in scores, turn times or samples,
+        missing values are NaN, -1 for integers and empty for text.
 
     Raises
     ------
@@ -49,13 +49,13 @@ def open_sweep(folder: str | Path) -> xr.Dataset:
         opened,
         xr.Variable("run", names, {"long_name": "name of the run", "units": "1"}),
         data_vars="all",
-        coords=["noise_to_signal"],  # of the same time another one in another process
+        coords=["noise_to_signal"],  # the same time can differ in it between processes
         compat="override",
         join="outer",
         fill_value=_fill_values(opened),
         combine_attrs="drop_conflicts",
     )
-    combined["score"] = combined["score"].astype(str)  # joined names are objects
+    combined["score"] = combined["score"].astype(str)  # concat makes names objects
     combined["experiment"] = ("run", experiments, {"long_name": "the whole configuration, YAML", "units": "1"})
     runs = read_runs(place)
     for key in dict.fromkeys(key for name in names for key in runs.get(name, {})):
@@ -66,16 +66,16 @@ def open_sweep(folder: str | Path) -> xr.Dataset:
 
 
 def _opened(path: Path) -> xr.Dataset:
-    """Return the root group of an archive, whose checksum is right, with values that are read later under one lock."""
+    """Verify an archive's checksum, and return its root group with values read later under one lock."""
     try:
-        import dask.array  # noqa: F401 # what holds values that are not read yet
+        import dask.array  # noqa: F401 # holds values not yet read
     except ImportError:
         raise UserError("open_sweep needs dask, which is not installed: pip install 'gaussian-test[cluster]'") from None
     try:
         files.check(path)
     except archive.DAMAGE as error:
         raise archive.refusal(path, error) from None
-    # the lock is taken for opening as for every reading: none of it is a business of two threads at once
+    # opening and reading share the lock: the library is not thread-safe
     return xr.open_dataset(path, engine="netcdf4", chunks={}, decode_times=False, lock=NETCDF_LOCK)
 
 

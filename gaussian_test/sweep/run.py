@@ -1,4 +1,4 @@
-"""Run a sweep into a folder: one archive for each run, a failure of one no reason to stop the others."""
+"""Runner of a sweep, with one archive per run."""
 
 import logging
 import time
@@ -33,20 +33,20 @@ def run_sweep(
 ) -> list[Path]:
     """Run every experiment of a sweep.
 
-    Several processes may run the same sweep into one folder with ``resume``: each takes the runs that no other is at.
+    Several processes may run the same sweep into one folder with ``resume``: each takes runs that no other is computing.
 
     Parameters
     ----------
     sweep : Sweep, mapping or path
-        What to run.
+        The sweep to run.
     folder : path
-        Where the archives go, ``<name of the run>.nc``; made if it is not there.
+        Folder of the archives, ``<name of the run>.nc``; created if needed.
     device, workers, scheduler, threads, trust, progress
         As for :func:`gaussian_test.run`.
     resume : bool
-        Go on with a sweep in the folder: finished runs are kept, interrupted ones go on, runs that have been added are run.
+        Resume a sweep in the folder: finished runs are kept, interrupted ones resumed, added ones run.
     overwrite : bool
-        Run everything again.
+        Repeat all runs.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def run_sweep(
     Raises
     ------
     UserError
-        If the sweep cannot be run, or some of its runs failed: the others are done.
+        If the sweep cannot be run, or after all others are done, if some runs failed.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def run_sweep(
     with user_input():
         save_runs(place, chosen)
     failures: dict[str, str] = {}
-    # one set of workers for all runs: it takes seconds to start
+    # one set of workers for all runs, as starting takes seconds
     connected = cluster.connected(workers, None, threads) if workers else nullcontext()
     with to_file(place), connected as client, Progress(len(outputs), 0, "Sweep", progress, "run") as counter:
         address = client.scheduler.address if client else scheduler
@@ -104,7 +104,7 @@ def run_sweep(
                 error_path(outputs[name]).unlink(missing_ok=True)
             except LockedError as error:
                 log("skipped", run=name, reason=error)
-                is_there = True  # somebody else is at it
+                is_there = True  # another process is computing it
             except UserError as error:
                 failures[name] = str(error)
                 log("failed", logging.ERROR, run=name, reason=error)
@@ -120,4 +120,4 @@ def run_sweep(
             f"{len(failures)} of {len(outputs)} runs failed, {name} for one: {failures[name].rstrip('.')}; the others are done: "
             f"see gaussian-test status {place}, fix it and add --resume"
         )
-    return [path for path in outputs.values() if path.exists()]  # others may be at some of them
+    return [path for path in outputs.values() if path.exists()]  # other processes may be computing some

@@ -1,4 +1,4 @@
-"""What has become of the runs in a folder: finished, running, interrupted, failed or waiting."""
+"""States of the runs in a folder."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from gaussian_test.store.parts import count_parts, parts_folder
 from gaussian_test.sweep.sweep import Sweep
 from gaussian_test.text import aligned
 
-RUNS = "sweep.json"  # in the folder of a sweep: the labels of its runs, by their names
+RUNS = "sweep.json"  # in the folder of a sweep: the labels of its runs, by name
 STATES = ("finished", "running", "interrupted", "failed", "waiting")
 
 
@@ -23,19 +23,19 @@ class RunStatus:
 
     name: str  # of the run
     state: str  # one of ``finished``, ``running``, ``interrupted``, ``failed``, ``waiting``
-    done: int | None = None  # shards that are finished, while it is not
-    of: int | None = None  # of how many
-    remaining: float | None = None  # seconds that a run in work expected to need when its last shard was finished
+    done: int | None = None  # finished shards of an unfinished run
+    of: int | None = None  # total number of shards
+    remaining: float | None = None  # estimated seconds left, when its last shard was finished
     reason: str = ""  # why it failed
 
 
 def save_runs(folder: Path, sweep: Sweep) -> None:
-    """Write which runs a folder is to hold, beside those that it was to hold before."""
+    """Add the runs of a sweep to the planned runs of a folder."""
     files.write_text(folder / RUNS, json.dumps(read_runs(folder) | sweep.labels, indent=1) + "\n")
 
 
 def read_runs(folder: Path) -> dict[str, dict[str, str]]:
-    """Return the labels of the runs that a folder is to hold, by their names; empty where no sweep was run."""
+    """Return the labels of the planned runs of a folder, by name; empty without a sweep."""
     try:
         runs = json.loads((folder / RUNS).read_text(encoding="utf-8"))
         return {str(name): {str(key): str(label) for key, label in labels.items()} for name, labels in runs.items()}
@@ -44,7 +44,7 @@ def read_runs(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def error_path(output: Path) -> Path:
-    """Return the file that says why a run of a sweep failed."""
+    """Return the file with the reason why a run of a sweep failed."""
     return output.with_name(output.name + ".error")
 
 
@@ -80,7 +80,7 @@ def status(folder: str | Path) -> list[RunStatus]:
     if not place.is_dir():
         raise UserError(f"{place} is neither a folder nor the archive of a run: give the folder of a sweep")
     names = dict.fromkeys(read_runs(place))
-    # other NetCDF files, such as the ground truth, may lie beside them
+    # other NetCDF files, such as the ground truth, may be in the folder
     names |= dict.fromkeys(sorted(path.name.removesuffix(".nc") for path in place.glob("*.nc") if files.is_sealed(path)))
     names |= dict.fromkeys(sorted(path.name.removesuffix(".nc.parts") for path in place.glob("*.nc.parts") if path.is_dir()))
     return [_of_run(name, place / f"{name}.nc") for name in names]

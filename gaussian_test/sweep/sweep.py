@@ -1,4 +1,4 @@
-"""A sweep: experiments that differ in some keys, every combination a run with a name of its own."""
+"""A sweep: named runs for all combinations of some keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gaussian_test.experiment.experiment import Experiment, with_value
 from gaussian_test.experiment.reading import check_size, read_yaml
 
 MOST = 10_000  # runs
-LONGEST = 120  # characters of a name: it becomes that of a file
+LONGEST = 120  # characters of a name, which becomes a file name
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Sweep:
     runs : dict of str to Experiment
         Every combination of the values.
     labels : dict of str to dict of str to str
-        By run: the label of its value of every key.
+        By run: the label of its value for every key.
 
     Examples
     --------
@@ -46,8 +46,8 @@ class Sweep:
     def load(cls, source: str | Path | Mapping[str, Any], changes: Iterable[str] = ()) -> Sweep:
         """Read a sweep: an experiment with a key ``sweep``, which maps dotted keys to their values.
 
-        Values are a list, or a mapping of labels to values. The name of a run is made of the labels: of a number or a word the
-        value itself, of anything else its name or kind and a digest. So it does not depend on what other values there are.
+        Values are a list, or a mapping of labels to values. The name of a run consists of labels: numbers and words themselves,
+        anything else by its name or kind and a digest. So it does not depend on the other values.
 
         Parameters
         ----------
@@ -63,7 +63,7 @@ class Sweep:
         Raises
         ------
         UserError
-            If it is none, or one of its experiments is not valid.
+            If it is no sweep, or one of its experiments is invalid.
 
         Examples
         --------
@@ -123,7 +123,7 @@ def _labelled(key: str, choices: Any) -> dict[str, Any]:
 
 
 def _label(value: Any) -> str:
-    """Return what a value is called: itself, or of a structure what it holds by name, and its digest."""
+    """Return the label of a value: itself, or for a structure its names and a digest."""
     if isinstance(value, str | int | float | bool) or value is None:
         return _slug(json.dumps(value) if not isinstance(value, str) else value)
     digest = hashlib.sha256(json.dumps(_sorted(value), default=str).encode()).hexdigest()[:6]
@@ -146,11 +146,11 @@ def _called(value: Any) -> str:
 
 def _slug(text: str) -> str:
     slug = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).rstrip("-.").lstrip(".")
-    return slug if re.match(r"-\d", slug) else slug.lstrip("-.")  # of a number the sign is part of it
+    return slug if re.match(r"-\d", slug) else slug.lstrip("-.")  # keep the sign of a number
 
 
 def _name(labels: Mapping[str, str]) -> str:
-    """Return the name of a run: its labels, shortened where they are too long for a file."""
+    """Return the name of a run: its labels, shortened if too long for a file."""
     name = ",".join(f"{_slug(key)}={label}" for key, label in labels.items())
     if len(name) <= LONGEST:
         return name

@@ -1,1 +1,1 @@
-"""Scores that a network has learned."""
+"""Network scores."""

@@ -1,7 +1,7 @@
-r"""Adapters: each library's network behind one call, ``network(x, t, label)``, and the facts that it states about itself.
+r"""Adapters of library networks to one call, ``network(x, t, label)``.
 
-An adapter knows how its library wants state, time and labels; scaling, conversion to :math:`D = E[x_0 \mid x_t]`, guidance and
-batches are :class:`NetworkScore`'s. This is the one file of the sampler that may open something: it hands the folder of a
+An adapter passes state, time and labels in the form of its library; :class:`NetworkScore` does scaling, conversion to :math:`D =
+E[x_0 \mid x_t]`, guidance and batches. This is the only file of the sampler that may open files: it passes the folder of a
 diffusers checkpoint to diffusers.
 """
 
@@ -20,25 +20,25 @@ from torch import Tensor, nn
 from gaussian_test.sampler.process import Schedule, Time, as_time
 from gaussian_test.sampler.processes import DiscreteVP, VarianceExploding
 
-SMALLEST, LARGEST = 1e-8, 1e8  # where EDM's sigma_min and sigma_max say 0 and infinity
-PROBES = 2**16  # noise levels at which an EDM network is asked how it rounds
-ROUNDED = 1e-5  # relative change by rounding that is more than that of float32
+SMALLEST, LARGEST = 1e-8, 1e8  # stand for EDM's sigma_min = 0 and sigma_max = infinity
+PROBES = 2**16  # noise levels for probing the rounding of an EDM network
+ROUNDED = 1e-5  # relative change that exceeds float32 rounding
 BISECTIONS = 80
-PROBED = 1001  # times at which a schedule is looked at
+PROBED = 1001  # times for probing a schedule
 
 
 class Network(nn.Module, ABC):
-    """A network behind the one call; ``inner`` is the library's own object.
+    """A network with the common call; ``inner`` is the library's object.
 
     Parameters
     ----------
     inner : nn.Module or callable
-        What the library gave.
+        The library's network object.
 
     Attributes
     ----------
     library : str
-        The library that the network is of, whose version belongs to the result; empty where there is none.
+        Library of the network, whose version is recorded in the result; empty if there is none.
     """
 
     library: ClassVar[str] = ""
@@ -49,7 +49,7 @@ class Network(nn.Module, ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The library's name of the network's class (or function), and how it is called."""
+        """Class (or function) name of the network, and how to call it."""
         own = {name: value for name, value in vars(self).items() if isinstance(value, bool | int | str) and name != "training"}
         return {"name": str(getattr(self.inner, "__qualname__", type(self.inner).__qualname__)), **own}
 
@@ -60,7 +60,7 @@ class Network(nn.Module, ABC):
         Parameters
         ----------
         x : Tensor
-            States in the scaling that the network was trained in, (batch, ``*event``).
+            States in the network's training scaling, (batch, ``*event``).
         t : Tensor
             Time in that scaling, float64 on the CPU, scalar or (batch,).
         label : Tensor or None
@@ -69,7 +69,7 @@ class Network(nn.Module, ABC):
 
 
 def rows_of_time(t: Tensor, x: Tensor) -> Tensor:
-    """Return a time as (batch,), on the device and in the dtype of a state, without waiting for the device.
+    """Return a time as (batch,), on the device and in the dtype of a state, without synchronising.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def rows_of_time(t: Tensor, x: Tensor) -> Tensor:
 
 
 def one_hot(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
-    """Return labels as one-hot rows; torch's own function waits for the device to check them.
+    """Return labels as one-hot rows; torch's own function synchronises to check them.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def adapt_edm(net: Any) -> tuple[Network, dict[str, Any]]:
 
 
 def _levels_of(net: Any, low: float, high: float) -> Tensor | None:
-    """Return the noise levels that an EDM network rounds to, or None if it takes any."""
+    """Return the noise levels that an EDM network rounds to, or None if it accepts any."""
     probes = torch.from_numpy(np.geomspace(low, high, PROBES))
     rounded = torch.cat([torch.as_tensor(net.round_sigma(part)).detach().cpu().double() for part in torch.split(probes, 1024)])
     if bool(((rounded / probes - 1).abs() <= ROUNDED).all()):
@@ -195,11 +195,11 @@ def adapt_diffusers(model: Any, scheduler: Any, null_label: int | None) -> tuple
 
 
 def _open_diffusers(folder: Path, scheduler: Any) -> tuple[Any, Any]:
-    """Return model and scheduler of a local folder, from safetensors only: nothing in it is run, nothing is downloaded."""
+    """Load model and scheduler of a local folder from safetensors; nothing is executed or downloaded."""
     with _opening(folder, "a UNet2DModel in safetensors: save it with save_pretrained(safe_serialization=True)") as diffusers:
         inner = folder / "unet" if (folder / "model_index.json").is_file() else folder
         load: Any = diffusers.UNet2DModel.from_pretrained
-        # low_cpu_mem_usage would ask for accelerate; what is missing in the file would be drawn at random
+        # low_cpu_mem_usage needs accelerate; missing weights would be random, so ask for the loading info
         options = {"local_files_only": True, "low_cpu_mem_usage": False, "output_loading_info": True}
         model, found = load(str(inner), use_safetensors=True, **options)
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -212,7 +212,7 @@ def _open_diffusers(folder: Path, scheduler: Any) -> tuple[Any, Any]:
 
 
 def _open_scheduler(folder: Path) -> Any:
-    """Return the scheduler of a local folder: its own, or that of a pipeline."""
+    """Load the scheduler of a local folder, or of its pipeline."""
     with _opening(folder, "a scheduler of diffusers: give the folder of a pipeline or of its scheduler") as diffusers:
         own = folder / "scheduler" if (folder / "scheduler").is_dir() else folder
         if not (own / "scheduler_config.json").is_file():
@@ -227,7 +227,7 @@ def _open_scheduler(folder: Path) -> Any:
 
 @contextmanager
 def _opening(folder: Path, expected: str) -> Iterator[Any]:
-    """Give the library diffusers, and say in a sentence what it could not open."""
+    """Yield the library diffusers, and turn its loading errors into one sentence."""
     try:
         import diffusers
     except ImportError as error:
@@ -247,12 +247,12 @@ def alphas_cumprod_of(scheduler: Any) -> Tensor:
     Parameters
     ----------
     scheduler : scheduler or path
-        With betas, or the folder of one or of a pipeline.
+        A scheduler with betas, or the folder of one or of a pipeline.
 
     Returns
     -------
     Tensor
-        float64, strictly decreasing; a schedule rescaled to end in pure noise is left without that last level.
+        float64, strictly decreasing; a schedule rescaled to end in pure noise loses that last level.
 
     Raises
     ------
@@ -279,12 +279,12 @@ def alphas_cumprod_of(scheduler: Any) -> Tensor:
 
 
 class NumericSchedule(Schedule):
-    r"""A schedule given as a function, with the time found by bisection in :math:`\nu`.
+    r"""A schedule from a function, with the time found by bisection in :math:`\nu`.
 
     Parameters
     ----------
     function : callable
-        Returns :math:`(\alpha_t, \sigma_t)` for t in [0, 1], with :math:`\sigma_t/\alpha_t` rising.
+        Returns :math:`(\alpha_t, \sigma_t)` for t in [0, 1], with increasing :math:`\sigma_t/\alpha_t`.
 
     Examples
     --------
@@ -295,10 +295,10 @@ class NumericSchedule(Schedule):
 
     def __init__(self, function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
         self.function = function
-        self._found: dict[float, float] = {}  # a run asks for the same few levels again and again
+        self._found: dict[float, float] = {}  # cache: a run reuses the same few levels
 
     def __repr__(self) -> str:
-        # by its values: two functions of one name are not one schedule
+        # identify it by its values: two functions of one name can differ
         t = torch.linspace(0, 1, PROBED, dtype=torch.float64)
         values = torch.stack([self.alpha(t).expand_as(t), self.sigma(t).expand_as(t)])
         return f"NumericSchedule({hashlib.sha256(values.cpu().numpy().tobytes()).hexdigest()})"
@@ -337,7 +337,7 @@ class _Azula(Network):
         self.one_hot = one_hot
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        if t.ndim:  # not every denoiser takes one time per row, all take one for all: rows of equal time go together
+        if t.ndim:  # all denoisers accept a common time, not all one per row: group rows of equal time
             bounds = [0, *(t.cpu().diff().nonzero().reshape(-1) + 1).tolist(), len(t)]
             parts = [slice(*ends) for ends in pairwise(bounds)]
             return torch.cat([self(x[rows], t[rows.start], None if label is None else label[rows]) for rows in parts])

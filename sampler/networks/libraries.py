@@ -1,4 +1,4 @@
-"""How the network of each library becomes a score: constructors of :class:`NetworkScore`, one for each."""
+"""Constructors of :class:`NetworkScore`, one for each library."""
 
 from collections.abc import Callable
 from typing import Any, Literal, Self, TypedDict, Unpack
@@ -11,7 +11,7 @@ from gaussian_test.sampler.process import Process, Schedule
 
 
 class NetworkOptions(TypedDict, total=False):
-    """How a network is called: options of :class:`NetworkScore` and of all its adapters."""
+    """Call options of :class:`NetworkScore` and of all its adapters."""
 
     conditional: bool
     guidance: float
@@ -22,7 +22,7 @@ class NetworkOptions(TypedDict, total=False):
 
 
 class FromLibraries:
-    """The constructors: each wraps a network in the adapter of its library, which states its facts."""
+    """Constructors that wrap a network in the adapter of its library."""
 
     @classmethod
     def from_edm(cls, net: Any, process: Process | None = None, **options: Unpack[NetworkOptions]) -> Self:
@@ -32,8 +32,8 @@ class FromLibraries:
         ----------
         net : nn.Module
             ``net(x, sigma, class_labels)`` returns the denoised state; with ``sigma_min``, ``sigma_max``, ``round_sigma``,
-            ``label_dim``, ``img_channels`` and ``img_resolution``. Labels are handed to it one-hot, or None: whether a conditional
-            network makes sense of None depends on its training (label dropout).
+            ``label_dim``, ``img_channels`` and ``img_resolution``. Labels are passed one-hot, or as None: whether a conditional
+            network supports None depends on its training (label dropout).
         process : Process, optional
             The process of the experiment; default: variance exploding.
         **options
@@ -74,18 +74,18 @@ class FromLibraries:
         r"""Wrap a diffusers ``UNet2DModel``, or open the folder of one or of a pipeline (safetensors only, nothing downloaded).
 
         The checkpoint's level k is matched by noise-to-signal ratio; :math:`\bar\alpha` is computed from the scheduler's betas in
-        float64. Noise levels outside those it was trained on are refused.
+        float64. Noise levels outside its training range raise an error.
 
         Parameters
         ----------
         model : UNet2DModel, pipeline or path
-            The network; a pipeline, which has one; or a folder.
+            The network, a pipeline that contains one, or a folder.
         scheduler : scheduler or path, optional
-            Whose betas and prediction type the network was trained with. Default: the pipeline's or the folder's own.
+            Betas and prediction type of the training. Default: the scheduler of the pipeline or folder.
         process : Process, optional
             The process of the experiment; default: variance exploding.
         null_label : int, optional
-            Class that stands for "no label", where the network was trained with one.
+            Class that means "no label", if the network was trained with one.
         **options
             As for :class:`NetworkScore`.
 
@@ -126,17 +126,17 @@ class FromLibraries:
         Parameters
         ----------
         denoiser : Denoiser
-            Any of azula's.
+            Any azula denoiser.
         event_shape : tuple of int
             Shape of one sample.
         process : Process, optional
             The process of the experiment; default: variance exploding.
         classes : int
-            Number of classes that it knows.
+            Number of its classes.
         label_argument : str
-            Name of the keyword argument that takes the labels.
+            Name of the keyword argument for the labels.
         one_hot : bool
-            Whether labels are handed over one-hot, rather than as numbers.
+            Whether labels are passed one-hot, rather than as integers.
         **options
             As for :class:`NetworkScore`.
 
@@ -180,7 +180,7 @@ class FromLibraries:
         Parameters
         ----------
         function : callable
-            Is given the state in the scaling ``trained``, the time (batch,) there, and labels int64 (batch,) or None.
+            Receives the state in the scaling ``trained``, the time (batch,) there, and labels int64 (batch,) or None.
         event_shape : tuple of int
             Shape of one sample.
         process, trained, prediction, classes, label_free

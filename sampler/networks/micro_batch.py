@@ -1,7 +1,7 @@
-r"""How many states to hand to a network at once: a few sizes are timed, and the fastest is taken.
+r"""Timing of a few batch sizes to find the fastest.
 
-Too small a batch leaves the device idle, too large a one falls out of its caches; where the best lies depends on the network and
-the machine, so it is measured.
+Too small a batch leaves the device idle, too large a one exceeds its caches. The optimum depends on network and machine, so it is
+measured.
 """
 
 import time
@@ -12,15 +12,15 @@ from gaussian_test.sampler.networks.network import NetworkScore
 
 SIZES = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 ROUNDS = 3
-ENOUGH = 0.97  # of the best rate: the smallest such batch is taken
-HOPELESS = 0.7  # of the best rate: after two such sizes in a row larger ones are not tried any more
-SECONDS = 20.0  # no further size is begun after this
+ENOUGH = 0.97  # of the best rate: take the smallest such batch
+HOPELESS = 0.7  # of the best rate: stop after two such sizes in a row
+SECONDS = 20.0  # start no further size after this
 
 
 def fastest_micro_batch(
     score: NetworkScore, largest: int, device: torch.device, dtype: torch.dtype = torch.float32, conditional: bool = False
 ) -> int:
-    """Return the number of states per call at which a network denoises the most states per second.
+    """Return the number of states per call with the largest throughput of a network.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def fastest_micro_batch(
     device, dtype
         Of the states.
     conditional : bool
-        Whether it is called with labels.
+        Whether to call it with labels.
 
     Returns
     -------
     int
-        One of a few sizes up to ``largest``; not one for which the memory is too small.
+        One of a few sizes up to ``largest`` that fit in memory.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def fastest_micro_batch(
     nu = (low * high) ** 0.5 if score.levels is None else float(score.levels[len(score.levels) // 2])
     t = process.level(float(process.time(nu)))
     rates: dict[int, float] = {}
-    slower = 0  # sizes in a row: one alone may be an accident of the machine
+    slower = 0  # sizes in a row: a single slow one may be chance
     kept = score.micro_batch
     started = time.perf_counter()
     try:
@@ -61,7 +61,7 @@ def fastest_micro_batch(
             score.micro_batch = size
             rate = size / _seconds(score, x, t, label)
             if score.micro_batch < size:
-                break  # memory ran out, and the call was halved
+                break  # out of memory: the call was halved
             rates[size] = rate
             slower = slower + 1 if rate < HOPELESS * max(rates.values()) else 0
             if slower == 2 or time.perf_counter() - started > SECONDS:
@@ -72,7 +72,7 @@ def fastest_micro_batch(
 
 
 def _seconds(score: NetworkScore, x: torch.Tensor, t: float, label: torch.Tensor | None) -> float:
-    """Return the shortest time of a call, after one to warm up: whatever else the machine does only adds to it."""
+    """Return the shortest time of a call after a warm-up; other load only adds time."""
     taken = []
     for turn in range(ROUNDS + 1):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-r"""The score of a trained network, whatever it predicts and in whatever scaling it was trained.
+r"""Network score for any prediction type and training scaling.
 
 A network sees :math:`x_\tau = \alpha_\tau x_0 + \sigma_\tau z` in the scaling of its own training. The state of any other process
 at the same :math:`\nu = \sigma/\alpha` is that state times a number, and every prediction is the posterior mean in other units:
@@ -24,7 +24,7 @@ from gaussian_test.sampler.processes import VarianceExploding
 from gaussian_test.sampler.scores.score import Score
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-EDGE = 1e-6  # relative: noise levels are matched in float64, checkpoints often keep theirs in float32
+EDGE = 1e-6  # relative: levels are matched in float64, but checkpoints often store float32
 
 _log = logging.getLogger(__name__)
 
@@ -36,37 +36,37 @@ class NetworkScore(FromLibraries, Score):
     ----------
     network : Network or callable
         Called as ``network(x, t, label)``, with the state (batch, ``*event``) and the time in the scaling ``trained`` and labels
-        int64 (batch,) or None; returns its prediction in the shape of ``x``. A :class:`Network` is handed the time as float64 on
-        the CPU, scalar or (batch,); any other callable as (batch,), on the device and in the dtype of ``x``. Put into evaluation
+        int64 (batch,) or None; returns its prediction in the shape of ``x``. A :class:`Network` receives the time as float64 on the
+        CPU, scalar or (batch,); any other callable as (batch,), on the device and in the dtype of ``x``. It is put into evaluation
         mode.
     event_shape : tuple of int
         Shape of one sample.
     process : Process, optional
-        The process of the experiment, whose time this score understands. Default: variance exploding.
+        The process of the experiment, which defines the time ``t``. Default: variance exploding.
     trained : Schedule, optional
         The scaling that the network was trained in. Default: ``process``.
     prediction : {"x0", "epsilon", "v", "score", "velocity"}
         What the network returns: the denoised state; the noise :math:`z`; :math:`v = \alpha z - \sigma x_0`; the score
         :math:`\nabla\log p`; the velocity :math:`\dot\alpha x_0 + \dot\sigma z` of flow matching (``trained`` is then a Process).
     classes : int
-        Number of classes that the network knows; 0 if it knows none.
+        Number of classes of the network; 0 if it has none.
     label_free : bool
         Whether it can be called without labels.
     noise_range : tuple of float, optional
-        Smallest and largest noise-to-signal ratio that it was trained for; others are refused. Default: those of ``trained``.
+        Smallest and largest trained noise-to-signal ratio; others raise an error. Default: those of ``trained``.
     levels : Tensor, optional
-        Noise-to-signal ratios that it was trained for, ascending, where it knows no others.
+        Trained noise-to-signal ratios, ascending, if it supports no others.
     conditional : bool
-        Whether runs give it the class of the sample.
+        Whether runs pass it the class of the sample.
     guidance : float
         Classifier-free guidance :math:`w`, :math:`D = D_{free} + w(D_{label} - D_{free})`: 1 is the plain conditional denoiser.
     autocast : {"bfloat16", "float16"}, optional
-        Lower precision inside the network; states stay as they are.
+        Lower precision inside the network; states keep theirs.
     channels_last, compile : bool
         Memory layout of the network's images; ``torch.compile`` of the network.
     micro_batch : int, optional
-        States per call of the network; larger batches are cut into equal parts. Halved, and said so, when memory runs out. None
-        takes batches as they are; a run then times a few sizes and takes the fastest.
+        States per call of the network; larger batches are cut into equal parts. It is halved, with a message, when memory runs out.
+        None does not cut batches; a run then times a few sizes and takes the fastest.
 
     Raises
     ------
@@ -75,9 +75,8 @@ class NetworkScore(FromLibraries, Score):
 
     Notes
     -----
-    Everything runs in ``torch.inference_mode``. The micro-batch decides the last bits of the result. A module that a function
-    merely closes over is not seen: put it into evaluation mode, and give the module itself where weights are to be checked, moved
-    and known again.
+    Everything runs in ``torch.inference_mode``. The micro-batch affects the last bits of the result. A module inside a closure is
+    invisible: put it into evaluation mode yourself, or pass the module itself so that its weights are checked, moved and recorded.
 
     References
     ----------
@@ -110,7 +109,7 @@ class NetworkScore(FromLibraries, Score):
         micro_batch: int | None = None,
     ) -> None:
         super().__init__(process or VarianceExploding(), event_shape)
-        # whole levels of one discrete process stay whole where the other is the same
+        # share an equal process, so that whole levels of a discrete one stay whole
         self.trained = self.process if trained is None or _same(trained, self.process) else trained
         if prediction not in get_args(Prediction):
             raise ValueError(f"prediction = {prediction!r} is not known: choose one of {', '.join(get_args(Prediction))}")
@@ -150,7 +149,7 @@ class NetworkScore(FromLibraries, Score):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything beside weights and process that decides what this score returns."""
+        """All settings besides weights and process that affect the output."""
         names = (
             "asked_micro_batch",
             "prediction",
@@ -165,7 +164,7 @@ class NetworkScore(FromLibraries, Score):
         return {name: getattr(self, name) for name in names} | {"network": self.network.settings}
 
     def check_weights(self) -> None:
-        """Refuse weights that are NaN or infinite, by name.
+        """Raise if weights are NaN or infinite, and name them.
 
         Raises
         ------
@@ -176,14 +175,14 @@ class NetworkScore(FromLibraries, Score):
         for name, value in self.network.state_dict().items():
             if not value.is_floating_point():
                 continue
-            # a buffer may hold infinities, as masks of attention do
+            # buffers may be infinite, as in attention masks
             sound = torch.isfinite(value) if name in weights else ~torch.isnan(value)
             if not bool(sound.all()):
                 named = name.removeprefix("inner.")
                 raise ValueError(f"the network's weight {named!r} holds NaN or infinite values: give a sound checkpoint")
 
     def check_levels(self, noise_to_signal: Tensor) -> None:
-        """Refuse noise levels that the network was not trained for.
+        """Raise for noise levels that the network was not trained for.
 
         Parameters
         ----------
@@ -193,11 +192,11 @@ class NetworkScore(FromLibraries, Score):
         Raises
         ------
         ValueError
-            If one lies outside the range, or between the levels of a network that knows no others.
+            If one lies outside the range, or between the levels of a network that supports no others.
         """
         low, high = self.noise_range
         smallest, largest = float(noise_to_signal.min()), float(noise_to_signal.max())
-        if not (smallest >= low * (1 - EDGE) and largest <= high * (1 + EDGE)):  # also refuses NaN
+        if not (smallest >= low * (1 - EDGE) and largest <= high * (1 + EDGE)):  # also false for NaN
             beyond = largest if smallest >= low * (1 - EDGE) else smallest
             raise ValueError(
                 f"noise-to-signal ratio {beyond:.6g} is outside the {low:.6g} to {high:.6g} that the network was trained for: "
@@ -234,9 +233,9 @@ class NetworkScore(FromLibraries, Score):
                 f"labels from {int(label.min())} to {int(label.max())} are not classes 0 to {self.classes - 1}: correct them"
             )
         nu = self.process.noise_to_signal(t)
-        if nu.device.type == "cpu":  # a look at times on another device would wait for it
+        if nu.device.type == "cpu":  # checking times on another device would synchronise
             self.check_levels(nu)
-        # in the precision in which the network is told it
+        # in the precision that the network receives
         own = t if self.trained is self.process else self.trained.time(nu).to(x.dtype).double()
         scale = None if self.trained is self.process else self.trained.alpha(own) / self.process.alpha(t)
         denoised = torch.empty_like(x)
@@ -251,7 +250,7 @@ class NetworkScore(FromLibraries, Score):
             else:
                 start = rows.stop
                 continue
-            # outside the handler, so that what the failed call held is free
+            # outside the handler, so that the memory of the failed call is free
             self.micro_batch = (rows.stop - rows.start) // 2
             if x.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -259,12 +258,12 @@ class NetworkScore(FromLibraries, Score):
         return denoised
 
     def _even(self, count: int) -> int:
-        """Return the size of the next call when what is left is cut into equal parts within the micro-batch."""
+        """Return the size of the next call for equal parts within the micro-batch."""
         calls = -(-count // (self.micro_batch or count))
         return -(-count // calls)
 
     def _denoised(self, x: Tensor, t: Tensor, scale: Tensor | None, label: Tensor | None) -> Tensor:
-        """Return D of one micro-batch, in the time of the network's own scaling."""
+        """Return D of one micro-batch, in the time of the training scaling."""
         if scale is not None:
             x = per_row(scale, x) * x
         if label is None or self.guidance == 0:
@@ -282,7 +281,7 @@ class NetworkScore(FromLibraries, Score):
         try:
             with lower:
                 predicted = self.network(x, t, label)
-        except Exception as error:  # code of the user's: anything can happen in it
+        except Exception as error:  # user code may raise anything
             if isinstance(error, RuntimeError) and out_of_memory(error):
                 raise
             level = float(self.trained.noise_to_signal(t).max())
@@ -300,7 +299,7 @@ def _range_of(schedule: Schedule) -> tuple[float, float]:
 
 
 def _same(a: Schedule, b: Schedule) -> bool:
-    """Return whether two processes are one, number for number."""
+    """Return whether two processes have identical values."""
     if type(a) is not type(b) or not isinstance(a, Process):
         return a is b
     pairs = zip(vars(a).values(), vars(b).values(), strict=True)

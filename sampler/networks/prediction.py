@@ -1,4 +1,4 @@
-r"""What networks predict, and the posterior mean in it: :math:`x_t = \alpha_t x_0 + \sigma_t z` has five names for one thing.
+r"""Conversion of network predictions to the posterior mean.
 
 .. math:: D = \hat x_0 = \frac{x - \sigma\hat z}{\alpha} = \frac{\alpha x - \sigma\hat v}{\alpha^2 + \sigma^2}
             = \frac{x + \sigma^2\hat s}{\alpha},\qquad \hat u = f x + \frac{g^2}{2\sigma}\hat z
@@ -16,12 +16,12 @@ Prediction = Literal["x0", "epsilon", "v", "score", "velocity"]
 
 
 def to_denoised(prediction: Prediction, predicted: Tensor, x: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    r"""Return the posterior mean D from what a network predicts.
+    r"""Return the posterior mean D from a network's prediction.
 
     Parameters
     ----------
     prediction : {"x0", "epsilon", "v", "score", "velocity"}
-        What it predicts: the denoised state; the noise :math:`z`; :math:`v = \alpha z - \sigma x_0`; the score; the velocity
+        Type of the prediction: the denoised state; the noise :math:`z`; :math:`v = \alpha z - \sigma x_0`; the score; the velocity
         :math:`u = \dot\alpha x_0 + \dot\sigma z` of flow matching.
     predicted, x : Tensor
         Prediction and state, (batch, ``*event``).
@@ -62,20 +62,20 @@ def to_denoised(prediction: Prediction, predicted: Tensor, x: Tensor, t: Tensor,
     return per_row(1 / alpha, x) * x - per_row(sigma / alpha, x) * predicted
 
 
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # as RuntimeError says it
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # in the message of a RuntimeError
 
 
 class NetworkError(RuntimeError):
-    """A network has failed on states of its shape.
+    """Failure of a network on states of its shape.
 
     Parameters
     ----------
     score : NetworkScore
-        Whose network.
+        The score of the network.
     what : str
-        On what it failed.
+        Description of the failed states.
     error : Exception
-        Its own error.
+        The original error.
     """
 
     def __init__(self, score: Score, what: str, error: Exception) -> None:
@@ -84,12 +84,12 @@ class NetworkError(RuntimeError):
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error says that memory has run out, on a GPU or on the CPU.
+    """Return whether an error means out of memory, on a GPU or on the CPU.
 
     Parameters
     ----------
     error : RuntimeError
-        As torch raises it.
+        An error raised by torch.
 
     Returns
     -------

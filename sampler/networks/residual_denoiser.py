@@ -1,4 +1,4 @@
-r"""A small denoiser to be trained, :math:`D(x, \sigma)` for :math:`x_t = x_0 + \sigma z`: a residual network of dense layers.
+r"""A small trainable denoiser: a residual network of dense layers.
 
 .. math:: D(x, \sigma) = c_{skip}(\sigma)\,x + c_{out}(\sigma)\,F(c_{in}(\sigma)\,x,\ c_{noise}(\sigma),\ \mathrm{label})
 
@@ -11,11 +11,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-FREQUENCIES = 8  # waves over the range of c_noise: enough to tell noise levels a few per cent apart, too few to fit each one
+FREQUENCIES = 8  # waves over the range of c_noise: enough to resolve noise levels a few per cent apart, too few to overfit each one
 
 
 class ResidualDenoiser(nn.Module):
-    r"""A denoiser with EDM's preconditioning and EDM's call, conditional on a class or on none.
+    r"""A denoiser with EDM's preconditioning and call, conditional on a class or unconditional.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class ResidualDenoiser(nn.Module):
     sigma_data : float
         The data's root mean square s, in units of the data.
     sigma_min, sigma_max : float
-        Noise levels between which the network is meant to be used.
+        Range of noise levels for which the network is intended.
     dropout : float
         Share of a block's hidden features dropped in training mode.
 
@@ -76,7 +76,7 @@ class ResidualDenoiser(nn.Module):
         self.blocks = nn.ModuleList(_Block(width, hidden, embedding, dropout) for _ in range(blocks))
         self.modulation = nn.Linear(embedding, 2 * width)
         self.last = nn.Linear(width, features)
-        nn.init.zeros_(self.last.weight)  # an untrained network is its linear part, c_skip x
+        nn.init.zeros_(self.last.weight)  # an untrained network returns c_skip x
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None) -> Tensor:
@@ -89,14 +89,14 @@ class ResidualDenoiser(nn.Module):
         sigma : float or Tensor
             Noise level in units of the data, positive, scalar or (batch,).
         class_labels : Tensor, optional
-            One-hot, shape (batch, label_dim); a row of zeros, or None for all rows, is no class.
+            One-hot, shape (batch, label_dim); a row of zeros, or None for all rows, means no class.
 
         Returns
         -------
         Tensor
             Shape and dtype of ``x``.
         """
-        # only F is computed in the precision of the weights, which need not be the state's (and autocast's is a third)
+        # only F uses the precision of the weights, which can differ from the state's and from autocast's
         dtype = self.first.weight.dtype
         sigma = self.round_sigma(sigma).to(x).reshape(-1, 1)
         total = sigma.square() + self.sigma_data**2
@@ -109,18 +109,18 @@ class ResidualDenoiser(nn.Module):
         h = self.first((flat * total.rsqrt()).to(dtype))
         for block in self.blocks:
             h = block(h, embedded)
-        # at high noise little of the features may pass, and at low noise much
+        # let fewer features pass at high noise, more at low noise
         correction: Tensor = self.last(_modulated(h, self.modulation(embedded))).to(x.dtype)
         denoised: Tensor = (self.sigma_data**2 / total) * flat + (sigma * self.sigma_data * total.rsqrt()) * correction
         return denoised.reshape(x.shape)
 
     def round_sigma(self, sigma: Tensor | float) -> Tensor:
-        """Return the noise level that the network uses for a requested one: the same, as a tensor."""
+        """Return the requested noise level as a tensor, without rounding."""
         return sigma if isinstance(sigma, Tensor) else torch.tensor(sigma, dtype=torch.float64)
 
 
 class _Block(nn.Module):
-    """Add to the features what one hidden layer makes of them, after scaling and shifting them by noise level and class."""
+    """Residual block: scale and shift features by noise level and class, then add one hidden layer's output."""
 
     def __init__(self, width: int, hidden: int, embedding: int, dropout: float) -> None:
         super().__init__()

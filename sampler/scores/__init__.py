@@ -1,1 +1,1 @@
-"""Scores whose formula is known."""
+"""Scores in closed form."""

@@ -1,9 +1,9 @@
-r"""The score of the ground-truth samples themselves, computed and not learned.
+r"""Exact score of the ground-truth samples.
 
 .. math:: D(x, t) = \sum_n w_n x_0^{(n)},\qquad w = \mathrm{softmax}_n\left(-\|x - \alpha_t x_0^{(n)}\|^2/2\sigma_t^2\right)
 
-One pass over the samples in tiles, with a running maximum (online softmax), so memory does not grow with their number; nor need
-the samples be in memory (:mod:`gaussian_test.sampler.scores.store`).
+One pass over the samples in tiles, with a running maximum (online softmax), so memory does not grow with their number. The samples
+need not be in memory (:mod:`gaussian_test.sampler.scores.store`).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from gaussian_test.sampler.scores.store import (
     to_tensor,
 )
 
-DRAWN_ELEMENTS = 2**20  # elements of a (rows, blocks) table of weights, in float64, that is drawn from at once
+DRAWN_ELEMENTS = 2**20  # elements of a (rows, blocks) table of weights, in float64, drawn from at once
 TILE_ELEMENTS = 2**22  # elements of a (rows, samples) tile of logits
 MAX_ROWS = 1024
-LOG_2 = math.log(2)  # weights are powers of 2: torch's exp takes fifty times as long where the result underflows, exp2 does not
-CANDIDATES = 4  # nearest samples by matrix product, of which differences find the nearest one
+LOG_2 = math.log(2)  # weights are powers of 2: torch's exp is fifty times slower on underflow, exp2 is not
+CANDIDATES = 4  # candidates from a matrix product, among which differences find the nearest sample
 
 
 class EmpiricalScore(Score):
@@ -48,10 +48,10 @@ class EmpiricalScore(Score):
     Parameters
     ----------
     samples : Tensor, ByteSamples or StreamedSamples
-        Ground-truth samples, shape (N, ``*event``), N >= 1, finite. Those that are bytes are converted again in every pass, those
-        that are streamed are read again.
+        Ground-truth samples, shape (N, ``*event``), N >= 1, finite. Every pass converts bytes again, and reads streamed samples
+        again.
     labels : Tensor, optional
-        Class of each sample, int64, shape (N,); needed to condition on a class.
+        Class of each sample, int64, shape (N,); required to condition on a class.
     process : Process, optional
         Default: variance exploding.
 
@@ -68,7 +68,7 @@ class EmpiricalScore(Score):
     """
 
     has_posterior: ClassVar[bool] = True
-    samples: Tensor | None  # relative to the center; as they were given where they are bytes, None where they are streamed
+    samples: Tensor | None  # relative to the center; unchanged if bytes, None if streamed
     center: Tensor
     half_square_norm: Tensor
     labels: Tensor | None
@@ -86,7 +86,7 @@ class EmpiricalScore(Score):
             raise ValueError(f"{tuple(labels.shape)} labels do not match {count} samples: give one label per sample")
         store: Store = ResidentSamples(samples.reshape(count, -1)) if isinstance(samples, Tensor) else samples
         features = math.prod(event)
-        # Distances do not change when the origin moves, but logits lose fewer digits near it.
+        # Distances are invariant under a shift of origin, but logits lose fewer digits near it.
         mean = mean_of(store, features)
         if not bool(torch.isfinite(mean).all()):
             raise ValueError("the samples hold NaN or infinite values: remove or repair them")
@@ -116,12 +116,12 @@ class EmpiricalScore(Score):
         resident: bool = True,
         scaling: Scaling = (1.0, 0.0),
     ) -> EmpiricalScore:
-        r"""Make the score of samples given as any array (numpy, xarray, torch).
+        r"""Build the score of samples from any array (numpy, xarray, torch).
 
         Parameters
         ----------
         samples : array
-            Shape (N, ``*event``). Those of type uint8 stay bytes, a quarter of the memory of float32, at nearly its speed.
+            Shape (N, ``*event``). uint8 samples stay bytes: a quarter of float32's memory, at nearly its speed.
         labels : array, optional
             Shape (N,), integers.
         process : Process, optional
@@ -129,8 +129,8 @@ class EmpiricalScore(Score):
         dtype : torch.dtype
             float32 or float64.
         resident : bool
-            Whether the samples are held in memory. Otherwise they stay where they are (a memory map, a lazily indexed xarray
-            object, a dask array) and every pass reads them tile by tile: the same results, bit for bit.
+            Whether to hold the samples in memory. Otherwise every pass reads them tile by tile from their source (a memory map, a
+            lazily indexed xarray object, a dask array), with the same results, bit for bit.
         scaling : tuple of float
             (scale, offset) of bytes: the states are :math:`x = \mathrm{scale}\cdot v + \mathrm{offset}`.
 
@@ -141,7 +141,7 @@ class EmpiricalScore(Score):
         Raises
         ------
         ValueError
-            As the class does, or if samples that are not bytes in memory are to be scaled.
+            As the class does, or if ``scaling`` is given for samples that are not bytes in memory.
 
         Examples
         --------
@@ -169,7 +169,7 @@ class EmpiricalScore(Score):
         Yields
         ------
         Tensor
-            Of a width that depends on the number of features alone.
+            Tile whose width depends only on the number of features.
 
         Examples
         --------
@@ -180,12 +180,12 @@ class EmpiricalScore(Score):
         return (store.tile(rows) for rows in row_slices(self.count, len(self.center)))
 
     def originals(self, index: Tensor) -> Tensor:
-        """Return samples by their numbers, as they were given.
+        """Return samples by index, in their original values.
 
         Parameters
         ----------
         index : Tensor
-            int64, shape (n,), in any order, also repeated.
+            int64, shape (n,), in any order, possibly repeated.
 
         Returns
         -------
@@ -202,7 +202,7 @@ class EmpiricalScore(Score):
     def _store(self) -> Store:
         if self._streamed is not None:
             return self._streamed.to(self.center.device, self.center.dtype)
-        assert self.samples is not None  # for types: None only where they are streamed
+        assert self.samples is not None  # for mypy: None only if streamed
         if self._scaling is not None:
             return ByteSamples(self.samples, self.center.dtype, self._scaling, self.center)
         return ResidentSamples(self.samples)
@@ -219,7 +219,7 @@ class EmpiricalScore(Score):
         return self.originals(self.posterior_index(x, t, noise, label))
 
     def posterior_index(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
-        r"""Draw which sample the noised states came from: :math:`n \sim w(x, t)`.
+        r"""Draw the index of the sample that each noised state came from: :math:`n \sim w(x, t)`.
 
         Parameters
         ----------
@@ -247,7 +247,7 @@ class EmpiricalScore(Score):
         return out
 
     def nearest_index(self, x: Tensor, prefer: Tensor | None = None, exclude: Tensor | None = None) -> Tensor:
-        """Return which sample each state is closest to: where the weights go as the noise vanishes.
+        """Return the index of the sample nearest to each state, the limit of the weights at vanishing noise.
 
         Parameters
         ----------
@@ -268,9 +268,9 @@ class EmpiricalScore(Score):
         return self.nearest(x, prefer, exclude)[0]
 
     def nearest(self, x: Tensor, prefer: Tensor | None = None, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return which sample each state is closest to, and how close.
+        """Return the index of the nearest sample to each state, and the distance.
 
-        Candidates come from matrix products, whose rounding can confuse near duplicates; the last word is a difference.
+        Candidates come from matrix products, whose rounding can confuse near duplicates; exact differences decide among them.
 
         Parameters
         ----------
@@ -279,7 +279,7 @@ class EmpiricalScore(Score):
         prefer : Tensor, optional
             Sample that wins ties with its exact duplicates, int64, shape (batch,).
         exclude : Tensor, optional
-            Sample that does not count, int64, shape (batch,): the state's own, where it is one of the samples.
+            Sample to ignore, int64, shape (batch,): the state itself, if it is one of the samples.
 
         Returns
         -------
@@ -304,7 +304,7 @@ class EmpiricalScore(Score):
                 values, columns = logits.topk(min(CANDIDATES, logits.shape[1]), dim=1)
                 best, order = torch.cat([best, values], 1).topk(CANDIDATES, dim=1)
                 index = torch.cat([index, columns + numbers.start], 1).gather(1, order)
-            if prefer is not None:  # first, so that it is the first of equals
+            if prefer is not None:  # put it first, so that it wins ties
                 index = torch.cat([prefer[rows, None], index], 1)
             offset = offset.unsqueeze(1)
             for few in row_chunks(len(index), max(1, TILE_ELEMENTS // (index.shape[1] * y.shape[1]))):
@@ -317,7 +317,7 @@ class EmpiricalScore(Score):
         return out, away
 
     def _mean(self, offset: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
-        """Online softmax: weights relative to the running maximum, rescaled when it rises."""
+        """Return the weighted mean by online softmax, rescaled whenever the running maximum rises."""
         variance = variance * LOG_2
         scaled = offset.div_(variance)
         mean, highest = torch.empty_like(scaled), scaled.new_full((len(scaled), 1), -torch.inf)
@@ -339,7 +339,7 @@ class EmpiricalScore(Score):
         return mean.div_(total).add_(self.center)
 
     def _index(self, y: Tensor, variance: Tensor, uniform: Tensor, label: Tensor | None) -> Tensor:
-        """Draw in two stages, block and sample within it: the logits of all N samples are never held at once."""
+        """Draw block, then sample within it, so that the logits of all N samples are never held at once."""
         store, size, variance = self._store(), block_size(self.count, y.shape[1]), variance * LOG_2
         mass = y.new_empty(len(y), -(-self.count // size))
         offset = y - self.center
@@ -371,13 +371,13 @@ class EmpiricalScore(Score):
     ) -> Iterator[tuple[slice, Tensor, Tensor]]:
         r"""Yield tiles of samples and of :math:`(y\cdot x_n - |x_n|^2/2)/\nu^2`, the log-weights up to a constant per row.
 
-        Of states over :math:`\nu^2`, relative to the center; to base 2 where that variance is given times :math:`\log 2`. Logits
-        are good until the next are asked for.
+        Of states over :math:`\nu^2`, relative to the center; to base 2 if that variance is given times :math:`\log 2`. Logits are
+        valid until the next are requested.
         """
         size = block_size(self.count, scaled.shape[1])
         width = max(size, min(TILE_ELEMENTS // max(len(scaled), 1), SAMPLE_ELEMENTS // scaled.shape[1]) // size * size)
         parts = list(row_chunks(self.count, width))
-        # one buffer for all tiles: large blocks given back and asked for again in turns leave holes in the heap
+        # one buffer for all tiles: repeated large allocations would fragment the heap
         buffer = scaled.new_empty(len(scaled) * min(width, self.count))
         precision = 1 / (variance if variance.ndim == 0 else variance.squeeze(1))
         for numbers, tile in zip(parts, store.tiles(parts), strict=True):

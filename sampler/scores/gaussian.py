@@ -1,11 +1,11 @@
-r"""Gaussian components in their eigenbases: what the mixture score and the affine Gaussian score are made of.
+r"""Gaussian components in their eigenbases, and the mixture score.
 
 In the units :math:`y = x_t/\alpha_t = x_0 + \nu_t z`, a Gaussian prior :math:`\mathcal N(\mu, U\Lambda U^\top)` gives
 
 .. math:: E[x_0 \mid y] = \mu + U\frac{\Lambda}{\Lambda + \nu^2}U^\top(y - \mu),\qquad
           \mathrm{Cov}[x_0 \mid y] = U\frac{\Lambda\nu^2}{\Lambda + \nu^2}U^\top .
 
-Only eigen factors are kept, never an inverse; directions outside the span of the data have eigenvalue 0.
+Only eigen factors are stored, no inverse; directions outside the span of the data have eigenvalue 0.
 
 The score of a Gaussian mixture: responsibilities times the Gaussian posterior mean of each component.
 
@@ -39,7 +39,7 @@ class GaussianComponents(nn.Module):
     eigenvectors : Tensor, optional
         Shape (components, features, modes), orthonormal columns. None means that the features are the modes.
     sound : bool
-        Whether the values are known to be finite and nonnegative: looking at them waits for their device.
+        Whether the values are known to be finite and nonnegative; checking them would synchronise their device.
 
     Raises
     ------
@@ -76,7 +76,7 @@ class GaussianComponents(nn.Module):
             raise ValueError(
                 f"eigenvalue {float(eigenvalues.min()):g} of a covariance is negative: give a positive semidefinite covariance"
             )
-        # copies: loading a state must not write into arrays that the caller still holds
+        # copy: loading a state dict must not overwrite the caller's arrays
         self.register_buffer("means", means.clone())
         self.register_buffer("eigenvalues", eigenvalues.clone())
         self.register_buffer("eigenvectors", None if eigenvectors is None else eigenvectors.clone())
@@ -104,7 +104,7 @@ class GaussianComponents(nn.Module):
         return self.means[component] + self.from_modes(component, modes)
 
     def draw(self, component: int, y: Tensor, variance: Tensor, normal: Tensor) -> Tensor:
-        r"""Draw from :math:`p(x_0 \mid y)` with the symmetric root of the covariance, which keeps common noise common."""
+        r"""Draw from :math:`p(x_0 \mid y)` with the symmetric root of the covariance, which preserves common random numbers."""
         values = self.eigenvalues[component]
         gain = values / (values + variance)
         modes = self.to_modes(component, y - self.means[component]) * gain
@@ -118,7 +118,7 @@ class GaussianComponents(nn.Module):
         modes = self.to_modes(component, offset)
         outside = y.shape[1] - values.shape[0]
         result = (modes.square() / (values + variance)).sum(1) + (values + variance).log().expand_as(modes).sum(1)
-        if outside:  # the directions without data carry the noise alone
+        if outside:  # directions without data contain only noise
             rest = (offset - self.from_modes(component, modes)).square().sum(1)  # a difference of squares would cancel
             flat_variance = variance.reshape(-1) if variance.ndim else variance
             result = result + rest / flat_variance + outside * flat_variance.log()
@@ -159,7 +159,7 @@ def eigen_factors(covariance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class MixtureScore(Score):
-    """Exact score of a mixture of Gaussians, one per class or fitted.
+    """Exact score of a Gaussian mixture, with one component per class or fitted.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ class MixtureScore(Score):
         process: Process | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> MixtureScore:
-        r"""Make a mixture from the moments of its components, for example of the classes of a data set.
+        r"""Build a mixture from the moments of its components, for example of the classes of a data set.
 
         Parameters
         ----------
@@ -255,7 +255,7 @@ class MixtureScore(Score):
         process: Process | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> MixtureScore:
-        """Make the score of a fitted ``sklearn.mixture.GaussianMixture``, of any covariance type.
+        """Build the score of a fitted ``sklearn.mixture.GaussianMixture`` of any covariance type.
 
         Parameters
         ----------

@@ -1,7 +1,7 @@
-r"""What a score is: :math:`D(x, t) = E[x_0 \mid x_t = x]` and :math:`\nabla\log p_t(x) = (\alpha_t D - x)/\sigma_t^2`.
+r"""Base class of scores :math:`\nabla\log p_t(x) = (\alpha_t D - x)/\sigma_t^2`.
 
-The two are the same thing (Tweedie): a score gives its denoiser and everything else follows. A score that can also draw from
-:math:`p(x_0 \mid x_t)` says so (``has_posterior``), and the reverse process then needs no time steps.
+By Tweedie's formula a score is equivalent to its denoiser :math:`D(x, t) = E[x_0 \mid x_t = x]`. A score that can also draw from
+:math:`p(x_0 \mid x_t)` sets ``has_posterior``, and the reverse process then needs no time steps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gaussian_test.sampler.process import Process, Time, as_time, per_row
 
 @dataclass(frozen=True)
 class ModalForm:
-    """A score in rotated coordinates, with the rotations there and back (states and noise alike): one rotation in, one out."""
+    """A score in rotated coordinates, with the rotations there and back for states and noise."""
 
     score: Score
     rotate: Callable[[Tensor], Tensor]
@@ -33,7 +33,7 @@ class Score(nn.Module, ABC):
     Parameters
     ----------
     process : Process
-        The forward process whose time ``t`` the score understands.
+        The forward process, which defines the time ``t``.
     event_shape : tuple of int
         Shape of one sample; states are (batch, ``*event_shape``).
 
@@ -42,20 +42,20 @@ class Score(nn.Module, ABC):
     has_posterior : bool
         Whether it can draw from :math:`p(x_0 \mid x_t)` exactly.
     conditional : bool
-        Whether runs give it the class of each sample.
+        Whether runs pass it the class of each sample.
     micro_batch : int or None
-        States that it takes in one call of a network; None where the caller's batch is taken as it is.
+        States per call of a network; None to use the caller's batch unchanged.
 
     Notes
     -----
-    States are float32 or float64, as the module's buffers are (``.to()``, ``.double()``).
+    States are float32 or float64, like the module's buffers (``.to()``, ``.double()``).
     """
 
     has_posterior: ClassVar[bool] = False
     conditional: bool = False
     micro_batch: int | None = None
 
-    if TYPE_CHECKING:  # nn.Module declares its call as returning anything
+    if TYPE_CHECKING:  # nn.Module declares its call as returning Any
 
         def __call__(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor: ...
 
@@ -90,7 +90,7 @@ class Score(nn.Module, ABC):
         return (per_row(self.process.alpha(t), x) * denoised - x) / per_row(self.process.sigma(t) ** 2, x)
 
     def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
-        r"""Draw :math:`x_0 \sim p(x_0 \mid x_t = x)`, one per row, from the noise handed in.
+        r"""Draw :math:`x_0 \sim p(x_0 \mid x_t = x)`, one per row, from the given noise.
 
         Parameters
         ----------
@@ -107,14 +107,14 @@ class Score(nn.Module, ABC):
         Raises
         ------
         TypeError
-            If this score has no posterior that can be drawn exactly.
+            If this score cannot draw from its posterior exactly.
         """
         raise TypeError(
             f"{type(self).__name__} cannot draw from its posterior: use a reverse kernel with time steps, such as ReverseSDE"
         )
 
     def modal(self) -> ModalForm | None:
-        """Return this score in coordinates where it acts feature by feature, or None where there are none."""
+        """Return this score in coordinates where it acts feature by feature, or None if there are none."""
         return None
 
     def flat(self, x: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def pick(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     cumulative = weights.cumsum(1)
     target = (uniform * cumulative[:, -1]).unsqueeze(1)
     column = torch.searchsorted(cumulative, target, right=True)
-    # a uniform next to 1 can round up to the total: fall back on the last column that carries weight
+    # a uniform next to 1 can round up to the total: use the last column with positive weight
     column = torch.minimum(column, (weights > 0).long().cumsum(1).argmax(1, keepdim=True))
     weight = weights.gather(1, column)
     left = (target - (cumulative.gather(1, column) - weight)) / weight
@@ -155,7 +155,7 @@ def pick(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def finite(highest: Tensor) -> Tensor:
-    """Return the running maximum, or 0 where a row has seen no sample of its class yet."""
+    """Return the running maximum, or 0 for rows without a sample of their class so far."""
     return torch.where(torch.isinf(highest), torch.zeros_like(highest), highest)
 
 

@@ -1,7 +1,7 @@
-"""Where the samples of an exact score are: in the memory of its device, as bytes or not, or in their file, to be read by tiles.
+"""Samples of an exact score: resident, bytes or streamed.
 
-All forms hand out the same numbers, bit for bit: a pass over the samples costs their memory, converting them once, or reading
-them once, and nothing else depends on it. (A score that has changed its type rounds otherwise where it has bytes.)
+All forms return the same numbers, bit for bit; they differ only in cost: memory, one conversion or one read per pass. (After a
+change of dtype, a score with bytes rounds differently.)
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 READ_ELEMENTS = 2**20  # numbers read or summed at once: 8 MB in float64
-CONVERTED_ELEMENTS = 2**17  # bytes converted at once on the CPU: with their doubles about 1 MB, which a core's cache holds
+CONVERTED_ELEMENTS = 2**17  # bytes converted at once on the CPU: with their doubles about 1 MB, to fit in a core's cache
 Scaling = tuple[float, float]
 
 BLOCK = 32  # samples per block of the two-stage draw
 MOST_BLOCKS = 2**13
-SAMPLE_ELEMENTS = 2**21  # elements of a tile of samples: 8 MB in float32, which the last cache holds until the second product
+SAMPLE_ELEMENTS = 2**21  # elements of a tile of samples: 8 MB in float32, to stay in the last-level cache until the second product
 
 
 class ResidentSamples:
@@ -51,7 +51,7 @@ class ResidentSamples:
         return self.samples[rows]
 
     def tiles(self, parts: Iterable[slice]) -> Iterator[Tensor]:
-        """Yield consecutive samples, one part after the other; each is good until the next is asked for."""
+        """Yield consecutive samples, part by part; each is valid until the next."""
         return (self.samples[rows] for rows in parts)
 
     def take(self, index: Tensor) -> Tensor:
@@ -66,11 +66,11 @@ class ByteSamples:
     Parameters
     ----------
     values : Tensor
-        uint8, shape (N, ``*event``), on the device of the score; not copied, and not to change while in use.
+        uint8, shape (N, ``*event``), on the device of the score; not copied, and must not change while in use.
     dtype : torch.dtype
-        float32 or float64: what they are handed out as.
+        float32 or float64, of the returned samples.
     scaling : tuple of float
-        (scale, offset), applied in double precision, so that each x is the nearest to the exact value.
+        (scale, offset), applied in double precision, so each x is the nearest to the exact value.
     center : Tensor, optional
         What is subtracted, in this type and on this device, shape (features,). Default: nothing.
 
@@ -103,7 +103,7 @@ class ByteSamples:
         return next(self.tiles([rows]))
 
     def tiles(self, parts: Iterable[slice]) -> Iterator[Tensor]:
-        """Yield consecutive samples, one part after the other; each is good until the next is asked for."""
+        """Yield consecutive samples, part by part; each is valid until the next."""
         memory = self._memory(0)
         for rows in parts:
             values = self.values[rows].flatten(1)
@@ -120,7 +120,7 @@ class ByteSamples:
         return torch.empty(count, math.prod(self.shape[1:]), dtype=self.dtype, device=self.values.device)
 
     def _converted(self, values: Tensor, out: Tensor) -> Tensor:
-        """Convert bytes (n, features), on the CPU as many at a time as caches hold from the first step to the last."""
+        """Convert bytes (n, features), on the CPU in parts that stay in cache."""
         scale, offset = self.scaling
         step = max(1, CONVERTED_ELEMENTS // out.shape[1]) if out.device.type == "cpu" else max(1, len(out))
         exact = None if self.scaling == (1.0, 0.0) else torch.empty_like(out[:step], dtype=torch.float64)
@@ -134,24 +134,24 @@ class ByteSamples:
 
 @dataclass(frozen=True)
 class StreamedSamples:
-    """Samples that stay where they are and are read when they are asked for.
+    """Samples that stay in their source and are read on demand.
 
-    A copy shares the source. A pickle holds what the pickle of the source holds: a lazily opened xarray object its path, a memory
-    map of numpy's all its numbers.
+    A copy shares the source. A pickle contains the pickled source: the path of a lazily opened xarray object, but all numbers of a
+    numpy memory map.
 
     Parameters
     ----------
     source : array
         Shape (N, ``*event``), indexed by slices and integer arrays: a memory map, a lazily indexed xarray object, a dask array.
-        Not to change while in use.
+        It must not change while in use.
     dtype : torch.dtype
         float32 or float64: what the samples are converted to before they are centred.
     center : Tensor, optional
         What is subtracted, in this type and on the CPU, shape (features,). Default: nothing.
     device : torch.device
-        Where the samples are handed out.
+        Device of the returned samples.
     given_as : torch.dtype, optional
-        And as what. Default: as they were centred.
+        Their dtype. Default: the dtype of centring.
 
     Examples
     --------
@@ -170,7 +170,7 @@ class StreamedSamples:
         return int(self.source.shape[0])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StreamedSamples:
-        return self  # neither it nor its source is ever written to
+        return self  # it is never modified, nor is its source
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -182,7 +182,7 @@ class StreamedSamples:
         return replace(self, center=center.cpu())
 
     def to(self, device: torch.device, dtype: torch.dtype) -> StreamedSamples:
-        """Return the same samples handed out on a device in a type, converted as those of a moved score are: once centred."""
+        """Return the same samples for another device and dtype, converted after centring, as in a moved score."""
         return replace(self, device=device, given_as=dtype)
 
     def tile(self, rows: slice) -> Tensor:
@@ -190,7 +190,7 @@ class StreamedSamples:
         return next(self.tiles([rows]))
 
     def tiles(self, parts: Iterable[slice]) -> Iterator[Tensor]:
-        """Yield consecutive samples, one part after the other; each is good until the next is asked for."""
+        """Yield consecutive samples, part by part; each is valid until the next."""
         memory = self._memory(0)
         for rows in parts:
             numbers = np.arange(*rows.indices(len(self)))
@@ -207,11 +207,11 @@ class StreamedSamples:
         return torch.empty(count, math.prod(self.shape[1:]), dtype=self.dtype)
 
     def _read(self, rows: NDArray[np.int64], out: Tensor) -> Tensor:
-        """Return samples by ascending numbers, read into memory that is as large."""
+        """Read samples by ascending index into memory of the same size."""
         features, target = out.shape[1], out.numpy()
         for part in row_slices(len(rows), features):
             piece = np.asarray(self.source[_run(rows[part])]).reshape(-1, features)
-            with np.errstate(over="ignore"):  # what becomes infinite is refused by the score
+            with np.errstate(over="ignore"):  # the score rejects infinities
                 np.copyto(target[part], piece, casting="unsafe")
         if self.center is not None:
             out -= self.center
@@ -222,7 +222,7 @@ Store = ResidentSamples | ByteSamples | StreamedSamples
 
 
 def row_slices(count: int, features: int) -> Iterator[slice]:
-    """Yield slices of so many samples as are read or summed at once, the same for every form.
+    """Yield slices of samples to read or sum at once, the same for every form.
 
     Examples
     --------
@@ -260,7 +260,7 @@ def half_square_norm(store: Store, features: int) -> Tensor:
 
 
 def _in_float64(store: Store, features: int) -> Iterator[Tensor]:
-    """Yield all samples in float64; each part is good until the next is asked for, and may be written to."""
+    """Yield all samples in float64; each part is valid until the next, and may be modified."""
     memory = torch.empty(0)
     for tile in store.tiles(row_slices(len(store), features)):
         if len(memory) < len(tile):
@@ -269,33 +269,33 @@ def _in_float64(store: Store, features: int) -> Iterator[Tensor]:
 
 
 def _run(rows: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """Turn a run of consecutive numbers, ascending and distinct, into a slice, which every source reads faster."""
+    """Turn consecutive ascending indices into a slice, which every source reads faster."""
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows
 
 
 def to_tensor(values: Any) -> Tensor:
-    """Return any array as a CPU tensor or, if it is one already, as it is."""
+    """Return any array as a CPU tensor; return tensors unchanged."""
     if isinstance(values, Tensor):
         return values
     array = np.asarray(values)
-    # torch takes neither another machine's byte order nor, without a warning, what must not be written to
+    # torch rejects foreign byte order, and warns for read-only arrays
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable))
 
 
 def row_chunks(count: int, size: int) -> Iterator[slice]:
-    """Return slices of a number of rows, of a size."""
+    """Yield slices of at most ``size`` rows."""
     return (slice(start, start + size) for start in range(0, count, size))
 
 
 def rows_of(variance: Tensor, rows: slice) -> Tensor:
-    """Return the values of some rows, or the one value of all."""
+    """Return the values of some rows, or the common value."""
     return variance if variance.ndim == 0 else variance[rows]
 
 
 def block_size(count: int, features: int) -> int:
-    """Return how many samples the draw takes together: more where there are many, so that the masses of blocks stay few."""
+    """Return the block size of the draw: larger for many samples, so that the number of blocks stays small."""
     size = BLOCK
     while count > MOST_BLOCKS * size and 2 * size * features <= SAMPLE_ELEMENTS:
         size *= 2

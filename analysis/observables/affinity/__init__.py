@@ -1,4 +1,4 @@
-"""Is the score affine at a noise level: what explains it, the best affine map, its norm."""
+"""Affinity of the score: explained share, best affine map, norm."""
 
 from gaussian_test.analysis.declarations import BAND, TESTED, Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table

@@ -1,4 +1,4 @@
-"""Figures of what explains a score, and of how far it is from affine maps."""
+"""Figures of the explained share and of the affine gap."""
 
 import seaborn as sns
 import xarray as xr
@@ -11,7 +11,7 @@ REFERENCES = {"isotropic": "isotropic", "gaussian": "Gaussian", "mixture": "mixt
 
 
 def explained(result: xr.Dataset) -> Figure:
-    r"""Draw the share of each score's squared norm that the reference scores explain."""
+    r"""Draw the share of each score's squared norm explained by the reference scores."""
     names = [str(name) for name in result["score"].values]
     figure, axes = canvas(len(names), 1.2 + 1.9 * len(names))
     nu, palette = result["noise_to_signal"].values, sns.color_palette("colorblind", 8)
@@ -21,7 +21,7 @@ def explained(result: xr.Dataset) -> Figure:
             band(axis, nu, row, "score_explained", palette[index + 1], index + 1, f"{REFERENCES[str(reference)]} score")
         axis.axhline(1, color="0.6", linewidth=0.8, zorder=0)
         axis.set_ylabel(f"share of the {plain(score)}\nscore explained")
-        # a reference that is far off explains less than nothing: that far the axis need not go
+        # a poor reference explains a negative share: do not stretch the axis that far
         axis.set_ylim(max(-0.25, min(-0.05, float(result["score_explained_low"].min()))), 1.05)
     names_above(figure, axes[0], 4)
     log_noise(axes[-1])
@@ -29,13 +29,13 @@ def explained(result: xr.Dataset) -> Figure:
 
 
 def affinity(result: xr.Dataset) -> Figure:
-    r"""Draw the distance of each denoiser from the Gaussian one and from the best affine map out of sample, and what is gained."""
+    r"""Draw the distance of each denoiser from the Gaussian one and from the best affine map out of sample, and the gain."""
     figure, axes = canvas(2, 4.8)
     nu = result["noise_to_signal"].values
     for index, (score, colour) in enumerate(colours(result)):
         row = result.sel(score=score)
         if not (row["denoiser_gap"].values > 0).any():
-            continue  # the reference itself
+            continue  # skip the reference itself
         band(axes[0], nu, row, "denoiser_gap", colour, index, f"{plain(score)} from the Gaussian")
         axes[0].plot(
             nu, row["affine_gap"], color=colour, linestyle="--", linewidth=1, label=f"{plain(score)} from the best affine map"

@@ -1,9 +1,9 @@
-r"""The affine map that is closest to a denoiser at one noise level: ridge regression, judged on samples that it was not fitted to.
+r"""Ridge regression for the affine map closest to a denoiser.
 
 .. math:: \hat A = \arg\min_A \sum_{i\in\mathrm{train}}|D_i - D_{G,i} - A\,(1, w_i)|^2 + \kappa\,n_{train}\,|A|^2
 
-What is fitted is the departure from the Gaussian denoiser, so that an infinite penalty gives it back. For an exact score the
-Gaussian one is the best affine map (orthogonality).
+The fit is to the departure from the Gaussian denoiser, so an infinite penalty recovers that denoiser. Errors are measured on
+held-out samples. For an exact score the Gaussian one is the best affine map (orthogonality).
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ PENALTIES = (1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2, 1e-4, 1e-6)
 
 @dataclass(frozen=True)
 class AffineFit:
-    """How close affine maps come to a denoiser, out of sample.
+    """Out-of-sample distance of affine maps from a denoiser.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class AffineFit:
 
     @property
     def gain(self) -> Array:
-        """How much closer the fitted map comes than the Gaussian one, shape (n,)."""
+        """Reduction of the squared distance by the fitted map over the Gaussian one, shape (n,)."""
         return self.baseline - self.values
 
 
@@ -51,8 +51,8 @@ def affine_features(x: ArrayLike, moments: Moments, process: Process, time: floa
 
     The first is whitened, :math:`w = (\alpha^2\Sigma + \sigma^2)^{-1/2}(x_t - \alpha\mu)`: a change is as likely in any
     direction. The second weighs mode i of it by :math:`\sqrt{W_i}`, the root of the share
-    :math:`W_i = \alpha^2\lambda_i/(\alpha^2\lambda_i + \sigma^2)` of the signal: where samples are few, the modes that the
-    score denoises come first.
+    :math:`W_i = \alpha^2\lambda_i/(\alpha^2\lambda_i + \sigma^2)` of the signal: where samples are few, the fit favours the modes
+    that the score denoises.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def affine_features(x: ArrayLike, moments: Moments, process: Process, time: floa
     Returns
     -------
     ndarray
-        Dimensionless, shape (2, n, features), each in an orthonormal frame of its own: the fit does not depend on it.
+        Dimensionless, shape (2, n, features), each in its own orthonormal frame, on which the fit does not depend.
 
     Examples
     --------
@@ -98,13 +98,13 @@ def best_affine(
     penalties: Sequence[float] = PENALTIES,
     seed: int = 0,
 ) -> AffineFit:
-    r"""Fit the affine map that is closest to a denoiser at one noise level, and measure its distance out of sample.
+    r"""Fit the affine map closest to a denoiser at one noise level, and measure its distance out of sample.
 
     .. math:: \hat A = \arg\min_A \sum_{i\in\mathrm{train}}|D_i - D_{G,i} - A\,(1, w_i)|^2 + \kappa\,n_{train}\,|A|^2
 
-    What is penalised is the departure from the Gaussian denoiser, in the intercept too: :math:`\kappa = \infty` gives it
-    back. Penalty and scaling of the features are chosen within the training folds by leaving one ground-truth sample out,
-    all its repeats together; the Gaussian stays where nothing is better by more than one standard error.
+    The penalty acts on the departure from the Gaussian denoiser, intercept included: :math:`\kappa = \infty` recovers it. Penalty
+    and scaling of the features are chosen within the training folds by leaving one ground-truth sample out, all its repeats
+    together; the Gaussian stays where nothing is better by more than one standard error.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def best_affine(
     residual : array
         :math:`D - D_G` at these states, shape (n, features), in the unit of the data.
     groups : array, optional
-        Ground-truth sample of each state, shape (n,). Default: every state is one of its own.
+        Ground-truth sample of each state, shape (n,). Default: every state is its own group.
     folds : int
         Number of folds, at least 2.
     penalties : sequence of float
@@ -130,13 +130,13 @@ def best_affine(
     Raises
     ------
     ValueError
-        If shapes do not fit, values are not finite, or the samples are fewer than the folds and one more.
+        If shapes do not fit, values are not finite, or there are not more samples than folds.
 
     Notes
     -----
     The mean of ``gain`` is at most what the best affine map gains, and about 0 where the Gaussian is the best (an exact
-    score). With fewer samples than features only a part is found. The cost is that of a few eigendecompositions of
-    min(n, features) dimensions for each fold.
+    score). With fewer samples than features it finds only part of that gain. The cost is a few eigendecompositions of min(n,
+    features) dimensions per fold.
 
     References
     ----------
@@ -167,7 +167,7 @@ def best_affine(
     if kappa.size == 0 or not (kappa > 0).all():
         raise ValueError(f"penalties {list(penalties)} are not all positive: give positive numbers")
     baseline = (target**2).sum(1)
-    # only inner products of rows matter: fewer coordinates give the same fit where rows are few
+    # only inner products of rows matter: with few rows, fewer coordinates give the same fit
     target = _coordinates(target)
     designs = [_coordinates(np.column_stack([np.ones(len(w)), w])) for w in scalings]
     values, chosen = baseline.copy(), np.full(folds, np.inf)
@@ -184,7 +184,7 @@ def best_affine(
 
 
 def _factors(a: Array) -> tuple[Array, Array, Array]:
-    """Return the singular value decomposition by way of the smaller Gram matrix: fast, and a penalty hides the digits lost."""
+    """Return the singular value decomposition via the smaller Gram matrix: fast, and the penalty hides the lost digits."""
     tall = a.shape[0] >= a.shape[1]
     gram = a.T @ a if tall else a @ a.T
     squares, vectors = scipy.linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
@@ -203,7 +203,7 @@ def _coordinates(rows: Array) -> Array:
 
 
 def _blocks(groups: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Yield the rows of the groups as (groups, rows of each), once for every number of rows that occurs."""
+    """Yield the rows of the groups as (groups, rows of each), once for every group size."""
     _, members, counts = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.argsort(members, kind="stable")
     starts = np.cumsum(counts) - counts
@@ -234,7 +234,7 @@ class _Ridge:
         losses = []
         for rows in blocks:
             left, error = self._left[rows], rest[rows]
-            # the identity less the hat matrix, without the cancellation of small penalties
+            # identity minus hat matrix, without the cancellation at small penalties
             inverse = np.linalg.inv(np.eye(rows.shape[1]) - left @ left.mT + (left * unexplained) @ left.mT)
             losses.append(((inverse @ inverse) * (error @ error.mT)).sum((1, 2)))
         return np.concatenate(losses)

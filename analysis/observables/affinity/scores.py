@@ -1,4 +1,4 @@
-r"""Is the score itself affine at a noise level: the share that simple scores explain of it, and the best affine map.
+r"""Affinity of the score itself at a noise level.
 
 With :math:`D` the score's denoiser and :math:`s = (\alpha D - x)/\sigma^2`, distances of scores are distances of denoisers,
 :math:`s - s' = \alpha(D - D')/\sigma^2`. The share of the squared norm that a reference explains, and the squared distance
@@ -7,17 +7,17 @@ of the denoiser from the Gaussian one, are
 .. math:: R^2 = 1 - \frac{\mathbb E|s - s_{ref}|^2}{\mathbb E|s|^2},\qquad
           \frac{\mathbb E|D - D_G|^2}{\mathrm{tr}\,\Sigma}.
 
-For an exact score no affine map comes closer than :math:`D_G` (orthogonality principle). A learned score can be affine and
-yet far from it: :func:`best_affine` looks for the affine map that it is close to.
+For an exact score no affine map comes closer than :math:`D_G` (orthogonality principle). A learned score can be affine and yet far
+from it: :func:`best_affine` finds the affine map closest to it.
 
 The norm of a score in three normalisations:
 
 .. math:: \mathbb E|s(x_T, T)|,\qquad \frac{\mathbb E|s(x_T, T)|}{\mathbb E|s(x_{T_0}, T_0)|},\qquad
           \frac{\sigma_T^2\,\mathbb E|s(x_T, T)|^2}{d}
 
-The first is the paper's, the second (over the smallest noise level :math:`T_0` of the curve) that of its authors' scripts; the
-third has no unit, lies between 0 and 1 for an exact score and goes to 1 where the noise is all there is. For an exact score
-:math:`-\sigma s = \mathbb E[z\mid x_T]` is the mean of the noise given the state, hence
+The first is the paper's, the second (over the smallest noise level :math:`T_0` of the curve) that of its authors' scripts. The
+third is dimensionless, lies between 0 and 1 for an exact score and tends to 1 at large noise. For an exact score :math:`-\sigma s =
+\mathbb E[z\mid x_T]` is the mean of the noise given the state, hence
 
 .. math:: \sigma^2\,\mathbb E|s|^2 = d - \frac{\alpha^2}{\sigma^2}\,\mathrm{mmse}.
 
@@ -73,7 +73,7 @@ def explained_share(score_square: ArrayLike, distance_square: ArrayLike) -> Arra
 def affinity(
     score_square: xr.DataArray, score_distance: xr.DataArray, denoiser_gap: xr.DataArray, resample: ClusterBootstrap
 ) -> xr.Dataset:
-    r"""Return how much of each score the reference scores explain, and how far its denoiser is from the Gaussian one.
+    r"""Return the share of each score explained by the reference scores, and the distance of its denoiser from the Gaussian one.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def affinity(
 
 
 def best_affine_gap(values: xr.DataArray, baseline: xr.DataArray, trace: float, resample: ClusterBootstrap) -> xr.Dataset:
-    r"""Return how far each denoiser is from the affine map fitted to it, and by how much that is closer than the Gaussian one.
+    r"""Return the distance of each denoiser from its fitted affine map, and the gain over the Gaussian one.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def best_affine_gap(values: xr.DataArray, baseline: xr.DataArray, trace: float, 
 
     Notes
     -----
-    The errors are those of the maps that were fitted; another set of samples would give slightly other maps.
+    The errors hold for the fitted maps; another set of samples would give slightly different maps.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def best_affine_gap(values: xr.DataArray, baseline: xr.DataArray, trace: float, 
     result = with_bands((values / trace).rename("affine_gap"), resample, bounded="positive")
     gain = ((baseline - values) / trace).rename("affine_gain")
     result = result.merge(with_bands(gain, resample, suffixes=("", *TESTED)), compat="override")
-    # a map that is worse than the Gaussian says nothing against it
+    # a map worse than the Gaussian is no evidence against it
     result["affine_gain_pvalue"] = result["affine_gain_pvalue"].where(result["affine_gain"] > 0, 1.0)
     return described(result, VARIABLES)
 
@@ -212,7 +212,7 @@ def score_norm_gaussian(eigenvalues: ArrayLike, features: int, process: Process,
 
     .. math:: \mathbb E\sqrt Q = \frac{1}{2\sqrt\pi}\int_0^\infty\Big(1 - \prod_i(1 + 2w_iu)^{-1/2}\Big)u^{-3/2}\,du
 
-    Analytic in :math:`\log u`, so the trapezoid rule has all digits.
+    Analytic in :math:`\log u`, so the trapezoid rule is accurate to all digits.
 
     Parameters
     ----------
@@ -298,7 +298,7 @@ def score_norms(
     Raises
     ------
     ValueError
-        If the number of samples is not that of the bootstrap, or no noise is at a turn time.
+        If the number of samples is not that of the bootstrap, or there is no noise at a turn time.
 
     References
     ----------
@@ -339,7 +339,7 @@ def score_norms(
 
 
 def at_turn(turned: Turned) -> Rows:
-    """Yield norms of the scores, their distances from the reference scores, and what the Gaussian denoiser leaves."""
+    """Yield norms of the scores, their distances from the reference scores, and the residual of the Gaussian denoiser."""
     alpha, variance = turned.alpha, turned.sigma**2
     for score, denoised in turned.denoised.items():
         # alpha D - x in the precision of the states; squares and their scale in float64
@@ -357,7 +357,7 @@ def at_turn(turned: Turned) -> Rows:
 
 
 def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
-    """Return how much of each score others explain, its norm, and the best affine map beside the Gaussian."""
+    """Return the explained share and the norm of each score, and its best affine map compared with the Gaussian."""
     table, moments, plan = inputs.table, inputs.reference.moments, inputs.plan
     resample = inputs.resample(table.sizes["sample"])
     explained = affinity(table["sample_score_square"], table["sample_score_distance"], table["sample_denoiser_gap"], resample)

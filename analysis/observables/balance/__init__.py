@@ -1,4 +1,4 @@
-"""Does detailed balance hold between the starts and ends of U-Turns, and where do they change."""
+"""Detailed balance between starts and ends, and the change field."""
 
 from gaussian_test.analysis.declarations import Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table

@@ -1,11 +1,11 @@
-r"""The change field of a U-Turn, :math:`\delta=\tilde x_0-x_0` over pixels: its susceptibility and its correlation length.
+r"""Susceptibility and correlation length of the change :math:`\delta=\tilde x_0-x_0`.
 
 With :math:`C_{ij}=\sum_c\mathrm{Cov}(\delta_{ci},\delta_{cj})` over starts and noise, for pixels i, j and channels c,
 
 .. math:: \chi = \frac{\sum_{ij}C_{ij}}{\sum_iC_{ii}} \in [0, \text{pixels}],
 
 the number of pixels that change together; the correlation length is the distance at which :math:`C(r)/C(0)` falls through 1/e.
-The same of the magnitude :math:`m_i=(\sum_c\delta_{ci}^2)^{1/2}` tells where a picture changes, whatever the sign. Both grow where
+The same for the magnitude :math:`m_i=(\sum_c\delta_{ci}^2)^{1/2}` shows where a picture changes, whatever the sign. Both grow where
 classes change: Sclocchi, Favero, Levi & Wyart, J. Stat. Mech. 084005 (2025), arXiv 2410.13770.
 """
 
@@ -24,8 +24,8 @@ from gaussian_test.analysis.statistics.bootstrap import NEGLIGIBLE, ClusterBoots
 
 Array = NDArray[np.float64]
 
-LEVEL = np.exp(-1)  # that the correlation falls through at the correlation length
-FEWEST_CHANGED = 8  # effective number of changed starts below which resamples say little
+LEVEL = np.exp(-1)  # of the correlation at the correlation length
+FEWEST_CHANGED = 8  # effective number of changed starts below which resamples are unreliable
 STILL = 1e-5  # changes below this share of the largest pixel are rounding of float32 states
 ROUNDING = 1e-12  # changes that differ by less, relative to the largest, are the same
 BLOCK_ELEMENTS = 2**22  # of padded fields transformed at once
@@ -42,18 +42,18 @@ def susceptibility(change: ArrayLike, *, magnitude: bool = False) -> Array:
     change : array
         :math:`\delta`, shape (n, repeats, channels, rows, columns); or (n, repeats, features), a row of pixels.
     magnitude : bool
-        Of :math:`m_i` instead: :math:`\mathrm{Var}(\sum_im_i)/\sum_i\mathrm{Var}(m_i)`.
+        Use :math:`m_i` instead: :math:`\mathrm{Var}(\sum_im_i)/\sum_i\mathrm{Var}(m_i)`.
 
     Returns
     -------
     ndarray
-        The estimate plus each start's influence on it: their mean is the estimate; shape (n,), dimensionless. NaN where nothing
-        changed.
+        The estimate plus each start's influence on it, so that their mean is the estimate; shape (n,), dimensionless. NaN where
+        nothing changed.
 
     Raises
     ------
     ValueError
-        If the shape is another one.
+        If the shape is none of these.
 
     Examples
     --------
@@ -116,15 +116,14 @@ def susceptibility_gaussian(
 def radial_correlation(change: ArrayLike, *, magnitude: bool = False) -> tuple[Array, Array]:
     r"""Return the correlation :math:`C(r)/C(0)` of a change field over the distance between pixels.
 
-    Pairs of pixels are binned by their distance, rounded to an integer, and counted once; the picture has an edge, beyond which
-    it does not go on.
+    Pairs of pixels are binned by their distance, rounded to an integer, and counted once; the picture is not periodic.
 
     Parameters
     ----------
     change : array
         :math:`\delta`, shape (n, repeats, channels, rows, columns).
     magnitude : bool
-        Of the magnitude over channels.
+        Use the magnitude over channels.
 
     Returns
     -------
@@ -152,7 +151,7 @@ def radial_correlation(change: ArrayLike, *, magnitude: bool = False) -> tuple[A
 
 
 def correlation_length(distance: ArrayLike, correlation: ArrayLike) -> Array:
-    r"""Return the distance at which correlations first fall through 1/e, linear between the distances.
+    r"""Return the distance at which correlations first fall below 1/e, interpolated linearly.
 
     Parameters
     ----------
@@ -265,7 +264,7 @@ def _fields(change: ArrayLike, magnitude: bool) -> Array:
         delta = delta[:, :, None, None, :]
     fields = np.linalg.norm(delta, axis=2, keepdims=True) if magnitude else delta
     centered: Array = fields - fields.mean((0, 1))
-    centered[np.abs(centered) < ROUNDING * np.abs(fields).max()] = 0  # what is the same everywhere does not vary
+    centered[np.abs(centered) < ROUNDING * np.abs(fields).max()] = 0  # a constant field has no variance
     return centered
 
 
@@ -275,7 +274,7 @@ def _square_sums(fields: Array) -> tuple[Array, Array]:
 
 
 def _pseudo_values(above: Array, below: Array) -> Array:
-    """Return the ratio of means plus each start's influence on it; NaN where there is nothing to divide by."""
+    """Return the ratio of means plus each start's influence on it; NaN where the denominator is zero."""
     mean = below.mean(0)
     mean = np.where(mean > 0, mean, np.nan)
     ratio = above.mean(0) / mean
@@ -289,7 +288,7 @@ def _distances(rows: int, columns: int) -> tuple[Array, csr_array]:
     offsets = [_offsets(size) for size in (rows, columns)]
     distance = np.hypot(offsets[0][:, None], offsets[1]).ravel()
     pairs = np.multiply.outer(*((size - np.abs(k)).clip(min=0) for size, k in zip((rows, columns), offsets, strict=True))).ravel()
-    place = np.flatnonzero(pairs)  # offsets beyond the picture hold nothing
+    place = np.flatnonzero(pairs)  # no pairs at offsets beyond the picture
     bins = np.rint(distance[place]).astype(np.int64)
     count = np.bincount(bins, pairs[place])
     matrix = csr_array((1 / count[bins], (place, bins)), shape=(len(distance), len(count)))
@@ -297,7 +296,7 @@ def _distances(rows: int, columns: int) -> tuple[Array, csr_array]:
 
 
 def _offsets(size: int) -> NDArray[np.int64]:
-    """Return the offset that each place of a padded auto-correlation stands for."""
+    """Return the offset at each index of a padded auto-correlation."""
     padded = scipy.fft.next_fast_len(2 * size - 1, real=True)
     return np.rint(scipy.fft.fftfreq(padded, 1 / padded)).astype(np.int64)
 
@@ -316,7 +315,7 @@ def _radial_sums(fields: Array) -> Array:
 
 
 def _effective(below: Array) -> Array:
-    """Return how many equal changes would spread as the changes of all starts do (Kish), along the last axis."""
+    """Return the effective number of changed starts (Kish), along the last axis."""
     squares = (below**2).sum(-1)
     count: Array = np.divide(below.sum(-1) ** 2, squares, out=np.zeros_like(squares), where=squares > 0)
     return count
@@ -325,8 +324,8 @@ def _effective(below: Array) -> Array:
 def _bands(above: Array, below: Array, resample: ClusterBootstrap) -> Array:
     """Return ratios of means with standard error and simultaneous band, for values (clusters, points): shape (4, points).
 
-    In each resample the ratio and its standard error are taken anew (bootstrap-t), which holds where few starts changed. The band
-    is balanced: at each point it has the same coverage, so that points with few changes do not widen the others.
+    Ratio and standard error are recomputed in each resample (bootstrap-t), which works even if few starts changed. The band is
+    balanced: its coverage is the same at each point, so points with few changes do not widen the others.
     """
     result = np.full((4, above.shape[1]), np.nan)
     values = _pseudo_values(above, below)
@@ -338,7 +337,7 @@ def _bands(above: Array, below: Array, resample: ClusterBootstrap) -> Array:
     error = values[:, ~few].std(0) / np.sqrt(freedom)
     resampled = resample.means(np.concatenate([a, b, a**2, a * b, b**2], axis=1)).reshape(resample.resamples, 5, -1)
     mean_a, mean_b, aa, ab, bb = resampled.transpose(1, 0, 2)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a resample in which nothing changed, or all by the same factor
+    with np.errstate(divide="ignore", invalid="ignore"):  # resamples without changes, or with equal ones
         moved = mean_a / mean_b
         spread = np.sqrt((aa - 2 * moved * ab + moved**2 * bb).clip(min=0) / freedom) / mean_b
         t = np.abs(moved - ratio) / spread
@@ -354,8 +353,8 @@ def _bands(above: Array, below: Array, resample: ClusterBootstrap) -> Array:
 def _length(distance: Array, sums: Array, resample: ClusterBootstrap) -> Array:
     """Return the correlation length, its standard error and its interval.
 
-    The percentiles of the resamples, moved outwards for the few starts that changed as Student's t asks (Hesterberg); the
-    standard error is half of what holds the central 68 %, which some infinite lengths do not upset.
+    The interval consists of percentiles of the resamples, expanded for few changed starts (Hesterberg). The standard error is half
+    the width of the central 68 %, which is robust to some infinite lengths.
     """
     mean = sums.mean(0)
     estimate = float(correlation_length(distance, mean / mean[0]))

@@ -1,15 +1,15 @@
-r"""Tests that the start and the end of a U-Turn are an exchangeable pair, as detailed balance demands.
+r"""Tests that start and end of a U-Turn are exchangeable.
 
 Under the exact score the reverse SDE (and exact reversal) draw :math:`\tilde x_0\sim p(x_0\mid x_T)`, hence
 :math:`(x_0,\tilde x_0)\overset{d}{=}(\tilde x_0,x_0)`. For starts that are ground-truth samples the score must be that of the
-ground truth: against the affine Gaussian score the tests also see that the data are not Gaussian. All are randomization tests: with
-signs :math:`s_i=\pm1` that keep or swap the pairs of start i, and a statistic S that is large where the order matters,
+ground truth: under the affine Gaussian score the tests also detect that the data are not Gaussian. All are randomization tests:
+with signs :math:`s_i=\pm1` that keep or swap the pairs of start i, and a statistic S that is large where the order matters,
 
 .. math:: p = \frac{1+\#\{\text{draws}: S(s)\ge S(1,\dots,1)\}}{1+\text{draws}}.
 
-The level is exact at any number of starts. Only the first repeat of each start is tested: repeats share their start, which
-swapping would turn into a shared end, another law. Starts drawn without replacement vary less than independent ones: the tests
-are then conservative. End points that differ from their start by rounding count as unmoved.
+The level is exact at any number of starts. Only the first repeat of each start is tested: repeats share their start, and swapping
+would turn it into a shared end. Starts drawn without replacement vary less than independent ones: the tests are then conservative.
+End points that differ from their start by rounding count as unmoved.
 """
 
 from dataclasses import dataclass
@@ -34,23 +34,23 @@ CURRENTS = 8  # leading features whose pairwise currents are tested
 ENERGY_STARTS = 1024  # starts in the energy test: its matrix grows with their square
 ENERGY_BLOCK = 128  # columns of the matrix multiplied at once
 STILL = 1e-5  # changes below this share of the largest feature are rounding of float32 states
-ROUNDING = 1e-9  # draws that fall short of the observed statistic by less are tied with it
+ROUNDING = 1e-9  # draws within this distance below the observed statistic count as ties
 
 
 @dataclass(frozen=True)
 class Symmetry:
-    """Outcome of a test that swapping start and end changes nothing.
+    """Outcome of a symmetry test under swaps of start and end.
 
     Attributes
     ----------
     statistic : float
-        Observed statistic, dimensionless but for the energy distance.
+        Observed statistic, dimensionless except for the energy distance.
     pvalue : float
         Randomization p-value, in (0, 1].
     largest : str
-        For a maximum over many statistics: the one that is the largest; empty where all are zero.
+        Name of the largest of many statistics; empty if all are zero.
     mean, standard_error : float
-        Of that one, over starts.
+        Mean and standard error of the largest statistic, over starts.
     """
 
     statistic: float
@@ -109,7 +109,7 @@ def antisymmetric(start: ArrayLike, end: ArrayLike, *, draws: int = 999, seed: i
 
     The statistic is the largest :math:`|t|`, :math:`t=\sum_i v_i/\sqrt{\sum_i v_i^2}`, over: end less start in every feature, its
     square and the squared norm; and the currents :math:`a_f\tilde a_g-\tilde a_fa_g` of the first :data:`CURRENTS` features. The
-    features a are centred on the common mean of starts and ends; the denominator is the same for all swaps.
+    features a are centred on the common mean of starts and ends; swaps leave the denominator unchanged.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def antisymmetric(start: ArrayLike, end: ArrayLike, *, draws: int = 999, seed: i
 
 
 def energy_symmetry(start: ArrayLike, end: ArrayLike, *, draws: int = 999, seed: int = 0) -> Symmetry:
-    r"""Test by the energy distance of the pairs from the swapped pairs, which sees any asymmetry of their joint law.
+    r"""Test by the energy distance of the pairs from the swapped pairs, which detects any asymmetry of their joint law.
 
     With :math:`A_{ij}=|(x_i-x_j,\tilde x_i-\tilde x_j)|` and :math:`B_{ij}=|(x_i-\tilde x_j,\tilde x_i-x_j)|` the statistic is
     :math:`\tfrac{2}{n^2}\,s^\top(B-A)\,s`, and :math:`B-A=2\,\delta_i\cdot\delta_j/(A+B)` with the changes
@@ -159,8 +159,7 @@ def energy_symmetry(start: ArrayLike, end: ArrayLike, *, draws: int = 999, seed:
     Returns
     -------
     Symmetry
-        With the energy distance, in the unit of the features. Of more than :data:`ENERGY_STARTS` starts as many are used,
-        evenly spaced.
+        With the energy distance, in the unit of the features. At most :data:`ENERGY_STARTS` evenly spaced starts are used.
 
     Raises
     ------
@@ -190,7 +189,7 @@ def exchange_tests(
     draws: int = 999,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Return all tests of exchangeability, for each score and turn time (not corrected for their number).
+    """Return all tests of exchangeability, for each score and turn time (not corrected for multiple testing).
 
     Parameters
     ----------
@@ -257,7 +256,7 @@ def exchange_tests(
 
 
 def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
-    """Return the tests of a run, undefined where its kernels or scores leave them so, and its change field."""
+    """Return the exchangeability tests of a run, where its kernels and scores define them, and its change field."""
     table, moments = inputs.table, inputs.reference.moments
     kept = table["kept_sample"].values
     x0 = inputs.states(tuple(kept.tolist())).cpu().numpy()
@@ -288,7 +287,7 @@ NAMES = ("exchange_class", "exchange_moments", "exchange_energy")
 
 
 def _classes(label: xr.DataArray | None, label_after: xr.DataArray | None) -> tuple[Labels, Labels, str]:
-    """Return the classes of starts and first end points, and why there are no transitions to test."""
+    """Return the classes of starts and first end points, and why transitions cannot be tested."""
     nothing = np.empty(0, dtype=np.int64)
     if label is None or label_after is None or label.min() < 0:
         return nothing, nothing, NO_LABELS
@@ -307,13 +306,13 @@ def _pairs(start: ArrayLike, end: ArrayLike) -> tuple[Array, Array]:
 
 
 def _settled(start: Array, end: Array) -> Array:
-    """Return end points with those that moved by no more than rounding put back: rounding is not exchangeable."""
+    """Return end points with rounding-size moves reset to the start: rounding is not exchangeable."""
     still = np.abs(end - start).max(1) <= STILL * max(np.abs(start).max(), np.abs(end).max())
     return np.where(still[:, None], start, end)
 
 
 def _signs(starts: int, draws: int, seed: int) -> Signs:
-    """Return orientations of pairs, first as observed, then random, shape (1 + draws, starts); any columns serve some pairs."""
+    """Return orientations of pairs, first as observed, then random, shape (1 + draws, starts); any columns will do."""
     if starts < 2 or draws < 1:
         raise ValueError(f"{starts} starts and {draws} draws make no test: give at least 2 starts and 1 draw")
     signs = np.ones((1 + draws, starts), dtype=np.int8)
@@ -322,7 +321,7 @@ def _signs(starts: int, draws: int, seed: int) -> Signs:
 
 
 def _pvalue(statistics: Array) -> float:
-    """Return the share of orientations, the observed first one included, whose statistic is as large as the observed."""
+    """Return the share of orientations, including the observed first one, whose statistic is at least the observed."""
     return float((statistics >= statistics[0] * (1 - ROUNDING)).mean())
 
 
@@ -337,9 +336,9 @@ def _class_symmetry(before: Labels, after: Labels, signs: Signs) -> Symmetry:
     if not len(starts):
         return Symmetry(0.0, 1.0)
     a, b = before[starts], after[starts]
-    # only the pairs of classes that occur: there may be many classes
+    # only pairs of classes that occur: there may be many classes
     _, pair = np.unique(np.stack([np.minimum(a, b), np.maximum(a, b)]), axis=1, return_inverse=True)
-    pair = pair.reshape(-1)  # numpy 2.0 gives it the axes of its argument
+    pair = pair.reshape(-1)  # numpy 2.0 keeps the axes of the argument
     visits = np.zeros((len(starts), pair.max() + 1))
     visits[np.arange(len(starts)), pair] = np.where(a < b, 1, -1)
     statistics = (_sums(signs[:, : len(starts)], visits) ** 2 / np.bincount(pair)).sum(1)
@@ -347,7 +346,7 @@ def _class_symmetry(before: Labels, after: Labels, signs: Signs) -> Symmetry:
 
 
 def _antisymmetric(start: Array, end: Array, signs: Signs) -> Symmetry:
-    center = (start.mean(0) + end.mean(0)) / 2  # the same for all swaps
+    center = (start.mean(0) + end.mean(0)) / 2  # unchanged by swaps
     a, b = start - center, end - center
     squares = b**2 - a**2
     i, j = np.triu_indices(min(CURRENTS, a.shape[1]), 1)
@@ -372,19 +371,19 @@ def _antisymmetric(start: Array, end: Array, signs: Signs) -> Symmetry:
 
 def _energy_symmetry(start: Array, end: Array, signs: Signs) -> Symmetry:
     kept = evenly_spaced(len(start), ENERGY_STARTS)
-    moved = kept[(end[kept] != start[kept]).any(1)]  # a pair that did not move is its own swap
+    moved = kept[(end[kept] != start[kept]).any(1)]  # swapping an unmoved pair has no effect
     if not len(moved):
         return Symmetry(0.0, 1.0)
     x, e = start[moved], end[moved]
     change, middle = e - x, (x + e) / 2
     product = change @ change.T
     square = np.diagonal(product)
-    # A^2 and B^2 are the squared distance of the middles, doubled, and half that of the changes and of their opposites
+    # A^2 and B^2: twice the squared distance of the middles, plus half that of the changes, or of one and the other's opposite
     common = 2 * euclidean_distances(middle, squared=True) + (square[:, None] + square) / 2
     matrix = 2 * product / (_root(common - product) + _root(common + product))
     orientations = signs[:, : len(moved)].astype(np.float64)
     statistics = np.full(len(signs), np.trace(matrix))
-    for first in range(0, len(moved), ENERGY_BLOCK):  # by symmetry each block of columns needs no rows below it
+    for first in range(0, len(moved), ENERGY_BLOCK):  # by symmetry, rows below each block of columns are not needed
         block, above = slice(first, first + ENERGY_BLOCK), slice(0, first)
         own = orientations[:, block]
         columns = own @ np.tril(matrix[block, block], -1) + orientations[:, above] @ matrix[above, block]
@@ -394,5 +393,5 @@ def _energy_symmetry(start: Array, end: Array, signs: Signs) -> Symmetry:
 
 
 def _root(square: Array) -> Array:
-    """Return square roots in place; rounding can leave squared distances below zero."""
+    """Return square roots in place, clipping squared distances that rounding made negative."""
     return np.sqrt(np.maximum(square, 0, out=square), out=square)

@@ -1,4 +1,4 @@
-"""Figure of the tests that start and end are an exchangeable pair."""
+"""Figure of the exchangeability tests."""
 
 import numpy as np
 import xarray as xr

@@ -1,4 +1,4 @@
-"""What the tests of exchangeability say, as a sentence."""
+"""Summary sentence of the exchangeability tests."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from gaussian_test.text import pvalue_text
 
 
 def exchange(result: xr.Dataset, _: Mapping[str, xr.Dataset]) -> list[str]:
-    """Return the smallest p-values of each score over all turn times, adjusted for their number."""
+    """Return the smallest adjusted p-values of each score over all turn times."""
     said = []
     for score in result["score"].values:
         tests = []
@@ -29,7 +29,7 @@ def exchange(result: xr.Dataset, _: Mapping[str, xr.Dataset]) -> list[str]:
 
 
 def _adjusted(pvalues: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Benjamini and Hochberg's p-values: scipy's false_discovery_control, without scipy, which takes long to load."""
+    """Return Benjamini-Hochberg p-values, as scipy's false_discovery_control, without scipy's import time."""
     order = np.argsort(pvalues)
     scaled = pvalues[order] * len(pvalues) / np.arange(1, len(pvalues) + 1)
     adjusted = np.empty_like(scaled)

@@ -1,11 +1,11 @@
-"""Chains of U-Turns at one turn time: how many of them it takes to forget the start."""
+"""Chains of U-Turns at one turn time."""
 
 from gaussian_test.analysis.declarations import Variable
 from gaussian_test.analysis.observables.record import Figure, Observable
 
 BAND = {"_se": ", standard error", "_low": ", lower end", "_high": ", upper end"}
 INTERVAL = {ending: BAND[ending] for ending in ("_low", "_high")}
-WINDOW = 5  # auto-correlation times after which a sum of correlations is cut off
+WINDOW = 5  # window of the sum of correlations, in auto-correlation times
 STEPS, CURVE, CLOSED = ("score", "turn_time", "step"), ("score", "turn_time"), " of the Gaussian score in closed form, reverse SDE"
 OF_CURVE = (
     "auto-correlation along a chain of U-Turns",

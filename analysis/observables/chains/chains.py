@@ -1,6 +1,6 @@
-r"""Chains of U-Turns at one turn time, :math:`x(0)\to x(1)\to\dots`: how many of them it takes to forget the start.
+r"""Chains of U-Turns, :math:`x(0)\to x(1)\to\dots`, and their auto-correlation time.
 
-Under the exact score and the reverse SDE a U-Turn leaves the data's law as it is and is reversible: the chain is a Monte Carlo
+Under the exact score and the reverse SDE a U-Turn is reversible and preserves the law of the data. The chain is a Monte Carlo
 sampler of the data, stationary from its first state. Its auto-correlation and the number of U-Turns per independent sample are
 
 .. math:: C(k) = \frac{\mathbb E[(x(j)-\mu)\cdot(x(j+k)-\mu)]}{\mathrm{tr}\,\Sigma},\qquad \tau = 1 + 2\sum_{k\ge1}C(k).
@@ -26,14 +26,14 @@ from gaussian_test.sampler import KeyedNoise, Noise, UTurnPlan
 
 Array = NDArray[np.float64]
 
-STREAM = 16  # of the keyed noise: that of the first U-Turn of a chain; each has a stream of its own
+STREAM = 16  # of the keyed noise, for the first U-Turn of a chain; later ones use the next streams
 BLOCK_ELEMENTS = 2**22  # of states held in float64 at once
 
 
 def chain_products(states: Tensor | NDArray[np.floating], moments: Moments) -> Array:
     r"""Return the products of the states of each chain, :math:`(x(j)-\mu)\cdot(x(k)-\mu)/\mathrm{tr}\,\Sigma`.
 
-    All that auto-correlations need, in place of the states; the first row holds the products with the start.
+    Auto-correlations need no more than these; the first row holds the products with the start.
 
     Parameters
     ----------
@@ -115,10 +115,10 @@ def chain_autocorrelation_gaussian(eigenvalues: ArrayLike, noise_to_signal: Arra
 
 
 def integrated_time(curve: ArrayLike) -> tuple[float, int]:
-    r"""Return the integrated auto-correlation time :math:`\tau=1+2\sum_{k=1}^MC(k)`, cut off where noise would take over.
+    r"""Return the integrated auto-correlation time :math:`\tau=1+2\sum_{k=1}^MC(k)`, with a window that limits the noise.
 
-    M is the smallest window that is at least :data:`WINDOW` times :math:`\tau(M)`, as Sokal proposed. Modes much slower than
-    :math:`\tau` are cut off with it.
+    M is the smallest window that is at least :data:`WINDOW` times :math:`\tau(M)`, as Sokal proposed. The window also cuts off
+    modes much slower than :math:`\tau`.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def integrated_time(curve: ArrayLike) -> tuple[float, int]:
     Returns
     -------
     tuple of float and int
-        :math:`\tau` in U-Turns and the window M; NaN and the length of the chain where this is too short.
+        :math:`\tau` in U-Turns and the window M; NaN and the length of the chain if the chain is too short.
 
     References
     ----------
@@ -236,7 +236,7 @@ def chain_table(
     Dataset
         ``autocorrelation`` and ``class_retention`` over (score, turn_time, step) with bands simultaneous over the steps,
         ``autocorrelation_gaussian`` over (turn_time, step), ``autocorrelation_time`` over (score, turn_time) with an interval at
-        each turn time, and ``autocorrelation_time_gaussian``. Where a chain is too short for its time, this is NaN, ``_high`` is
+        each turn time, and ``autocorrelation_time_gaussian``. Where a chain is too short for its time, it is NaN, ``_high`` is
         infinite, ``_low`` is that of the sum over the whole chain, and an attribute ``reason`` says so.
 
     Examples
@@ -278,7 +278,7 @@ def chain_table(
 
 
 def levels_of(plan: UTurnPlan, count: int) -> list[int]:
-    """Return which turn times have chains, evenly picked.
+    """Return the indices of evenly spaced turn times that get chains.
 
     Examples
     --------
@@ -291,7 +291,7 @@ def levels_of(plan: UTurnPlan, count: int) -> list[int]:
 
 
 def runs(shard: Shard) -> xr.Dataset:
-    """Run chains of U-Turns, each from the end of the last: inner products of their states, and their classes."""
+    """Run chains of U-Turns; return inner products of their states, and their classes."""
     levels, x0 = levels_of(shard.plan, shard.options.turn_times), shard.starts("noised_data")
     products, classes = [], []
     for name in shard.scores:
@@ -307,7 +307,7 @@ def runs(shard: Shard) -> xr.Dataset:
 
 
 def _next_link(shard: Shard, name: str, levels: list[int], states: Tensor, stream: int) -> Tensor:
-    """Return the ends of one U-Turn from the states of every chain, (levels, n, *event); all levels share its noise."""
+    """Return the ends of one U-Turn from the states of every chain, (levels, n, *event); all levels share the noise."""
     plan, kernel, score, samples = shard.plan, shard.kernels[name], shard.scores[name], shard.samples
     steps = plan.reverse_steps()
     if not kernel.exact:
@@ -317,7 +317,7 @@ def _next_link(shard: Shard, name: str, levels: list[int], states: Tensor, strea
             link = replace(plan, turn_times=[plan.levels[turn]], steps=count, repeats=1, stream=stream)
             ends.append(shard.ends(link, x0, (name,))[name][0])
         return torch.stack(ends)
-    # one exact step from every level: merged, they fill the device
+    # merge the exact steps of all levels to fill the device
     noise = KeyedNoise(plan.seed, samples, 1, tuple(states.shape[2:]), states.device, states.dtype, stream)
     forward, at_end = noise.draw(), noise.draw()
     t = torch.tensor([plan.levels[turn] for turn in levels], dtype=torch.float64).repeat_interleave(len(samples))
@@ -335,7 +335,7 @@ def _next_link(shard: Shard, name: str, levels: list[int], states: Tensor, strea
 
 
 def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
-    """Return the chains of a run, as a group of their own."""
+    """Return the chains of a run, as a separate group."""
     levels = levels_of(inputs.plan, inputs.options["chains"].turn_times)
     table, nu = inputs.table, inputs.noise_to_signal[levels]
     eigenvalues, resample = inputs.reference.moments.eigenvalues, inputs.resample(table.sizes["kept"])
@@ -351,10 +351,10 @@ def _partial_times(curves: Array) -> Array:
 
 
 def _time(curves: Array, resample: ClusterBootstrap) -> Array:
-    """Return the integrated time with its interval, in the window of the estimate."""
+    """Return the integrated time with its interval, using the window of the estimate."""
     estimate, window = integrated_time(curves.mean(0))
     band = resample.band(_partial_times(curves)[:, [window]])
-    # correlations are not negative: a sum cut short is a bound from below
+    # correlations are not negative: a truncated sum is a lower bound
     return np.array([estimate, band.low[0], band.high[0] if np.isfinite(estimate) else np.inf])
 
 
@@ -363,7 +363,7 @@ def _columns(band: Band) -> Array:
 
 
 def _same_class(labels: NDArray[np.integer]) -> Array:
-    """Return the share of pairs of states k U-Turns apart that are of one class, for labels (n, length + 1)."""
+    """Return the share of pairs of states k U-Turns apart with the same class, for labels (n, length + 1)."""
     length = labels.shape[1]
     return np.stack([(labels[:, : length - k] == labels[:, k:]).mean(1) for k in range(length)], axis=1)
 
@@ -373,7 +373,7 @@ def _by_chance(shares: ArrayLike) -> float:
 
 
 def _retention(labels: NDArray[np.integer], shares: ArrayLike, resample: ClusterBootstrap) -> Array:
-    """Return the class retention with its band: known at the start itself."""
+    """Return the class retention with its band, which is exact at the start."""
     chance = _by_chance(shares)
     band = _columns(resample.share_band(_same_class(labels)[:, 1:]))
     band[[0, 2, 3]] -= chance
@@ -381,7 +381,7 @@ def _retention(labels: NDArray[np.integer], shares: ArrayLike, resample: Cluster
 
 
 def _no_classes(labels: xr.DataArray, shares: ArrayLike | None) -> str:
-    """Return why there are no classes to retain, or nothing."""
+    """Return why class retention is undefined; empty if it is defined."""
     if shares is None or labels.min() < 0:
         return NO_LABELS
     return ONE_CLASS if _by_chance(shares) == 1 else ""

@@ -1,11 +1,11 @@
-"""The Gaussian Test: auto-correlations, their gap to the Gaussian score, and the three times."""
+"""The Gaussian Test: auto-correlations, gap and the three times."""
 
 from gaussian_test.analysis.declarations import BAND, ERROR, INTERVAL, TESTED, TIMES, Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table
 
 ROWS, CURVE = ("score", "turn_time", "sample", "repeat"), ("score", "turn_time")
 CLOSED = "closed form through the very steps simulated; NaN where there is none"
-OF_TIMES = {  # what each falls through, and its prediction
+OF_TIMES = {  # level that each curve falls through, and its prediction
     "memorization": "{memorized} share falls through {levels[0]:g}; predicted: sum of log(1 + lambda/nu^2) / 2 = log N",
     "speciation": "{kept} falls through {levels[1]:g}; predicted: sqrt(lambda_1), all channels, data scale",
     "affine": "|{tested}| falls below {tolerance:g} for good; at _high with the band's simultaneous confidence; predicted: leading "

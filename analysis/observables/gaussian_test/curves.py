@@ -1,4 +1,4 @@
-r"""The Gaussian Test: from the sample table to curves with bands, the gap to the Gaussian, and the three times.
+r"""Curves, gap and times from the sample table.
 
 :math:`\Delta(T) = C(T) - C_G(T)`. For an exact score :math:`\mathrm{tr}\Sigma\cdot\Delta = \mathrm{lmmse} - \mathrm{mmse} =
 \mathbb E\|D - D_G\|^2 \ge 0`, zero exactly where the score is affine, and with :math:`\gamma = 1/\nu^2`
@@ -72,11 +72,11 @@ def gaussian_test(
     Notes
     -----
     ``gap`` compares U-Turns: under exact reversal :math:`E[\tilde x_0\mid x_T] = D(x_T)` stands for the end point
-    (Rao-Blackwell); under a kernel with time steps the simulated end points are held against the Gaussian's closed form through
-    the same steps. Such a gap at T also holds what the score does *below* T, and the discretisation error of this score's own
-    reverse run. ``gap_one_shot``, :math:`E[(x_0-\mu)\cdot(D-D_G)]/\mathrm{tr}\Sigma` from one evaluation at T, holds neither:
-    the affine time is read off it. Both have the one-evaluation Gaussian on the same noised samples as control variate,
-    whose mean is known.
+    (Rao-Blackwell); under a kernel with time steps the simulated end points are compared with the Gaussian's closed form through
+    the same steps. Such a gap at T also includes what the score does *below* T, and the discretisation error of this score's own
+    reverse run. ``gap_one_shot``, :math:`E[(x_0-\mu)\cdot(D-D_G)]/\mathrm{tr}\Sigma` from one evaluation at T, includes neither:
+    the affine time is read off it. Both have the one-evaluation Gaussian on the same noised samples as control variate, whose mean
+    is known.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def gaussian_test(
 
 
 def _names(settings: Statistics) -> dict[str, Any]:
-    """Return what the comments of the times name."""
+    """Return the facts named in the comments of the times."""
     return {
         "memorized": "memorized" if settings.memorization == "own" else "close",
         "kept": "class retention" if settings.speciation == "retention" else "share of the same class",
@@ -217,7 +217,7 @@ def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
 
 
 def at_turn(turned: Turned) -> Rows:
-    """Yield the rows of turned states."""
+    """Yield the table rows of turned states."""
     yield "sample_autocorrelation_gaussian", None, turned.product(turned.start, turned.gaussian)
     for score, denoised in turned.denoised.items():
         yield "sample_autocorrelation_one_shot", score, turned.product(turned.start, denoised)
@@ -227,7 +227,7 @@ def at_turn(turned: Turned) -> Rows:
 
 
 def at_end(ended: Ended) -> Iterator[tuple[str, Tensor]]:
-    """Yield the rows of end points."""
+    """Yield the table rows of end points."""
     yield "sample_autocorrelation", product(ended.start, ended.end, ended.trace)
     yield "sample_end_square", product(ended.end, ended.end, ended.trace)
     yield "nearest_sample", ended.nearest
@@ -237,12 +237,12 @@ def at_end(ended: Ended) -> Iterator[tuple[str, Tensor]]:
 
 
 def memorized(result: xr.Dataset) -> xr.DataArray:
-    """Return for every U-Turn of an archive whether its end point is nearest to its start."""
+    """Return for every U-Turn of an archive whether its start is the sample nearest to its end point."""
     return (result["nearest_sample"] == result["sample"]).astype(np.float64)
 
 
 def close(result: xr.Dataset) -> xr.DataArray:
-    """Return for every U-Turn whether its end point is closer to a sample than these typically are to each other."""
+    """Return for every U-Turn whether its end point is closer to a sample than samples typically are to each other."""
     return (result["nearest_distance"] < result["typical_nearest_distance"]).astype(np.float64)
 
 
@@ -255,7 +255,7 @@ def retained(result: xr.Dataset) -> xr.DataArray:
 
 
 def divergence(excess: Array | None, trace: float, noise_to_signal: ArrayLike, resample: ClusterBootstrap) -> xr.Dataset:
-    r"""Return the divergence of the noised data from its Gaussian with its errors: of sampling, and of the quadrature.
+    r"""Return the divergence of the noised data from its Gaussian, with sampling and quadrature errors.
 
     The sampling error is that of the integral linearised in the integrand. The quadrature error is the change when every second
     noise level is left out: an upper estimate, as the integrand is smooth.
@@ -276,7 +276,7 @@ def divergence(excess: Array | None, trace: float, noise_to_signal: ArrayLike, r
     -------
     Dataset
         ``kl_from_gaussian`` (``_se``, ``_low``, ``_high``, ``_quadrature_error``) over ``turn_time``, in nats. Its attribute
-        ``beyond_largest_turn_time`` is the part of it that rests on the extrapolation beyond the largest noise level.
+        ``beyond_largest_turn_time`` is the part from extrapolation beyond the largest noise level.
 
     Examples
     --------
@@ -306,7 +306,7 @@ def divergence(excess: Array | None, trace: float, noise_to_signal: ArrayLike, r
 
 
 def _without_every_second(nu: Array, excess: Array, point: int) -> float:
-    """Return the integral up to a noise level with every second level beyond it left out, but for the largest."""
+    """Return the integral up to a noise level, omitting every second level beyond it except the largest."""
     kept = np.unique(np.append(np.arange(point, len(nu), 2), len(nu) - 1))
     return float(kl_from_gaussian(excess[kept], nu[kept])[0])
 
@@ -317,7 +317,7 @@ def _by_sample(values: xr.DataArray) -> Array:
 
 
 def _same_class(row: xr.Dataset, truth: GroundTruth, conditional: bool, resample: ClusterBootstrap) -> tuple[Band, str]:
-    """Return the share of U-Turns that keep the class, with its band, and why it has no time; NaN where there are no classes."""
+    """Return the share of U-Turns that keep the class, with its band, and why it has no time; NaN without classes."""
     if reason := why_no_speciation(truth.class_shares, conditional):
         nothing = np.full(row.sizes["turn_time"], np.nan)
         if truth.class_shares is None or truth.class_shares.max() == 1:
@@ -326,7 +326,7 @@ def _same_class(row: xr.Dataset, truth: GroundTruth, conditional: bool, resample
 
 
 def _over_chance(same: Band, truth: GroundTruth) -> Band:
-    """Return the class retention: 1 where all ends are in the class of their start, 0 where as many as by chance."""
+    """Return the class retention: 1 if all ends keep the class of their start, 0 at chance level."""
     by_chance = 0.0 if truth.class_shares is None else float((truth.class_shares**2).sum())
     scale = 1 - by_chance if by_chance < 1 else np.nan
     estimate, low, high, replicates = ((v - by_chance) / scale for v in (same.estimate, same.low, same.high, same.replicates))

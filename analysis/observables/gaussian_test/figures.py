@@ -37,11 +37,11 @@ def gap(result: xr.Dataset) -> Figure:
     r"""Draw the gap to the Gaussian with its band and the affine time, and the divergence from the Gaussian."""
     figure, axes = canvas(2, 4.6)
     nu = result["noise_to_signal"].values
-    # not the reference itself, which is zero by construction
+    # omit the reference itself, which is zero by construction
     drawn = [index for index, values in enumerate(result["gap"].transpose("score", ...).values) if values.any()]
     for index in drawn:
         curve(axes[0], result, "gap", index)
-    for index in drawn:  # after all curves: names are a column of curves and one of times
+    for index in drawn:  # after all curves: the legend has a column of curves and one of times
         score, colour = colours(result)[index]
         mark(axes[0], result.sel(score=score), "affine", colour, plain(score) if result.sizes["score"] > 2 else "")
     axes[0].axhline(0, color="0.6", linewidth=0.8, zorder=0)

@@ -1,4 +1,4 @@
-"""Are the noised data normal, feature by feature."""
+"""Normality of the noised data, feature by feature."""
 
 from gaussian_test.analysis.declarations import Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Table
@@ -7,7 +7,7 @@ LEVEL = "Benjamini-Hochberg over the features of one noise level, at {test.level
 NULL_RANGE = "95 % of Gaussian samples with the observed mean and covariance, of at most {most} features, are in the range"
 OF_NULL = {"_null_low": ", lower end of its range if normal", "_null_high": ", upper end of its range if normal"}
 MAPS, OVER = ("turn_time", "event"), ("turn_time",)
-FIELDS = {  # variables, and what a test calls them
+FIELDS = {  # variables, and their names in a test
     "ks_distance": "distance",
     "ks_pvalue": "pvalue",
     "ks_discovered": "discovered",

@@ -8,7 +8,7 @@ from gaussian_test.analysis.figures.parts import LEGEND, MARKERS, WIDTH, canvas,
 
 
 def normality(result: xr.Dataset) -> Figure:
-    r"""Draw the Kolmogorov-Smirnov test of the noised data: mean distance and shares of features, beside their calibrated null."""
+    r"""Draw the Kolmogorov-Smirnov test of the noised data: mean distance and shares of features, with their calibrated null."""
     figure, axes = canvas(2, 5.0)
     nu, palette = result["noise_to_signal"].values, sns.color_palette("colorblind", 8)
     axes[0].fill_between(

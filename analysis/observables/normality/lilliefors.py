@@ -1,12 +1,12 @@
-r"""Kolmogorov-Smirnov test of normality with fitted mean and scale (Lilliefors), feature by feature, against a calibrated null.
+r"""Kolmogorov-Smirnov test of normality with fitted moments (Lilliefors).
 
 With :math:`z_{(1)}\le\dots\le z_{(n)}` the samples of a feature, centred and scaled by their own mean and standard deviation,
 
 .. math:: D = \sup_z|F_n(z)-\Phi(z)| = \max_i\left|\Phi(z_{(i)})-\frac{i-1/2}{n}\right| + \frac1{2n}.
 
-As mean and scale come from the same samples, D is much smaller than Kolmogorov's law has it, and its quantiles (Lilliefors')
-are simulated at the very number of samples. Features are correlated: how far a *share* of features, or their mean distance, can
-stray by chance is seen on Gaussian samples that have exactly the observed mean and covariance (a rotation test).
+As mean and scale come from the same samples, D is much smaller than under Kolmogorov's law. Its quantiles (Lilliefors') are
+simulated at the actual number of samples. Features are correlated: the chance variation of a *share* of features, or of their mean
+distance, is simulated on Gaussian samples with exactly the observed mean and covariance (a rotation test).
 """
 
 from collections.abc import Iterator
@@ -24,10 +24,10 @@ from gaussian_test.analysis.moments.moments import evenly_spaced
 Array = NDArray[np.float64]
 
 States = NDArray[np.float32] | NDArray[np.float64]
-BLOCK_ELEMENTS = 2**18  # states standardised at once: a few MB, which caches hold
+BLOCK_ELEMENTS = 2**18  # states standardised at once: a few MB, to fit in cache
 READ_ELEMENTS = 2**24  # states read at once from a lazy array: 64 MB in single precision
-FEWEST = 4  # samples: with 3, a centred and scaled feature is one of a family with a single parameter
-MOST_FEATURES = 256  # looked at in each Gaussian replicate
+FEWEST = 4  # samples: with 3, centred and scaled features form a one-parameter family
+MOST_FEATURES = 256  # tested in each Gaussian replicate
 RANGE = (0.025, 0.975)  # of a statistic over the replicates
 
 
@@ -39,8 +39,8 @@ def ks_distance(x: ArrayLike, *, ddof: int = 1) -> Array:
     Parameters
     ----------
     x : array
-        Samples, shape (..., samples, features), in any unit; single precision is kept for sorting and :math:`\Phi`. Of a lazy
-        array (xarray, dask) some columns are read at a time.
+        Samples, shape (..., samples, features), in any unit; single precision is kept for sorting and :math:`\Phi`. A lazy array
+        (xarray, dask) is read some columns at a time.
     ddof : int
         The squared standard deviation :math:`s^2` is divided by n - ``ddof``.
 
@@ -78,12 +78,12 @@ def ks_distance(x: ArrayLike, *, ddof: int = 1) -> Array:
             for start in range(0, len(columns), step):
                 block = np.array(columns[start : start + step], dtype=dtype, order="C")
                 result[index][first + start : first + start + len(block)] = _fitted_distance(block, ddof)
-            del columns  # before others are read
+            del columns  # free memory before reading the next
     return result
 
 
 def _columnwise(x: Any) -> Any:
-    """Return an array that can be asked for its columns: a lazy one as it is, anything else as numpy's."""
+    """Return an array that supports column access: a lazy one unchanged, anything else as numpy."""
     lazy = hasattr(x, "shape") and isinstance(getattr(x, "dtype", None), np.dtype)
     return x if lazy else np.asarray(x)
 
@@ -91,11 +91,11 @@ def _columnwise(x: Any) -> Any:
 def _fitted_distance(columns: States, ddof: int) -> Array:
     """Return the distances of rows (features, samples), which are sorted in place."""
     columns.sort(axis=-1)
-    if not np.isfinite(columns[:, [0, -1]]).all():  # where sorting has put all that is not finite
+    if not np.isfinite(columns[:, [0, -1]]).all():  # sorting moves non-finite values to the ends
         raise ValueError("the states hold NaN or infinite values: remove or repair them")
     standard = columns - columns.mean(-1, dtype=np.float64, keepdims=True)
     scale = np.sqrt(np.einsum("fn,fn->f", standard, standard) / (columns.shape[-1] - ddof))
-    # rounding of the mean gives even a constant feature a scale: only equal ends of the sorted row show it
+    # rounding of the mean gives even a constant feature a scale: detect it by equal ends of the sorted row
     standard /= np.where(columns[:, 0] < columns[:, -1], scale, np.nan)[:, None]
     return _normal_distance(standard.astype(columns.dtype, copy=False))
 
@@ -116,7 +116,7 @@ def _check_count(count: int) -> None:
 
 
 def ks_null(count: int, *, draws: int = 20000, seed: int = 0) -> Array:
-    """Return distances of simulated normal features with fitted mean and scale: the null of :func:`ks_distance`.
+    """Simulate the null of :func:`ks_distance`: distances of normal features with fitted mean and scale.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def _simulated_null(count: int, draws: int, seed: int) -> Array:
     sizes = (min(step, draws - start) for start in range(0, draws, step))
     null = np.concatenate([_fitted_distance(random.standard_normal((size, count), dtype=np.float32), 1) for size in sizes])
     null.sort()
-    null.flags.writeable = False  # the cache hands out one array to all
+    null.flags.writeable = False  # all callers share the cached array
     return null
 
 
@@ -176,7 +176,7 @@ def ks_pvalue(distance: ArrayLike, null: ArrayLike) -> Array:
 
     References
     ----------
-    Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9, 39 (2010), for the 1 that is added.
+    Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9, 39 (2010), for the added 1.
 
     Examples
     --------
@@ -189,7 +189,7 @@ def ks_pvalue(distance: ArrayLike, null: ArrayLike) -> Array:
 
 
 def gaussian_replicates(x: ArrayLike, replicates: int, seed: int = 0) -> Iterator[NDArray[np.float32]]:
-    r"""Yield Gaussian samples that have exactly the mean and the covariance of the given ones.
+    r"""Yield Gaussian samples with exactly the mean and covariance of the given ones.
 
     With :math:`X - \bar X = Q_0R`, a replicate is :math:`\bar X + QR`, where Q is uniform (Haar) on the matrices with
     orthonormal columns orthogonal to the vector of ones. As mean and covariance are sufficient for a Gaussian, this is the
@@ -210,11 +210,11 @@ def gaussian_replicates(x: ArrayLike, replicates: int, seed: int = 0) -> Iterato
     values = np.asarray(x, dtype=np.float64)
     count, features = values.shape
     mean = values.mean(0)
-    # a first column of ones makes all further columns of Q orthogonal to it, also where there are as many as samples
+    # a first column of ones makes all others of Q orthogonal to it, even if they are as many as samples
     joined = np.column_stack([np.ones(count), values - mean])
     factor_t = torch.linalg.qr(torch.from_numpy(joined), mode="r").R[:, 1:].mT.float()
     center = mean.astype(np.float32)
-    random = np.random.default_rng([seed, 1])  # not the stream of the null
+    random = np.random.default_rng([seed, 1])  # a different stream from the null's
     matrix = np.ones((count, min(count, features + 1)), dtype=np.float32)
     for _ in range(replicates):
         matrix[:, 1:] = random.standard_normal((count, matrix.shape[1] - 1), dtype=np.float32)
@@ -225,9 +225,9 @@ def gaussian_replicates(x: ArrayLike, replicates: int, seed: int = 0) -> Iterato
 
 @dataclass(frozen=True)
 class KSTest:
-    """Normality of all features at one noise level.
+    """Test of normality of all features at one noise level.
 
-    Features that do not vary have distance and p-value NaN, are not discovered, and are left out of all shares and means.
+    Features that do not vary have distance and p-value NaN, are never discovered, and are excluded from all shares and means.
 
     Attributes
     ----------
@@ -308,10 +308,9 @@ def ks_test(
 
     Notes
     -----
-    p-values come in steps of 1/(1 + draws): at least features/(draws level) features must reach the smallest one for any to be
-    discovered. The replicates hold at most 256 features, evenly spaced among those that vary: their ranges are too wide for the
-    mean of many more features where these are nearly independent (a range that errs on the side of the normal), and the p-value
-    compares like with like, the mean distance of the same features.
+    p-values come in steps of 1/(1 + draws): for any discovery, at least features/(draws level) features must reach the smallest
+    one. Replicates use at most 256 features, evenly spaced among those that vary. Their ranges are too wide (conservative) for the
+    mean of many more, nearly independent features; the p-value compares like with like, the mean distance of the same features.
 
     References
     ----------
@@ -340,14 +339,14 @@ def ks_test(
         discovered[varying] = false_discovery_control(pvalue[varying]) <= level
         share_discovered = float(discovered[varying].mean())
         chosen = varying[evenly_spaced(len(varying), MOST_FEATURES)]
-        standard = np.asarray(values[:, chosen]).astype(np.float64, order="F")  # as numpy takes columns: sums round alike
+        standard = np.asarray(values[:, chosen]).astype(np.float64, order="F")  # numpy's column order, so that sums round alike
         standard = (standard - standard.mean(0)) / standard.std(0, ddof=1)
-        # a rotation keeps mean and scale: replicates are standardised as they are
+        # a rotation keeps mean and scale: replicates are already standardised
         simulated = [_normal_distance(np.sort(replicate.T)) for replicate in gaussian_replicates(standard, replicates, seed)]
         of_all = _statistics(distance[varying], null, threshold, level)
         of_replicates = _statistics(np.array(simulated), null, threshold, level)
         mean_pvalue = float((1 + (of_replicates[:, 0] >= distance[chosen].mean()).sum()) / (1 + replicates))
-    # (replicates + 1) q is the rank that a further draw stays below with probability q
+    # one more draw stays below rank (replicates + 1) q with probability q
     low, high = np.quantile(of_replicates, RANGE, axis=0, method="weibull")
     return KSTest(
         count=count,

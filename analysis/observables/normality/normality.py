@@ -1,4 +1,4 @@
-"""Normality of noised data, noise level by noise level: the Kolmogorov-Smirnov test as named arrays and as a map over pixels."""
+"""Kolmogorov-Smirnov tests of noised data as named arrays and maps."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 class KSOptions(TypedDict, total=False):
-    """Settings of :func:`ks_test`, where they stand with their defaults."""
+    """Settings of :func:`ks_test`, documented there with their defaults."""
 
     threshold: float
     level: float
@@ -28,15 +28,14 @@ class KSOptions(TypedDict, total=False):
 
 
 def kolmogorov_smirnov(states: xr.DataArray, **options: Unpack[KSOptions]) -> xr.Dataset:
-    """Return the Kolmogorov-Smirnov test of named states, one noise level after the other.
+    """Return the Kolmogorov-Smirnov test of named states, noise level by noise level.
 
     Parameters
     ----------
     states : DataArray
         Dimensions (..., sample, ``*event``), the event being (feature) or (channel, row, column); leading dimensions are turn
-        times, times, scores, ... Samples are independent. Of a lazy array some features of one noise level are read at a time.
-        All noise levels are held against the same simulated normals and rotations: their curves do not differ by the luck of
-        these.
+        times, times, scores, ... Samples are independent. A lazy array is read some features of one noise level at a time. All
+        noise levels use the same simulated normals and rotations, so curves do not differ by chance.
     **options
         Settings of :func:`ks_test`.
 
@@ -73,7 +72,7 @@ def kolmogorov_smirnov(states: xr.DataArray, **options: Unpack[KSOptions]) -> xr
 
 
 class _Flattened:
-    """Named samples of any event as (samples, features), of which columns are read when they are asked for."""
+    """Named samples of any event as (samples, features), with columns read on demand."""
 
     def __init__(self, states: xr.DataArray) -> None:
         self._states = states
@@ -87,7 +86,7 @@ class _Flattened:
         if self._states.ndim == 2:
             return np.asarray(self._states[:, columns])
         width = len(range(*columns.indices(features))) if isinstance(columns, slice) else len(columns)
-        # columns that lie across the axes of an event: whole samples are read for them, as many at a time as the columns hold
+        # columns across the axes of an event require whole samples: read as many at a time as the columns' memory allows
         step = max(1, count * width // features)
         if step >= count:
             return self._states.values.reshape(count, features)[:, columns]
@@ -100,12 +99,12 @@ class _Flattened:
 def ks_dataset(
     blocks: Iterable[Any], lead: Mapping[str, ArrayLike], event_shape: Sequence[int], **options: Unpack[KSOptions]
 ) -> xr.Dataset:
-    """Return the Kolmogorov-Smirnov test of states that come one noise level at a time and need not exist together.
+    """Return the Kolmogorov-Smirnov test of states that are produced one noise level at a time.
 
     Parameters
     ----------
     blocks : iterable of array
-        States (samples, features) of one noise level after the other, the last leading dimension running fastest; eager or lazy.
+        States (samples, features), one block per noise level, the last leading dimension varying fastest; eager or lazy.
     lead : mapping
         Names and coordinates of the leading dimensions: ``{"turn_time": turn_times}``.
     event_shape : sequence of int
@@ -149,12 +148,12 @@ def ks_dataset(
         found = np.array([getattr(test, field) for test in tests])
         dims, sizes = ((), ()) if found.ndim == 1 else (event_dims(len(event_shape)), tuple(event_shape))
         values[name] = xr.DataArray(found.reshape((*shape, *sizes)), coords, (*coords, *dims))
-    values["ks_share_above_null"] = values["ks_share_above_null"].isel(dict.fromkeys(coords, 0), drop=True)  # the same for all
+    values["ks_share_above_null"] = values["ks_share_above_null"].isel(dict.fromkeys(coords, 0), drop=True)  # equal at all levels
     return declared(VARIABLES, values, coords, test=tests[0], most=MOST_FEATURES)
 
 
 def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
-    """Return the tests of the noised data of a run, and as a group of their own the maps over the features."""
+    """Return the tests of the noised data of a run, and as a separate group the maps over the features."""
     tests = ks_dataset(
         (states.float().cpu().numpy() for states in inputs.noised(inputs.together)),
         {"turn_time": np.array(inputs.plan.levels)},

@@ -1,4 +1,4 @@
-"""How far the end points are from the ground truth."""
+"""Sample quality: distances of end points from the ground truth."""
 
 from gaussian_test.analysis.declarations import Variable
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table
@@ -21,7 +21,7 @@ FROM_TRUTH, BETWEEN = "of the end points from the ground truth", "between the en
 def of_distances(
     name: str, of: str, dims: tuple[str, ...] = ("score", "turn_time"), rows: str = "kept", title: str = ""
 ) -> tuple[Variable, ...]:
-    """Return the declarations of a distance: ``{kind}`` in its name is ``frechet`` and ``kid``."""
+    """Return the declarations of a distance; ``{kind}`` in its name becomes ``frechet`` and ``kid``."""
     found = []
     for kind, (said, comment) in KINDS.items():
         called = name.format(kind=kind)

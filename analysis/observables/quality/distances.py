@@ -1,13 +1,13 @@
-r"""Distances between the law of end points and the ground truth, on features, with errors that cover.
+r"""Distances of end points from the ground truth.
 
 The Fréchet distance between the Gaussians of the same moments,
 
 .. math:: D = |m_1-m_2|^2 + \mathrm{tr}\,[C_1 + C_2 - 2(C_1^{1/2}C_2C_1^{1/2})^{1/2}],
 
-and what it shares with that of :mod:`~gaussian_test.analysis.observables.quality.quality`. The ground-truth set *is*
-the population (divide by N, no sampling error); the starts are the draws and the repeats of a start a cluster. Both
-estimates are freed of their upward bias. Where the laws agree, what is linear in the sampling error vanishes and the
-quadratic rest is left, so that a variance has two parts: :math:`\mathrm{var} = 4\zeta_1/n + 2\zeta_2/n^2`.
+and what it shares with the kernel distance of :mod:`~gaussian_test.analysis.observables.quality.quality`. The ground-truth set *is*
+the population (divide by N, no sampling error); the starts are the draws and the repeats of a start a cluster. Both estimates are
+corrected for their upward bias. Where the laws agree, the linear term in the sampling error vanishes and the quadratic one remains,
+so a variance has two parts: :math:`\mathrm{var} = 4\zeta_1/n + 2\zeta_2/n^2`.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from gaussian_test.analysis.observables.quality.numerics import (
 Array = NDArray[np.float64]
 
 NULL_DRAWS = 200  # sets drawn from the ground truth that calibrate bias and variance
-SWAPS = 8  # relabellings of a paired set that do the same
+SWAPS = 8  # relabellings of a paired set for the same calibration
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Distance:
     Attributes
     ----------
     estimate : float
-        Freed of its bias: can be negative where the laws are close. In the squared unit of the features (Fréchet) or the unit
+        Bias-corrected: can be negative where the laws are close. In the squared unit of the features (Fréchet) or the unit
         of the kernel.
     standard_error : float
         Of the estimate, with the second-order part.
@@ -54,7 +54,7 @@ class Distance:
     null_error : float
         The standard error if the true distance were zero.
     slope : float
-        By how much the variance grows with the true distance.
+        Growth rate of the variance with the true distance.
     """
 
     estimate: float
@@ -67,8 +67,8 @@ class Distance:
     def interval(self, quantile: float = 1.96) -> tuple[float, float]:
         r"""Return the score interval: all D with :math:`|\hat D - D| \le c\,(\mathrm{se}_0^2 + g\max(D, 0))^{1/2}`.
 
-        The variance is the one at D, not at the estimate: a small estimate comes with a small error, so that at small distances
-        the estimate -+ c standard errors misses upwards too often. At large distances the two agree.
+        The variance is taken at D, not at the estimate. A small estimate comes with a small error, so the estimate -+ c standard
+        errors would miss larger true values too often. At large distances the two agree.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class Distance:
 
 @dataclass(frozen=True)
 class NullDistance:
-    """What a set of perfect draws gives for the plug-in Fréchet distance: the floor of a curve.
+    """Plug-in Fréchet distance of a set of perfect draws: the floor of a curve.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class NullDistance:
 
 
 class Population:
-    """A ground-truth set, with all that distances from it need and that does not depend on the end points.
+    """A ground-truth set, with all quantities for distances from it that do not depend on the end points.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class Population:
         self._kernel_means: dict[tuple[int, float, float], float] = {}
 
     def calibration(self, count: int, draws: int = NULL_DRAWS, seed: int = 0) -> Calibration:
-        """Return what the jackknife gives for sets of draws from the population itself, computed once.
+        """Return the calibration of the jackknife on draws from the population itself, computed once.
 
         Examples
         --------
@@ -177,7 +177,7 @@ class Population:
         return self._kernel_means[key]
 
     def select(self, starts: ArrayLike, count: int) -> Array:
-        """Return the features of some samples as end points of one repeat, shape (count, 1, F).
+        """Return the features of selected samples as end points of one repeat, shape (count, 1, F).
 
         Examples
         --------
@@ -194,9 +194,9 @@ class Population:
         return chosen
 
     def depleted(self, joint: float, own: float, origin: float, count: int) -> float:
-        """Return which part of the second-order variance is missing, as starts are drawn without replacement.
+        """Return the missing fraction of the second-order variance for starts drawn without replacement.
 
-        The part of the population that is drawn, times the squared correlation of end points with their starts.
+        It is the drawn fraction of the population times the squared correlation of end points with their starts.
 
         Examples
         --------
@@ -212,7 +212,7 @@ def frechet(features: ArrayLike, truth: Population | ArrayLike, *, starts: Array
     r"""Return the Fréchet distance of end points from the ground truth, without its bias.
 
     The plug-in distance less the bias of the delete-one-start jackknife, times the ratio of true to jackknife bias among sets
-    of draws from the ground truth (which removes what the jackknife leaves, of order :math:`(F/n)^2`, where the laws agree).
+    of draws from the ground truth (which removes the remainder, of order :math:`(F/n)^2`, where the laws agree).
     The pseudo-values are exact: with :math:`M = C_2^{1/2}C_1C_2^{1/2}`, taking out :math:`y` (a start's rows, suitably weighted,
     times :math:`C_2^{1/2}`) changes the last trace by
 
@@ -226,9 +226,9 @@ def frechet(features: ArrayLike, truth: Population | ArrayLike, *, starts: Array
     truth : Population or array
         Features of the whole ground-truth set, shape (N, F).
     starts : array of int, optional
-        The ground-truth samples that the end points started from, if these were drawn without replacement; shape (n,). What end
-        points keep of their starts then varies less: bias and second-order variance shrink, to zero for end points that are the
-        whole set. By default the end points are independent draws.
+        The ground-truth samples that the end points started from, if these were drawn without replacement; shape (n,). Bias and
+        second-order variance then shrink with the correlation of end points and starts, to zero for end points that are the whole
+        set. By default the end points are independent draws.
 
     Returns
     -------
@@ -290,7 +290,7 @@ def frechet_between(a: ArrayLike, b: ArrayLike) -> Distance:
     """
     x, y = paired(a, b)
     random = np.random.default_rng(0)
-    # the ratios hardly depend on the repeats, which cost most
+    # use one repeat: the ratios hardly depend on repeats, which dominate the cost
     first, second = x[:, :1], y[:, :1]
     swaps = (random.random((len(x), 1, 1)) < 0.5 for _ in range(SWAPS))
     draws = [two_sample(np.where(swap, second, first), np.where(swap, first, second)) for swap in swaps]
@@ -298,7 +298,7 @@ def frechet_between(a: ArrayLike, b: ArrayLike) -> Distance:
 
 
 def null_distance(truth: Population | ArrayLike, count: int, *, draws: int = NULL_DRAWS, seed: int = 0) -> NullDistance:
-    """Return what perfect draws (with replacement) from the ground truth give for the plug-in Fréchet distance.
+    """Return the plug-in Fréchet distance of perfect draws (with replacement) from the ground truth.
 
     Parameters
     ----------
@@ -338,16 +338,16 @@ def _one_sample(x: Array, population: Population) -> Jackknife:
 
 
 def _corrected(jackknife: Jackknife, calibration: Calibration, dependence: float, missing: float = 0.0) -> Distance:
-    """Return the distance with its bias taken off: what the jackknife leaves of it is of order 1/n relative to it."""
+    """Return the bias-corrected distance; the jackknife leaves a relative bias of order 1/n."""
     bias = (1 + (calibration.bias - 1) * dependence) * jackknife.bias
     second_order = calibration.variance * jackknife.bias**2
     return distance_from(jackknife.values, jackknife.variance, jackknife.plug_in, bias, second_order, missing)
 
 
 def distance_from(values: Array, variance: float, plug_in: float, bias: float, second_order: float, missing: float) -> Distance:
-    """Return the distance: pseudo-values (up to their mean) and their variance, plug-in value, its bias, variance at zero.
+    """Return the distance from pseudo-values (up to their mean), their variance, plug-in value, bias and variance at zero.
 
-    The variance of the pseudo-values holds the second-order part twice. The variance of the distance grows with it: far from
+    The variance of the pseudo-values counts the second-order part twice. The variance of the distance grows with it: far from
     zero in proportion, near zero at twice the slope of a typical direction, which is the ratio of variance to bias; the estimate
     tells far from near to within its own error.
 

@@ -1,6 +1,6 @@
-r"""Under the distances: how a Fréchet distance changes without a start, and the polynomial kernel by its embedding.
+r"""Numerics of the distances: Fréchet jackknife and polynomial kernel.
 
-The delete-one-start jackknife of the Fréchet distance, exact, and how far it is off where the true distance is zero.
+Exact delete-one-start jackknife of the Fréchet distance, and its calibration where the true distance is zero.
 
 Its formula is that of :func:`gaussian_test.analysis.frechet`.
 
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 STEP = 0.5  # of the trapezoid rule in log(tau), whose error is exp(-pi^2/STEP), 3e-9
 NODES = np.arange(-14.0, 7.01, STEP)
-# times tau the integrand goes as tau below the nodes and as 1/tau above: geometric series
+# tau times the integrand scales as tau below the nodes and as 1/tau above: sum these tails as geometric series
 WEIGHTS = np.exp(NODES) * STEP / np.pi / np.where(np.isin(NODES, NODES[[0, -1]]), 1 - np.exp(-STEP), 1.0)
 RANK_TOLERANCE = 1e-14  # an eigenvalue below this part of the largest is rounding
 FEWEST = 4  # starts: the second-order variance divides by n - 3
@@ -40,7 +40,7 @@ class Jackknife:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of the jackknife where the true distance is zero: true over estimated bias, variance over squared bias."""
+    """Jackknife ratios where the true distance is zero: true over estimated bias, variance over squared bias."""
 
     bias: float
     variance: float
@@ -48,7 +48,7 @@ class Calibration:
 
     @classmethod
     def of(cls, draws: list[Jackknife]) -> Calibration:
-        """Return what the jackknives of sets say whose true distance is zero.
+        """Return the calibration from jackknives of sets whose true distance is zero.
 
         Examples
         --------
@@ -59,7 +59,7 @@ class Calibration:
         bias = np.array([draw.bias for draw in draws])
         if not bias.mean() > 0:
             return cls(1.0, 0.0, plug_in)
-        # a jackknife variance counts the second-order part twice, and the calibrated bias has an error of its own
+        # a jackknife variance counts the second-order part twice, and the calibrated bias has an error too
         variance = np.mean([draw.variance for draw in draws]) / 2 * (1 + 1 / len(draws))
         return cls(float(plug_in.mean() / bias.mean()), float(variance / (bias**2).mean()), plug_in)
 
@@ -111,23 +111,23 @@ def two_sample(x: Array, y: Array) -> Jackknife:
 def _jackknife(level: float, linear: Array, trace: float, change: Array, power: float, share: float = 1.0) -> Jackknife:
     """Return the jackknife of level - 2 trace.
 
-    ``linear`` are the pseudo-values of the level; without a start the trace is :math:`(n/(n-1))^{power}` (trace + change).
-    ``share`` of the starts contributes to the bias, the others are equal pairs.
+    ``linear`` are the pseudo-values of the level; with one start deleted the trace is :math:`(n/(n-1))^{power}` (trace + change).
+    ``share`` of the starts contributes to the bias, the others are identical pairs.
     """
     n = len(linear)
     roots = n * trace - (n - 1) * (n / (n - 1)) ** power * (trace + change)
     values = linear - 2 * roots
     bias = level - 2 * trace - float(values.mean())
-    # the bias varies as well: to leading order with the size of the covariance, as the trace does
+    # the bias varies too: to leading order with the size of the covariance, like the trace
     if trace > 0:
         values = values - bias * (roots - roots.mean()) / trace
-    # each value holds its start's part of the bias: a mixture of equal and other pairs spreads by that alone
+    # each value includes its start's part of the bias: mixing identical and other pairs adds spread by itself
     mixture = bias**2 * (1 - share) / share if share > 0 else 0.0
     return Jackknife(level - 2 * trace, bias, values, max(float(values.var(ddof=1)) - mixture, 0.0) / n)
 
 
 def _change(sides: list[Array], singular: Array) -> Array:
-    r"""Return by how much :math:`\mathrm{tr}\,(C_1C_2)^{1/2}` changes when each start is taken out of one set or of both.
+    r"""Return the change of :math:`\mathrm{tr}\,(C_1C_2)^{1/2}` when each start is deleted from one set or from both.
 
     ``sides``: centred rows (n, R, modes) in coordinates in which either covariance is diag(singular).
     """
@@ -158,19 +158,19 @@ def _change(sides: list[Array], singular: Array) -> Array:
 
 
 def _log_determinant(matrix: Array) -> Array:
-    """Return the logarithm of determinants in [0, 1], of matrices along the first two axes."""
+    """Return the logarithm of determinants in [0, 1], for matrices along the first two axes."""
     if len(matrix) == 1:
         determinant: Array = matrix[0, 0]
     elif len(matrix) == 2:
         determinant = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]
     else:
         determinant = np.linalg.det(np.moveaxis(matrix, (0, 1), (-2, -1)))
-    # zero where the start alone spans a direction
+    # zero if the start alone spans a direction
     return np.log(np.maximum(determinant, np.finfo(np.float64).tiny))
 
 
 def modes(matrix: Array) -> tuple[Array, Array]:
-    """Return the eigenvalues of a covariance that are not rounding, and their eigenvectors.
+    """Return the eigenvalues of a covariance above rounding, and their eigenvectors.
 
     Examples
     --------
@@ -214,11 +214,11 @@ def dependence(x: Array) -> float:
     return float(np.clip((gram.mean() - floor) / alone, 1 / x.shape[1], 1))
 
 
-BLOCK_ELEMENTS = 2**22  # of the kernel held at once
+BLOCK_ELEMENTS = 2**22  # of the kernel matrix held at once
 
 
 def polynomial(degree: int, gamma: float | None, coef0: float, features: int) -> tuple[int, float, float]:
-    r"""Return the three numbers of the kernel, checked.
+    r"""Return the validated kernel parameters.
 
     Raises
     ------
@@ -236,7 +236,7 @@ def polynomial(degree: int, gamma: float | None, coef0: float, features: int) ->
 
 
 def _kernel(rows: Array, columns: Array, degree: int, gamma: float, coef0: float) -> Array:
-    """Return the polynomial kernel; by products, as a power of an array (scikit-learn's way) costs ten times as much."""
+    """Return the polynomial kernel, by products: scikit-learn's array power costs ten times as much."""
     base: Array = gamma * rows @ columns.T
     base += coef0
     kernel = base.copy()
@@ -279,7 +279,7 @@ def embedding(rows: Array, points: Array, degree: int, gamma: float, coef0: floa
 
 
 def excess_of_partners(gram: Array) -> float:
-    """Return by how much a kernel between partners exceeds that between others, on average.
+    """Return the mean excess of the kernel between partners over that between others.
 
     Examples
     --------
@@ -292,7 +292,7 @@ def excess_of_partners(gram: Array) -> float:
 
 
 def checked(features: ArrayLike, width: int | None = None) -> Array:
-    """Return features of end points, shape (n, R, F), as float64, or refuse them.
+    """Validate features of end points and return them as float64, shape (n, R, F).
 
     Examples
     --------
@@ -310,7 +310,7 @@ def checked(features: ArrayLike, width: int | None = None) -> Array:
 
 
 def paired(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
-    """Return the features of two sets of end points that are paired start by start, or refuse them.
+    """Validate and return the features of two sets of end points paired start by start.
 
     Examples
     --------
@@ -324,6 +324,6 @@ def paired(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
 
 
 def check_finite(x: Array) -> None:
-    """Refuse features that are not finite."""
+    """Raise if features are not finite."""
     if not np.isfinite(x).all():
         raise ValueError("the features hold NaN or infinite values: remove or repair them")

@@ -1,4 +1,4 @@
-"""Sample quality against the turn time: distances of the end points from the ground truth, and between starts, with bands."""
+"""Sample quality against turn time, with confidence bands."""
 
 from collections.abc import Callable, Iterable
 
@@ -40,7 +40,7 @@ def principal_features(moments: Moments, components: int | None) -> Callable[[Ar
     moments : Moments
         Of the ground truth.
     components : int or None
-        Number of coordinates, at most that of the modes; none for the raw pixels.
+        Number of coordinates, at most that of the modes; None for the raw pixels.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def principal_features(moments: Moments, components: int | None) -> Callable[[Ar
     Raises
     ------
     ValueError
-        If there are not that many modes.
+        If there are fewer modes.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def sample_quality(
     truth : Population or array
         Features of the whole ground-truth set, shape (N, feature).
     resample : ClusterBootstrap
-        Of the samples: gives the quantile of the largest deviation over the turn times, at its confidence.
+        Of the samples: gives the quantile of the largest deviation over the turn times, at its confidence level.
     starts : array of int, optional
         As in :func:`frechet`.
 
@@ -189,9 +189,9 @@ def _curves(
 
 
 def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
-    """Return the quality of the end points of a run, and what as many perfect draws have."""
+    """Return the sample quality of a run, and that of as many perfect draws."""
     table = inputs.table
-    # the starts of U-Turns are drawn without replacement, and what ends keep of them is spread more evenly than free draws
+    # starts of U-Turns are drawn without replacement, so ends correlated with them vary less than free draws
     starts = table["kept_sample"].values if inputs.start == "noised_data" else None
     found = sample_quality(inputs.end_features, inputs.population, inputs.resample(table.sizes["kept"]), starts=starts)
     floor = null_distance(inputs.population, table.sizes["kept"], seed=inputs.statistics.seed)
@@ -220,7 +220,7 @@ def kid(
 ) -> Distance:
     r"""Return the squared MMD of end points from the ground truth for :math:`k(a,b) = (\gamma\,a\cdot b + c_0)^d`, unbiased.
 
-    Pairs of different starts only, and the mean over the whole population: a U-statistic of the kernel
+    Use pairs of different starts only, and the mean over the whole population: a U-statistic of the kernel
 
     .. math:: h(x, x') = k(x, x') - E\,k(x, y) - E\,k(x', y) + E\,k(y, y')
 

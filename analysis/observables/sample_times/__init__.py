@@ -1,4 +1,4 @@
-"""Times of single samples and of classes: how much of their spread is the sample's, and how much the noise's."""
+"""Times of single samples and classes, and their self-averaging."""
 
 from gaussian_test.analysis.declarations import INTERVAL, Variable
 from gaussian_test.analysis.observables.record import Figure, Observable

@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from gaussian_test.analysis.declarations import TIMES, parts_of
 from gaussian_test.analysis.figures.parts import WIDTH, colours, log_noise, plain
 
-NAMED_CLASSES = 12  # whose intervals have room for names
+NAMED_CLASSES = 12  # largest number of classes with room for names
 
 
 def sample_times(result: xr.Dataset) -> Figure:
-    """Draw the times of the samples as a histogram and those of the classes with their intervals, named if they are few."""
+    """Draw a histogram of the sample times, and the class times with intervals, named if they are few."""
     times = [name for name in ("memorization", "speciation") if np.isfinite(result[f"sample_{name}_noise_to_signal"]).any()]
     names = [str(name) for name in result["score"].values]
     classes = result["class"].values

@@ -1,12 +1,12 @@
-r"""Times of single ground-truth samples and of classes: the curves of a U-Turn are not self-averaging.
+r"""Times of single ground-truth samples and of classes.
 
-A yes-or-no outcome of a U-Turn ("the end point's nearest sample is the start", "the class is kept") is asked at every turn time
-under the same noise, so that one (sample, repeat) is nearly a step function of :math:`\nu`: it is lost at its path time. With
+A yes-or-no outcome of a U-Turn ("the end point's nearest sample is the start", "the class is kept") is recorded at every turn time
+under the same noise. So one (sample, repeat) is nearly a step function of :math:`\nu`: it is lost at its path time. With
 :math:`\tau_{ij} = \log\nu` of sample i and repeat j, the one-way random-effects model
 
 .. math:: \tau_{ij} = m + b_i + w_{ij},\qquad \text{ratio} = \sigma_b^2/\sigma_w^2
 
-tells how much of the spread of the times belongs to the sample and how much to the noise.
+divides the spread of the times between the sample and the noise: curves of a U-Turn are not self-averaging.
 """
 
 from collections.abc import Sequence
@@ -24,20 +24,20 @@ from gaussian_test.analysis.statistics.curves import Crossing, noise_levels, sha
 
 Array = NDArray[np.float64]
 
-FEWEST_STARTS = 4  # of a class whose time is given
-MOST_CENSORED = 0.2  # share of samples that may be left out of the analysis of variance
-NEGLIGIBLE = 1e-12  # of the sum of squares: a mean square that is less is rounding
-DIGITS = 9  # of summed shares: what is equal but for rounding is equal, as for a fit that stays at the level
+FEWEST_STARTS = 4  # fewest starts of a class with a time
+MOST_CENSORED = 0.2  # largest share of samples excluded from the analysis of variance
+NEGLIGIBLE = 1e-12  # of the sum of squares: a smaller mean square is rounding
+DIGITS = 9  # of summed shares: values equal up to rounding count as equal, as for a fit that stays at the level
 
 
 def path_time(outcomes: ArrayLike, noise_to_signal: ArrayLike, *, chance: ArrayLike = 0.0) -> Array:
-    r"""Return the :math:`\nu` at which each path is lost: of the step from 1 down to chance that fits its outcomes best.
+    r"""Return the :math:`\nu` at which each path is lost: where the best-fitting step falls from 1 to chance.
 
     By least squares, for :math:`\pi = 0` the step that agrees with the most outcomes:
 
     .. math:: k^* = \arg\max_k \sum_{j<k} \Big(o_j - \frac{1+\pi}2\Big),\qquad \nu^* = \sqrt{\nu_{k^*-1}\,\nu_{k^*}}
 
-    Of several best steps the middle is taken.
+    The middle of several best steps counts.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def path_time(outcomes: ArrayLike, noise_to_signal: ArrayLike, *, chance: ArrayL
     least = (1 + np.broadcast_to(np.asarray(chance, dtype=np.float64), kept.shape[1:2])[:, None]) / 2
     gain = _excess(kept, least).round(DIGITS)
     best = (gain == gain.max(0)).cumsum(0)
-    # the two in the middle of the best steps, or the only one twice
+    # the two middle best steps, or the only one twice
     middle = ((best > (best[-1] - 1) // 2).argmax(0) + (best > best[-1] // 2).argmax(0)) // 2
     crossings = np.concatenate([[0.0], np.sqrt(nu[1:] * nu[:-1]), [np.inf]])
     return np.asarray(crossings[middle])
@@ -72,7 +72,7 @@ def path_time(outcomes: ArrayLike, noise_to_signal: ArrayLike, *, chance: ArrayL
 def sample_time(outcomes: ArrayLike, noise_to_signal: ArrayLike, *, level: ArrayLike) -> Array:
     r"""Return the :math:`\nu` at which the share of each sample's repeats falls through a level, by a monotone fit.
 
-    The times of :func:`~gaussian_test.analysis.statistics.curves.falls_through`, for all samples at once.
+    As :func:`~gaussian_test.analysis.statistics.curves.falls_through`, for all samples at once.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def sample_time(outcomes: ArrayLike, noise_to_signal: ArrayLike, *, level: Array
 
 
 def _excess(curves: Array, level: ArrayLike) -> Array:
-    """Return by how much the first 0, 1, ... points of curves (points, ...) exceed a level in sum: (points + 1, ...)."""
+    """Return the cumulated excess of curves (points, ...) over a level, for the first 0, 1, ... points: (points + 1, ...)."""
     sums = np.concatenate([np.zeros_like(curves[:1]), curves.cumsum(0)])
     points = np.arange(len(sums)).reshape(-1, *[1] * (sums.ndim - 1))
     return sums - np.asarray(level) * points
@@ -108,8 +108,8 @@ def _excess(curves: Array, level: ArrayLike) -> Array:
 def _fall_times(nu: Array, curves: Array, level: ArrayLike) -> Array:
     """Return where each of many curves (points, curves) falls through a level, as ``falls_through`` does for one.
 
-    The isotonic fit is at or above the level exactly up to the last maximum of the summed excess over the level. Beside that
-    point it is the least mean of a stretch that ends there, and the largest of one that begins there.
+    The isotonic fit is at or above the level exactly up to the last maximum of the summed excess over the level. Before that point
+    the fit is the least mean of a stretch that ends there; after it, the largest of one that begins there.
     """
     points = len(curves)
     steps = np.arange(points + 1)[:, None]
@@ -126,15 +126,15 @@ def _fall_times(nu: Array, curves: Array, level: ArrayLike) -> Array:
 
 
 def self_averaging(log_times: ArrayLike, resample: ClusterBootstrap) -> tuple[float, float, float, str]:
-    r"""Return the variance of times between samples over that within samples, with its interval.
+    r"""Return the ratio of the variances of times between and within samples, with its interval.
 
     With the mean squares of the one-way analysis of variance of n samples in R repeats,
 
     .. math:: \frac{\sigma_b^2}{\sigma_w^2} = \frac{\mathrm{MS}_b-\mathrm{MS}_w}{R\,\mathrm{MS}_w}
               = \frac1R\Big(\frac{\mathrm{MS}_b}{\mathrm{MS}_w}-1\Big),
 
-    0 where it is negative. The interval is that of the jackknife pseudo-values of :math:`\log(\mathrm{MS}_b/\mathrm{MS}_w)`
-    under a bootstrap-t over samples: it needs no normal times.
+    set to 0 where negative. The interval is a bootstrap-t over samples of the jackknife pseudo-values of
+    :math:`\log(\mathrm{MS}_b/\mathrm{MS}_w)`: it does not assume normal times.
 
     Parameters
     ----------
@@ -146,13 +146,13 @@ def self_averaging(log_times: ArrayLike, resample: ClusterBootstrap) -> tuple[fl
     Returns
     -------
     tuple of float, float, float and str
-        Ratio, both ends of its interval (of few samples open: 0, infinity), and the reason why something is undefined or left
-        out; empty where all is well.
+        Ratio, both ends of its interval (of few samples open: 0, infinity), and the reason why something is undefined or left out;
+        empty if nothing is.
 
     Notes
     -----
-    Samples with a censored path are left out. Path times lie halfway between turn times: this adds about a twelfth of their
-    squared spacing in :math:`\log\nu` to the variances, mostly within.
+    Samples with a censored path are left out. Path times lie halfway between turn times: this adds about a twelfth of their squared
+    spacing in :math:`\log\nu` to the variances, mostly to that within samples.
 
     References
     ----------
@@ -180,7 +180,7 @@ def self_averaging(log_times: ArrayLike, resample: ClusterBootstrap) -> tuple[fl
         return np.nan, np.nan, np.nan, f"{count} samples are lost within the turn times: needs at least 3"
     squares = (times.mean(1) - times.mean()) ** 2
     within = times.var(1, ddof=1)
-    # a sample less takes n/(n-1) of its square off the sum of squares about the mean
+    # deleting a sample subtracts n/(n-1) of its square from the sum of squares about the mean
     between_left = repeats * (squares.sum() - count / (count - 1) * squares) / (count - 2)
     within_left = (within.sum() - within) / (count - 1)
     rounding = NEGLIGIBLE * (repeats * squares.sum() + within.sum())
@@ -191,11 +191,11 @@ def self_averaging(log_times: ArrayLike, resample: ClusterBootstrap) -> tuple[fl
     if not (between_left > rounding).all():
         return ratio, np.nan, np.nan, "all samples but one at most have the same time: there is no interval"
     pseudo = count * np.log(quotient) - (count - 1) * np.log(between_left / within_left)
-    # what is left out has no influence; the mean over all samples stays that over the others
+    # excluded samples have no influence; rescaling keeps the mean over all samples equal to that over the others
     influence = np.zeros(resample.clusters)
     influence[whole] = (pseudo - pseudo.mean()) / whole.mean()
     band = resample.band((pseudo.mean() + influence)[:, None])
-    with np.errstate(over="ignore"):  # of few samples: the interval is open
+    with np.errstate(over="ignore"):  # with few samples the interval is open
         low, high = ((np.exp(end[0]) - 1) / repeats for end in (band.low, band.high))
     return ratio, max(0.0, float(low)), max(0.0, float(high)), reason
 
@@ -210,9 +210,9 @@ def class_times(
     resample: ClusterBootstrap,
     chance: ArrayLike | None = None,
 ) -> list[Crossing]:
-    r"""Return the time of each class: where the share kept of its starts falls through a level.
+    r"""Return the time of each class: where the kept share of its starts falls through a level.
 
-    With the share :math:`P_a` of class a, it is that of :math:`(P_a - \pi_a)/(1 - \pi_a)`.
+    With the kept share :math:`P_a` of class a, the level applies to :math:`(P_a - \pi_a)/(1 - \pi_a)`.
 
     Parameters
     ----------
@@ -223,19 +223,19 @@ def class_times(
     noise_to_signal : array
         Ascending, positive, shape (turn times,).
     classes : array
-        The classes wanted, shape (classes,).
+        Classes to analyse, shape (classes,).
     level : float
         In (0, 1).
     resample : ClusterBootstrap
-        Its settings are those of the bootstrap within each class.
+        Its settings apply to the bootstrap within each class.
     chance : array, optional
         :math:`\pi_a`, the share kept at infinite noise, below 1, shape (classes,). Default: 0.
 
     Returns
     -------
     list of Crossing
-        With the expanded percentile interval of the bootstrap over the starts of the class; NaN with the reason for one with fewer
-        than 4 of them, or a curve that does not cross.
+        With the expanded percentile interval of the bootstrap over the starts of the class; NaN with a reason for a class with
+        fewer than 4 starts or a curve that does not cross.
 
     Examples
     --------
@@ -252,7 +252,7 @@ Groups = list[tuple[NDArray[np.intp], ClusterBootstrap | None]]
 
 
 def _by_class(labels: NDArray[np.int64], classes: NDArray[np.int64], resample: ClusterBootstrap) -> Groups:
-    """Return the starts of each class and their bootstrap, whose resamples all curves share."""
+    """Return the starts of each class and their bootstrap, shared by all curves."""
     groups: Groups = []
     for name in classes:
         starts = np.flatnonzero(labels == name)
@@ -276,7 +276,7 @@ def _class_times(nu: Array, outcomes: NDArray[np.bool], groups: Groups, level: f
         kept = (shares[starts] - share) / (1 - share)
         replicates = resample.means(kept)
         order = _fall_times(nu, replicates.T, level).argsort()
-        # the percentiles are times of two of the resamples: only these need the general road
+        # the percentiles are times of two resamples: only these need the general method
         tail = (1 - resample.confidence) / 2
         ends = np.quantile(np.arange(len(order)), [tail, 1 - tail], method="inverted_cdf")
         crossings.append(share_time(kept.mean(0), replicates[order[ends]], nu, level=level, confidence=resample.confidence))
@@ -292,7 +292,7 @@ def sample_times(
     levels: tuple[float, float],
     resample: ClusterBootstrap,
 ) -> xr.Dataset:
-    r"""Return memorization and speciation times by sample and by class, and how far the times are from self-averaging.
+    r"""Return memorization and speciation times by sample and by class, and their self-averaging ratios.
 
     Parameters
     ----------
@@ -304,9 +304,9 @@ def sample_times(
     class_shares : array or None
         Share of each class in the ground-truth set, shape (classes,); None where there are no classes.
     conditional : DataArray
-        Whether the class is given to the score, boolean, over (score): such a score does not choose it.
+        Whether the score receives the class, boolean, over (score): such a score does not choose it.
     levels : tuple of float
-        That the memorized share and the class retention fall through, in (0, 1).
+        Levels that the memorized share and the class retention fall through, in (0, 1).
     resample : ClusterBootstrap
         Over the samples.
 
@@ -314,8 +314,8 @@ def sample_times(
     -------
     Dataset
         ``sample_memorization_noise_to_signal(score, sample)``, ``memorization_noise_to_signal_by_class(score, class)`` and
-        ``memorization_self_averaging(score)``, the latter two with ``_low`` and ``_high``; the same for ``speciation``. What
-        is undefined is NaN, with the attribute ``reason``. Without classes there is one, -1.
+        ``memorization_self_averaging(score)``, the latter two with ``_low`` and ``_high``; the same for ``speciation``. Undefined
+        values are NaN, with the attribute ``reason``. Without labels there is one class, -1.
 
     Examples
     --------
@@ -381,7 +381,7 @@ def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
         "": sample_times(
             own if statistics.memorization == "own" else table["nearest_distance"] < inputs.truth.typical_distance,
             table["label_after"] == table["label"],
-            table["label"].clip(min=0),  # where a start has no class nothing of this is defined
+            table["label"].clip(min=0),  # without classes all of this is undefined
             inputs.truth.class_shares,
             xr.DataArray(conditional, dims="score"),
             statistics.levels,
@@ -391,7 +391,7 @@ def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
 
 
 def _of_classes(classes: NDArray[np.int64], crossings: Sequence[Crossing]) -> str:
-    """Return the reasons of the classes of one score, each with the classes that have it."""
+    """Return the reasons for the classes of one score, each with its classes."""
     having: dict[str, list[str]] = {}
     for name, one in zip(classes, crossings, strict=True):
         having.setdefault(one.reason, []).append(str(name))
