@@ -6,13 +6,8 @@ from gaussian_test.analysis.declarations import STARTS
 from gaussian_test.result.views import ScoreView, View, estimate
 from gaussian_test.text import number
 
-<<<<<<< HEAD
-BALANCE = {  # where detailed balance is violated, and of what
-    "balance_squared": "its two one-evaluation estimates of C differ",
-=======
 BALANCE = {  # where detailed balance is violated, and by which quantity
-    "balance_squared": "its two estimators of one evaluation differ",
->>>>>>> b66c5f3125698cb785816643cfade5bc18b380c8
+    "balance_squared": "its two one-evaluation estimates of C differ",
     "balance_simulated": "its simulated U-Turns differ from one evaluation",
 }
 
