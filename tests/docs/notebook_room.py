@@ -1,6 +1,7 @@
 """A notebook run in this process as its kernel would: cell by cell, small, in a folder of its own; then asked for values."""
 
 import ast
+import importlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +13,21 @@ from matplotlib.figure import Figure
 
 @dataclass
 class Ran:
-    """What the cells left: their names, the values that they show, and how many figures they drew."""
+    """What the cells left: their names, the values that they show, how many figures they drew, and how many they are."""
 
     names: dict = field(default_factory=lambda: {"__name__": "__main__"})
     shown: list = field(default_factory=list)
     figures: int = 0
+    cells: int = 0
 
     def cell(self, code):
+        self.cells += 1
+        if "matplotlib_inline" in code:  # how a notebook shows its figures
+            return
         first, _, rest = code.strip("\n").partition("\n")
         if first.startswith("%%writefile "):
             Path(first.split()[1]).write_text(rest, encoding="utf-8")
+            importlib.invalidate_caches()
             return
         tree = ast.parse(re.sub(r"^%.*$", "", code, flags=re.MULTILINE))  # what is said to the notebook alone
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
