@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from notebook_room import execute, figures, warnings
+from notebook_room import run_notebook
 
 import gaussian_test as gt
+from gaussian_test.cli.commands import main
 from gaussian_test.store import archive
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -165,21 +166,18 @@ def test_the_sweep_and_the_notebook_that_opens_it(room, monkeypatch):
     folder, _ = room
     small = ["samples=8", "shard_size=4", "turn_times.noise_to_signal.count=3", "statistics.bootstrap=100"]
     command = ["gaussian-test", "sweep", "sweep.yaml", "-o", "runs", *(word for key in small for word in ("--set", key))]
-    finish(start(command, room))
+    monkeypatch.chdir(folder)
+    main(command[1:], standalone_mode=False)
     sweep = yaml.safe_load((EXAMPLES / "sweep.yaml").read_text())["sweep"]
     there = {path.name: path.stat().st_mtime_ns for path in (folder / "runs").glob("*.nc")}
     assert len(there) == len(sweep["reverse.kind"]) * len(sweep["reverse.steps"]) * len(sweep["scores"]) == 8
-    finish(start([*command, "--resume"], room))
+    main([*command[1:], "--resume"], standalone_mode=False)
     assert {path.name: path.stat().st_mtime_ns for path in (folder / "runs").glob("*.nc")} == there
-    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
-        (folder / name).mkdir()
-        monkeypatch.setenv(name, str(folder / name))
     question = "[str(first), str(last), value, low, high, len(frame)]"
-    (first, last, value, low, high, rows), notebook = execute(folder / "open_sweep.py", folder, {"FOLDER": "runs"}, question)
+    (first, last, value, low, high, rows), ran = run_notebook(folder / "open_sweep.py", {"FOLDER": "runs"}, question)
     assert rows == 8  # each run has one score
     assert low <= value <= high
-    assert warnings(notebook) == []
-    assert len(figures(notebook)) == 1
+    assert ran.figures == 1
     ends = [gt.open_archive(folder / "runs" / f"{name}.nc").autocorrelation.sel(score="network") for name in (first, last)]
     assert value in (ends[1] - ends[0]).values
 
@@ -189,7 +187,7 @@ def test_the_driver_goes_on_where_it_was_interrupted(room, monkeypatch):
     finish(start([sys.executable, "tiny_network.py", "--checkpoints", "1", "40"], room))
     checkpoints = sorted(str(path.relative_to(folder)) for path in (folder / "checkpoints").iterdir())
     assert [Path(name).stem for name in checkpoints] == ["step_000001", "step_000040"]
-    command = [sys.executable, "driver.py", *checkpoints, "--samples", "160", "--turn-times", "4", "--steps", "24"]
+    command = [sys.executable, "driver.py", *checkpoints, "--samples", "96", "--turn-times", "4", "--steps", "24"]
     command += ["--shard-size", "8", "--micro-batch", "8"]
     process = start([*command, "-o", "checked"], room)
     wait(lambda: len(finished(folder / "checked", "step_000040.nc")) >= 2 or process.poll() is not None, "no shard is finished")
@@ -197,7 +195,7 @@ def test_the_driver_goes_on_where_it_was_interrupted(room, monkeypatch):
     assert "step_000040: running" in finish(process, 128 + signal.SIGTERM)
     kept = {path: path.stat().st_mtime_ns for path in finished(folder / "checked", "step_000040.nc")}
     first = (folder / "checked" / "step_000001.nc").stat().st_mtime_ns
-    assert 2 <= len(kept) < 20
+    assert 2 <= len(kept) < 12
     assert not (folder / "checked" / "step_000040.nc").exists()
 
     said = finish(start([*command, "-o", "checked"], room))
@@ -205,11 +203,6 @@ def test_the_driver_goes_on_where_it_was_interrupted(room, monkeypatch):
     assert (folder / "checked" / "step_000001.nc").stat().st_mtime_ns == first
     assert re.search(r"step_000001 to step_000040: C changes by up to [-+]0\.\d+ ", said)
     assert not (folder / "checked" / "step_000040.nc.parts").exists()
-    before = {path: path.stat().st_mtime_ns for path in (folder / "checked").glob("*.nc")}
-    again = finish(start([*command, "-o", "checked"], room))
-    assert {path: path.stat().st_mtime_ns for path in (folder / "checked").glob("*.nc")} == before
-    assert again.count("finished already") == 2
-    assert again.splitlines()[2:] == said.splitlines()[2:]
     # what an archive says that was run, run again without a disturbance, is that archive
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
@@ -232,7 +225,7 @@ def test_one_allocation_of_slurm(slurm):
     """The archive is that of a run without a cluster; a job that is told to stop goes on when it is submitted again."""
     folder, environment, place = slurm
     environment["OUTPUT"] = str(folder / "run.nc")
-    settings = yaml.safe_load((folder / "experiment.yaml").read_text()) | {"samples": 240, "reverse": {"kind": "heun", "steps": 48}}
+    settings = yaml.safe_load((folder / "experiment.yaml").read_text()) | {"samples": 120, "reverse": {"kind": "heun", "steps": 48}}
     (folder / "experiment.yaml").write_text(yaml.safe_dump(settings))
 
     def submit(tasks):
@@ -249,7 +242,7 @@ def test_one_allocation_of_slurm(slurm):
     os.kill(int((place / f"batch-{job}").read_text()), signal.SIGTERM)  # to the script alone, as --signal=B:TERM says
     assert ended(job) == 128 + signal.SIGTERM
     kept = {path: path.stat().st_mtime_ns for path in finished(folder)}
-    assert 3 <= len(kept) < 60
+    assert 3 <= len(kept) < 30
     assert not (folder / "run.nc").exists()
     assert not list(folder.glob("scheduler-*.json"))
     seen = {}

@@ -1,5 +1,6 @@
 """The documentation builds without a warning; its commands exist, its YAML is an experiment, its python runs."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from notebook_room import run_page
 
 import gaussian_test as gt
 from gaussian_test.cli.commands import main
@@ -15,6 +17,7 @@ from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.sweep.sweep import Sweep
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+README = DOCS.parent / "README.md"
 PAGES = sorted(path for folder in (DOCS, DOCS / "how_to") for path in folder.glob("*.md"))
 WITH_CODE = [path for path in PAGES if "file_format: mystnb" in path.read_text(encoding="utf-8")]
 
@@ -22,7 +25,7 @@ MOST = 24  # samples of a run in a page
 
 
 def name(path):
-    return str(path.relative_to(DOCS))
+    return str(path.relative_to(DOCS.parent))
 
 
 def blocks(path, language):
@@ -31,22 +34,10 @@ def blocks(path, language):
 
 def test_the_documentation_builds_without_a_warning(tmp_path):
     """References, tables of contents, docstrings, settings and commands; the code of its pages is run by tests of its own."""
-    code = "import os, sys; os.environ['DOCS_EXECUTION'] = 'off'; from sphinx.cmd.build import main; sys.exit(main(sys.argv[1:]))"
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "-W",
-        "--keep-going",
-        "-q",
-        "-b",
-        "html",
-        DOCS,
-        tmp_path / "html",
-        "-d",
-        tmp_path / "trees",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    options = ["-W", "--keep-going", "-q", "-b", "html", "-d", tmp_path / "trees"]
+    command = [sys.executable, "-m", "sphinx", *options, DOCS, tmp_path / "html"]
+    environment = os.environ | {"DOCS_EXECUTION": "off"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     built = {str(path.relative_to(tmp_path / "html").with_suffix("")) for path in (tmp_path / "html").rglob("*.html")}
     sources = {str(path.relative_to(DOCS).with_suffix("")) for kind in ("md", "rst") for path in DOCS.rglob(f"*.{kind}")}
@@ -78,7 +69,7 @@ def test_a_command_is_one_of_ours(line, tmp_path, monkeypatch):
         Experiment.load(None, changes)
 
 
-@pytest.mark.parametrize(("path", "text"), [pytest.param(p, t, id=name(p)) for p in PAGES for t in blocks(p, "yaml")])
+@pytest.mark.parametrize(("path", "text"), [pytest.param(p, t, id=name(p)) for p in [*PAGES, README] for t in blocks(p, "yaml")])
 def test_yaml_is_an_experiment(path, text):
     values = yaml.safe_load(text)
     if "sweep" in values:
@@ -99,26 +90,18 @@ def small(monkeypatch):
 
 
 @pytest.mark.parametrize("path", WITH_CODE, ids=name)
-def test_code_of_a_page_runs(path, tmp_path, monkeypatch, capsys):
+def test_code_of_a_page_runs(path, tmp_path, monkeypatch):
     """In order, in one namespace, small; the docs build runs it as it is."""
     monkeypatch.chdir(tmp_path)
     small(monkeypatch)
-    text = path.read_text(encoding="utf-8")
-    cells = re.findall(r"^```\{code-cell\} ipython3\n(?::\w+:[^\n]*\n)*(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    assert len(cells) >= 3
-    namespace = {}
-    for cell in cells:
-        if "matplotlib_inline" not in cell:  # how a notebook shows its figures
-            exec(compile(cell, name(path), "exec"), namespace)
+    assert run_page(path.read_text(encoding="utf-8")).cells >= 3
 
 
-@pytest.mark.parametrize("page", ["how_to/data.md"])
-def test_python_files_of_a_how_to_run(page, tmp_path, monkeypatch):
-    """What a page has its reader write is written, and does what the page then says."""
+def test_python_of_the_how_to_about_data_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small(monkeypatch)
-    for code in blocks(DOCS / page, "python"):
-        exec(compile(code, page, "exec"), {})
+    for code in blocks(DOCS / "how_to" / "data.md", "python"):
+        exec(compile(code, "data.md", "exec"), {})
     assert Path("mine.npz").exists()
 
 

@@ -5,12 +5,9 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-import yaml
 
 from gaussian_test.cli.commands import main
 from gaussian_test.experiment import scores
-from gaussian_test.experiment.experiment import Experiment
-from gaussian_test.sweep.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,16 +25,6 @@ def test_python_blocks_run(code, capsys):
 
 def test_the_first_block_is_about_ten_lines():
     assert len([line for line in _blocks("python")[0].splitlines() if line.strip()]) <= 10
-
-
-@pytest.mark.parametrize("text", _blocks("yaml"))
-def test_the_yaml_is_an_experiment(text):
-    values = yaml.safe_load(text)
-    if "sweep" in values:
-        assert len(Sweep.load(values).runs) > 1
-        return
-    loaded = Experiment.load(values).model_dump(exclude_unset=True)
-    assert set(loaded) == set(values)
 
 
 def test_the_table_of_networks_is_that_of_the_settings():

@@ -5,6 +5,8 @@ import decimal
 import fractions
 import io
 import pathlib
+import types
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import numpy as np
 import xarray as xr
@@ -12,52 +14,16 @@ import yaml
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.experiment.processes import Arguments, Factory, Settings
+
 # -- values of any kind --------------------------------------------------------------------------------------------------------
 
-NUMBERS = [
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    -1,
-    2**31,
-    2**63 - 1,
-    2**63,
-    10**30,
-    -(10**30),
-    0.0,
-    -0.0,
-    0.5,
-    1.0,
-    1.5,
-    1e-300,
-    5e-324,
-    1e300,
-    -1e300,
-]
+NUMBERS = [0, 1, 2, 3, 4, 5, -1, 2**31, 2**63 - 1, 2**63, 10**30, -(10**30), 0.0, -0.0, 0.5, 1.0, 1.5, 1e-300, 5e-324]
+NUMBERS += [1e300, -1e300]
 NUMBERS += [float("nan"), float("inf"), float("-inf"), 1e16, 4.0, 0.95, 2.0]
-WORDS = [
-    "",
-    " ",
-    "auto",
-    "all",
-    "none",
-    "digits",
-    "kind",
-    "yes",
-    "null",
-    "~",
-    "1",
-    "1e3",
-    ".nan",
-    "\n",
-    "a\nb",
-    "\0",
-    "\ud800",
-    "ν",
-]
+WORDS = ["", " ", "auto", "all", "none", "digits", "kind", "yes", "null", "~", "1", "1e3", ".nan", "\n", "a\nb", "\0"]
+WORDS += ["\ud800", "ν"]
 WORDS += ["a/b", "..", "x" * 300, "0", "-1", "np:array", "os:system", "math:nan", "Traceback (most recent call last)", "\u2028"]
 
 
@@ -97,33 +63,10 @@ nested = st.recursive(
     plain,
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.one_of(st.text(max_size=5), plain), inner, max_size=3)),
 )
-ODD = [
-    np.float64(0.5),
-    np.int64(4),
-    np.arange(4.0),
-    np.arange(4000.0).reshape(2, -1),
-    np.array(["a"]),
-    np.bool_(True),
-    decimal.Decimal("0.5"),
-    fractions.Fraction(1, 3),
-    1j,
-    {1, 2},
-    frozenset(),
-    range(3),
-    object(),
-    int,
-    len,
-    b"\xff",
-    pathlib.Path("a"),
-    datetime.timedelta(1),
-    (0.5, 1.0),
-    deep(40),
-    deep(600),
-    deep(3000),
-    circle(),
-    iter([1, 2]),
-    "9" * 5000,
-]
+ODD = [np.float64(0.5), np.int64(4), np.arange(4.0), np.arange(4000.0).reshape(2, -1), np.array(["a"]), np.bool_(True)]
+ODD += [decimal.Decimal("0.5"), fractions.Fraction(1, 3), 1j, {1, 2}, frozenset(), range(3), object(), int, len, b"\xff"]
+ODD += [pathlib.Path("a"), datetime.timedelta(1), (0.5, 1.0), deep(40), deep(600), deep(3000), circle(), iter([1, 2])]
+ODD += ["9" * 5000]
 BOMB = bomb()
 odd = st.sampled_from([*ODD, BOMB])
 junk = st.one_of(plain, nested, odd)
@@ -148,120 +91,42 @@ def keys(required=None, **optional):
     return st.fixed_dictionaries(required or {}, optional=optional)
 
 
-spacing = keys({"min": positive, "max": positive, "count": count})
-levels = st.one_of(spacing, st.lists(positive, min_size=1, max_size=4))
-process = st.one_of(
-    keys(kind=st.just("variance_exploding"), sigma_min=positive, sigma_max=positive),
-    keys({"kind": st.just("ornstein_uhlenbeck")}, time_min=positive, time_max=positive),
-    keys({"kind": st.just("variance_preserving")}, beta_min=positive, beta_max=positive, time_min=positive, time_max=positive),
-    keys({"kind": st.sampled_from(["cosine", "rectified"])}, time_min=positive, time_max=positive),
-    keys({"kind": st.just("discrete_vp"), "alphas_cumprod": st.lists(st.one_of(fraction, st.floats()), max_size=5)}),
-    keys({"kind": st.just("discrete_vp"), "scheduler": st.sampled_from(WORDS)}),
-)
-network = {
-    "name": optional_name,
-    "conditional": flag,
-    "guidance": st.floats(-2, 2),
-    "autocast": st.sampled_from([None, "bfloat16"]),
-    "channels_last": flag,
-    "compile": st.just(False),
-    "micro_batch": st.one_of(count, st.just("auto")),
+def values_of(annotation):
+    """Return values for a setting of some type: most are allowed, or nearly."""
+    inner, origin = get_args(annotation), get_origin(annotation)
+    if annotation is Factory:
+        return factory
+    if annotation is Arguments or origin is dict or annotation is dict:
+        return arguments
+    if origin is Annotated:
+        return values_of(inner[0])
+    if origin is Literal:
+        return st.sampled_from(inner)
+    if origin in (Union, types.UnionType):
+        return st.one_of(*map(values_of, inner))
+    if origin in (tuple, list):
+        return st.lists(values_of(inner[0]), max_size=3)
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return settings(annotation)
+    return ORDINARY.get(annotation, plain)
+
+
+def settings(model):
+    """Return dicts of the settings of a model; its kind is always given where it has one."""
+    values = {name: values_of(field.rebuild_annotation()) for name, field in model.model_fields.items()}
+    needed = {name: values.pop(name) for name, field in model.model_fields.items() if name == "kind" or field.is_required()}
+    return keys(needed, **values)
+
+
+ORDINARY = {
+    bool: flag,
+    int: st.one_of(st.integers(1, 8), st.integers(0, 300), st.integers(1, 10**20)),
+    float: st.one_of(fraction, positive, st.floats(-2, 2)),
+    str: optional_name,
+    type(None): st.none(),
 }
-made = {"factory": factory, "arguments": arguments, "weights": st.sampled_from([None, "w.pt"]), "weights_key": optional_name}
-classes = st.one_of(st.integers(0, 3), st.integers(0, 10**20))
-score = st.one_of(
-    keys({"kind": st.just("empirical")}, name=optional_name, conditional=flag),
-    keys(
-        {"kind": st.just("gaussian")},
-        name=optional_name,
-        conditional=flag,
-        shrinkage=st.one_of(st.sampled_from([None, "ledoit_wolf", "oas"]), st.floats(-0.5, 1.5), positive),
-    ),
-    keys(
-        {"kind": st.just("mixture")},
-        name=optional_name,
-        conditional=flag,
-        components=st.one_of(st.just("classes"), st.integers(1, 9)),
-    ),
-    keys({"kind": st.just("network")}, path=st.sampled_from([None, "none.safetensors", "", "\0"]), **network),
-    keys({"kind": st.just("diffusers"), "path": st.sampled_from(WORDS)}, null_label=classes, scheduler=optional_name, **network),
-    keys({"kind": st.just("edm")}, path=st.sampled_from([None, "none.pkl"]), **made, **network),
-    keys({"kind": st.just("azula"), "factory": factory}, classes=classes, one_hot=flag, **network),
-    keys(
-        {"kind": st.just("callable")},
-        path=st.sampled_from([None, "none.pt"]),
-        prediction=st.sampled_from(["x0", "epsilon", "v", "score", "velocity"]),
-        trained=st.one_of(st.none(), process),
-        classes=classes,
-        label_free=flag,
-        **made,
-        **network,
-    ),
-)
-reverse = keys(
-    preset=st.sampled_from([None, "paper"]),
-    kind=st.sampled_from(["auto", "exact", "sde", "exponential_sde", "euler", "heun", "edm", "ancestral"]),
-    steps=count,
-    grid=st.sampled_from(["turn_times", "process"]),
-    rho=positive,
-    clock=st.sampled_from(["time", "variance"]),
-    S_churn=st.floats(0, 100),
-    S_min=st.floats(0, 10),
-    S_max=positive,
-    S_noise=positive,
-)
-SECTIONS = {
-    "data": keys(
-        source=st.sampled_from(["digits", "cifar10", "imagenet", "file", "folder", "zip", "digitz"]),
-        path=st.one_of(st.none(), st.sampled_from(WORDS)),
-        key=optional_name,
-        labels=optional_name,
-        split=st.sampled_from([None, "train", "test", "all", "tran"]),
-        value_range=st.one_of(st.none(), st.tuples(st.floats(), st.floats()).map(list)),
-    ),
-    "process": process,
-    "scores": st.lists(score, max_size=3),
-    "turn_times": st.one_of(keys({"noise_to_signal": levels}), keys({"time": levels}), keys(noise_to_signal=levels, time=levels)),
-    "start": st.sampled_from(["noised_data", "gaussian", "isotropic"]),
-    "reverse": reverse,
-    "samples": st.one_of(st.just("all"), st.integers(0, 8), st.integers(4, 10**20)),
-    "repeats": count,
-    "shard_size": count,
-    "seed": st.integers(0, 2**63 - 1),
-    "micro_batch": count,
-    "dtype": st.sampled_from(["float32", "float64"]),
-    "observables": st.one_of(
-        st.sampled_from(["all", "none"]),
-        st.lists(st.sampled_from(["affinity", "normality", "quality", "balance", "starts", "chains"]), max_size=4),
-    ),
-    "features": keys(kind=st.sampled_from(["pca", "pixels", "factory"]), components=count, factory=factory, arguments=arguments),
-    "classifier": keys(
-        kind=st.sampled_from(["nearest", "knn", "svc", "factory"]),
-        neighbors=count,
-        folds=st.integers(1, 7),
-        factory=factory,
-        arguments=arguments,
-    ),
-    "chains": keys(length=count, turn_times=count),
-    "end_points": st.integers(3, 2000),
-    "keep": keys(
-        pictures=st.integers(0, 9),
-        trajectory=st.one_of(flag, st.lists(st.floats(0, 100), max_size=3)),
-        eigenvectors=flag,
-        end_points=flag,
-    ),
-    "statistics": keys(
-        confidence=fraction,
-        bootstrap=st.integers(99, 10**6),
-        level=fraction,
-        memorization_level=st.one_of(st.none(), fraction),
-        speciation_level=st.one_of(st.none(), fraction),
-        tolerance=positive,
-        memorization=st.sampled_from(["own", "any"]),
-        speciation=st.sampled_from(["retention", "same"]),
-        affine=st.sampled_from(["one_shot", "uturn"]),
-    ),
-}
+SECTIONS = {name: values_of(field.rebuild_annotation()) for name, field in Experiment.model_fields.items()}
+process = SECTIONS["process"]
 
 
 @st.composite
@@ -359,24 +224,8 @@ yaml_texts = st.one_of(
         lambda t: t[0][: t[1] % (len(t[0]) + 1)] + t[2] + t[0][t[1] % (len(t[0]) + 1) :]
     ),
 )
-FIELDS = [
-    *SECTIONS,
-    "steps",
-    "kind",
-    "0",
-    "1",
-    "-1",
-    "9",
-    "noise_to_signal",
-    "time",
-    "min",
-    "name",
-    "arguments",
-    "",
-    " ",
-    "²",
-    "9" * 5000,
-]
+FIELDS = [*SECTIONS, "steps", "kind", "0", "1", "-1", "9", "noise_to_signal", "time", "min", "name", "arguments", "", " "]
+FIELDS += ["²", "9" * 5000]
 paths = st.one_of(
     st.lists(st.sampled_from(FIELDS), min_size=1, max_size=4).map(".".join),
     st.sampled_from(["scores.0.kind", "scores.1.name", "turn_times.time", "turn_times.noise_to_signal.count", "reverse.steps"]),
@@ -407,25 +256,8 @@ shapes = st.one_of(
     st.tuples(st.integers(2, 4), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4)),
     st.lists(st.integers(0, 4), max_size=5).map(tuple),
 )
-SPECIAL = [
-    0.0,
-    1.0,
-    -1.0,
-    0.5,
-    255.0,
-    np.nan,
-    np.inf,
-    -np.inf,
-    1e300,
-    -1e300,
-    1.7e308,
-    -1.7e308,
-    5e-324,
-    1e-320,
-    1e38,
-    1 + 1e-12,
-    2**53,
-]
+SPECIAL = [0.0, 1.0, -1.0, 0.5, 255.0, np.nan, np.inf, -np.inf, 1e300, -1e300, 1.7e308, -1.7e308, 5e-324, 1e-320, 1e38]
+SPECIAL += [1 + 1e-12, 2**53]
 
 
 @st.composite
