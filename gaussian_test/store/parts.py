@@ -11,8 +11,11 @@ the same on every worker, and after an interruption on whatever machine it goes 
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from gaussian_test.errors import UserError
 from gaussian_test.store import files
 
 MANIFEST = "manifest.json"
+STATE = "state.json"  # how far a run is, for whoever asks meanwhile
 STOP = "stop"  # there while a run that was told to stop waits for its workers
 
 
@@ -147,6 +151,12 @@ class Parts:
         """Return whether nothing more is to be begun."""
         return (self.folder / STOP).exists()
 
+    def tell(self, done: int, of: int, remaining: float) -> None:
+        """Write how far the run is, unless the disk refuses: nothing depends on it."""
+        state = {"done": done, "of": of, "remaining_seconds": remaining, "updated": datetime.now(UTC).isoformat(timespec="seconds")}
+        with suppress(OSError):
+            files.write_text(self.folder / STATE, json.dumps(state))
+
     def count(self) -> int:
         """Return how many shards are finished, by their names."""
         return count_parts(self.folder)[0]
@@ -173,6 +183,15 @@ def count_parts(folder: Path) -> tuple[int, int | None]:
         return done, int(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["shards"])
     except (OSError, ValueError, KeyError, TypeError):
         return done, None
+
+
+def read_remaining(folder: Path) -> float | None:
+    """Return the seconds that a run expected to need when it last told; None where it has not, or the file is damaged."""
+    try:
+        remaining = float(json.loads((folder / STATE).read_text(encoding="utf-8"))["remaining_seconds"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+    return remaining if math.isfinite(remaining) and remaining >= 0 else None
 
 
 DESCRIPTION = "dataset"  # no variable can have this name
