@@ -131,8 +131,7 @@ class Progress:
     unit : str
         ``shard`` or ``run``.
     tell : callable, optional
-        Takes how many are finished, of how many, and the remaining seconds: at the first, the last, and between at most every
-        :data:`EVERY` seconds.
+        Takes how many are finished, of how many, and the remaining seconds, at most every :data:`EVERY` seconds.
 
     Examples
     --------
@@ -188,6 +187,6 @@ class Progress:
         counted: dict[str, Any] = {self._unit: which, "done": self.done, "of": self.total, "seconds": seconds}
         counted |= {f"{self._unit}s_per_second": rate, "remaining_seconds": left}
         log("shard" if self._unit == "shard" else f"{self._unit}_done", **counted, **fields)
-        if self._tell and (self.done == self.total or now - self._told >= EVERY):
+        if self._tell and now - self._told >= EVERY:
             self._tell(self.done, self.total, left)
             self._told = time.monotonic()

@@ -211,7 +211,8 @@ def _tables(
             order = replace(order, micro_batches=settled)
         with user_input():
             files.write_text(parts.folder / MICRO_BATCHES, json.dumps(settled))
-        with Progress(total, len(tables), f"U-Turns on {where}", progress, tell=parts.tell) as counter:
+        what = f"U-Turns on {where}"
+        with parts.telling() as tell, Progress(total, len(tables), what, progress, tell=tell) as counter:
             if order is None:
                 tables |= compute_here(prepared, parts, missing, counter, interruption)
             else:

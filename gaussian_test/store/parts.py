@@ -13,8 +13,8 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -151,11 +151,21 @@ class Parts:
         """Return whether nothing more is to be begun."""
         return (self.folder / STOP).exists()
 
-    def tell(self, done: int, of: int, remaining: float) -> None:
-        """Write how far the run is, unless the disk refuses: nothing depends on it."""
-        state = {"done": done, "of": of, "remaining_seconds": remaining, "updated": datetime.now(UTC).isoformat(timespec="seconds")}
-        with suppress(OSError):
-            files.write_text(self.folder / STATE, json.dumps(state))
+    @contextmanager
+    def telling(self) -> Iterator[Callable[[int, int, float], None]]:
+        """Give a function that writes how far the run is, as long as it counts shards; nothing depends on it."""
+        path = self.folder / STATE
+
+        def tell(done: int, of: int, remaining: float) -> None:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            with suppress(OSError):
+                files.write_text(path, json.dumps({"done": done, "of": of, "remaining_seconds": remaining, "updated": now}))
+
+        try:
+            yield tell
+        finally:
+            with suppress(OSError):
+                path.unlink()
 
     def count(self) -> int:
         """Return how many shards are finished, by their names."""

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from gaussian_test.cli import completion
@@ -33,36 +32,34 @@ def room(tmp_path, monkeypatch):
 
 
 def offered(*arguments):
-    """Return what click offers for the last word."""
-    items = ShellComplete(main, {}, completion.PROGRAM, completion.VARIABLE).get_completions(list(arguments[:-1]), arguments[-1])
+    """Return what is offered for the last word."""
+    shell = completion.SHELLS["fish"](main, {}, completion.PROGRAM, completion.VARIABLE)
+    items = shell.get_completions(list(arguments[:-1]), arguments[-1])
     return [item.value for item in items if item.type == "plain"]
 
 
-CASES = [
-    (["sh"], ["show"]),
-    (["show", ""], ["ring.nc", "run.nc", "results/"]),
-    (["show", "ru"], ["run.nc"]),
-    (["show", "results/"], ["results/digits.nc", "results/deep/"]),
-    (["plot", "run.nc", "--ou"], ["--output"]),
-    (["compare", "run.nc", "ri"], ["ring.nc"]),
-    (["run", ""], ["one.yaml", "two.yml", "results/"]),
-    (["run", "--device", "c"], ["cpu", "cuda"]),
-    (["run", "--set", "reverse.st"], ["reverse.steps="]),
-    (
-        ["run", "--set", "reverse.kind=e"],
-        ["reverse.kind=exact", "reverse.kind=exponential_sde", "reverse.kind=euler", "reverse.kind=edm"],
-    ),
-    (["run", "--set", "process.sigma"], ["process.sigma_min=", "process.sigma_max="]),
-    (["run", "--set", "observables="], ["observables=all", "observables=none"]),
-    (["completion", ""], ["bash", "zsh", "fish"]),
-    (["show", "nothing"], []),
-]
+CASES = {
+    "sh": "show",
+    "show ": "ring.nc run.nc results/",
+    "show ru": "run.nc",
+    "show results/": "results/digits.nc results/deep/",
+    "show nothing": "",
+    "plot run.nc --ou": "--output",
+    "compare run.nc ri": "ring.nc",
+    "run ": "one.yaml two.yml results/",
+    "run --device c": "cpu cuda",
+    "run --device=c": "--device=cpu --device=cuda",
+    "run --set reverse.st": "reverse.steps=",
+    "run --set reverse.kind=e": "reverse.kind=exact reverse.kind=exponential_sde reverse.kind=euler reverse.kind=edm",
+    "run --set process.sigma": "process.sigma_min= process.sigma_max=",
+    "run --set observables=": "observables=all observables=none",
+    "completion ": "bash zsh fish",
+}
 
 
-@pytest.mark.parametrize(("words", "wanted"), CASES, ids=lambda case: " ".join(case) if isinstance(case, list) else None)
-def test_click_offers_what_is_there(words, wanted, room, monkeypatch):
+def test_click_offers_what_is_there(room, monkeypatch):
     monkeypatch.setattr(completion, "DEVICES", str(room / "nvidia[0-9]*"))
-    assert offered(*words) == wanted
+    assert {line: " ".join(offered(*line.split(" "))) for line in CASES} == CASES
 
 
 def test_devices_are_those_of_the_driver(room, monkeypatch):

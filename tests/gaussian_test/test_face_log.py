@@ -51,33 +51,21 @@ def test_rates_and_remaining_time_are_of_the_shards_of_this_run(tmp_path, clock)
     assert [float(second[key]) for key in ("shards_per_second", "remaining_seconds")] == [0.25, 16.0]  # two in 8 s, four are left
 
 
-def test_a_shard_in_no_time_and_the_last_one_have_a_rate(tmp_path, clock):
-    with to_file(tmp_path), Progress(1, 0, "cpu", bar=False) as progress:
-        progress.finished(0, 0.0)
-    assert float(lines(tmp_path)[0]["remaining_seconds"]) == 0
+WRITTEN = {
+    **{"word": "word", "two words": '"two words"', "": '""', "lines\nand\ttabs": '"lines and tabs"'},
+    **{'say "no" now': "\"say 'no' now\"", 3: "3", 0.123456: "0.1235", 1180.2: "1180", None: "None"},
+    gt.UserError("x = 1 is wrong"): '"x = 1 is wrong"',
+}
 
 
-@pytest.mark.parametrize(
-    ("value", "written"),
-    [
-        ("word", "word"),
-        ("two words", '"two words"'),
-        ("", '""'),
-        ("lines\nand\ttabs", '"lines and tabs"'),
-        ('say "no" now', "\"say 'no' now\""),
-        (3, "3"),
-        (0.123456, "0.1235"),
-        (1180.2, "1180"),
-        (None, "None"),
-        (gt.UserError("x = 1 is wrong"), '"x = 1 is wrong"'),
-    ],
-)
-def test_a_value_is_one_word_or_quoted(value, written, tmp_path):
+def test_a_value_is_one_word_or_quoted(tmp_path):
     with to_file(tmp_path):
-        log("event", reason=value, last=1)
-    text = (tmp_path / "log").read_text()
-    assert text.endswith(f" level=info event=event reason={written} last=1\n")
-    assert list(fields(text)) == ["time", "level", "event", "reason", "last"]
+        for value in WRITTEN:
+            log("event", reason=value, last=1)
+    text = (tmp_path / "log").read_text().splitlines()
+    for line, written in zip(text, WRITTEN.values(), strict=True):
+        assert line.endswith(f" level=info event=event reason={written} last=1")
+        assert list(fields(line)) == ["time", "level", "event", "reason", "last"]
 
 
 def test_a_line_has_its_moment_and_its_level(tmp_path, monkeypatch, request):
@@ -124,16 +112,17 @@ def test_a_terminal_gets_no_lines_and_a_lost_folder_no_log(tmp_path, monkeypatch
 def test_status_says_how_long_a_running_one_still_takes(seconds, said, tmp_path, clock):
     parts = Parts(tmp_path / "a.nc", {}, 3)
     parts.open()
-    with Progress(3, 0, "cpu", bar=False, tell=parts.tell) as progress:
+    with parts.telling() as tell, Progress(3, 0, "cpu", bar=False, tell=tell) as progress:
         for shard, now in enumerate((1, 2 * seconds)):  # what counts is the last state
             clock[0] = 100.0 + now
             progress.finished(shard, 1.0)
-    with locked(tmp_path / "a.nc"):
-        (run,) = gt.status(tmp_path)
+        with locked(tmp_path / "a.nc"):
+            (run,) = gt.status(tmp_path)
         assert (run.state, run.remaining) == ("running", pytest.approx(seconds))
         assert said in status_text([run])
-    (run,) = gt.status(tmp_path)
-    assert (run.state, run.of, run.remaining) == ("interrupted", 3, None)
+        (run,) = gt.status(tmp_path)
+        assert (run.state, run.of, run.remaining) == ("interrupted", 3, None)
+    assert not list(parts.folder.glob("*state*"))
 
 
 @pytest.mark.parametrize(
@@ -148,14 +137,15 @@ def test_a_state_that_is_damaged_or_missing_says_nothing(text, tmp_path):
     assert (run.state, run.remaining) == ("running", None)
 
 
-def test_many_small_shards_tell_twice_a_second_and_the_first_and_the_last(clock):
+def test_many_small_shards_tell_the_first_and_then_twice_a_second(clock):
     told = []
-    with Progress(100, 0, "cpu", bar=False, tell=lambda *state: told.append(state)) as progress:
+    with Progress(101, 0, "cpu", bar=False, tell=lambda *state: told.append(state)) as progress:
+        progress.finished(100, 0.0)  # a shard in no time has a rate too
         for shard in range(100):
             clock[0] += 1 / 64
             progress.finished(shard, 0.01)
-    assert [done for done, _, _ in told] == [1, 33, 65, 97, 100]
-    assert told[1] == (33, 100, 67 / 64)
+    assert [done for done, _, _ in told] == [1, 33, 65, 97]
+    assert told[1] == (33, 101, pytest.approx(68 / 66))
 
 
 SMALL = {"samples": 8, "shard_size": 4, "turn_times": {"noise_to_signal": [0.5]}, "observables": "none", "keep": {"pictures": 0}}
@@ -175,6 +165,7 @@ def test_a_run_tells_its_state_forgets_that_of_a_killed_one_and_leaves_none(tmp_
     monkeypatch.setattr(shard, "run_shard", watched)
     with pytest.raises(KeyboardInterrupt):
         gt.run(SMALL, output, progress=False)
+    (parts_folder(output) / "state.json").write_text(json.dumps(seen[1]))  # as if it had been killed
     assert seen[0] is None
     assert (seen[1]["done"], seen[1]["of"]) == (1, 2)
     assert seen[1]["remaining_seconds"] > 0
