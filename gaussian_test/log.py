@@ -19,12 +19,9 @@ EVERY = 0.5  # seconds at least between two states that a run tells
 
 
 class _KeyValue(logging.Formatter):
-    """Lines such as ``time=2026-11-25T09:00:00Z level=info event=shard shard=3 done=4 of=40``.
+    """Lines such as ``time=2026-11-25T09:00:00Z level=info event=shard shard=3 done=4 of=40``."""
 
-    By hand rather than by structlog's LogfmtRenderer: a dependency more would save this class and :func:`_value` alone.
-    """
-
-    converter = staticmethod(time.gmtime)
+    converter = staticmethod(time.gmtime)  # and not structlog, a dependency that would save this class alone
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {

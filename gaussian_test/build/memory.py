@@ -27,11 +27,8 @@ def machine_memory() -> tuple[int, str]:
 
 
 def _limits() -> Iterator[int]:
-    """Yield the limits of the control groups that this process is in, of either version, from its own up to the root.
-
-    By hand, since psutil, which no run needs, knows the machine's memory alone.
-    """
-    try:
+    """Yield the limits of the control groups that this process is in, of either version, from its own up to the root."""
+    try:  # by hand, since psutil, which no run needs, knows the machine's memory alone
         lines = OWN_CGROUP.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
