@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,20 @@ from tqdm import tqdm
 
 LOGGER = logging.getLogger("gaussian_test")
 LOG = "log"
+EVERY = 0.5  # seconds at least between two states that a run tells
 
 
 class _KeyValue(logging.Formatter):
     """Lines such as ``time=2026-11-25T09:00:00Z level=info event=shard shard=3 done=4 of=40``."""
 
+    converter = staticmethod(time.gmtime)  # and not structlog, a dependency that would save this class alone
+
     def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
-        fields = {"time": stamp, "level": record.levelname.lower(), "event": record.getMessage()}
+        fields = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
         fields |= getattr(record, "fields", {})
         return " ".join(f"{key}={_value(value)}" for key, value in fields.items())
 
@@ -52,10 +59,7 @@ def to_stderr() -> Iterator[None]:
     >>> with to_stderr():
     ...     log("start")
     """
-    if sys.stderr.isatty():
-        yield
-        return
-    with _handled(logging.StreamHandler(sys.stderr)):
+    with nullcontext() if sys.stderr.isatty() else _handled(logging.StreamHandler(sys.stderr)):
         yield
 
 
@@ -123,6 +127,8 @@ class Progress:
         Whether to show a progress bar; None: on a terminal. The bar of a run within that of a sweep vanishes after the run.
     unit : str
         ``shard`` or ``run``.
+    tell : callable, optional
+        Takes how many are finished, of how many, and the remaining seconds, at most every :data:`EVERY` seconds.
 
     Examples
     --------
@@ -132,9 +138,18 @@ class Progress:
     2
     """
 
-    def __init__(self, total: int, done: int, what: str, bar: bool | None = None, unit: str = "shard") -> None:
-        self.total, self.done, self._before, self._unit = total, done, done, unit
-        self._began = time.monotonic()  # the wall clock may jump
+    def __init__(
+        self,
+        total: int,
+        done: int,
+        what: str,
+        bar: bool | None = None,
+        unit: str = "shard",
+        tell: Callable[[int, int, float], None] | None = None,
+    ) -> None:
+        self.total, self.done, self._before, self._unit, self._tell = total, done, done, unit, tell
+        self._began = time.monotonic()  # the wall clock may jump; tqdm keeps no rate where it shows no bar
+        self._told = -math.inf
         hidden = None if bar is None else not bar
         self._bar = tqdm(total=total, initial=done, desc=what, unit=unit, disable=hidden, bar_format=BAR, leave=None)
 
@@ -163,8 +178,12 @@ class Progress:
         """Count one, and log the remaining number and time."""
         self.done += 1
         self._bar.update()
-        rate = (self.done - self._before) / max(time.monotonic() - self._began, 1e-9)
+        now = time.monotonic()
+        rate = (self.done - self._before) / max(now - self._began, 1e-9)
         left = (self.total - self.done) / rate
         counted: dict[str, Any] = {self._unit: which, "done": self.done, "of": self.total, "seconds": seconds}
         counted |= {f"{self._unit}s_per_second": rate, "remaining_seconds": left}
         log("shard" if self._unit == "shard" else f"{self._unit}_done", **counted, **fields)
+        if self._tell and now - self._told >= EVERY:
+            self._tell(self.done, self.total, left)
+            self._told = time.monotonic()

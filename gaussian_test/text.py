@@ -69,6 +69,35 @@ def pvalue_text(value: float) -> str:
     return f"p {'=' if value > 0.001 else '<'} {max(value, 0.001):.2g}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time in a unit that suits it, in two digits; tqdm's clock, 1:02:05, does not say of which unit it is.
+
+    Examples
+    --------
+    >>> duration(0.25), duration(150), duration(360000)
+    ('0.25 s', '2.5 min', '100 h')
+    """
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.2g} {unit}" if seconds < 100 * length else f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def byte_size(count: float) -> str:
+    """Return a number of bytes as an experiment takes it for ``memory``.
+
+    Examples
+    --------
+    >>> byte_size(4e9)
+    '4.0GB'
+    """
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.1f}{unit}"
+        count /= 1000
+    return f"{count:.1f}TB"
+
+
 PARTS = ".parts"
 MOST = 5  # largest number of named files
 

@@ -11,6 +11,7 @@ import xarray as xr
 from gaussian_test.errors import UserError
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.experiment.scores import Gaussian, Mixture
+from gaussian_test.text import byte_size
 
 LOADED = 2**30  # up to this many bytes samples are read once and kept, not re-read in each pass
 SHARE = "GAUSSIAN_TEST_WORKERS"  # number of workers sharing the machine, set for workers that this program starts
@@ -27,7 +28,7 @@ def machine_memory() -> tuple[int, str]:
 
 def _limits() -> Iterator[int]:
     """Yield the memory limits of this process's control groups (v1 or v2), up to the root."""
-    try:
+    try:  # by hand, since psutil, which no run needs, knows the machine's memory alone
         lines = OWN_CGROUP.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
@@ -53,9 +54,9 @@ def memory_cap(settings: Experiment) -> int:
 def named_cap(settings: Experiment, cap: int) -> str:
     """Return the cap for a message, with the setting to change."""
     if settings.memory is not None:
-        return f"memory = {_bytes(cap)}"
+        return f"memory = {byte_size(cap)}"
     share = f"a worker's share, 1 of {_workers()}, of " if _workers() > 1 else ""
-    return f"{share}half of the {machine_memory()[1]}'s memory ({_bytes(cap)})"
+    return f"{share}half of the {machine_memory()[1]}'s memory ({byte_size(cap)})"
 
 
 def _workers() -> int:
@@ -98,7 +99,7 @@ def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept:
         needs.append((f"{columns} features of {count} samples", 16 * columns * count, "use fewer, fewer observables or more"))
     for what, takes, remedy in needs:
         if takes > cap:
-            raise UserError(f"{named_cap(settings, cap)} is too little for {what}, which takes {_bytes(takes)}: {remedy}")
+            raise UserError(f"{named_cap(settings, cap)} is too little for {what}, which takes {byte_size(takes)}: {remedy}")
 
 
 def check_streamed(settings: Experiment, given_classifier: bool, cap: int) -> None:
@@ -119,12 +120,3 @@ def check_streamed(settings: Experiment, given_classifier: bool, cap: int) -> No
             f"{needing[0]} needs all samples in memory, and {named_cap(settings, cap)} is too little for them: "
             "leave it out or give more memory"
         )
-
-
-def _bytes(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.1f}{unit}"
-        size /= 1000
-    return f"{size:.1f}TB"

@@ -11,9 +11,8 @@ from gaussian_test.cli import completion
 from gaussian_test.cli.group import PlainErrors, next_commands, quiet_option, reporting
 from gaussian_test.errors import UserError
 
-PATH = click.Path(path_type=Path)
-ARCHIVES = completion.files(".nc")
-EXPERIMENTS = completion.files(".yaml", ".yml")
+PATH, FOLDER = click.Path(path_type=Path), click.Path(path_type=Path, file_okay=False)
+ARCHIVE, EXPERIMENT = completion.File(".nc"), completion.File(".yaml", ".yml")
 
 
 @click.group(
@@ -80,19 +79,17 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def folder_option(help_text: str, required: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option that names the folder to write to."""
-    return click.option("-o", "--output", "folder", type=PATH, shell_complete=completion.folders, required=required, help=help_text)
+    return click.option("-o", "--output", "folder", type=FOLDER, required=required, help=help_text)
 
 
 # -- runs ----------------------------------------------------------------------------------------------------------------------
 
 
 @main.command(epilog="Example: gaussian-test run -o run.nc --set samples=all --set reverse.steps=32")
-@click.argument("experiment", required=False, type=PATH, shell_complete=EXPERIMENTS)
-@click.option(
-    "-o", "--output", type=PATH, default=Path("run.nc"), show_default=True, shell_complete=ARCHIVES, help="Archive to write."
-)
+@click.argument("experiment", required=False, type=EXPERIMENT)
+@click.option("-o", "--output", type=ARCHIVE, default=Path("run.nc"), show_default=True, help="Archive to write.")
 @run_options
-@click.option("--plot", "folder", type=PATH, shell_complete=completion.folders, help="Also draw the figures into this folder.")
+@click.option("--plot", "folder", type=FOLDER, help="Also draw the figures into this folder.")
 def run(experiment: Path | None, output: Path, changes: tuple[str, ...], folder: Path | None, quiet: bool, **options: Any) -> None:
     """Run an EXPERIMENT (a YAML file; default: the Gaussian Test of the embedded digits) and write its archive."""
     from gaussian_test.experiment.experiment import Experiment
@@ -117,7 +114,7 @@ def run(experiment: Path | None, output: Path, changes: tuple[str, ...], folder:
 
 
 @main.command(epilog="Example: gaussian-test sweep sweep.yaml -o results --workers 4")
-@click.argument("sweep", type=PATH, shell_complete=EXPERIMENTS)
+@click.argument("sweep", type=EXPERIMENT)
 @folder_option("Folder for the archives.")
 @run_options
 def sweep(sweep: Path, folder: Path, changes: tuple[str, ...], quiet: bool, **options: Any) -> None:
@@ -138,7 +135,7 @@ def sweep(sweep: Path, folder: Path, changes: tuple[str, ...], quiet: bool, **op
 
 
 @main.command(name="status", epilog="Example: gaussian-test status results")
-@click.argument("folder", type=PATH, shell_complete=ARCHIVES)
+@click.argument("folder", type=ARCHIVE)
 def show_status(folder: Path) -> None:
     """Say what has become of the runs in a FOLDER (or of the run of one archive): finished, running, interrupted, failed."""
     from gaussian_test.sweep.states import status, status_text
@@ -153,7 +150,7 @@ def show_status(folder: Path) -> None:
 
 
 @main.command(epilog="Example: gaussian-test show run.nc --json")
-@click.argument("archive", type=PATH, shell_complete=ARCHIVES)
+@click.argument("archive", type=ARCHIVE)
 @click.option("--all", "every", is_flag=True, help="Show the observables at every turn time.")
 @click.option(
     "--json",
@@ -172,7 +169,7 @@ def show(archive: Path, every: bool, as_json: bool) -> None:
 
 
 @main.command(epilog="Example: gaussian-test plot run.nc -o figures")
-@click.argument("archive", type=PATH, shell_complete=ARCHIVES)
+@click.argument("archive", type=ARCHIVE)
 @folder_option("Folder for the figures.")
 @quiet_option
 def plot(archive: Path, folder: Path, quiet: bool) -> None:
@@ -193,8 +190,8 @@ def _plot(result: object, folder: Path, quiet: bool) -> None:
 
 
 @main.command(epilog="Example: gaussian-test compare empirical.nc mixture.nc")
-@click.argument("a", type=PATH, shell_complete=ARCHIVES)
-@click.argument("b", type=PATH, shell_complete=ARCHIVES)
+@click.argument("a", type=ARCHIVE)
+@click.argument("b", type=ARCHIVE)
 def compare(a: Path, b: Path) -> None:
     """Compare two archives, A and B: times and curves, b - a, with bands (of paired differences where they share samples)."""
     from gaussian_test.result.comparison import compare as compare_results
@@ -204,7 +201,7 @@ def compare(a: Path, b: Path) -> None:
 
 
 @main.command(epilog="Example: gaussian-test report run.nc -o run.html")
-@click.argument("sources", nargs=-1, required=True, metavar="RUN.nc [OTHER.nc] | FOLDER", type=PATH, shell_complete=ARCHIVES)
+@click.argument("sources", nargs=-1, required=True, metavar="RUN.nc [OTHER.nc] | FOLDER", type=ARCHIVE)
 @click.option("-o", "--output", type=PATH, help="Page to write, or to replace.  [default: named after the first archive]")
 @quiet_option
 def report(sources: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
@@ -221,7 +218,7 @@ def report(sources: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
 
 
 @main.command(epilog="Example: gaussian-test samplers --steps 8,16,32,64 -o figures")
-@click.argument("experiment", required=False, type=PATH, shell_complete=EXPERIMENTS)
+@click.argument("experiment", required=False, type=EXPERIMENT)
 @set_option
 @click.option("--steps", default="4,8,16,32,64,128,256", show_default=True, help="Numbers of reverse steps.")
 @folder_option("Folder for the figure.", required=False)
@@ -246,7 +243,7 @@ def samplers(experiment: Path | None, changes: tuple[str, ...], steps: str, fold
 
 
 @main.command(epilog="Example: gaussian-test doctor experiment.yaml --device cuda")
-@click.argument("experiment", required=False, type=PATH, shell_complete=EXPERIMENTS)
+@click.argument("experiment", required=False, type=EXPERIMENT)
 @set_option
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
@@ -265,7 +262,7 @@ def doctor(ctx: click.Context, experiment: Path | None, changes: tuple[str, ...]
 
 
 @main.command(name="completion", epilog="Example: gaussian-test completion bash")
-@click.argument("shell", type=click.Choice(completion.SHELLS))
+@click.argument("shell", type=click.Choice(list(completion.SHELLS)))
 def shell_completion(shell: str) -> None:
     """Print the script with which the Tab key completes commands, options, archives, devices and keys in a SHELL.
 

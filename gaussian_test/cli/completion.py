@@ -1,19 +1,19 @@
 """Shell completion, light enough for every key press."""
 
+import glob
 import os
-import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import click
-from click.shell_completion import BashComplete, CompletionItem, add_completion_class, get_completion_class, split_arg_string
+from click import shell_completion as shells
+from click.shell_completion import CompletionItem
 
-SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_GAUSSIAN_TEST_COMPLETE"
 PROGRAM = "gaussian-test"
-# bash splits words at = and :, so reverse.kind=h would be three words: parse the whole line, and strip the part that bash already
-# has
+DEVICES = "/dev/nvidia[0-9]*"
+# by hand, since click's script takes the words as bash cuts them, at = and : too: reverse.kind=h would be three. This one reads
+# the whole line, takes off what bash already has of the word, quotes what holds spaces, and adds none behind = and /
 BASH = r"""%(complete_func)s() {
     local word="${COMP_LINE:0:COMP_POINT}" breaks="${COMP_WORDBREAKS//[^=:]/}" cut='' type value
     word="${word##*[[:space:]]}"
@@ -24,8 +24,9 @@ BASH = r"""%(complete_func)s() {
             dir) compopt -o dirnames ;;
             file) compopt -o default ;;
             plain)
-                COMPREPLY+=("${value#"$cut"}")
                 [[ $value == *[=./] ]] && compopt -o nospace
+                printf -v value %%q "${value#"$cut"}"
+                COMPREPLY+=("$value")
                 ;;
         esac
     done < <(env COMP_WORDS="${COMP_LINE:0:COMP_POINT}" %(complete_var)s=bash_complete "$1")
@@ -35,97 +36,87 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 """
 
 
-@add_completion_class
-class _WholeWords(BashComplete):
-    """Bash completion that does not split words at an equals sign or a colon."""
+class _WholeOptions(shells.ShellComplete):
+    """By hand, since click offers ``cpu`` for ``--device=c``, and a shell puts it in place of the whole word."""
 
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
+        option, equals, _ = incomplete.partition("=")
+        items = super().get_completions(args, incomplete)
+        for item in items if equals and option.startswith("--") else ():
+            item.value = f"{option}={item.value}"
+        return items
+
+
+class _Bash(_WholeOptions, shells.BashComplete):
     source_template = BASH
 
     def get_completion_args(self) -> tuple[list[str], str]:
         line = os.environ["COMP_WORDS"]
-        words = split_arg_string(line)
-        if not words or line[-1:].isspace():
-            return words[1:], ""
+        words = [*shells.split_arg_string(line), *([""] if line[-1:].isspace() else [])]
         return words[1:-1], words[-1]
 
 
+class _Zsh(_WholeOptions, shells.ZshComplete):
+    # by hand, since click's script has zsh add a space behind reverse.steps= and results/
+    source_template = shells.ZshComplete.source_template.replace(
+        'completions+=("$key")', '[[ "$key" == *[=/] ]] && compadd -U -S "" -- "$key" || completions+=("$key")'
+    )
+
+
+class _Fish(_WholeOptions, shells.FishComplete):
+    pass
+
+
+SHELLS = {shell.name: shells.add_completion_class(shell) for shell in (_Bash, _Zsh, _Fish)}
+
+
 def script(command: click.Command, shell: str) -> str:
-    """Return the completion script of a command for a shell.
-
-    Raises ValueError for an unknown shell.
-    """
-    known = get_completion_class(shell)
-    if known is None:
-        raise ValueError(f"shell {shell!r} is not known: choose {', '.join(SHELLS)}")
-    return known(command, {}, PROGRAM, VARIABLE).source()
+    """Return the script that teaches one of :data:`SHELLS` to complete a command."""
+    return SHELLS[shell](command, {}, PROGRAM, VARIABLE).source()
 
 
-def files(*suffixes: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Return a completer for files with some suffixes, and folders on the way to them."""
+class File(click.Path):
+    """A path, of which files of some kinds are offered, and folders on the way: click's offers all files or folders alone."""
 
-    def found(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        folder, start = os.path.split(incomplete)
-        try:
-            entries = sorted(os.scandir(folder or "."), key=lambda entry: entry.name)
-        except OSError:
-            entries = []
-        entries = [entry for entry in entries if entry.name.startswith(start) and (start or not entry.name.startswith("."))]
-        some = [os.path.join(folder, entry.name) for entry in entries if entry.name.endswith(suffixes) and entry.is_file()]
-        folders = [
-            os.path.join(folder, entry.name, "") for entry in entries if entry.is_dir() and not entry.name.endswith(".parts")
-        ]
-        if not some and not folders:
-            return [CompletionItem(incomplete, type="file")]
-        return [CompletionItem(name) for name in [*some, *folders]]
+    def __init__(self, *suffixes: str) -> None:
+        super().__init__(path_type=Path)
+        self.suffixes = suffixes
 
-    return found
-
-
-def folders(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Let the shell complete folders."""
-    return [CompletionItem(incomplete, type="dir")]
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return what begins like this; where nothing does, leave it to the shell."""
+        found = sorted(glob.glob(f"{glob.escape(incomplete)}*"))
+        names = [name for name in found if name.endswith(self.suffixes) and os.path.isfile(name)]
+        names += [os.path.join(name, "") for name in found if os.path.isdir(name) and not name.endswith(".parts")]
+        return [CompletionItem(name) for name in names] or super().shell_complete(ctx, param, incomplete)
 
 
 def devices(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete devices; CUDA ones come from the driver's files, as importing torch takes seconds."""
-    numbers = sorted(int(path.name[6:]) for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name))
-    names = ["auto", "cpu", "cuda", *(f"cuda:{number}" for number in range(len(numbers)))]
+    names = ["auto", "cpu", "cuda", *(f"cuda:{number}" for number in range(len(glob.glob(DEVICES))))]
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def changes(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the keys of an experiment, and values that are one of a few names."""
+    """Complete the keys of an experiment, and values that are one of a few names, neither of which click knows."""
     from gaussian_test.experiment.experiment import Experiment
 
-    keys = dict(_keys(Experiment))
-    key, equals, start = incomplete.partition("=")
-    if equals:
-        return [CompletionItem(f"{key}={value}") for value in keys.get(key, ()) if value.startswith(start)]
-    return [CompletionItem(f"{name}=") for name in keys if name.startswith(incomplete)]
+    schema = Experiment.model_json_schema()
+    keys = _keys(schema, schema["$defs"])
+    key, equals, _ = incomplete.partition("=")
+    offered = [f"{key}={value}" for value in keys.get(key, ())] if equals else [f"{name}=" for name in keys]
+    return [CompletionItem(text) for text in offered if text.startswith(incomplete)]
 
 
-def _keys(model: Any, before: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the dotted keys of settings, and their values if these are one of a few names."""
-    for name, described in model.model_fields.items():
-        parts = list(_parts(described.annotation))
-        inner = [part for part in parts if hasattr(part, "model_fields")]
-        values = tuple(value for part in parts if get_origin(part) is Literal for value in get_args(part) if isinstance(value, str))
-        values += ("true", "false") if bool in parts else ()
-        if not inner or name == "scores":  # a list of scores is written out
-            yield f"{before}{name}", values
-            continue
-        found: dict[str, tuple[str, ...]] = {}
-        for part in inner:  # one of several: a process of any kind
-            for key, some in _keys(part, f"{before}{name}."):
-                found[key] = tuple(dict.fromkeys((*found.get(key, ()), *some)))
-        yield from found.items()
-
-
-def _parts(annotation: Any) -> Iterator[Any]:
-    """Yield the alternatives of a type, without annotations and without list items."""
-    inner = get_args(annotation)
-    if get_origin(annotation) in (Literal, tuple, dict) or not inner:
-        yield annotation
-        return
-    for part in inner:
-        yield from _parts(part)
+def _keys(schema: dict[str, Any], named: dict[str, Any], key: str = "") -> dict[str, list[str]]:
+    """Return the dotted keys of settings by their JSON schema, and the values of those that are one of a few names."""
+    schema = named[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    inner = [(f"{key}.{name}".lstrip("."), part) for name, part in schema.get("properties", {}).items()]
+    inner += [(key, part) for part in schema.get("anyOf", schema.get("oneOf", ())) if part.get("type") != "null"]
+    if not inner:
+        values = ["true", "false"] if schema.get("type") == "boolean" else [schema.get("const"), *schema.get("enum", ())]
+        return {key: [value for value in values if isinstance(value, str)]}
+    found: dict[str, list[str]] = {}
+    for name, part in inner:  # one of several: a process of any kind
+        for whole, values in _keys(part, named, name).items():
+            found[whole] = list(dict.fromkeys((*found.get(whole, ()), *values)))
+    return found

@@ -1,4 +1,4 @@
-"""Checks that this machine can run an experiment."""
+"""A dry run: installation, machine, preparation and the time of each score."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import platform
 import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,11 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from packaging.requirements import Requirement
 
 from gaussian_test._version import __version__
-from gaussian_test.errors import UserError
+from gaussian_test.errors import UserError, user_input
+from gaussian_test.text import byte_size, duration
 
 if TYPE_CHECKING:
-    import torch
-
     from gaussian_test.build.problem import Prepared
     from gaussian_test.experiment.experiment import Experiment
 
@@ -58,7 +56,7 @@ def diagnose(source: str | Path | dict[str, Any] | None = None, changes: Iterabl
     # any error of a library is a finding here
     place = _guarded("device", lambda: _device(device))
     checks += [place, _guarded("threads", _threads), _guarded("BLAS", _blas), _guarded("memory", lambda: _memory(settings))]
-    checks += [_folder(Path())]
+    checks += [_guarded("folder", lambda: _folder(Path()))]
     if place.state == "ok":
         checks += _scores(settings, device)
     return checks
@@ -85,15 +83,12 @@ def as_json(checks: list[Check]) -> str:
 def _needed(extra: str = "") -> list[Requirement]:
     """Return the requirements of the installed package, or those of one of its extras."""
     try:
-        every = [Requirement(text) for text in metadata.requires(PACKAGE) or []]
+        every = map(Requirement, metadata.requires(PACKAGE) or [])
     except metadata.PackageNotFoundError:
         return [Requirement(f"{PACKAGE}=={__version__}")]
-    base = [wanted for wanted in every if wanted.marker is None or wanted.marker.evaluate({"extra": ""})]
-    if not extra:
-        return base
-    added = [wanted for wanted in every if wanted not in base and wanted.marker and wanted.marker.evaluate({"extra": extra})]
-    inner = [name for wanted in added if wanted.name == PACKAGE for name in wanted.extras]
-    return [wanted for wanted in added if wanted.name != PACKAGE] + [wanted for name in inner for wanted in _needed(name)]
+    wanted = [one for one in every if (one.marker.evaluate({"extra": extra}) if one.marker else not extra)]
+    inner = [name for one in wanted if one.name == PACKAGE for name in one.extras]  # which pip alone resolves
+    return [one for one in wanted if one.name != PACKAGE] + [one for name in inner for one in _needed(name)]
 
 
 def _extras() -> list[str]:
@@ -139,9 +134,8 @@ def _guarded(name: str, look: Callable[[], Check]) -> Check:
         return Check(name, "problem", str(error))
     except Exception as error:  # a broken library may raise anything
         reason = " ".join(str(error).split())[:200]
-        return Check(
-            name, "problem", f"{type(error).__name__}: {reason}", "install what it names again, in an environment of its own"
-        )
+        found = f"{type(error).__name__}: {reason}"
+        return Check(name, "problem", found, "install what it names again, in an environment of its own")
 
 
 def _device(asked: str) -> Check:
@@ -152,7 +146,7 @@ def _device(asked: str) -> Check:
     taken = pick_device(asked)
     if taken.type == "cuda":
         properties = torch.cuda.get_device_properties(taken)
-        found = f"{taken} ({properties.name}, {_size(properties.total_memory)})"
+        found = f"{taken} ({properties.name}, {byte_size(properties.total_memory)})"
     else:
         found = str(taken)
     if asked == "auto":
@@ -175,12 +169,13 @@ def _threads() -> Check:
 
 
 def _blas() -> Check:
-    import numpy as np
     import torch
+    from threadpoolctl import threadpool_info
 
-    built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    own = "MKL" if torch.backends.mkl.is_available() else "no MKL"  # type: ignore[no-untyped-call]
-    return Check("BLAS", "ok", f"numpy: {built.get('name', '?')} {built.get('version', '')}".rstrip() + f"; torch: {own}")
+    libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    loaded = [f"{library['internal_api']} {library['version']} with {library['num_threads']} threads" for library in libraries]
+    own = "MKL" if torch.backends.mkl.is_available() else "no MKL"  # type: ignore[no-untyped-call] # in it, so not seen from outside
+    return Check("BLAS", "ok", f"{', '.join(loaded) or 'none'}; torch: {own}")
 
 
 def _memory(settings: Experiment) -> Check:
@@ -188,17 +183,15 @@ def _memory(settings: Experiment) -> Check:
 
     (whole, whose), cap, free = machine_memory(), memory_cap(settings), _free()
     numbers = {"bytes": whole, "cap_bytes": cap} | ({} if free is None else {"free_bytes": free})
-    found = f"{_size(whole)} of the {whose}, a run may take {_size(cap)}"
-    if free is None:
-        return Check("memory", "ok", found, numbers=numbers)
-    found += f", {_size(free)} are free now"
-    if cap > free and settings.memory is not None:
+    found = f"{byte_size(whole)} of the {whose}, a run may take {byte_size(cap)}"
+    found += "" if free is None else f", {byte_size(free)} are free now"
+    if free is not None and cap > free and settings.memory is not None:
         return Check("memory", "problem", found, "free some, or give less than that as memory in the experiment", numbers)
     return Check("memory", "ok", found, numbers=numbers)
 
 
 def _free() -> int | None:
-    """Return the available memory in bytes; None if unknown."""
+    """Return the available memory in bytes, None if unknown; by hand, since psutil is no dependency."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
@@ -207,23 +200,14 @@ def _free() -> int | None:
 
 
 def _folder(folder: Path) -> Check:
-    name = str(folder.absolute())
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"x")
-            file.flush()
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        return Check("folder", "problem", f"{name} cannot be written ({error.strerror})", "give -o a file in another folder")
-    return Check("folder", "ok", f"{name} can be written, {_size(free)} are free", numbers={"free_bytes": free})
+    from gaussian_test.store.files import locked, write_bytes
 
-
-def _size(count: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB" if count < 1000 else f"{count / 1000:.3g} TB"
+    tried = folder.absolute() / f".gaussian-test-doctor-{os.getpid()}"
+    with user_input(), locked(tried):
+        write_bytes(tried, b"x")
+        tried.unlink()
+    free = shutil.disk_usage(tried.parent).free
+    return Check("folder", "ok", f"{tried.parent} can be written, {byte_size(free)} are free", numbers={"free_bytes": free})
 
 
 # -- the scores ----------------------------------------------------------------------------------------------------------------
@@ -277,22 +261,14 @@ def _time_of_a_call(prepared: Prepared, name: str) -> tuple[int, float]:
     label = None if label is None else label.repeat(-(-size // len(label)))[:size]
     taken: list[float] = []
     began = time.perf_counter()
-    for turn in range(CALLS + 1):  # the first call is a warm-up
+    # by hand, since torch.utils.benchmark calls at least three times, of which each may take minutes
+    while len(taken) <= CALLS and not (taken and time.perf_counter() - began > SECONDS):
         start = time.perf_counter()
         score.denoise(x, level, label)
-        _wait(x.device)
-        if turn or time.perf_counter() - began > SECONDS:
-            taken.append(time.perf_counter() - start)
-        if taken and time.perf_counter() - began > SECONDS:
-            break
-    return size, statistics.median(taken)
-
-
-def _wait(device: torch.device) -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        if x.device.type == "cuda":
+            torch.cuda.synchronize(x.device)
+        taken.append(time.perf_counter() - start)
+    return size, statistics.median(taken[1:] or taken)  # the first one warms up
 
 
 def _states(prepared: Prepared, name: str) -> int:
@@ -302,11 +278,3 @@ def _states(prepared: Prepared, name: str) -> int:
     plan = prepared.plan
     law = analysis.sampler_law([1.0], plan.process, prepared.kernels[name], plan.grid, plan.levels)
     return int((law["evaluations"].values + 1).sum()) * len(prepared.samples) * plan.repeats
-
-
-def duration(seconds: float) -> str:
-    """Return a time in a suitable unit, with two digits."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.2g} s"

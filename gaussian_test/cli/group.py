@@ -4,8 +4,8 @@ import difflib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import click
@@ -30,6 +30,7 @@ class PlainErrors(click.Group):
         """Find the command, or suggest the nearest one."""
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and name not in self.commands:
+            # by hand: click suggests from 8.4 on, and names no choices
             near = difflib.get_close_matches(name, self.commands, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(sorted(self.commands))}"
             raise click.UsageError(f"No such command {name!r}: {hint}", ctx)
@@ -89,13 +90,8 @@ def quiet_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("-q", "--quiet", is_flag=True, help="Print nothing but what went wrong.")(command)
 
 
-@contextmanager
-def reporting(quiet: bool) -> Iterator[None]:
+def reporting(quiet: bool) -> AbstractContextManager[None]:
     """Show the events of a run on stderr, unless quiet."""
-    if quiet:
-        yield
-        return
     from gaussian_test.log import to_stderr
 
-    with to_stderr():
-        yield
+    return nullcontext() if quiet else to_stderr()

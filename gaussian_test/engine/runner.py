@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from gaussian_test.log import Progress, log, to_file
 from gaussian_test.result.assembly import assemble
 from gaussian_test.store import archive, files
 from gaussian_test.store.files import locked
-from gaussian_test.store.parts import Parts, first_difference, parts_folder
+from gaussian_test.store.parts import STATE, Parts, first_difference, parts_folder
 
 AFTER = "statistics and observables of all shards"
 MICRO_BATCHES = "micro_batches.json"
@@ -127,6 +127,8 @@ def run(
     # bits depend on threads: each of our workers has one, and so has the assembly here
     share = threads or (1 if workers else None)
     with _torch_threads(share), Interruption().listening() as interruption, locked(path):
+        with suppress(OSError):  # what a run that was killed told of itself
+            (parts_folder(path) / STATE).unlink()
         with user_input():
             _check_output(path, resume, overwrite)  # check again: another run may just have finished
         # on a cluster the driver may lack the workers' GPU
@@ -165,7 +167,7 @@ def _to_archive(
     resume, overwrite = again
     identity = run_identity(prepared)
     shards = prepared.shards
-    with _workers(order, where) as client:
+    with nullcontext() if order is None else cluster.connected(*where, order.threads) as client:
         if order is not None:
             # the workers know the device type of the shards
             identity["device type"] = cluster.ask(client, worker.device_type, order)
@@ -216,7 +218,8 @@ def _tables(
             order = replace(order, micro_batches=settled)
         with user_input():
             files.write_text(parts.folder / MICRO_BATCHES, json.dumps(settled))
-        with Progress(total, len(tables), f"U-Turns on {where}", progress) as counter:
+        what = f"U-Turns on {where}"
+        with parts.telling() as tell, Progress(total, len(tables), what, progress, tell=tell) as counter:
             if order is None:
                 tables |= compute_here(prepared, parts, missing, counter, interruption)
             else:
@@ -229,15 +232,6 @@ def _tables(
     if lost:
         raise UserError(f"{len(lost)} parts written by workers are not in {parts.folder}: let all machines see the same folder")
     return [tables[shard] for shard in range(total)]
-
-
-@contextmanager
-def _workers(order: worker.Order | None, where: tuple[int | None, str | None]) -> Iterator[Any]:
-    if order is None:
-        yield None
-        return
-    with cluster.connected(*where, order.threads) as client:
-        yield client
 
 
 def _failed(failures: dict[int, str], total: int) -> str:

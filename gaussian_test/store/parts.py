@@ -11,8 +11,11 @@ any machine that resumes the run.
 
 import hashlib
 import json
+import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from gaussian_test.errors import UserError
 from gaussian_test.store import files
 
 MANIFEST = "manifest.json"
+STATE = "state.json"  # how far a run is, for whoever asks meanwhile
 STOP = "stop"  # exists while a stopped run waits for its workers
 
 
@@ -147,6 +151,22 @@ class Parts:
         """Return whether to start no further shard."""
         return (self.folder / STOP).exists()
 
+    @contextmanager
+    def telling(self) -> Iterator[Callable[[int, int, float], None]]:
+        """Give a function that writes how far the run is, as long as it counts shards; nothing depends on it."""
+        path = self.folder / STATE
+
+        def tell(done: int, of: int, remaining: float) -> None:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            with suppress(OSError):
+                files.write_text(path, json.dumps({"done": done, "of": of, "remaining_seconds": remaining, "updated": now}))
+
+        try:
+            yield tell
+        finally:
+            with suppress(OSError):
+                path.unlink()
+
     def count(self) -> int:
         """Return the number of finished shards, by file name."""
         return count_parts(self.folder)[0]
@@ -173,6 +193,15 @@ def count_parts(folder: Path) -> tuple[int, int | None]:
         return done, int(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["shards"])
     except (OSError, ValueError, KeyError, TypeError):
         return done, None
+
+
+def read_remaining(folder: Path) -> float | None:
+    """Return the seconds that a run expected to need when it last told; None where it has not, or the file is damaged."""
+    try:
+        remaining = float(json.loads((folder / STATE).read_text(encoding="utf-8"))["remaining_seconds"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+    return remaining if math.isfinite(remaining) and remaining >= 0 else None
 
 
 DESCRIPTION = "dataset"  # reserved: no variable has this name

@@ -1,17 +1,15 @@
 """States of the runs in a folder."""
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from gaussian_test.errors import UserError
-from gaussian_test.log import LOG
 from gaussian_test.store import files
 from gaussian_test.store.files import is_locked
-from gaussian_test.store.parts import count_parts, parts_folder
+from gaussian_test.store.parts import count_parts, parts_folder, read_remaining
 from gaussian_test.sweep.sweep import Sweep
-from gaussian_test.text import aligned
+from gaussian_test.text import aligned, duration
 
 RUNS = "sweep.json"  # in the folder of a sweep: the labels of its runs, by name
 STATES = ("finished", "running", "interrupted", "failed", "waiting")
@@ -25,7 +23,7 @@ class RunStatus:
     state: str  # one of ``finished``, ``running``, ``interrupted``, ``failed``, ``waiting``
     done: int | None = None  # finished shards of an unfinished run
     of: int | None = None  # total number of shards
-    remaining: float | None = None  # estimated seconds left, when its last shard was finished
+    remaining: float | None = None  # estimated seconds left, when it last told
     reason: str = ""  # why it failed
 
 
@@ -90,7 +88,7 @@ def _of_run(name: str, output: Path) -> RunStatus:
     parts = parts_folder(output)
     done, of = count_parts(parts) if parts.is_dir() else (None, None)
     if is_locked(output):
-        return RunStatus(name, "running", done, of, _remaining(parts))
+        return RunStatus(name, "running", done, of, read_remaining(parts))
     if error_path(output).exists() and not _is_newer(output, error_path(output)):
         reason = error_path(output).read_text(encoding="utf-8", errors="replace").strip()
         return RunStatus(name, "failed", done, of, reason=reason)
@@ -103,14 +101,6 @@ def _is_newer(path: Path, other: Path) -> bool:
     return path.exists() and path.stat().st_mtime_ns >= other.stat().st_mtime_ns
 
 
-def _remaining(parts: Path) -> float | None:
-    try:
-        found = re.findall(r"remaining_seconds=(\S+)", (parts / LOG).read_text(encoding="utf-8", errors="replace"))
-        return float(found[-1]) if found else None
-    except (OSError, ValueError):
-        return None
-
-
 def status_text(found: list[RunStatus]) -> str:
     """Return the states of runs as a table."""
     if not found:
@@ -118,16 +108,8 @@ def status_text(found: list[RunStatus]) -> str:
     rows = [["run", "state", "shards", "remaining"]]
     for run in found:
         shards = "-" if run.done is None else f"{run.done} of {run.of or '?'}"
-        rows.append([run.name, run.state, shards, _duration(run.remaining)])
+        rows.append([run.name, run.state, shards, "-" if run.remaining is None else duration(run.remaining)])
     counts = [(sum(run.state == state for run in found), state) for state in STATES]
     total = ", ".join(f"{count} {state}" for count, state in counts if count)
     reasons = [f"{run.name}: {run.reason}" for run in found if run.reason]
     return "\n".join([*aligned(rows), *reasons, "", f"{len(found)} run{'s' * (len(found) != 1)}: {total}"])
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -87,9 +88,7 @@ class Sweep:
             if f"{other}.".startswith(f"{one}.") or f"{one}.".startswith(f"{other}."):
                 raise UserError(f"sweep {one!r} and {other!r} set the same: leave one of them out")
         labelled = {str(key): _labelled(str(key), choices) for key, choices in axes.items()}
-        count = 1
-        for choices in labelled.values():
-            count *= len(choices)
+        count = math.prod(map(len, labelled.values()))
         if count > MOST:
             raise UserError(f"sweep has {count} combinations: give at most {MOST}")
         runs, labels = {}, {}

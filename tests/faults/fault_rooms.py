@@ -50,6 +50,9 @@ def child(arguments, output, kill_before=None, kill_after=None, file_size=None, 
     named, genuine = [], os.replace
 
     def replace(source, target):
+        if os.path.basename(target) == "state.json":  # which comes whenever half a second has gone
+            genuine(source, target)
+            return
         named.append(target)
         if len(named) == kill_before:
             os.kill(os.getpid(), signal.SIGKILL)

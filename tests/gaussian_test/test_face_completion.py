@@ -1,13 +1,16 @@
 """Completion: what click offers, and what a real shell makes of the script that the command prints."""
 
 import os
+import pty
+import re
+import select
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from gaussian_test.cli import completion
@@ -29,121 +32,117 @@ def room(tmp_path, monkeypatch):
 
 
 def offered(*arguments):
-    """Return what click offers for the last word."""
-    items = ShellComplete(main, {}, completion.PROGRAM, completion.VARIABLE).get_completions(list(arguments[:-1]), arguments[-1])
+    """Return what is offered for the last word."""
+    shell = completion.SHELLS["fish"](main, {}, completion.PROGRAM, completion.VARIABLE)
+    items = shell.get_completions(list(arguments[:-1]), arguments[-1])
     return [item.value for item in items if item.type == "plain"]
 
 
-CASES = [
-    (["sh"], ["show"]),
-    (["show", ""], ["ring.nc", "run.nc", "results/"]),
-    (["show", "ru"], ["run.nc"]),
-    (["show", "results/"], ["results/digits.nc", "results/deep/"]),
-    (["plot", "run.nc", "--ou"], ["--output"]),
-    (["compare", "run.nc", "ri"], ["ring.nc"]),
-    (["run", ""], ["one.yaml", "two.yml", "results/"]),
-    (["run", "--device", "c"], ["cpu", "cuda"]),
-    (["run", "--set", "reverse.st"], ["reverse.steps="]),
-    (
-        ["run", "--set", "reverse.kind=e"],
-        ["reverse.kind=exact", "reverse.kind=exponential_sde", "reverse.kind=euler", "reverse.kind=edm"],
-    ),
-    (["run", "--set", "process.sigma"], ["process.sigma_min=", "process.sigma_max="]),
-    (["run", "--set", "observables="], ["observables=all", "observables=none"]),
-    (["completion", ""], ["bash", "zsh", "fish"]),
-    (["show", "nothing"], []),
-]
+CASES = {
+    "sh": "show",
+    "show ": "ring.nc run.nc results/",
+    "show ru": "run.nc",
+    "show results/": "results/digits.nc results/deep/",
+    "show nothing": "",
+    "plot run.nc --ou": "--output",
+    "compare run.nc ri": "ring.nc",
+    "run ": "one.yaml two.yml results/",
+    "run --device c": "cpu cuda",
+    "run --device=c": "--device=cpu --device=cuda",
+    "run --set reverse.st": "reverse.steps=",
+    "run --set reverse.kind=e": "reverse.kind=exact reverse.kind=exponential_sde reverse.kind=euler reverse.kind=edm",
+    "run --set process.sigma": "process.sigma_min= process.sigma_max=",
+    "run --set observables=": "observables=all observables=none",
+    "completion ": "bash zsh fish",
+}
 
 
-@pytest.mark.parametrize(("words", "wanted"), CASES, ids=lambda case: " ".join(case) if isinstance(case, list) else None)
-def test_click_offers_what_is_there(words, wanted, room, monkeypatch):
-    monkeypatch.setattr(completion.Path, "glob", lambda *_: [])  # no CUDA device
-    assert offered(*words) == wanted
+def test_click_offers_what_is_there(room, monkeypatch):
+    monkeypatch.setattr(completion, "DEVICES", str(room / "nvidia[0-9]*"))
+    assert {line: " ".join(offered(*line.split(" "))) for line in CASES} == CASES
 
 
-def test_devices_are_those_of_the_driver(monkeypatch):
-    shown = [Path("/dev") / name for name in ("nvidia0", "nvidia-uvm", "nvidiactl", "nvidia1", "nvidia10")]
-    monkeypatch.setattr(completion.Path, "glob", lambda *_: shown)
+def test_devices_are_those_of_the_driver(room, monkeypatch):
+    monkeypatch.setattr(completion, "DEVICES", str(room / "nvidia[0-9]*"))
+    for name in ("nvidia0", "nvidia-uvm", "nvidiactl", "nvidia1", "nvidia10"):
+        (room / name).touch()
     assert offered("run", "--device", "cuda:") == ["cuda:0", "cuda:1", "cuda:2"]
 
 
-@pytest.mark.parametrize("key", [key for key in offered("run", "--set", "") if not key.startswith(("scores", "turn_times"))])
-def test_every_key_offered_is_one_of_an_experiment_and_every_value_is_valid(key):
-    """A key that is unknown is refused as such; any other refusal is of the value 'nonsense'."""
-    name = key.removesuffix("=")
-    values = [item.partition("=")[2] for item in offered("run", "--set", key)]
-    for value in values:
-        if value not in ("discrete_vp", "factory", "true"):  # these need a further key
-            assert Experiment.load(changes=[f"{name}={value}"])
-    part = name.split(".")
+def test_every_key_offered_is_one_of_an_experiment_and_every_value_is_valid():
+    keys = offered("run", "--set", "")
+    assert {key.split(".")[0].removesuffix("=") for key in keys} == set(Experiment.model_fields)
     known = Experiment().model_dump()
-    inside = known[part[0]]
-    if part[0] not in ("process", "features", "classifier"):  # of which other kinds have other keys
-        assert len(part) == 1 or part[1] in inside
+    for key in keys:
+        for change in offered("run", "--set", key):
+            if change.partition("=")[2] not in ("discrete_vp", "factory", "true"):  # these need a further key
+                assert Experiment.load(changes=[change])
+        first, *inner = key.removesuffix("=").split(".")
+        # of a process, features and a classifier other kinds have other keys
+        assert first in ("process", "features", "classifier") or not inner or inner[0] in known[first]
 
 
-def bash(line, cwd, breaks=None):
-    """Return what a real bash would put in place of the last word of a line, by the script that the command prints."""
-    program = Path(sys.executable).with_name("gaussian-test")
-    code = f"""
-        PATH={program.parent}:$PATH
-        eval "$(gaussian-test completion bash)" || exit 1
-        compopt() {{ OPTIONS+="$* "; }}
-        {"COMP_WORDBREAKS=" + repr(breaks) if breaks is not None else ""}
-        COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}
-        complete -p gaussian-test >/dev/null || exit 1
-        _gaussian_test_completion gaussian-test
-        printf '%s\\n' "options $OPTIONS" "${{COMPREPLY[@]}}"
-    """
-    # COMP_WORDBREAKS is set in an interactive shell alone
-    done = subprocess.run(
-        ["bash", "--norc", "--noprofile", "-i", "-c", code],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,  # an interactive shell in the background of a terminal would stop itself, and the tests with it
-    )
-    assert done.returncode == 0, done.stderr
-    options, *words = done.stdout.splitlines()
-    return options.split()[1:], [word for word in words if word]
+SETUP = 'eval "$(gaussian-test completion {})"; PS1=@@'
+REAL = {
+    "bash": ("bash --norc --noprofile -i", SETUP.format("bash")),
+    "bash that cuts no words": ("bash --norc --noprofile -i", "COMP_WORDBREAKS=' '; " + SETUP.format("bash")),
+    "zsh": ("zsh -f -i", "autoload -U compinit; compinit -u -D; " + SETUP.format("zsh")),
+    "fish": ("fish --no-config -i", "gaussian-test completion fish | source; function fish_prompt; echo @@; end"),
+}
+TYPED = {  # after the Tab key a plus, which shows where the shell has added a space
+    "sho": "show +",
+    "show results/di": "show results/digits.nc +",
+    "show re": "show results/+",
+    "show a": "show 'a b.nc' +",
+    "show no": "show notes.txt +",  # no archive begins like this: the shell offers what it has
+    "plot run.nc -o re": "plot run.nc -o results/+",
+    "run --set reverse.ste": "run --set reverse.steps=+",
+    "run --set seed=1 --set reverse.kind=he": "run --set seed=1 --set reverse.kind=heun +",
+    "run --set=reverse.ste": "run --set=reverse.steps=+",
+    "run --device=cp": "run --device=cpu +",
+}
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash on this machine")
-@pytest.mark.parametrize(
-    ("line", "words", "options"),
-    [
-        ("gaussian-test sho", ["show"], []),
-        ("gaussian-test show ", ["ring.nc", "run.nc", "results/"], ["-o", "nospace"]),
-        ("gaussian-test show results/di", ["results/digits.nc"], []),
-        ("gaussian-test show nothing", [], ["-o", "default"]),
-        ("gaussian-test plot run.nc -o ", [], ["-o", "dirnames"]),
-        ("gaussian-test run --set reverse.ste", ["reverse.steps="], ["-o", "nospace"]),
-        ("gaussian-test run --set reverse.grid=", ["turn_times", "process"], []),  # bash has the key already
-        ("gaussian-test run --set seed=1 --set reverse.kind=he", ["heun"], []),
-        ("gaussian-test run --device=cp", ["cpu"], []),
-    ],
-)
-def test_a_real_bash_completes(line, words, options, room):
-    assert bash(line, room) == (options, words)
+def until(end, terminal):
+    """Return what a shell writes up to an end, without its colours, and answer what fish asks of its terminal."""
+    text = ""
+    while end not in text:
+        assert select.select([terminal], [], [], 30)[0], text
+        new = os.read(terminal, 65536).decode(errors="replace")
+        if "\x1b[c" in new or "\x1b[0c" in new:
+            os.write(terminal, b"\x1b[?62c")
+        text += re.sub(r"\x1b\[[0-9;?<>=]*[a-zA-Z]", "", new)
+    return text
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash on this machine")
-def test_a_bash_that_cuts_no_words_gets_whole_ones(room):
-    assert bash("gaussian-test run --set reverse.grid=p", room, breaks=" \t\n") == ([], ["reverse.grid=process"])
+@pytest.mark.parametrize("shell", REAL)
+def test_a_real_shell_completes(shell, room):
+    command, setup = REAL[shell]
+    if shutil.which(shell.split()[0]) is None:
+        pytest.skip(f"there is no {shell} on this machine")
+    (room / "a b.nc").touch()
+    ours, theirs = pty.openpty()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "TERM": "xterm", "COLUMNS": "200", "HOME": str(room / "results" / "deep")}
+    options = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": environment, "start_new_session": True}
+    with subprocess.Popen(["setsid", "-c", *command.split()], **options) as process:
+        os.write(ours, f"{setup}\n".encode())
+        until("\n@@" if shell == "fish" else "\r@@", ours)
+        for typed, wanted in TYPED.items():
+            os.write(ours, f"gaussian-test {typed}\t+\x01printf '<%s>' \x05 end\n".encode())
+            found = re.findall("<([^<>%]*)>", until("<end>", ours))
+            assert found[1:-1] == shlex.split(wanted)
+        process.kill()
+    os.close(ours)
+    os.close(theirs)
 
 
-@pytest.mark.parametrize(
-    ("shell", "sign"), [("bash", "complete -o nosort -F"), ("zsh", "#compdef gaussian-test"), ("fish", "complete ")]
-)
-def test_the_script_is_the_one_that_click_knows(shell, sign):
+@pytest.mark.parametrize(("shell", "sign"), [("bash", "complete -o nosort -F"), ("zsh", "#compdef"), ("fish", "complete ")])
+def test_the_script_is_that_of_the_shell(shell, sign):
     done = CliRunner().invoke(main, ["completion", shell])
     assert (done.exit_code, done.stderr) == (0, "")
     assert sign in done.stdout
     assert completion.VARIABLE in done.stdout
-    if shutil.which(shell):
-        assert subprocess.run([shell, "-n"], input=done.stdout, text=True, capture_output=True, check=False).returncode == 0
 
 
 def test_the_tab_key_waits_for_nothing_heavy(tmp_path):

@@ -1,7 +1,10 @@
 """The log of a run: lines that a program can read, rates and remaining time of this run, and a logger that is as it was after."""
 
+import errno
 import functools
+import json
 import logging
+import os
 import shlex
 import sys
 import time
@@ -11,9 +14,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import gaussian_test as gt
+from gaussian_test.engine import shard
 from gaussian_test.log import LOGGER, Progress, log, to_file, to_stderr
+from gaussian_test.store import files
 from gaussian_test.store.files import locked
-from gaussian_test.store.parts import parts_folder
+from gaussian_test.store.parts import Parts, parts_folder
 from gaussian_test.sweep.states import status_text
 
 
@@ -39,46 +44,28 @@ def test_rates_and_remaining_time_are_of_the_shards_of_this_run(tmp_path, clock)
             clock[0] = now
             progress.finished(shard, 1.5, worker="here:1")
     first, second = lines(tmp_path)
-    assert [first[key] for key in ("event", "shard", "done", "of", "seconds", "worker")] == [
-        "shard",
-        "7",
-        "5",
-        "10",
-        "1.5",
-        "here:1",
-    ]
+    said = {"event": "shard", "shard": "7", "done": "5", "of": "10", "seconds": "1.5", "worker": "here:1"}
+    assert said.items() <= first.items()
     assert [float(first[key]) for key in ("shards_per_second", "remaining_seconds")] == [0.5, 10.0]  # one in 2 s, five are left
     assert second["done"] == "6"
     assert [float(second[key]) for key in ("shards_per_second", "remaining_seconds")] == [0.25, 16.0]  # two in 8 s, four are left
 
 
-def test_a_shard_in_no_time_and_the_last_one_have_a_rate(tmp_path, clock):
-    with to_file(tmp_path), Progress(1, 0, "cpu", bar=False) as progress:
-        progress.finished(0, 0.0)
-    assert float(lines(tmp_path)[0]["remaining_seconds"]) == 0
+WRITTEN = {
+    **{"word": "word", "two words": '"two words"', "": '""', "lines\nand\ttabs": '"lines and tabs"'},
+    **{'say "no" now': "\"say 'no' now\"", 3: "3", 0.123456: "0.1235", 1180.2: "1180", None: "None"},
+    gt.UserError("x = 1 is wrong"): '"x = 1 is wrong"',
+}
 
 
-@pytest.mark.parametrize(
-    ("value", "written"),
-    [
-        ("word", "word"),
-        ("two words", '"two words"'),
-        ("", '""'),
-        ("lines\nand\ttabs", '"lines and tabs"'),
-        ('say "no" now', "\"say 'no' now\""),
-        (3, "3"),
-        (0.123456, "0.1235"),
-        (1180.2, "1180"),
-        (None, "None"),
-        (gt.UserError("x = 1 is wrong"), '"x = 1 is wrong"'),
-    ],
-)
-def test_a_value_is_one_word_or_quoted(value, written, tmp_path):
+def test_a_value_is_one_word_or_quoted(tmp_path):
     with to_file(tmp_path):
-        log("event", reason=value, last=1)
-    text = (tmp_path / "log").read_text()
-    assert text.endswith(f" level=info event=event reason={written} last=1\n")
-    assert list(fields(text)) == ["time", "level", "event", "reason", "last"]
+        for value in WRITTEN:
+            log("event", reason=value, last=1)
+    text = (tmp_path / "log").read_text().splitlines()
+    for line, written in zip(text, WRITTEN.values(), strict=True):
+        assert line.endswith(f" level=info event=event reason={written} last=1")
+        assert list(fields(line)) == ["time", "level", "event", "reason", "last"]
 
 
 def test_a_line_has_its_moment_and_its_level(tmp_path, monkeypatch, request):
@@ -121,18 +108,81 @@ def test_a_terminal_gets_no_lines_and_a_lost_folder_no_log(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(8, "8 s"), (75, "1 min 15 s"), (3725, "1 h 2 min")])
+@pytest.mark.parametrize(("seconds", "said"), [(8, "8 s"), (75, "1.2 min"), (3725, "1 h")])
 def test_status_says_how_long_a_running_one_still_takes(seconds, said, tmp_path, clock):
-    output = tmp_path / "a.nc"
-    parts_folder(output).mkdir()
-    with to_file(parts_folder(output)), Progress(3, 0, "cpu", bar=False) as progress:
-        clock[0] += 9999
-        progress.finished(0, 9999)  # what counts is the last line
-        clock[0] += 2 * seconds - 9999
-        progress.finished(1, 1.0)
-    with locked(output):
-        (run,) = gt.status(tmp_path)
-        assert (run.state, run.remaining) == ("running", seconds)
+    parts = Parts(tmp_path / "a.nc", {}, 3)
+    parts.open()
+    with parts.telling() as tell, Progress(3, 0, "cpu", bar=False, tell=tell) as progress:
+        for shard, now in enumerate((1, 2 * seconds)):  # what counts is the last state
+            clock[0] = 100.0 + now
+            progress.finished(shard, 1.0)
+        with locked(tmp_path / "a.nc"):
+            (run,) = gt.status(tmp_path)
+        assert (run.state, run.remaining) == ("running", pytest.approx(seconds))
         assert said in status_text([run])
-    (run,) = gt.status(tmp_path)
-    assert (run.state, run.remaining) == ("interrupted", None)
+        (run,) = gt.status(tmp_path)
+        assert (run.state, run.of, run.remaining) == ("interrupted", 3, None)
+    assert not list(parts.folder.glob("*state*"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", *(f'{{"remaining_seconds": {x}}}' for x in ('"soon"', "NaN", -1, "null", 10**400))]
+)
+def test_a_state_that_is_damaged_or_missing_says_nothing(text, tmp_path):
+    folder = parts_folder(tmp_path / "a.nc")
+    folder.mkdir()
+    (folder / "state.json" if text else folder / "other").write_text(text)
+    with locked(tmp_path / "a.nc"):
+        (run,) = gt.status(tmp_path)
+    assert (run.state, run.remaining) == ("running", None)
+
+
+def test_many_small_shards_tell_the_first_and_then_twice_a_second(clock):
+    told = []
+    with Progress(101, 0, "cpu", bar=False, tell=lambda *state: told.append(state)) as progress:
+        progress.finished(100, 0.0)  # a shard in no time has a rate too
+        for shard in range(100):
+            clock[0] += 1 / 64
+            progress.finished(shard, 0.01)
+    assert [done for done, _, _ in told] == [1, 33, 65, 97]
+    assert told[1] == (33, 101, pytest.approx(68 / 66))
+
+
+SMALL = {"samples": 8, "shard_size": 4, "turn_times": {"noise_to_signal": [0.5]}, "observables": "none", "keep": {"pictures": 0}}
+
+
+def test_a_run_tells_its_state_forgets_that_of_a_killed_one_and_leaves_none(tmp_path, monkeypatch):
+    output, seen = tmp_path / "run.nc", []
+    genuine = shard.run_shard
+
+    def watched(*arguments):
+        path = parts_folder(output) / "state.json"
+        seen.append(json.loads(path.read_text()) if path.exists() else None)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return genuine(*arguments)
+
+    monkeypatch.setattr(shard, "run_shard", watched)
+    with pytest.raises(KeyboardInterrupt):
+        gt.run(SMALL, output, progress=False)
+    (parts_folder(output) / "state.json").write_text(json.dumps(seen[1]))  # as if it had been killed
+    assert seen[0] is None
+    assert (seen[1]["done"], seen[1]["of"]) == (1, 2)
+    assert seen[1]["remaining_seconds"] > 0
+    assert datetime.now(UTC) - datetime.fromisoformat(seen[1]["updated"]) < timedelta(minutes=1)
+    gt.run(SMALL, output, progress=False, resume=True)
+    assert seen[2:] == [None]
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_state_that_cannot_be_written_stops_no_run(tmp_path, monkeypatch):
+    genuine = files.write_text
+
+    def refused(path, text):
+        if path.name == "state.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        genuine(path, text)
+
+    monkeypatch.setattr(files, "write_text", refused)
+    gt.run(SMALL, tmp_path / "run.nc", progress=False)
+    assert list(tmp_path.iterdir()) == [tmp_path / "run.nc"]

@@ -141,6 +141,7 @@ def integrated_time(curve: ArrayLike) -> tuple[float, int]:
     (3.0, 15, (nan, 39))
     """
     times = _partial_times(np.asarray(curve, dtype=np.float64))
+    # as emcee.autocorr, but of a curve whose mean and trace are known exactly, and NaN with its reason where emcee raises
     wide = np.flatnonzero(np.arange(len(times)) >= WINDOW * times)
     return (float(times[wide[0]]), int(wide[0])) if len(wide) else (np.nan, len(times) - 1)
 
