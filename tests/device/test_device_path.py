@@ -135,7 +135,7 @@ TIMES = ("number", "scalar", "rows", "scalar on the device", "rows on the device
 
 @pytest.mark.parametrize(("score", "process", "time", "dtype"), pairwise_cover(zoo.SCORES, PROCESSES, TIMES, zoo.DTYPES))
 def test_answers_come_back_where_and_as_the_states_are(score, process, time, dtype):
-    """Denoiser, score and posterior draw: on the device, in the type of the states, the CPU's zoo.bits, whatever form the time has."""
+    """Denoiser, score and posterior draw: on the device, in the type of the states, the CPU's bits, whatever form the time has."""
     process, dtype, case = PROCESSES[process](), zoo.DTYPES[dtype], zoo.case_of(score)
     x, rows, noise, label = inputs(score, process, dtype)
     t = float(rows[1]) if time == "number" else rows[1] if time.startswith("scalar") else rows
