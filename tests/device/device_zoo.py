@@ -6,11 +6,12 @@ Scores, kernels and processes are the zoo's (sampler_zoo.py, network_zoo.py): on
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
+from itertools import cycle, product
 
 import torch
 from fake_device import NAME, FakeDevice, OnDevice, values
 from network_zoo import NETWORKS
-from sampler_zoo import KERNELS, PROCESSES, SCORES as EXACT, STEPPED, normal, pairwise_cover
+from sampler_zoo import KERNELS, PROCESSES, SCORES as EXACT, STEPPED, normal
 
 from gaussian_test.analysis import GaussianScore, fit_moments
 from gaussian_test.analysis.observables.sample_table import SampleTable
@@ -38,7 +39,10 @@ SCORES = {  # and whether it is given classes
     "own": True,
 }
 WITH_POSTERIOR = [score for score in SCORES if score in EXACT]
-CASES = [*pairwise_cover(WITH_POSTERIOR, KERNELS, PROCESSES, DTYPES), *pairwise_cover(NETWORKS, STEPPED, PROCESSES, DTYPES)]
+# every score with every kernel it can have; the kernel meets every process, in either type
+PAIRS = [*product(KERNELS, WITH_POSTERIOR), *product(STEPPED, NETWORKS)]
+TYPES = cycle(["float32", "float64", "float64", "float32", "float32"])
+CASES = [(score, kernel, process, dtype) for (kernel, score), process, dtype in zip(PAIRS, cycle(PROCESSES), TYPES)]
 
 
 @cache

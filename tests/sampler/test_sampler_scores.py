@@ -10,7 +10,16 @@ from sampler_zoo import PROCESSES, SCORES, Case, noise_like, normal, pairwise_co
 from sklearn.mixture import GaussianMixture
 
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore
-from gaussian_test.sampler import EmpiricalScore, GaussianComponents, MixtureScore, Noise, Score, VarianceExploding, eigen_factors
+from gaussian_test.sampler import (
+    EmpiricalScore,
+    GaussianComponents,
+    MixtureScore,
+    Noise,
+    ReverseKernel,
+    Score,
+    VarianceExploding,
+    eigen_factors,
+)
 from gaussian_test.sampler.scores.score import pick
 
 USES = [
@@ -31,14 +40,18 @@ def states(case: Case, process, t, count=6, conditional=False, dtype=torch.float
 
 
 @pytest.mark.parametrize(("name", "conditional"), USES)
-def test_denoise_is_the_dense_posterior_mean(name, conditional):
+def test_denoise_is_the_dense_posterior_mean_and_float32_is_near(name, conditional):
     case = SCORES[name]()
-    score = case.make(VE, torch.float64)
+    score, single = (case.make(VE, dtype) for dtype in (torch.float64, torch.float32))
     for level in (1e-3, 0.2, 1.0, 30.0, 1e4):
         x, labels = states(case, VE, level, conditional=conditional)
         expected = case.truth.rows(case.truth.denoise, x, 1.0, level, labels)
         # a density of width nu has its digits divided by nu^2 in the logarithm
         torch.testing.assert_close(score.denoise(x, level, labels), expected, rtol=1e-8, atol=1e-8)
+        if 0.1 < level < 100:
+            near, scale = single.denoise(x.float(), level, labels), float(case.truth.means.abs().max()) + float(x.abs().max())
+            exact = score.denoise(x.float().double(), level, labels)
+            torch.testing.assert_close(near, exact.float(), rtol=0, atol=3e-5 * scale / min(level, 1.0))
 
 
 @pytest.mark.parametrize(("use", "process", "level"), pairwise_cover(range(len(USES)), PROCESSES, [0.05, 0.3, 2.0, 20.0]))
@@ -70,18 +83,6 @@ def test_score_and_draw_at_a_time_per_row_are_row_by_row(name, conditional):
         torch.testing.assert_close(together[one], score(x[one], float(t[row]), label), rtol=1e-9, atol=1e-9)
         alone = score.posterior(x[one], float(t[row]), Noise(noise.normal[one], noise.uniform[one]), label)
         torch.testing.assert_close(drawn[one], alone, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize(("name", "conditional"), USES)
-def test_float32_is_close_to_float64(name, conditional):
-    case = SCORES[name]()
-    for level in (0.1, 1.0, 30.0):
-        x, labels = states(case, VE, level, conditional=conditional)
-        single = case.make(VE, torch.float32).denoise(x.float(), level, labels)
-        assert single.dtype == torch.float32
-        double = case.make(VE, torch.float64).denoise(x.float().double(), level, labels)
-        scale = float(case.truth.means.abs().max()) + float(x.abs().max())
-        torch.testing.assert_close(single.double(), double, rtol=0, atol=3e-5 * scale / min(level, 1.0))
 
 
 @pytest.mark.parametrize("name", CONDITIONAL)
@@ -138,32 +139,20 @@ def test_nothing_overflows(name, conditional, dtype):
 
 
 @pytest.mark.parametrize(("name", "conditional"), USES)
-def test_double_makes_it_a_float64_score(name, conditional):
+def test_a_score_is_a_module_whose_state_is_all_of_it(name, conditional):
+    """It moves to float64 whole, and its state makes another module the same score."""
     case = SCORES[name]()
     x, labels = states(case, VE, 1.0, conditional=conditional)
     exact = case.make(VE, torch.float64).denoise(x, 1.0, labels)
     for score in (case.make(VE, torch.float32).double(), case.make(VE, torch.float32).to(torch.float64)):
-        buffers = [buffer for buffer in score.buffers() if buffer.is_floating_point()]
-        assert buffers
-        assert {buffer.dtype for buffer in buffers} == {torch.float64}
-        denoised = score.denoise(x, 1.0, labels)
-        assert denoised.dtype == torch.float64
-        torch.testing.assert_close(denoised, exact, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(("name", "conditional"), USES)
-def test_state_makes_a_fresh_module_the_same_score(name, conditional):
-    case = SCORES[name]()
-    x, labels = states(case, VE, 1.0, conditional=conditional, dtype=torch.float32)
-    score, fresh = case.make(VE, torch.float32), case.make(VE, torch.float32)
+        assert {buffer.dtype for buffer in score.buffers() if buffer.is_floating_point()} == {torch.float64}
+        torch.testing.assert_close(score.denoise(x, 1.0, labels), exact, rtol=1e-4, atol=1e-4)
+    assert not list(score.parameters())  # nothing to train
+    fresh, kept = case.make(VE, torch.float64), {key: value.clone() for key, value in score.state_dict().items()}
     for buffer in fresh.buffers():
         buffer.copy_(torch.zeros_like(buffer))
-    expected = score.denoise(x, 1.0, labels)
-    kept = {key: value.clone() for key, value in score.state_dict().items()}
-    assert kept
     fresh.load_state_dict(kept)
-    assert torch.equal(fresh.denoise(x, 1.0, labels), expected)
-    assert not list(score.parameters())  # nothing to train
+    assert torch.equal(fresh.denoise(x, 1.0, labels), score.denoise(x, 1.0, labels))
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -201,9 +190,8 @@ def test_pick_frequencies_are_the_weights(columns):
 
 def test_pick_at_the_ends_of_the_unit_interval():
     weights = torch.tensor([[0.0, 0.0, 1.0, 0.0, 3.0, 0.0]]).double()
-    assert pick(weights, torch.tensor([0.0]).double())[0].tolist() == [2]
-    assert pick(weights, torch.tensor([1 - 2**-53]).double())[0].tolist() == [4]
-    assert pick(weights / 3e300, torch.tensor([1 - 2**-53]).double())[0].tolist() == [4]
+    for scale, uniform, column in ((1, 0.0, 2), (1, 1 - 2**-53, 4), (3e300, 1 - 2**-53, 4)):
+        assert pick(weights / scale, torch.tensor([uniform]).double())[0].tolist() == [column]
 
 
 def test_a_score_without_posterior_says_so():
@@ -218,11 +206,9 @@ def test_a_score_without_posterior_says_so():
     torch.testing.assert_close(score(x, 2.0), -x / 4)
     with pytest.raises(TypeError, match="Zero cannot draw from its posterior"):
         score.posterior(x, 1.0, noise_like(x))
-
-
-def test_a_score_must_denoise():
-    with pytest.raises(TypeError, match="abstract"):
-        Score(VE, (2,))
+    for abstract in (lambda: Score(VE, (2,)), ReverseKernel):
+        with pytest.raises(TypeError, match="abstract"):
+            abstract()
 
 
 @pytest.mark.parametrize("name", ["gaussian_full", "gaussian_fitted"])
@@ -239,11 +225,8 @@ def test_modal_form_is_the_score_rotated(name):
     other[:, 1:] = 0
     here = form.score.denoise(other.reshape(x.shape), 0.7).flatten(1)[:, 0]
     torch.testing.assert_close(here, form.score.denoise(form.rotate(x), 0.7).flatten(1)[:, 0])
-
-
-@pytest.mark.parametrize("name", ["gaussian_spectrum", "gaussian_fewer_than_features", "gaussian_classes"])
-def test_no_modal_form_where_there_is_no_full_basis(name):
-    assert SCORES[name]().make(VE, torch.float64).modal() is None
+    for other in ("gaussian_spectrum", "gaussian_fewer_than_features", "gaussian_classes"):  # without a full basis
+        assert SCORES[other]().make(VE, torch.float64).modal() is None
 
 
 def test_responsibilities_of_other_classes_vanish():
@@ -259,11 +242,19 @@ def test_responsibilities_of_other_classes_vanish():
     torch.testing.assert_close(shares, kept / kept.sum(1, keepdim=True))
 
 
-def test_mixture_weights_need_not_be_normalised():
-    moments = normal(2, 3), torch.eye(3).expand(2, 3, 3)
-    one, other = (MixtureScore.from_moments([scale, 3 * scale], *moments) for scale in (1.0, 40.0))
-    x = normal(4, 3, dtype=torch.float32)
-    torch.testing.assert_close(one.denoise(x, 1.0), other.denoise(x, 1.0))
+def test_a_low_rank_gaussian_does_not_depend_on_the_basis_of_its_plane_in_float32():
+    """Twice the same isotropic Gaussian on a plane, in two bases of it: each is responsible for half, at any noise level.
+
+    Weights need not be normalised: of thrice the weight, three quarters.
+    """
+    d, r, nu = 64, 8, 0.002
+    plane, turn = (torch.linalg.qr(normal(*shape, r, seed=1))[0] for shape in ((d,), (r,)))
+    mean = normal(d, dtype=torch.float32)
+    components = GaussianComponents(mean.expand(2, d).clone(), torch.ones(2, r), torch.stack([plane, plane @ turn]).float())
+    x = mean + (normal(20, r, seed=2) @ plane.T).float() + nu * normal(20, d, seed=3, dtype=torch.float32)
+    for weights in (torch.ones(2), torch.tensor([40.0, 120.0])):
+        shares = MixtureScore(weights, components, (d,)).responsibilities(x, nu)
+        torch.testing.assert_close(shares, (weights / weights.sum()).expand(20, 2), rtol=0, atol=0.05)
 
 
 def test_eigen_factors_give_the_covariance_back():
@@ -273,15 +264,52 @@ def test_eigen_factors_give_the_covariance_back():
         assert bool((values >= 0).all())
         torch.testing.assert_close((vectors * values.unsqueeze(1)) @ vectors.mT, covariance)
         torch.testing.assert_close(vectors.mT @ vectors, torch.eye(covariance.shape[-1]).double().expand_as(covariance))
+    for wrong in ([[1.0, 0.5], [0.0, 1.0]], [[1.0, 2.0], [2.0, 1.0]], [[-1.0, 0.0], [0.0, 1.0]]):
+        with pytest.raises(ValueError, match="positive semidefinite"):
+            eigen_factors(torch.tensor(wrong))
 
 
-@pytest.mark.parametrize("covariance", [[[1.0, 0.5], [0.0, 1.0]], [[1.0, 2.0], [2.0, 1.0]], [[-1.0, 0.0], [0.0, 1.0]]])
-def test_what_is_not_a_covariance_is_refused(covariance):
-    with pytest.raises(ValueError, match="positive semidefinite"):
-        eigen_factors(torch.tensor(covariance))
+# -- what is the caller's, and classes -----------------------------------------------------------------------------------------
 
 
-ONE = torch.zeros(1, 2)
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_a_mixture_leaves_sklearn_alone(kind):
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    one, two = (GaussianMixture(2, covariance_type=kind, random_state=s).fit(x * (1 + s)) for s in (0, 1))
+    means, covariances = one.means_.copy(), one.covariances_.copy()
+    score, other = (MixtureScore.from_sklearn(m, dtype=torch.float64) for m in (one, two))
+    score.load_state_dict(other.state_dict())
+    assert np.array_equal(one.means_, means)
+    assert np.array_equal(one.covariances_, covariances)
+
+
+def test_what_is_given_stays_the_users_and_the_scores():
+    mean, spectrum = np.zeros(3), np.ones(3)
+    score = GaussianScore.from_moments(mean, spectrum=spectrum, dtype=torch.float64)
+    mean += 5
+    spectrum *= 4
+    assert score.denoise(torch.zeros(1, 3).double(), 1.0).tolist() == [[0.0, 0.0, 0.0]]
+    x, labels, given = normal(4, 2), torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 1, 1])
+    score = EmpiricalScore(x, given)
+    before = score.denoise(x, 1.0, labels)
+    given[:] = 0
+    assert torch.equal(score.denoise(x, 1.0, labels), before)
+    score.load_state_dict(EmpiricalScore(x, torch.tensor([1, 1, 0, 0])).state_dict())
+    assert given.tolist() == [0, 0, 0, 0]
+
+
+def test_classes_may_have_gaps_and_an_unknown_one_is_not_class_zero():
+    """Labels may live on a device, where looking at them would wait: an unknown class gives NaN, which a run then reports."""
+    x, labels, state = normal(20, 3).numpy(), np.arange(20) % 2, torch.ones(2, 3)
+    apart, together = GaussianScore.fit(x, 4 * labels), GaussianScore.fit(x, labels)
+    assert torch.equal(apart.denoise(state, 1.0, torch.tensor([4, 0])), together.denoise(state, 1.0, torch.tensor([1, 0])))
+    for score in (together, EmpiricalScore.fit(x, labels)):
+        denoised = score.denoise(state, 1.0, torch.tensor([7, 1]))
+        assert denoised[0].isnan().all()
+        assert denoised[1].isfinite().all()
+
+
+ONE, TWO = torch.zeros(1, 2), (torch.zeros(2, 1), torch.ones(2, 1, 1))
 
 
 @pytest.mark.parametrize(
@@ -299,14 +327,11 @@ ONE = torch.zeros(1, 2)
         (lambda: GaussianComponents(torch.zeros(1, 2), torch.tensor([[1.0, -1.0]])), "negative"),
         (lambda: GaussianComponents(torch.tensor([[math.nan]]), torch.ones(1, 1)), "NaN or infinite"),
         (lambda: GaussianComponents(torch.zeros(1, 1), torch.tensor([[math.inf]])), "NaN or infinite"),
-        (lambda: MixtureScore.from_moments([1.0], torch.zeros(2, 1), torch.ones(2, 1, 1)), "do not fit 2 components"),
-        (lambda: MixtureScore.from_moments([1.0, 0.0], torch.zeros(2, 1), torch.ones(2, 1, 1)), "positive weight"),
-        (lambda: MixtureScore.from_moments([1.0, -1.0], torch.zeros(2, 1), torch.ones(2, 1, 1)), "positive weight"),
-        (lambda: MixtureScore.from_moments([1.0, math.nan], torch.zeros(2, 1), torch.ones(2, 1, 1)), "positive weight"),
-        (
-            lambda: MixtureScore.from_moments([1, 1], torch.zeros(2, 1), torch.ones(2, 1, 1), labels=[0]),
-            "do not match 2 components",
-        ),
+        (lambda: MixtureScore.from_moments([1.0], *TWO), "do not fit 2 components"),
+        (lambda: MixtureScore.from_moments([1.0, 0.0], *TWO), "positive weight"),
+        (lambda: MixtureScore.from_moments([1.0, -1.0], *TWO), "positive weight"),
+        (lambda: MixtureScore.from_moments([1.0, math.nan], *TWO), "positive weight"),
+        (lambda: MixtureScore.from_moments([1, 1], *TWO, labels=[0]), "do not match 2 components"),
         (lambda: MixtureScore.from_moments([1], torch.zeros(1, 2), -torch.eye(2)[None]), "negative"),
         (lambda: MixtureScore.from_sklearn(GaussianMixture(2)), "not fitted"),
         (lambda: MixtureScore.from_sklearn(GaussianMixture(1).fit(np.eye(4)), (3,)), "does not have the 4 features"),
@@ -328,15 +353,14 @@ def test_impossible_scores_are_refused(make, message):
 
 @pytest.mark.parametrize("rank", [1, 3, 5])
 @pytest.mark.parametrize("level", [0.01, 1.0, 10.0])
-@pytest.mark.parametrize("per_row", [False, True])
-def test_log_density_is_the_multivariate_normal(rank, level, per_row):
+def test_log_density_is_the_multivariate_normal(rank, level):
     """Whether the empty directions are listed with variance 0 or left out."""
     values, vectors = torch.linspace(0.5, 2, 5).double(), torch.linalg.qr(normal(5, 5))[0]
     values[rank:] = 0
     covariance = (vectors * values) @ vectors.T + level**2 * torch.eye(5)
     mean, y = normal(5, seed=1), normal(4, 5, seed=2)
     expected = torch.distributions.MultivariateNormal(mean, covariance).log_prob(y) + 2.5 * math.log(2 * math.pi)
-    variance = torch.full((4, 1), level**2).double() if per_row else torch.tensor(level**2).double()
-    for modes in {rank, 5}:
-        components = GaussianComponents(mean[None], values[None, :modes], vectors[None, :, :modes])
-        torch.testing.assert_close(components.log_density(0, y, variance), expected, rtol=1e-9, atol=1e-9)
+    for variance in (torch.full((4, 1), level**2).double(), torch.tensor(level**2).double()):
+        for modes in {rank, 5}:
+            components = GaussianComponents(mean[None], values[None, :modes], vectors[None, :, :modes])
+            torch.testing.assert_close(components.log_density(0, y, variance), expected, rtol=1e-9, atol=1e-9)

@@ -27,19 +27,21 @@ def pixels():
     return pixels
 
 
+def saved(folder, x):
+    np.save(folder / "x.npy", x)
+    return folder / "x.npy"
+
+
 def mapped_bytes(folder, pixels):
-    np.save(folder / "x.npy", pixels)
-    return np.load(folder / "x.npy", mmap_mode="r")
+    return np.load(saved(folder, pixels), mmap_mode="r")
 
 
 def mapped_floats(folder, pixels):
-    np.save(folder / "x.npy", (pixels / 255).astype(">f8"))
-    return np.load(folder / "x.npy", mmap_mode="r")
+    return np.load(saved(folder, (pixels / 255).astype(">f8")), mmap_mode="r")
 
 
 def loaded(folder, pixels):
-    np.save(folder / "x.npy", pixels)
-    return gt.data.load(folder / "x.npy").x
+    return gt.data.load(saved(folder, pixels)).x
 
 
 def netcdf(folder, pixels):
@@ -81,6 +83,11 @@ def states_near(score, batch):
     return x, index
 
 
+def both(x, labels=None, dtype=torch.float32):
+    """The resident score and the streamed one."""
+    return [EmpiricalScore.fit(x, labels, dtype=dtype, resident=kept) for kept in (True, False)]
+
+
 def check_everything(resident, streamed, batch):
     x, index = states_near(resident, batch)
     same(streamed.originals(index), resident.originals(index))
@@ -101,17 +108,20 @@ def check_everything(resident, streamed, batch):
 
 @pytest.mark.parametrize(("dtype", "labels", "batch"), [(torch.float32, LABELS, 20), (torch.float64, None, 1)])
 def test_streamed_is_resident_bit_for_bit(source, dtype, labels, batch):
-    check_everything(*(EmpiricalScore.fit(source, labels, dtype=dtype, resident=kept) for kept in (True, False)), batch)
+    check_everything(*both(source, labels, dtype), batch)
 
 
-def test_more_rows_than_a_tile_are_streamed_bit_for_bit(pixels):
-    check_everything(*(EmpiricalScore.fit(pixels, LABELS, resident=kept) for kept in (True, False)), 700)
+def test_more_rows_than_a_tile_are_streamed_bit_for_bit_and_analysis_asks_the_same(pixels):
+    resident, streamed = both(pixels, LABELS)
+    check_everything(resident, streamed, 600)
+    assert typical_nearest_distance(streamed, most=50) == typical_nearest_distance(resident, most=50)
+    assert nearest_accuracy(streamed, LABELS) == nearest_accuracy(resident, LABELS)
 
 
 @pytest.mark.parametrize(("count", "features", "dtype"), pairwise_cover([1, 31, 33, 351], [1, 3, 64], DTYPES))
 def test_any_size_is_resident_bit_for_bit(count, features, dtype):
     x = np.random.default_rng(count).normal(size=(count, features))
-    resident, streamed = (EmpiricalScore.fit(x, dtype=dtype, resident=kept) for kept in (True, False))
+    resident, streamed = both(x, dtype=dtype)
     states = normal(5, features, dtype=dtype)
     noise = noise_like(states)
     same(streamed.denoise(states, 0.7), resident.denoise(states, 0.7))
@@ -122,14 +132,12 @@ def test_any_size_is_resident_bit_for_bit(count, features, dtype):
 def test_an_array_in_another_order_is_the_same_set(pixels):
     """Sums run over the same tiles whatever the strides of what was given."""
     x = (pixels / 255).astype(np.float32)
-    given = np.asfortranarray(x)
-    expected = EmpiricalScore.fit(x)
-    for score in (EmpiricalScore.fit(given), EmpiricalScore.fit(given, resident=False)):
-        check_everything(expected, score, 3)
+    for score in both(np.asfortranarray(x)):
+        check_everything(EmpiricalScore.fit(x), score, 3)
 
 
 def test_tiles_are_all_samples_in_order_whatever_the_form(pixels):
-    resident, streamed = (EmpiricalScore.fit(pixels, resident=kept) for kept in (True, False))
+    resident, streamed = both(pixels)
     assert resident.count == streamed.count == COUNT
     tiles = list(resident.tiles())
     assert [len(tile) for tile in tiles] == [111] * 13 + [57]
@@ -138,13 +146,6 @@ def test_tiles_are_all_samples_in_order_whatever_the_form(pixels):
     assert resident.samples.dtype == torch.uint8
     same(torch.cat(tiles), EmpiricalScore(torch.from_numpy(pixels).float()).samples)
     same((torch.cat(tiles) + resident.center).reshape(COUNT, *EVENT).round(), torch.from_numpy(pixels).float())
-
-
-def test_originals_are_taken_in_any_order_and_number(pixels):
-    streamed = EmpiricalScore.fit(pixels, dtype=torch.float64, resident=False)
-    index = torch.tensor([5, 1499, 5, 0, 700, 6, 5])
-    np.testing.assert_allclose(streamed.originals(index).numpy(), pixels[index.numpy()], rtol=0, atol=1e-12)
-    assert streamed.originals(index[:0]).shape == (0, *EVENT)
 
 
 def test_copies_and_pickles_are_equal(source):
@@ -186,13 +187,10 @@ def test_bytes_are_floats_bit_for_bit(pixels, scaling, dtype, batch, monkeypatch
     check_everything(floats, kept, batch)
 
 
-def test_bytes_are_scaled_as_data_are_loaded(pixels, tmp_path):
+def test_bytes_are_scaled_as_data_are_loaded_and_exact_in_another_type(pixels, tmp_path):
     x = loaded(tmp_path, pixels)
     kept = EmpiricalScore.fit(pixels, scaling=(x.attrs["scale"], x.attrs["offset"]))
     same(torch.cat(list(kept.tiles())), EmpiricalScore.fit(x.values).samples)
-
-
-def test_bytes_that_change_type_are_exact_in_the_new_one(pixels):
     fitted = EmpiricalScore.fit(pixels, LABELS).to(torch.float64)
     expected = EmpiricalScore.fit(pixels, LABELS, dtype=torch.float64)
     whole = torch.cat(list(fitted.tiles())) + fitted.center
@@ -209,25 +207,17 @@ def test_only_bytes_in_memory_are_scaled(pixels):
 
 def test_buffers_are_what_they_were(pixels):
     """Others know scores by their state: the resident one's has all samples, the streamed one's all but them."""
-    resident = EmpiricalScore(torch.from_numpy(pixels).float(), torch.from_numpy(LABELS))
-    streamed = EmpiricalScore.fit(pixels, LABELS, resident=False)
+    resident, streamed = both(pixels.astype(np.float32), LABELS)
     assert list(resident.state_dict()) == ["samples", "center", "half_square_norm", "labels"]
     assert list(streamed.state_dict()) == ["center", "half_square_norm", "labels"]
     assert resident.samples.shape == (COUNT, 35)
     assert streamed.samples is None
 
 
-def test_what_analysis_asks_is_the_same(pixels):
-    resident, streamed = (EmpiricalScore.fit(pixels, resident=kept) for kept in (True, False))
-    assert typical_nearest_distance(streamed, most=50) == typical_nearest_distance(resident, most=50)
-    assert nearest_accuracy(streamed, LABELS) == nearest_accuracy(resident, LABELS)
-
-
 @pytest.mark.parametrize(("batch", "most"), [(1, 320), (40, 320), (512, 64)])
 def test_a_tile_is_bounded_in_samples_times_features_and_in_rows_times_samples(pixels, monkeypatch, batch, most):
     monkeypatch.setattr(empirical, "TILE_ELEMENTS", 512 * 64)
-    for kept in (True, False):
-        score = EmpiricalScore.fit(pixels, resident=kept)
+    for score in both(pixels):
         parts = [tile.shape for _, tile, _ in score._logits(score._store(), score.center.expand(batch, -1), torch.ones(()), None)]
         assert {count for count, _ in parts[:-1]} == {most}
         assert sum(count for count, _ in parts) == COUNT
@@ -253,7 +243,7 @@ def test_a_pass_reads_every_sample_once_and_no_read_is_large(pixels):
     score.denoise(x, 0.5)
     assert sum(number for _, number in source.read) == COUNT
     assert max(number for _, number in source.read) <= 111
-    assert all(isinstance(key, slice) for key, _ in source.read)
+    assert {type(key) for key, _ in source.read} == {slice}
 
 
 def test_a_gathered_sample_is_read_once_and_runs_as_slices(pixels):
@@ -263,6 +253,7 @@ def test_a_gathered_sample_is_read_once_and_runs_as_slices(pixels):
     same(stream.take(index), ResidentSamples(torch.from_numpy(pixels).float().reshape(COUNT, -1)).take(index))
     assert source.read == [(slice(7, 11), 4)]
     source.read.clear()
+    assert stream.take(index[0, :0]).shape == (0, 35)
     stream.take(torch.arange(0, COUNT, 2).flip(0))
     assert [number for _, number in source.read] == [111] * 6 + [84]
 

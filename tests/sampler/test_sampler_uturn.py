@@ -17,7 +17,6 @@ from gaussian_test.sampler import (
     ProbabilityFlow,
     ReverseKernel,
     ReverseSDE,
-    Score,
     UTurnPlan,
     VarianceExploding,
     reverse_grid,
@@ -78,57 +77,31 @@ def test_levels_are_the_turn_times_used(process):
         assert UTurnPlan(process, [100.2, 99.8, 500.4], steps=6).levels == (100.0, 500.0)
 
 
-@pytest.mark.parametrize("turns", [[1.0], [0.002, 0.5, 3.0, 80.0]])
-@pytest.mark.parametrize("steps", [1, 7])
-def test_reverse_steps_count_the_path(turns, steps):
-    plan = UTurnPlan(VE, turns, steps=steps)
-    paths = by_time(collect(plan, ReverseSDE(), path=True), plan)
-    assert plan.reverse_steps() == [len(paths[turn]) - 1 for turn in range(len(turns))]
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 100])
-def test_shards_are_a_partition(size):
+def test_shards_are_a_partition():
     samples = [9, 4, 7, 7, 0, 3, 12]
-    shards = UTurnPlan(VE, [1.0], shard_size=size).shards(samples)
-    assert [sample for shard in shards for sample in shard] == samples
-    assert [len(shard) for shard in shards[:-1]] == [size] * (len(shards) - 1)
-    assert 1 <= len(shards[-1]) <= size
-    assert UTurnPlan(VE, [1.0], shard_size=size).shards([]) == []
+    for size in (1, 2, 3, 5, 7, 100):
+        shards = UTurnPlan(VE, [1.0], shard_size=size).shards(samples)
+        assert [sample for shard in shards for sample in shard] == samples
+        assert [len(shard) for shard in shards[:-1]] == [size] * (len(shards) - 1)
+        assert 1 <= len(shards[-1]) <= size
+    assert UTurnPlan(VE, [1.0]).shards([]) == []
 
 
-@pytest.mark.parametrize(
-    ("process", "repeats", "event", "dtype"), pairwise_cover(PROCESSES, [1, 3], [(3,), (1, 2, 2)], [torch.float32, torch.float64])
-)
-def test_turn_states_are_the_noised_samples(process, repeats, event, dtype):
-    process = PROCESSES[process]()
-    data = normal(6, *event, dtype=dtype)
-    turns = [process.turn_time_from_noise_to_signal(nu) for nu in (0.2, 1.0, 9.0)]
-    plan = UTurnPlan(process, turns, steps=5, repeats=repeats, seed=4)
-    states = collect(plan, ExactReversal(), EmpiricalScore(data, process=process), data[:2], [3, 8])
-    turned = joined(states, "turn", plan)
-    noise = KeyedNoise(4, [3, 8], repeats, event, dtype=dtype).draw()
-    assert turned.dtype == dtype
-    for block, level in zip(turned, plan.levels, strict=True):
-        expected = process.noised(data[:2].repeat_interleave(repeats, 0), level, noise.normal)
-        torch.testing.assert_close(block, expected)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "process", "cut"),
-    pairwise_cover(KERNELS, ["variance_exploding", "cosine", "discrete_vp"], [(1, 1), (3, 2), (1000, 2)]),
-)
+@pytest.mark.parametrize(("kernel", "process", "cut"), pairwise_cover(KERNELS, PROCESSES, [(1, 1), (3, 2), (1000, 2)]))
 def test_runs_are_the_steps_by_hand(kernel, process, cut):
-    """Ends and, where there are steps, the whole path, however the batch is cut."""
+    """Turns, ends and, where there are steps, the whole path, however the batch is cut."""
     micro_batch, repeats = cut
     process, kernel = PROCESSES[process](), KERNELS[kernel]()
     turns = [process.turn_time_from_noise_to_signal(nu) for nu in (0.3, 1.0, 8.0)]
     plan = UTurnPlan(process, turns, steps=8, repeats=repeats, seed=2, micro_batch=micro_batch)
     score = EmpiricalScore(DATA, process=process)
     states = collect(plan, kernel, score)
-    ends, paths = joined(states, "end", plan), {} if kernel.exact else by_time(collect(plan, kernel, score, path=True), plan)
+    ends, turned = joined(states, "end", plan), joined(states, "turn", plan)
+    paths = {} if kernel.exact else by_time(collect(plan, kernel, score, path=True), plan)
     assert {s.times for s in states if s.phase == "end"} <= {(0.0,) * n for n in (1, 2, 3)}
     for turn, level in enumerate(plan.levels):
         expected = by_hand(plan, kernel, score, X0, CHOSEN, level)
+        torch.testing.assert_close(turned[turn], expected[level], rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(ends[turn], expected[0.0], rtol=1e-8, atol=1e-8)
         if paths:
             assert set(paths[turn]) == set(expected)
@@ -136,20 +109,18 @@ def test_runs_are_the_steps_by_hand(kernel, process, cut):
                 torch.testing.assert_close(paths[turn][time], x, rtol=1e-8, atol=1e-8)
 
 
-class Watched(Score):
+class Watched(EmpiricalScore):
     """Remembers how many states each call brought."""
 
-    def __init__(self, score):
-        super().__init__(score.process, score.event_shape)
-        self.inner, self.sizes = score, []
+    sizes = ()
 
-    def denoise(self, x, t, label=None):
-        self.sizes.append(len(x))
-        return self.inner.denoise(x, t, label)
+    def denoise(self, x, *rest):
+        self.sizes += (len(x),)
+        return super().denoise(x, *rest)
 
-    def posterior(self, x, t, noise, label=None):
-        self.sizes.append(len(x))
-        return self.inner.posterior(x, t, noise, label)
+    def posterior(self, x, *rest):
+        self.sizes += (len(x),)
+        return super().posterior(x, *rest)
 
 
 @pytest.mark.parametrize("kernel", ["exact", "ancestral", "heun"])
@@ -157,7 +128,7 @@ class Watched(Score):
 def test_calls_fill_the_micro_batch_and_no_more(kernel, micro_batch):
     kernel = KERNELS[kernel]()
     plan = UTurnPlan(VE, [0.3, 1.0, 8.0], steps=5, repeats=2, micro_batch=micro_batch)
-    score = Watched(EmpiricalScore(DATA))
+    score = Watched(DATA)
     collect(plan, kernel, score)
     rows = 2 * len(CHOSEN)
     assert max(score.sizes) <= micro_batch
@@ -167,18 +138,6 @@ def test_calls_fill_the_micro_batch_and_no_more(kernel, micro_batch):
         assert sum(score.sizes) == 3 * rows
     elif not isinstance(kernel, ProbabilityFlow):
         assert sum(score.sizes) == sum(plan.reverse_steps()) * rows
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_a_later_turn_takes_the_steps_of_a_plan_of_its_own(kernel):
-    """A second turn time that lies on the grid of the first changes nothing for the first."""
-    kernel = KERNELS[kernel]()
-    alone = UTurnPlan(VE, [8.0], steps=9, seed=5)
-    merged = UTurnPlan(VE, [float(alone.grid[4]), 8.0], steps=9, seed=5)
-    np.testing.assert_allclose(merged.grid, alone.grid, rtol=1e-12)
-    torch.testing.assert_close(
-        joined(collect(merged, kernel), "end", merged)[1], joined(collect(alone, kernel), "end", alone)[0], rtol=1e-7, atol=1e-7
-    )
 
 
 @pytest.mark.parametrize(("kernel", "path"), [("exact", False), ("exact", True), ("ancestral", True), ("edm_churn", False)])
@@ -214,6 +173,7 @@ def test_a_path_visits_every_time_of_the_grid_and_ends_at_the_end(kernel):
         assert list(paths[turn]) == [level, *plan.grid[plan.grid < level].tolist()]
         torch.testing.assert_close(paths[turn][level], turned[turn])
         assert torch.equal(paths[turn][0.0], ends[turn])
+    assert plan.reverse_steps() == [len(path) - 1 for path in paths.values()]
     assert torch.equal(ends, joined(collect(plan, kernel), "end", plan))  # looking at the path does not change it
 
 
@@ -225,14 +185,16 @@ def test_inputs_and_global_state_are_left_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_seeds_and_repeats_differ():
-    ends = [
-        joined(collect(UTurnPlan(VE, [8.0], seed=seed, repeats=2, steps=6), ReverseSDE()), "end", UTurnPlan(VE, [8.0]))
-        for seed in (0, 1)
-    ]
-    assert not torch.equal(ends[0], ends[1])
-    first, second = ends[0].reshape(len(CHOSEN), 2, 3).unbind(1)
-    assert bool((first != second).all())
+def test_states_at_chosen_times_are_those_of_the_whole_path():
+    plan = UTurnPlan(VE, [1.0, 4.0], steps=8)
+    whole = {s.times[0]: s.x for s in collect(plan, ExactReversal(), path=True) if s.phase == "path"}
+    some = [s for s in collect(plan, ExactReversal(), path=[0.3, 0.0]) if s.phase == "path"]
+    assert [s.times[0] for s in some] == [min(whole, key=lambda time: abs(time - 0.3)), 0.0]
+    assert all(torch.equal(state.x, whole[state.times[0]]) for state in some)
+
+
+def test_no_samples_give_no_states():
+    assert collect(UTurnPlan(VE, [1.0]), ExactReversal(), x0=X0[:0], samples=[]) == []
 
 
 @pytest.mark.parametrize("process", PROCESSES)
@@ -308,19 +270,16 @@ def test_running_in_modes_is_running_in_features(kernel, dtype, process):
         torch.testing.assert_close(one.x, other.x, rtol=tolerance, atol=tolerance * 4)
 
 
-@pytest.mark.parametrize("kernel", ["sde", "ancestral", "heun"])
-@pytest.mark.parametrize("process", ["variance_exploding", "cosine"])
+@pytest.mark.parametrize(("kernel", "process"), [("sde", "variance_exploding"), ("ancestral", "cosine"), ("heun", "cosine")])
 def test_noise_of_its_own_is_noise_along_the_modes(kernel, process):
     """A run in features with the noise rotated back is the run with noise of its own: only their basis differs."""
     process, kernel = PROCESSES[process](), KERNELS[kernel]()
     score = GaussianScore.fit((normal(40, 2, 3, seed=6) + 0.5).numpy(), process=process, dtype=torch.float64)
     turns = [process.turn_time_from_noise_to_signal(nu) for nu in (0.4, 3.0)]
-    x0 = normal(4, 2, 3, seed=8)
+    x0, plan = normal(4, 2, 3, seed=8), UTurnPlan(process, turns, steps=7)
     own = collect(UTurnPlan(process, turns, steps=7, shared_noise=False), kernel, score, x0, range(4), True)
-    shared = collect(UTurnPlan(process, turns, steps=7), kernel, score, x0, range(4), True)
-    rotated = collect(
-        UTurnPlan(process, turns, steps=7), RotatedNoise(kernel, score.modal().rotate_back), featurewise(score), x0, range(4), True
-    )
+    shared = collect(plan, kernel, score, x0, range(4), True)
+    rotated = collect(plan, RotatedNoise(kernel, score.modal().rotate_back), featurewise(score), x0, range(4), True)
     for one, expected in zip(own, rotated, strict=True):
         torch.testing.assert_close(one.x, expected.x, rtol=1e-10, atol=1e-10)
     same = [torch.equal(one.x, other.x) for one, other in zip(own, shared, strict=True) if one.phase == "end"]
@@ -366,22 +325,24 @@ def test_impossible_plans_are_refused(settings, message):
         UTurnPlan(**{"process": VE, "turn_times": [1.0], **settings})
 
 
+NONE, ZERO = {}, torch.zeros(4, dtype=torch.long)
+
+
 @pytest.mark.parametrize(
-    ("x0", "samples", "scores", "kernels"),
+    ("x0", "samples", "kernels", "labels", "message"),
     [
-        (X0, CHOSEN[:2], "a", "a"),
-        (X0[:1], CHOSEN, "a", "a"),
-        (X0, CHOSEN, "a", "b"),
-        (X0, CHOSEN, "a", "ab"),
-        (X0, CHOSEN, "ab", "a"),
+        (X0, CHOSEN[:2], "a", NONE, "do not match"),
+        (X0[:1], CHOSEN, "a", NONE, "do not match"),
+        (X0, CHOSEN, "b", NONE, "do not match"),
+        (X0, CHOSEN, "ab", NONE, "do not match"),
+        (X0, CHOSEN, "", NONE, "do not match"),
+        (X0, CHOSEN, "a", {"typo": ZERO}, "match"),
+        (X0, CHOSEN, "a", {"a": ZERO[:1]}, "match"),
+        (X0, CHOSEN, "a", {"a": ZERO[:3]}, "match"),
+        (normal(4, 5), CHOSEN, "a", NONE, "does not fit this score"),
     ],
 )
-def test_what_does_not_match_is_refused(x0, samples, scores, kernels):
-    score = EmpiricalScore(DATA)
-    with pytest.raises(ValueError, match="do not match"):
-        list(UTurnPlan(VE, [1.0]).run(x0, samples, dict.fromkeys(scores, score), dict.fromkeys(kernels, ReverseSDE())))
-
-
-def test_states_that_do_not_fit_the_score_are_refused():
-    with pytest.raises(ValueError, match="does not fit this score"):
-        collect(UTurnPlan(VE, [1.0]), ExactReversal(), x0=normal(4, 5))
+def test_what_does_not_match_is_refused(x0, samples, kernels, labels, message):
+    scores = {"a": EmpiricalScore(DATA, torch.zeros(24, dtype=torch.long))}
+    with pytest.raises(ValueError, match=message):
+        list(UTurnPlan(VE, [1.0]).run(x0, samples, scores, dict.fromkeys(kernels, ReverseSDE()), labels))
