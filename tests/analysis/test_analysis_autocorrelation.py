@@ -33,27 +33,20 @@ def _amplitude(process, path):
     return xr.DataArray(process.alpha(torch.tensor(path.time.values)).numpy(), dims="time")
 
 
-def test_average_is_the_plain_sum(uturn):
+def test_averages_over_samples_and_modes_are_the_plain_sums(uturn):
+    """Also of states that are moved: a constant of all states counts per sample, and not on average."""
     start, path, moments, process = uturn
     alpha = _amplitude(process, path)
-    result = analysis.autocorrelation(start, path, moments, amplitude=alpha)
-    mean = moments.mean
-    for index in range(path.sizes["time"]):
-        expected = ((start.values - mean) * (path.values[index] - alpha.values[index] * mean)).sum() / 5000 / moments.trace
-        assert float(result[index]) == pytest.approx(expected, rel=1e-10)
-    assert result.dims == ("time",)
-    assert result.attrs["units"] == "1"
-
-
-def test_sample_and_mode_versions_average_to_the_curve(uturn):
-    start, path, moments, process = uturn
-    alpha = _amplitude(process, path)
-    curve = analysis.autocorrelation(start, path, moments, amplitude=alpha)
-    per_sample = analysis.autocorrelation(start, path, moments, amplitude=alpha, per="sample")
-    per_mode = analysis.autocorrelation(start, path, moments, amplitude=alpha, per="mode")
-    np.testing.assert_allclose(per_sample.mean("sample"), curve, rtol=1e-10)
-    np.testing.assert_allclose((per_mode * moments.eigenvalues).sum("mode") / moments.trace, curve, rtol=1e-10)
-    assert per_sample.dims == ("time", "sample")
+    for state in (path, path + 3.0):
+        per_sample, per_mode, curve = (
+            analysis.autocorrelation(start, state, moments, amplitude=alpha, per=per) for per in ("sample", "mode", "all")
+        )
+        centred = state.values - alpha.values[:, None, None, None, None] * moments.mean
+        expected = ((start.values - moments.mean) * centred).sum((2, 3, 4)) / moments.trace
+        np.testing.assert_allclose(per_sample, expected, rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(curve, expected.mean(1), rtol=1e-10)
+        np.testing.assert_allclose((per_mode * moments.eigenvalues).sum("mode") / moments.trace, curve, rtol=1e-10)
+    assert (curve.dims, per_sample.dims, curve.attrs["units"]) == (("time",), ("time", "sample"), "1")
     assert (per_sample.sample == start.sample).all()
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from scipy.integrate import quad
-from scipy.stats import binomtest, kstest, linregress, norm
+from scipy.stats import binomtest, kstest, linregress, norm, t as student
 
 from gaussian_test import analysis
-from gaussian_test.analysis.statistics.bootstrap import with_control_variate
+from gaussian_test.analysis.statistics.bootstrap import expanded, with_control_variate
 from gaussian_test.analysis.statistics.curves import falls_through, share_time
 
 POINTS = 12
@@ -98,6 +98,13 @@ def test_control_that_does_not_vary_changes_nothing():
 def test_bootstrap_settings_are_refused(clusters, resamples, confidence):
     with pytest.raises(ValueError, match=r"give|start from"):
         analysis.ClusterBootstrap(clusters, resamples, confidence)
+
+
+@pytest.mark.parametrize("clusters", [3, 20, 1000])
+def test_expanded_level_has_the_percentile_at_student_s_edge(clusters):
+    """A normal spread that is short by sqrt((n - 1)/n), as that of resamples is, has its percentile at Student's."""
+    edge = norm.ppf((1 + expanded(0.9, clusters)) / 2, scale=np.sqrt((clusters - 1) / clusters))
+    assert edge == pytest.approx(student.ppf(0.95, clusters - 1), rel=1e-9)
 
 
 def test_crossing_is_found_where_a_known_curve_crosses():
