@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from analysis_zoo import skewed
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.covariance import OAS, LedoitWolf
@@ -14,17 +15,12 @@ from gaussian_test.analysis.moments import running as module
 from gaussian_test.analysis.moments.running import RunningMoments
 
 
-def _data(n, d, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) + rng.normal(size=d)
-
-
 @pytest.mark.parametrize("chunk", [1, 300, 2**22])
 @pytest.mark.parametrize("shape", [(50, 1), (2, 1), (40, 7), (7, 7), (8, 7), (5, 40), (2, 9), (33, 200)])
 def test_moments_equal_numpy(shape, chunk, monkeypatch):
     """Mean, covariance and modes, in chunks of any size, also with fewer samples than features (Gram route) and one feature."""
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", chunk)
-    x = _data(*shape)
+    x = skewed(*shape)
     before = x.copy()
     moments = fit_moments(x)
     np.testing.assert_array_equal(x, before)
@@ -40,7 +36,7 @@ def test_moments_equal_numpy(shape, chunk, monkeypatch):
 
 
 def test_duplicates_and_constant_features_take_modes_away_but_no_digits():
-    x = np.repeat(_data(6, 4), 3, axis=0)[:, [0, 1, 2, 3, 3]]
+    x = np.repeat(skewed(6, 4), 3, axis=0)[:, [0, 1, 2, 3, 3]]
     x = np.hstack([x, np.full((18, 20), 0.25)])
     moments = fit_moments(x)  # 18 samples of 25 features: Gram route of rank 4
     assert len(moments.eigenvalues) == 4
@@ -51,7 +47,7 @@ def test_duplicates_and_constant_features_take_modes_away_but_no_digits():
     "kind", [np.asarray, torch.from_numpy, lambda x: xr.DataArray(x, dims=("sample", "channel", "row", "column"))]
 )
 def test_any_array_gives_the_same_moments(kind):
-    x = _data(30, 12).reshape(30, 1, 3, 4)
+    x = skewed(30, 12).reshape(30, 1, 3, 4)
     moments = fit_moments(kind(x))
     assert moments.event_shape == (1, 3, 4)
     np.testing.assert_allclose(moments.covariance(), np.cov(x.reshape(30, 12).T, bias=True), atol=1e-12)
@@ -111,7 +107,7 @@ def test_moments_of_bytes_are_exact(kind, form, monkeypatch):
 @pytest.mark.parametrize("shape", [(50, 7), (6, 40), (300, 4)])
 @pytest.mark.parametrize("shrinkage", [None, 0.3, "oas"])
 def test_a_spectrum_is_that_of_the_moments(shape, shrinkage):
-    x = _data(*shape)
+    x = skewed(*shape)
     moments = fit_moments(x, shrinkage=shrinkage)
     np.testing.assert_allclose(spectrum(x, shrinkage=shrinkage), moments.eigenvalues, rtol=0, atol=1e-13 * moments.eigenvalues[0])
     if shrinkage == 0.3:
@@ -135,7 +131,7 @@ def test_small_eigenvalues_survive_a_large_mean_and_a_large_mode():
 
 @pytest.mark.parametrize("rule", ["ledoit_wolf", "oas"])
 def test_shrinkage_is_scikit_learns(rule):
-    x = _data(40, 6)
+    x = skewed(40, 6)
     reference = {"ledoit_wolf": LedoitWolf, "oas": OAS}[rule](store_precision=False).fit(x)
     np.testing.assert_allclose(fit_moments(x, shrinkage=rule).covariance(), reference.covariance_, rtol=1e-8)
     np.testing.assert_allclose(StreamingCovariance(rule).fit(x).covariance_, reference.covariance_, rtol=1e-8)
@@ -149,7 +145,7 @@ def test_estimator_passes_scikit_learns_checks():
 
 
 def test_partial_fit_equals_fit():
-    x = _data(60, 4)
+    x = skewed(60, 4)
     estimator = StreamingCovariance(0.1)
     for chunk in np.array_split(x, 7):
         estimator.partial_fit(chunk)
@@ -187,7 +183,7 @@ def test_third_cumulants_of_groups_or_of_a_subset_estimate_that_of_all(monkeypat
         (np.ones((5, 30)), None, "all the same"),
         (np.array([[1.0, np.nan], [0.0, 1.0], [2.0, 1.0]]), None, "NaN or infinite"),
         (np.full((3, 8), np.inf), None, "NaN or infinite"),
-        *((_data(9, 3), shrinkage, "shrinkage") for shrinkage in ("ledoit", 1.5, -0.1)),
+        *((skewed(9, 3), shrinkage, "shrinkage") for shrinkage in ("ledoit", 1.5, -0.1)),
     ],
 )
 @pytest.mark.parametrize("call", [fit_moments, spectrum])

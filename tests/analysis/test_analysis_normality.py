@@ -49,16 +49,6 @@ def test_distances_are_those_of_scipy(dtype, tolerance, ddof, n):
         np.testing.assert_allclose(distances[index], _by_scipy(x[index], ddof), rtol=0, atol=tolerance)
 
 
-def test_distance_of_two_equal_clusters_is_known():
-    """Half of the samples at -1, half at 1: the distance is 1/2 - Phi(-1), with the sign of the larger cluster's side."""
-    x = np.repeat([[-1.0], [1.0]], 500, axis=0)
-    assert ks_distance(x, ddof=0)[0] == pytest.approx(0.5 - norm.cdf(-1), abs=1e-14)
-    lopsided = np.repeat([[-3.0], [1.0]], [250, 750], axis=0)  # mean 0, standard deviation sqrt(3)
-    expected = max(norm.cdf(1 / np.sqrt(3)) - 0.25, 0.25 - norm.cdf(-np.sqrt(3)), 1 - norm.cdf(1 / np.sqrt(3)))
-    assert ks_distance(lopsided, ddof=0)[0] == pytest.approx(expected, abs=1e-14)
-    assert ks_distance(-lopsided, ddof=0)[0] == pytest.approx(expected, abs=1e-14)
-
-
 def test_states_are_left_as_they_are_and_blocks_do_not_matter(monkeypatch):
     x = np.random.default_rng(2).normal(size=(3, 50, 11))
     before = x.copy()

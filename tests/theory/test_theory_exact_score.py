@@ -37,6 +37,7 @@ def test_reference_times_of_the_digits(digits):
     assert float(row.memorization_noise_to_signal_predicted) == pytest.approx(0.889, abs=5e-4)
     assert float(row.speciation_noise_to_signal) == pytest.approx(1.42, abs=0.1)
     assert float(row.speciation_noise_to_signal_predicted) == pytest.approx(1.672, abs=5e-4)
+    assert float(row.affine_noise_to_signal) == pytest.approx(float(row.affine_noise_to_signal_predicted), rel=0.15)
 
 
 def test_reference_correlations_of_the_digits(digits):
@@ -78,29 +79,17 @@ def test_gap_is_the_distance_of_the_denoisers(digits):
     assert (row.gap_pvalue.sel(turn_time=slice(0.4, 3.3)) < 0.001).all()
 
 
-def test_jump_is_twice_the_mmse_and_start_and_end_are_exchangeable(digits):
-    """E|end - x0|^2 = 2 mmse; antisymmetric statistics average to zero; pi_a K_ab = pi_b K_ba."""
+def test_jump_is_twice_the_mmse(digits):
+    """E|end - x0|^2 = 2 mmse: a paired difference within 4 standard errors of zero."""
     truth = gt.data.load("digits")
-    x = truth.x.values.reshape(1797, -1).astype(np.float64)
+    x, row = truth.x.values.reshape(1797, -1).astype(np.float64), digits.sel(score="empirical", turn_time=1.251)
     moments = analysis.fit_moments(truth.x)
-    row = digits.sel(score="empirical", turn_time=1.251)
     start, end = x[row.sample.values][:, None], x[row.nearest_sample.values]  # the exact end point is a ground-truth sample
     jump = ((end - start) ** 2).sum(-1).mean(1)
     mmse = (1 - row.sample_autocorrelation_one_shot_squared).mean("repeat").values * moments.trace
     centred = ((start - moments.mean.reshape(-1)) ** 2).sum(-1).mean(1) - moments.trace  # known mean zero: mmse = E|x0|^2 - E|D|^2
     difference = jump - 2 * (mmse + centred)
     assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(len(difference))
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(2, 64))
-    antisymmetric = (np.tanh(start @ a) * np.cos(end @ b) - np.tanh(end @ a) * np.cos(start @ b)).mean(1)
-    assert abs(antisymmetric.mean()) < 4 * antisymmetric.std() / np.sqrt(len(antisymmetric))
-    counts = np.zeros((10, 10))
-    np.add.at(counts, (np.broadcast_to(row.label.values[:, None], row.label_after.shape), row.label_after.values), 1)
-    upper = np.triu_indices(10, 1)
-    deviation = (counts[upper] - counts.T[upper]) / np.sqrt(np.maximum(counts[upper] + counts.T[upper], 1))
-    assert counts[upper].sum() > 500
-    # under symmetry each deviation is a standardised binomial; 45 of them, Bonferroni at 4 standard errors of one
-    assert np.abs(deviation).max() < 4.5
 
 
 def test_two_clones_agree_in_class_as_often_as_start_and_end():
@@ -130,22 +119,6 @@ def test_gaussian_data_gives_no_gap(kind, tmp_path):
     assert (result.gap_low <= 1e-4).all()
     if kind == "empirical":
         assert float(result.gap_pvalue.min()) > 0.01
-
-
-def test_predicted_affine_time_is_the_leading_order(digits):
-    """The third cumulant gives the gap's leading order: their ratio tends to 1 as the noise grows, from below."""
-    truth = gt.data.load("digits")
-    moments = analysis.fit_moments(truth.x)
-    cumulant = analysis.third_cumulant_norm(truth.x, moments.mean)
-    levels = [4.5, 9.0]
-    ratios = [
-        float(digits.sample_denoiser_gap.sel(score="empirical", turn_time=nu).mean()) * 2 * nu**4 * moments.trace / cumulant
-        for nu in levels
-    ]
-    assert ratios[0] < ratios[1] < 1.02
-    assert ratios[1] > 0.8
-    row = digits.sel(score="empirical")
-    assert float(row.affine_noise_to_signal) == pytest.approx(float(row.affine_noise_to_signal_predicted), rel=0.15)
 
 
 @pytest.mark.skipif(not CIFAR.is_dir(), reason="CIFAR-10's test images are not beside the project (../shared/data): see the README")
