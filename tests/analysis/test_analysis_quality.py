@@ -185,22 +185,18 @@ def _covered(found, truth=0.0):
     return sum(low <= truth <= high for low, high in (one.interval(1.96) for one in found))
 
 
-@pytest.mark.parametrize(("n", "features"), [(60, 6), (20, 30)])
+@pytest.mark.parametrize(("n", "features"), [(100, 8), (20, 30)])
 @pytest.mark.parametrize("distance", ONE_SAMPLE)
 def test_draws_from_the_truth_are_at_distance_zero_on_average(distance, n, features):
-    """Also for fewer draws than features; the plug-in value is not. The calibration's own 200 draws have an error, too."""
+    """Also for fewer draws than features; the plug-in value is not. The calibration's own 200 draws have an error, too.
+
+    The stated error is the spread, which 200 estimates know to 4 standard errors of 5 to 6 %.
+    """
     found = _repeated(distance, _skewed(np.random.default_rng(16), 1000, features), n, 200, seed=17)
     estimates = np.array([one.estimate for one in found])
     assert abs(estimates.mean()) < 4 * np.sqrt(1 / 200 + 1 / 200) * estimates.std()
     assert np.mean([one.plug_in for one in found]) > 10 * estimates.std() / np.sqrt(200)
-
-
-@pytest.mark.parametrize("distance", ONE_SAMPLE)
-def test_the_error_at_zero_is_the_spread_of_the_estimates(distance):
-    """To 20 %: the variance of 400 estimates is known to 4 standard errors of 4 to 5 %; and no less is claimed anywhere."""
-    found = _repeated(distance, np.random.default_rng(18).normal(size=(1000, 8)), 100, 400, seed=19)
-    spread = np.std([one.estimate for one in found])
-    assert np.mean([one.null_error for one in found]) == pytest.approx(spread, rel=0.2)
+    assert np.mean([one.null_error for one in found]) == pytest.approx(estimates.std(), rel=0.25)
     assert all(one.standard_error >= one.null_error for one in found)
 
 

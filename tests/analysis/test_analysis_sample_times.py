@@ -45,10 +45,7 @@ def test_a_path_time_is_the_step_of_least_squares(chance, ties):
     [(1, 0.5, 0), (2, 0.5, 0), (4, 0.25, 0), (8, 0.5, 0), (3, 0.4, 1e-11), (3, 1 / 3, 1e-11), (5, 0.4, 1e-11), (7, 0.61, 1e-11)],
 )
 def test_sample_times_are_those_of_the_general_function(repeats, level, below):
-    """falls_through, one sample at a time: the same numbers, with shares on the level and both kinds of censoring among them.
-
-    Where rounding takes a share off the level, falls_through has a level lower by 1e-11, which no rounding reaches.
-    """
+    """falls_through one sample at a time, at a level lower by 1e-11 where rounding takes shares off it; both kinds of censoring."""
     outcomes = np.random.default_rng(repeats).random((13, 400, repeats)) < np.linspace(0.95, 0.05, 13)[:, None, None]
     outcomes[:, 0], outcomes[:, 1] = False, True
     found = analysis.sample_time(outcomes, NU, level=np.full(400, level))  # every sample can have its level
@@ -185,18 +182,13 @@ def test_the_data_set_holds_what_the_arrays_give():
     chance = shares[label.values]
     for i, score in enumerate("ab"):
         row = found.sel(score=score)
-        np.testing.assert_array_equal(
-            row.sample_memorization_noise_to_signal, analysis.sample_time(memorized.values[i], NU, level=0.4)
-        )
         # the retention of a sample falls through 0.6 where its share does through chance + 0.6 (1 - chance)
-        levels = chance + 0.6 * (1 - chance)
-        np.testing.assert_allclose(
-            row.sample_speciation_noise_to_signal, analysis.sample_time(kept.values[i], NU, level=levels), rtol=1e-12
-        )
+        for name, outcomes, level in (("memorization", memorized, 0.4), ("speciation", kept, chance + 0.6 * (1 - chance))):
+            expected = analysis.sample_time(outcomes.values[i], NU, level=level)
+            np.testing.assert_allclose(row[f"sample_{name}_noise_to_signal"], expected, rtol=1e-12)
         for name, outcomes, level, by_chance in (("memorization", memorized, 0.4, [0] * 3), ("speciation", kept, 0.6, shares)):
-            classes = class_times(
-                outcomes.values[i], label.values, NU, classes=range(3), level=level, resample=RESAMPLE, chance=by_chance
-            )
+            options = {"classes": range(3), "level": level, "resample": RESAMPLE, "chance": by_chance}
+            classes = class_times(outcomes.values[i], label.values, NU, **options)
             paths = analysis.path_time(outcomes.values[i], NU, chance=np.asarray(by_chance)[label.values])
             with np.errstate(divide="ignore"):
                 ratio = self_averaging(np.log(paths), RESAMPLE)

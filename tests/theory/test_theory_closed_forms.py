@@ -27,14 +27,11 @@ def test_closed_form_equals_dense_matrices():
             np.testing.assert_allclose(autocorrelation_exact(values, nu, flow=flow), expected, rtol=1e-8)
 
 
-def _grid(process, steps):
-    """Return a time-uniform grid from the turn to a small time, and 0."""
+def _grid(process, steps, *, in_noise):
+    """Return a grid, uniform in time or in noise, from the turn to a small time, and 0."""
+    if in_noise:
+        return np.append(process.time(torch.linspace(TURN, 0.05, steps + 1, dtype=torch.float64)).numpy(), 0.0)
     return np.append(np.linspace(float(process.time(TURN)), float(process.time(0.05)), steps + 1), 0.0)
-
-
-def _grid_in_noise(process, steps):
-    nu = np.linspace(TURN, 0.05, steps + 1)
-    return np.append(process.time(torch.from_numpy(nu)).numpy(), 0.0)
 
 
 def test_path_closed_form_joins_the_ends():
@@ -75,10 +72,9 @@ def test_a_turn_time_off_the_grid_is_refused():
 )
 def test_discretised_path_converges_to_the_continuous_one(process, kernel, flow, order):
     """At every time of the way back each kernel converges at its order (None: exact); the value at 0 is the ACF."""
-    grid_of = _grid if isinstance(kernel, sampler.ReverseSDE) else _grid_in_noise
     errors = []
     for steps in (100, 200):
-        grid = grid_of(process, steps)
+        grid = _grid(process, steps, in_noise=not isinstance(kernel, sampler.ReverseSDE))
         times, curve = path_autocorrelation_discrete(SPECTRUM, process, kernel, grid, grid[0])
         np.testing.assert_array_equal(times, grid)
         assert curve[-1] == pytest.approx(autocorrelation_discrete(SPECTRUM, process, kernel, grid, [grid[0]])[0], rel=1e-12)
