@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import ellipe, gammaln
 from scipy.stats import ortho_group
-from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, cross_val_predict
 
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore, class_mixture, isotropic_score
@@ -83,9 +83,7 @@ def test_class_mixture_is_the_mixture_of_the_classes_moments(counts):
     )
     # between two classes, and off the span of each
     rng = np.random.default_rng(3)
-    state = torch.from_numpy(
-        (x[rng.integers(len(x), size=12)] + x[rng.integers(len(x), size=12)]) / 2 + rng.normal(size=(12, 1, 3, 3))
-    )
+    state = torch.from_numpy(x[rng.integers(len(x), size=(2, 12))].mean(0) + rng.normal(size=(12, 1, 3, 3)))
     for time in (0.3, 2.0, 4.0):
         shares = expected.responsibilities(state, time)
         torch.testing.assert_close(score.responsibilities(state, time), shares, rtol=1e-6, atol=1e-9)
@@ -111,17 +109,9 @@ def test_share_explained_is_the_ratio_of_the_sums(values, unit):
     np.testing.assert_array_less(np.abs(jackknife - pseudo), second * (1 + 1e-6) + 1e-8)
 
 
-def test_ratio_of_means_is_undefined_where_nothing_is_below():
-    assert np.isnan(ratio_of_means(np.ones((4, 2)), np.array([[0.0, 1.0]] * 4))[:, 0]).all()
-    assert (ratio_of_means(np.ones((4, 2)), np.array([[0.0, 1.0]] * 4))[:, 1] == 1).all()
-
-
 @pytest.mark.parametrize(("process", "time"), [(VE, 0.7), (OrnsteinUhlenbeck(), 0.5)])
 def test_share_that_an_isotropic_score_explains_of_the_gaussian_one(process, time):
-    r"""In closed form for any data: 1 - sum v (1/v - 1/u)^2 / sum 1/v, v = alpha^2 lambda + sigma^2, u its mean over features.
-
-    Scores differ by alpha/sigma^2 times their denoisers.
-    """
+    """1 - sum v (1/v - 1/u)^2 / sum 1/v for any data, v = alpha^2 lambda + sigma^2, u its mean over features."""
     x = skewed(5, 8)  # four directions of eight
     moments = fit_moments(x)
     gaussian, isotropic = _gaussian(x, process), isotropic_score(moments, process=process, dtype=torch.float64)
@@ -149,55 +139,33 @@ def test_what_the_gaussian_leaves_of_an_exact_score_is_the_excess_of_its_norm(ki
     assert left.mean() > 0.05 * (s**2).sum(1).mean()
 
 
-def _isotropic_table(n, repeats, rng, x, moments, times):
-    """Return |s|^2, |s - s_iso|^2 and |D - D_iso|^2/tr(Sigma) of the Gaussian score, the same noise at all times."""
-    gaussian, isotropic = (
-        GaussianScore.from_moments(moments, dtype=torch.float64),
-        isotropic_score(moments, process=VE, dtype=torch.float64),
-    )
-    start = x[rng.integers(len(x), size=n)]
-    noise = rng.normal(size=(n, repeats, x.shape[1]))
-    columns = []
-    for time in times:
-        state = torch.from_numpy((start[:, None] + time * noise).reshape(n * repeats, -1))
-        s, difference = gaussian(state, time), gaussian(state, time) - isotropic(state, time)
-        columns.append([s.square().sum(1), difference.square().sum(1), time**4 * difference.square().sum(1) / moments.trace])
-    return [_rows(values) for values in np.array(columns).reshape(len(times), 3, n, repeats).swapaxes(0, 1)]
-
-
 def test_a_score_that_is_its_reference_is_explained_exactly():
     """One with zero error and a band of no width, beside a reference that explains less, and no gap to the Gaussian."""
-    x = skewed(50, 3)
-    square, distance, gap = _isotropic_table(30, 2, np.random.default_rng(0), x, fit_moments(x), [0.5, 2.0])
+    square, distance = (_rows(np.random.default_rng(0).uniform(*edges, size=(2, 30, 2))) for edges in ((1, 2), (0.1, 0.9)))
     both = xr.concat([0 * distance, distance], dim="reference").assign_coords(reference=["gaussian", "isotropic"])
-    result = affinity(square, both, 0 * gap, ClusterBootstrap(30, 200))
-    own = result.sel(reference="gaussian")
-    assert (own.score_explained == 1).all()
-    assert (own.score_explained_low == 1).all()
-    assert (own.score_explained_high == 1).all()
+    result = affinity(square, both, 0 * distance, ClusterBootstrap(30, 200))
+    own, other = (result.sel(reference=reference) for reference in both.reference.values)
+    for suffix in ("", "_low", "_high"):
+        assert (own[f"score_explained{suffix}"] == 1).all()
     assert (own.score_explained_se == 0).all()
     assert (result.denoiser_gap == 0).all()
-    other = result.sel(reference="isotropic")
     assert (other.score_explained_low < other.score_explained).all()
     assert (other.score_explained < 1).all()
     assert result.score_explained.dims == ("score", "reference", "turn_time")
     assert result.denoiser_gap_high.dims == ("score", "turn_time")
+    # shares of nothing are undefined, and alone
+    np.testing.assert_array_equal(ratio_of_means(np.ones((4, 2)), np.array([[0.0, 1.0]] * 4)), [[np.nan, 1]] * 4)
 
 
 def test_repeats_are_averaged_and_the_order_of_dimensions_is_free():
     """A table of two repeats gives the curves of its averages; the error is that of the starts."""
-    rng = np.random.default_rng(4)
+    rng, resample = np.random.default_rng(4), ClusterBootstrap(20, 100)
     square, distance = (_rows(rng.uniform(1, 2, size=(3, 20, 2))) for _ in range(2))
-    resample = ClusterBootstrap(20, 100)
     plain = affinity(square, distance.expand_dims("reference", 1), distance, resample)
-    shuffled = affinity(
-        square.transpose("repeat", "sample", "score", "turn_time"), distance.expand_dims("reference"), distance, resample
-    )
-    xr.testing.assert_allclose(shuffled.transpose(*plain.dims), plain)
-    doubled = affinity(
-        xr.concat([square, square], dim="repeat"), distance.expand_dims("reference", 1), distance.mean("repeat"), resample
-    )
-    xr.testing.assert_allclose(doubled, plain)
+    turned = square.transpose("repeat", "sample", "score", "turn_time")
+    for squares, gap in ((turned, distance), (xr.concat([square, square], dim="repeat"), distance.mean("repeat"))):
+        found = affinity(squares, distance.expand_dims("reference"), gap, resample)
+        xr.testing.assert_allclose(found.transpose(*plain.dims), plain)
 
 
 def test_a_band_does_not_leave_what_is_possible():
@@ -208,12 +176,6 @@ def test_a_band_does_not_leave_what_is_possible():
     assert result.score_explained_high.item() == 1
     assert result.denoiser_gap_low.item() == 0
     assert best_affine_gap(_rows(heavy), _rows(heavy), 1.0, ClusterBootstrap(30, 200)).affine_gap_low.item() == 0
-
-
-def test_the_bootstrap_has_to_know_the_samples():
-    values = xr.DataArray(np.ones((5, 2)), dims=("sample", "turn_time"), name="any", attrs={"long_name": "any"})
-    with pytest.raises(ValueError, match=r"5 samples do not fit a bootstrap of 6"):
-        with_bands(values, ClusterBootstrap(6))
 
 
 @pytest.mark.parametrize("shape", [(80, 3), (6, 10)], ids=["full rank", "fewer samples than features"])
@@ -233,39 +195,16 @@ def test_features_have_the_covariances_that_they_promise(shape):
     np.testing.assert_allclose(maps[1] @ covariance @ maps[1].T, np.diag(shares), atol=1e-9)
 
 
-@pytest.mark.parametrize("shape", [(70, 5), (40, 90)], ids=["tall", "wide"])
-def test_best_affine_is_sklearns_ridge_with_generalised_cross_validation(shape):
-    """Penalty and out-of-sample distances in every fold, for independent states."""
-    n, d = shape
-    rng = np.random.default_rng(0)
-    w = rng.normal(size=shape)
-    residual = w @ rng.normal(size=(d, d)) / d + 1.0 + 0.3 * rng.normal(size=shape)
-    penalties = [10.0, 1.0, 0.1, 0.01]
-    fit = best_affine(w[None], residual, folds=4, penalties=penalties, seed=3)
-    design = np.column_stack([np.ones(n), w])
-    folds = GroupKFold(4, shuffle=True, random_state=3).split(w, groups=np.arange(n))
-    for (train, test), penalty in zip(folds, fit.penalty, strict=True):
-        ridge = RidgeCV(np.array(penalties) * len(train), fit_intercept=False).fit(design[train], residual[train])
-        assert ridge.alpha_ == pytest.approx(penalty * len(train))
-        expected = ((residual[test] - ridge.predict(design[test])) ** 2).sum(1)
-        np.testing.assert_allclose(fit.values[test], expected, rtol=1e-8)
-    np.testing.assert_allclose(fit.baseline, (residual**2).sum(1), rtol=1e-12)
-    assert fit.gain.mean() > 0
-
-
-@pytest.mark.parametrize(("slope", "corrected"), [(2.0, 3), (0.6, 2), (0.0, 0)])
-def test_penalties_and_scalings_are_chosen_by_leaving_out_whole_samples(slope, corrected):
-    """Refitting without each sample in turn finds the same, over two scalings and repeats of unequal number.
-
-    No correction where the best one is better by less than a standard error over the samples.
-    """
+@pytest.mark.parametrize(("slope", "features", "corrected"), [(2.0, 3, 3), (0.6, 3, 2), (0.0, 3, 0), (2.0, 90, 2)])
+def test_penalties_and_scalings_are_chosen_by_leaving_out_whole_samples(slope, features, corrected):
+    """Refits of scikit-learn's ridge, over two scalings; none where the best is better by less than a standard error."""
     rng = np.random.default_rng(1)
     own = rng.permutation(np.repeat(np.arange(24), rng.integers(1, 4, size=24)))
     n, penalties = len(own), [1.0, 0.1, 0.01]
-    start = rng.normal(size=(24, 3))[own]
-    w = start + 0.3 * rng.normal(size=(n, 3))
-    scalings = np.stack([w, w * [1.0, 0.1, 0.01]])
-    residual = slope * w * [1.0, 0.0, 0.0] + np.sin(5 * start)  # common to the repeats of a sample
+    start = rng.normal(size=(24, features))[own]
+    w = start + 0.3 * rng.normal(size=(n, features))
+    scalings = np.stack([w, w * np.append(1.0, np.geomspace(0.1, 0.01, features - 1))])
+    residual = slope * w * np.eye(features)[0] + np.sin(5 * start)  # common to the repeats of a sample
     fit = best_affine(scalings, residual, groups=own, folds=3, penalties=penalties, seed=5)
     assert np.isfinite(fit.penalty).sum() == corrected
     for (train, test), penalty in zip(GroupKFold(3, shuffle=True, random_state=5).split(w, groups=own), fit.penalty, strict=True):
@@ -283,15 +222,9 @@ def test_penalties_and_scalings_are_chosen_by_leaving_out_whole_samples(slope, c
         guess = ridge.fit(design[train], residual[train]).predict(design[test]) if gain > error else 0
         assert penalty == (kappa if gain > error else np.inf)
         np.testing.assert_allclose(fit.values[test], ((residual[test] - guess) ** 2).sum(1), rtol=1e-8)
-
-
-@pytest.mark.parametrize("shape", [(60, 4), (30, 50)])
-def test_infinite_penalty_is_the_gaussian(shape):
-    rng = np.random.default_rng(2)
-    w = rng.normal(size=shape)
-    fit = best_affine(w[None], 2 * w + 1, penalties=[np.inf])
-    np.testing.assert_array_equal(fit.values, fit.baseline)
-    nothing = best_affine(w[None], 0 * w)
+    np.testing.assert_allclose(fit.baseline, (residual**2).sum(1), rtol=1e-12)
+    np.testing.assert_array_equal(best_affine(scalings, residual, penalties=[np.inf]).values, fit.baseline)
+    nothing = best_affine(scalings, 0 * residual)
     assert np.isinf(nothing.penalty).all()
     assert (nothing.values == 0).all()
 
@@ -368,33 +301,31 @@ def test_a_map_that_is_worse_is_no_evidence():
     np.testing.assert_allclose(better.affine_gain_se.values[0], error, rtol=1e-12)
 
 
+def _fit(**change):
+    return best_affine(**({"features": np.ones((1, 10, 2)), "residual": np.ones((10, 2))} | change))
+
+
+NAMED = xr.DataArray(np.ones((5, 2)), dims=("sample", "turn_time"), name="any", attrs={"long_name": "any"})
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("call", "message"),
     [
-        ({"residual": np.ones((9, 2))}, r"do not fit: give \(scalings, n, features\)"),
-        ({"features": np.ones((10, 2))}, r"do not fit: give \(scalings, n, features\)"),
-        ({"residual": np.full((10, 2), np.nan)}, r"NaN or infinite"),
-        ({"groups": np.arange(9)}, r"9 groups do not match 10 states"),
-        ({"groups": np.arange(10) // 2}, r"5 samples do not make 5 folds"),
-        ({"folds": 1}, r"10 samples do not make 1 folds"),
-        ({"penalties": [1.0, 0.0]}, r"not all positive"),
-        ({"penalties": []}, r"not all positive"),
+        (lambda: _fit(residual=np.ones((9, 2))), r"do not fit: give \(scalings, n, features\)"),
+        (lambda: _fit(features=np.ones((10, 2))), r"do not fit: give \(scalings, n, features\)"),
+        (lambda: _fit(residual=np.full((10, 2), np.nan)), "NaN or infinite"),
+        (lambda: _fit(groups=np.arange(9)), "9 groups do not match 10 states"),
+        (lambda: _fit(groups=np.arange(10) // 2), "5 samples do not make 5 folds"),
+        (lambda: _fit(folds=1), "10 samples do not make 1 folds"),
+        (lambda: _fit(penalties=[1.0, 0.0]), "not all positive"),
+        (lambda: score_square_gaussian([1.0], 2, VE, [1.0, 0.0]), "time 0 has no noise"),
+        (lambda: score_norm_gaussian([1.0, 1.0, 1.0], 2, VE, [1.0]), "3 modes do not fit 2 features"),
+        (lambda: with_bands(NAMED, ClusterBootstrap(6)), "5 samples do not fit a bootstrap of 6"),
     ],
 )
-def test_what_cannot_be_fitted_is_refused(change, message):
+def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
-        best_affine(**({"features": np.ones((1, 10, 2)), "residual": np.ones((10, 2))} | change))
-
-
-def _table(times, samples, repeats, rng, moments, x):
-    """Return |s| of the Gaussian score over (score, turn_time, sample, repeat), the same noise at all times."""
-    score = GaussianScore.from_moments(moments, dtype=torch.float64)
-    noise = rng.normal(size=(samples, repeats, x.shape[1]))
-    columns = []
-    for time in times:
-        state = torch.from_numpy((x[:, None] + time * noise).reshape(samples * repeats, -1))
-        columns.append(score(state, time).norm(dim=1).reshape(samples, repeats).numpy())
-    return xr.DataArray(np.array(columns)[None], dims=("score", "turn_time", "sample", "repeat"), coords={"turn_time": times})
+        call()
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 7, 64, 3072])
@@ -418,30 +349,19 @@ def test_mean_norm_in_two_directions_is_an_elliptic_integral(eigenvalue, time):
     assert score_norm_gaussian([eigenvalue], 2, process, [time])[0] == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize(("process", "time"), PROCESSES)
-def test_mean_norm_is_that_of_the_gaussian_score_on_gaussian_data(process, time):
-    """30000 noised draws, with flat directions; and by Jensen below the root of the mean square."""
-    moments = fit_moments(skewed(4, 6))
-    rng = np.random.default_rng(0)
-    start = moments.mean + (rng.normal(size=(30000, 3)) * np.sqrt(moments.eigenvalues)) @ moments.eigenvectors.T
-    score = GaussianScore.from_moments(moments, process=process, dtype=torch.float64)
-    norms = score(noised(start, time, process), time).norm(dim=1).numpy()
-    expected = score_norm_gaussian(moments.eigenvalues, 6, process, [time])[0]
-    assert within(norms, expected)
-    assert norms.std() < expected
-    assert expected**2 < score_square_gaussian(moments.eigenvalues, 6, process, [time])[0]
-
-
 @pytest.mark.parametrize("shape", [(50, 3), (3, 7)], ids=["full rank", "fewer samples than features"])
 @pytest.mark.parametrize(("process", "time"), PROCESSES)
-def test_mean_square_of_the_gaussian_score_is_the_same_for_any_data(process, time, shape):
-    """Few skewed samples, 30000 times noised; the mean norm is then not that of Gaussian data."""
-    x = skewed(*shape)
+def test_mean_square_of_the_gaussian_score_is_the_same_for_any_data_and_the_mean_norm_for_gaussian_data(process, time, shape):
+    """30000 noised draws of the few skewed samples, and of their Gaussian; by Jensen the norm is below the root of the square."""
+    x, rng, d = skewed(*shape), np.random.default_rng(0), shape[1]
     moments = fit_moments(x)
-    start = x[np.random.default_rng(0).integers(len(x), size=30000)]
     score = GaussianScore.from_moments(moments, process=process, dtype=torch.float64)
-    square = score(noised(start, time, process), time).square().sum(1).numpy()
-    assert within(square, score_square_gaussian(moments.eigenvalues, shape[1], process, [time])[0])
+    normal = rng.normal(size=(30000, len(moments.eigenvalues)))
+    gaussian = moments.mean + (normal * np.sqrt(moments.eigenvalues)) @ moments.eigenvectors.T
+    norm, square = (of(moments.eigenvalues, d, process, [time])[0] for of in (score_norm_gaussian, score_square_gaussian))
+    assert within(score(noised(x[rng.integers(len(x), size=30000)], time, process), time).square().sum(1).numpy(), square)
+    assert within(score(noised(gaussian, time, process), time).norm(dim=1).numpy(), norm)
+    assert norm**2 < square
 
 
 @pytest.mark.parametrize("kind", ["empirical", "mixture", "gaussian"])
@@ -461,61 +381,35 @@ def test_square_of_an_exact_score_gives_the_mmse(process, time, kind):
 
 def test_a_flat_direction_adds_the_noise_alone():
     """1/sigma^2 each; at large noise every direction is flat, at small noise none with variance."""
-    times = [0.3, 2.0]
+    times = np.array([0.002, 0.3, 80.0])
     plain, more = (score_square_gaussian([2.0, 0.5], d, VE, times) for d in (2, 5))
-    np.testing.assert_allclose(more - plain, 3 / np.square(times), rtol=1e-12)
+    np.testing.assert_allclose(more - plain, 3 / times**2, rtol=1e-9)
     np.testing.assert_allclose(score_square_gaussian([2.0, 0.5, 0.0, 0.0, 0.0], 5, VE, times), more, rtol=1e-12)
-    np.testing.assert_allclose(80.0**2 * score_square_gaussian([2.0, 0.5], 2, VE, [80.0]) / 2, 1, rtol=1e-3)
-    np.testing.assert_allclose(score_square_gaussian([2.0, 0.5], 2, VE, [0.002]), 1 / 2.0 + 1 / 0.5, rtol=1e-4)
+    np.testing.assert_allclose([80.0**2 * plain[2] / 2, plain[0]], [1, 1 / 2.0 + 1 / 0.5], rtol=1e-3)
 
 
-def test_the_norm_is_relative_to_that_at_the_smallest_time():
-    """A ratio of means over the same samples: one there without error, also where times descend; the unit cancels."""
-    x = skewed(30, 3)
-    moments, times, resample = fit_moments(x), np.array([5.0, 1.0, 0.4]), ClusterBootstrap(30, 200)
-    table = _table(times, 30, 2, np.random.default_rng(1), moments, x)
-    result = score_norms(table, table**2, VE, moments.eigenvalues, 3, resample)
-    means = table.values.mean((0, 2, 3))
-    np.testing.assert_allclose(result.score_norm_relative.values[0], means / means[2], rtol=1e-12)
+def test_norms_are_means_over_rows_relative_to_the_smallest_time_and_squares_in_units_of_the_noise():
+    """Relative is a ratio of means over the same samples: one there without error, also where times descend; the unit cancels."""
+    process, times, resample = OrnsteinUhlenbeck(), np.array([2.0, 0.5, 0.2]), ClusterBootstrap(30, 200)
+    values = np.random.default_rng(2).uniform(1, 2, size=(2, 3, 30, 2)) / times[:, None, None]
+    norms = xr.DataArray(values, dims=ROWS, coords={"score": ["a", "b"], "turn_time": times})
+    result = score_norms(norms, norms**2, process, [1.0], 4, resample)
+    means, variance = values.mean((2, 3)), -np.expm1(-2 * times)
+    np.testing.assert_allclose(result.score_norm, means, rtol=1e-12)
+    np.testing.assert_allclose(result.score_norm_se, values.mean(3).std(2, ddof=1) / np.sqrt(30), rtol=1e-9)
+    np.testing.assert_allclose(result.score_norm_relative, means / means[:, 2:], rtol=1e-12)
+    np.testing.assert_allclose(result.score_square_scaled, variance / 4 * (values**2).mean((2, 3)), rtol=1e-12)
     last = result.isel(turn_time=2)
-    assert last.score_norm_relative.item() == last.score_norm_relative_low.item() == last.score_norm_relative_high.item() == 1
-    assert last.score_norm_relative_se.item() == 0
-    norm = score_norm_gaussian(moments.eigenvalues, 3, VE, times)
-    square = times**2 * score_square_gaussian(moments.eigenvalues, 3, VE, times) / 3
-    for name, expected in (("norm", norm), ("norm_relative", norm / norm[2]), ("square_scaled", square)):
-        np.testing.assert_allclose(result[f"score_{name}_gaussian"], expected, rtol=1e-12)
-    assert (result.score_norm_relative_se.values[0, :2] > 0).all()
-    scaled = score_norms(7 * table, table**2, VE, moments.eigenvalues, 3, resample)
+    for suffix, expected in (("", 1), ("_low", 1), ("_high", 1), ("_se", 0)):
+        assert (last[f"score_norm_relative{suffix}"] == expected).all()
+    assert (result.score_norm_relative_se[:, :2] > 0).all()
+    norm = score_norm_gaussian([1.0], 4, process, times)
+    square = variance * score_square_gaussian([1.0], 4, process, times) / 4
+    for name, closed in (("norm", norm), ("norm_relative", norm / norm[2]), ("square_scaled", square)):
+        np.testing.assert_allclose(result[f"score_{name}_gaussian"], closed, rtol=1e-12)
+        assert result[f"score_{name}_gaussian"].dims == ("turn_time",)
+        for suffix in ("", "_se", "_low", "_high"):
+            assert result[f"score_{name}{suffix}"].dims == ("score", "turn_time")
+    scaled = score_norms(7 * norms, norms**2, process, [1.0], 4, resample)
     np.testing.assert_allclose(scaled.score_norm_relative_high, result.score_norm_relative_high, rtol=1e-9)
     np.testing.assert_allclose(scaled.score_norm_high, 7 * result.score_norm_high, rtol=1e-9)
-
-
-def test_the_scale_of_the_square_is_that_of_the_noise():
-    """sigma^2/d in the process's own sigma; curves by score and time, closed forms by time, all described."""
-    rng = np.random.default_rng(2)
-    square = xr.DataArray(
-        rng.uniform(1, 2, size=(2, 3, 10, 2)),
-        dims=("score", "turn_time", "sample", "repeat"),
-        coords={"score": ["a", "b"], "turn_time": [0.2, 0.5, 2.0]},
-    )
-    process = OrnsteinUhlenbeck()
-    result = score_norms(np.sqrt(square), square, process, [1.0], 4, ClusterBootstrap(10, 100))
-    scale = -np.expm1(-2 * square.turn_time.values) / 4
-    np.testing.assert_allclose(result.score_square_scaled, scale * square.values.mean((2, 3)), rtol=1e-12)
-    np.testing.assert_allclose(result.score_norm, np.sqrt(square.values).mean((2, 3)), rtol=1e-12)
-    by_sample = np.sqrt(square.values).mean(3)
-    np.testing.assert_allclose(result.score_norm_se, by_sample.std(2, ddof=1) / np.sqrt(10), rtol=1e-9)
-    assert set(result.data_vars) == {
-        name + suffix
-        for name in ("score_norm", "score_norm_relative", "score_square_scaled")
-        for suffix in ("", "_se", "_low", "_high", "_gaussian")
-    }
-    for name, values in result.data_vars.items():
-        assert values.dims == (("turn_time",) if name.endswith("_gaussian") else ("score", "turn_time"))
-
-
-def test_what_has_no_norm_is_refused():
-    with pytest.raises(ValueError, match=r"time 0 has no noise"):
-        score_square_gaussian([1.0], 2, VE, [1.0, 0.0])
-    with pytest.raises(ValueError, match=r"3 modes do not fit 2 features"):
-        score_norm_gaussian([1.0, 1.0, 1.0], 2, VE, [1.0])

@@ -151,9 +151,8 @@ def test_the_figures_of_the_observables_show_their_numbers_with_labels(drawn, re
         ("score_norm", 1, "score_norm"),
     ):
         axis = drawn[figure].axes[panel]
-        assert any(np.allclose(line.get_ydata(), result[name].sel(score="empirical"), equal_nan=True) for line in axis.lines), (
-            figure
-        )
+        values = result[name].sel(score="empirical")
+        assert any(np.allclose(line.get_ydata(), values, equal_nan=True) for line in axis.lines), figure
         assert axis.get_ylabel()
         assert drawn[figure].axes[-1].get_xscale() == "log"
     shown = drawn["explained"].axes[0].lines[0].get_ydata()

@@ -78,13 +78,10 @@ def test_blocks_of_dask_are_summed_alike_by_every_scheduler(shape, chunks, dask)
     np.testing.assert_allclose(results[0].mean, expected.mean, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(results[0].eigenvalues, expected.eigenvalues, rtol=1e-12)
     np.testing.assert_allclose(results[0].covariance(), expected.covariance(), atol=1e-12 * expected.trace)
-
-
-def test_dask_of_few_samples_and_of_classes_is_numpys(dask):
-    x, labels = data(40, 60), np.arange(40) % 2
-    source = dask.array.from_array(x, chunks=(7, 60))
-    same(analysis.fit_moments(source), analysis.fit_moments(x))
-    for (_, one), (_, other) in zip(analysis.class_moments(source, labels), analysis.class_moments(x, labels), strict=True):
+    few, labels = data(40, 60), np.arange(40) % 2  # and classes: read into numpy
+    blocks = dask.array.from_array(few, chunks=(7, 60))
+    same(analysis.fit_moments(blocks), analysis.fit_moments(few))
+    for (_, one), (_, other) in zip(analysis.class_moments(blocks, labels), analysis.class_moments(few, labels), strict=True):
         same(one, other)
 
 
@@ -123,16 +120,6 @@ def test_sums_that_dask_may_hand_out_again_are_not_written_to():
 def test_moments_of_other_arrays_do_without_dask(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask", None)
     assert analysis.fit_moments(np.eye(3)[:, :2]).count == 3
-
-
-def test_third_cumulants_of_groups_estimate_that_of_all(monkeypatch):
-    """Pairs within random groups, also of samples in the order of their classes, have the mean of all pairs (4 standard errors)."""
-    x = np.sort(np.random.default_rng(3).exponential(size=(600, 4)), axis=0)
-    whole = analysis.third_cumulant_norm(x, x.mean(0))
-    monkeypatch.setattr(running, "SUBSET_ELEMENTS", 4 * 50)
-    some = [analysis.third_cumulant_norm(x, x.mean(0), seed=seed) for seed in range(60)]
-    assert np.std(some) > 0
-    assert abs(np.mean(some) - whole) < 4 * np.std(some) / np.sqrt(60)
 
 
 # -- normality ---------------------------------------------------------------------------------------------------------------

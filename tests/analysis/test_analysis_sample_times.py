@@ -40,61 +40,36 @@ def test_a_path_time_is_the_step_of_least_squares(chance, ties):
     assert (several > 3) == ties
 
 
-def test_a_path_that_is_a_step_is_lost_where_it_falls():
-    kept = np.arange(13)[:, None, None] < np.arange(14).reshape(2, 7)
-    np.testing.assert_array_equal(analysis.path_time(kept, NU), CROSSINGS.reshape(2, 7))
-    np.testing.assert_array_equal(analysis.path_time(kept.astype(int), NU, chance=[0.3, 0.6]), CROSSINGS.reshape(2, 7))
-
-
-@pytest.mark.parametrize(("repeats", "level"), [(1, 0.5), (2, 0.5), (4, 0.25), (8, 0.5)])
-def test_sample_times_are_those_of_the_general_function(repeats, level):
-    """falls_through, one sample at a time: the same numbers, with shares on the level and both kinds of censoring among them."""
+@pytest.mark.parametrize(
+    ("repeats", "level", "below"),
+    [(1, 0.5, 0), (2, 0.5, 0), (4, 0.25, 0), (8, 0.5, 0), (3, 0.4, 1e-11), (3, 1 / 3, 1e-11), (5, 0.4, 1e-11), (7, 0.61, 1e-11)],
+)
+def test_sample_times_are_those_of_the_general_function(repeats, level, below):
+    """falls_through one sample at a time, at a level lower by 1e-11 where rounding takes shares off it; both kinds of censoring."""
     outcomes = np.random.default_rng(repeats).random((13, 400, repeats)) < np.linspace(0.95, 0.05, 13)[:, None, None]
     outcomes[:, 0], outcomes[:, 1] = False, True
-    found = analysis.sample_time(outcomes, NU, level=level)
-    np.testing.assert_allclose(found, [falls_through(curve, NU, level=level) for curve in outcomes.mean(-1).T], rtol=1e-12)
-    assert found[0] == 0
-    assert np.isinf(found[1])
+    found = analysis.sample_time(outcomes, NU, level=np.full(400, level))  # every sample can have its level
+    expected = [falls_through(curve, NU, level=level - below) for curve in outcomes.mean(-1).T]
+    np.testing.assert_allclose(found, expected, rtol=1e-8 if below else 1e-12)
+    np.testing.assert_array_equal(found, analysis.sample_time(outcomes, NU, level=level))
+    assert (found[0], found[1]) == (0, np.inf)
     assert len(np.unique(found)) > 12
-
-
-@pytest.mark.parametrize(("repeats", "level"), [(3, 0.4), (3, 1 / 3), (5, 0.4), (7, 0.61)])
-def test_a_share_that_only_rounding_takes_off_the_level_is_at_it(repeats, level):
-    """falls_through at a level lower by 1e-11, which no rounding reaches: the same numbers but for that."""
-    outcomes = np.random.default_rng(repeats).random((13, 400, repeats)) < np.linspace(0.95, 0.05, 13)[:, None, None]
-    lower = [falls_through(curve, NU, level=level - 1e-11) for curve in outcomes.mean(-1).T]
-    np.testing.assert_allclose(analysis.sample_time(outcomes, NU, level=level), lower, rtol=1e-8)
-
-
-def test_every_sample_can_have_its_level():
-    outcomes = _paths(3)
-    levels = np.linspace(0.3, 0.8, 60)
-    one_by_one = [analysis.sample_time(outcomes[:, [i]], NU, level=level)[0] for i, level in enumerate(levels)]
-    np.testing.assert_array_equal(analysis.sample_time(outcomes, NU, level=levels), one_by_one)
 
 
 def test_a_fit_that_stays_at_the_level_is_lost_at_its_end():
     """Three repeats, pooled shares of exactly one half: no rounding moves the time to the other end of the flat part."""
-    shares = np.array([3, 1, 2, 1, 2, 1, 2, 0])
-    outcomes = (np.arange(3) < shares[:, None])[:, None, :]
+    outcomes = (np.arange(3) < np.array([3, 1, 2, 1, 2, 1, 2, 0])[:, None])[:, None, :]
     assert analysis.sample_time(outcomes, NU[:8], level=0.5)[0] == pytest.approx(NU[6], rel=1e-12)
 
 
-def test_the_ratio_is_that_of_scipys_analysis_of_variance():
-    times = np.random.default_rng(4).gamma(2, size=(60, 3)) + np.random.default_rng(5).gamma(2, size=(60, 1))
-    ratio = self_averaging(times, RESAMPLE)[0]
-    assert ratio == pytest.approx((f_oneway(*times).statistic - 1) / 3, rel=1e-12)
-
-
-def test_the_interval_is_of_the_jackknife_of_the_log():
-    """Every sample left out in turn, scipy's F of the others: its pseudo-values under the bootstrap give the interval."""
+def test_ratio_and_interval_are_those_of_scipys_analysis_of_variance():
+    """Every sample left out in turn, the pseudo-values of the logarithm of scipy's F under the bootstrap give the interval."""
     times = np.random.default_rng(6).normal(size=(60, 1)) + np.random.default_rng(7).normal(size=(60, 5))
+    whole = f_oneway(*times).statistic
     logs = np.log([f_oneway(*np.delete(times, i, 0)).statistic for i in range(60)])
-    pseudo = 60 * np.log(f_oneway(*times).statistic) - 59 * logs
-    band = RESAMPLE.band(pseudo[:, None])
-    _, low, high, reason = self_averaging(times, RESAMPLE)
-    assert low == pytest.approx((np.exp(band.low[0]) - 1) / 5, rel=1e-9)
-    assert high == pytest.approx((np.exp(band.high[0]) - 1) / 5, rel=1e-9)
+    band = RESAMPLE.band((60 * np.log(whole) - 59 * logs)[:, None])
+    *found, reason = self_averaging(times, RESAMPLE)
+    assert found == pytest.approx([(f - 1) / 5 for f in (whole, np.exp(band.low[0]), np.exp(band.high[0]))], rel=1e-9)
     assert reason == ""
 
 
@@ -124,20 +99,12 @@ def test_few_samples_have_an_open_interval_and_no_false_one(count):
     rng = np.random.default_rng(17)
     covered = 0
     for _ in range(100):
-        ratio, low, high, _ = self_averaging(
-            rng.normal(size=(count, 1)) + rng.normal(size=(count, 3)), ClusterBootstrap(count, 100)
-        )
+        times = rng.normal(size=(count, 1)) + rng.normal(size=(count, 3))
+        ratio, low, high, _ = self_averaging(times, ClusterBootstrap(count, 100))
         assert 0 <= low <= high
         assert np.isfinite(ratio)
         covered += low <= 1 <= high
     assert covered >= 80
-
-
-def test_identical_samples_are_self_averaging():
-    ratio, low, high, reason = self_averaging(np.tile([0.1, 0.3, 0.2, 0.7], (60, 1)), RESAMPLE)
-    assert ratio == 0
-    assert np.isnan([low, high]).all()
-    assert "have the same time" in reason
 
 
 def test_samples_with_a_censored_path_are_left_out_and_counted():
@@ -162,6 +129,7 @@ def test_samples_with_a_censored_path_are_left_out_and_counted():
     ("times", "reason"),
     [
         (np.zeros((60, 1)), "needs repeats of at least 2"),
+        (np.tile([0.1, 0.3, 0.2, 0.7], (60, 1)), "have the same time"),
         (np.repeat(np.arange(60.0)[:, None], 2, 1), "the repeats agree in all samples but one"),
         (np.stack([np.arange(60.0), np.append(np.arange(59.0), 1.0)], 1), "the repeats agree in all samples but one"),
         (np.stack([np.arange(2.0), np.array([1.0, 0.5])], 1), "2 samples are lost within the turn times"),
@@ -169,6 +137,8 @@ def test_samples_with_a_censored_path_are_left_out_and_counted():
 )
 def test_undefined_ratios_have_reasons(times, reason):
     *numbers, said = self_averaging(times, ClusterBootstrap(len(times)))
+    ratio = numbers.pop(0)
+    assert ratio == 0 if "same time" in reason else np.isnan(ratio)
     assert np.isnan(numbers).all()
     assert reason in said
 
@@ -207,21 +177,18 @@ def test_the_data_set_holds_what_the_arrays_give():
     memorized, kept, label, conditional = _arrays()
     shares = np.array([0.5, 0.3, 0.2])
     found = sample_times(memorized, kept, label, shares, conditional, (0.4, 0.6), RESAMPLE)
+    turned = memorized.transpose("repeat", "sample", "score", "turn_time"), kept.transpose()
+    xr.testing.assert_identical(sample_times(*turned, label, shares, conditional, (0.4, 0.6), RESAMPLE), found)
     chance = shares[label.values]
     for i, score in enumerate("ab"):
         row = found.sel(score=score)
-        np.testing.assert_array_equal(
-            row.sample_memorization_noise_to_signal, analysis.sample_time(memorized.values[i], NU, level=0.4)
-        )
         # the retention of a sample falls through 0.6 where its share does through chance + 0.6 (1 - chance)
-        levels = chance + 0.6 * (1 - chance)
-        np.testing.assert_allclose(
-            row.sample_speciation_noise_to_signal, analysis.sample_time(kept.values[i], NU, level=levels), rtol=1e-12
-        )
+        for name, outcomes, level in (("memorization", memorized, 0.4), ("speciation", kept, chance + 0.6 * (1 - chance))):
+            expected = analysis.sample_time(outcomes.values[i], NU, level=level)
+            np.testing.assert_allclose(row[f"sample_{name}_noise_to_signal"], expected, rtol=1e-12)
         for name, outcomes, level, by_chance in (("memorization", memorized, 0.4, [0] * 3), ("speciation", kept, 0.6, shares)):
-            classes = class_times(
-                outcomes.values[i], label.values, NU, classes=range(3), level=level, resample=RESAMPLE, chance=by_chance
-            )
+            options = {"classes": range(3), "level": level, "resample": RESAMPLE, "chance": by_chance}
+            classes = class_times(outcomes.values[i], label.values, NU, **options)
             paths = analysis.path_time(outcomes.values[i], NU, chance=np.asarray(by_chance)[label.values])
             with np.errstate(divide="ignore"):
                 ratio = self_averaging(np.log(paths), RESAMPLE)
@@ -232,13 +199,6 @@ def test_the_data_set_holds_what_the_arrays_give():
     assert found["class"].values.tolist() == [0, 1, 2]
     assert (found.memorization_self_averaging > 1).all()
     assert (found.speciation_self_averaging < 1).all()
-
-
-def test_the_order_of_dimensions_does_not_matter():
-    memorized, kept, label, conditional = _arrays()
-    arguments = label, np.ones(3) / 3, conditional, (0.5, 0.5), RESAMPLE
-    turned = sample_times(memorized.transpose("repeat", "sample", "score", "turn_time"), kept.transpose(), *arguments)
-    xr.testing.assert_identical(turned, sample_times(memorized, kept, *arguments))
 
 
 def test_classes_that_the_data_do_not_have_are_left_out():

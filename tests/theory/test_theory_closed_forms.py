@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gaussian_test import sampler
-from gaussian_test.analysis import GaussianScore, autocorrelation_discrete, autocorrelation_exact, path_autocorrelation
+from gaussian_test.analysis import autocorrelation_discrete, autocorrelation_exact, path_autocorrelation
 from gaussian_test.analysis.theory.closed_form import path_autocorrelation_discrete
 
 SPECTRUM = np.array([9.0, 2.0, 0.5, 0.01])
@@ -22,41 +22,24 @@ def test_closed_form_equals_dense_matrices():
         gain = sigma @ np.linalg.inv(sigma + nu**2 * np.eye(5))
         eigen, vectors = np.linalg.eig(gain)
         root = (vectors * np.sqrt(eigen)) @ np.linalg.inv(vectors)
-        np.testing.assert_allclose(autocorrelation_exact(values, nu), np.trace(sigma @ gain) / np.trace(sigma), rtol=1e-10)
-        np.testing.assert_allclose(
-            autocorrelation_exact(values, nu, flow="ode"), np.trace(sigma @ root) / np.trace(sigma), rtol=1e-8
-        )
+        for flow, of_mode in (("sde", gain), ("ode", root)):
+            expected = np.trace(sigma @ of_mode) / np.trace(sigma)
+            np.testing.assert_allclose(autocorrelation_exact(values, nu, flow=flow), expected, rtol=1e-8)
 
 
-def _grid(process, steps):
-    """Return a time-uniform grid from the turn to a small time, and 0."""
-    top = float(process.time(TURN))
-    low = float(process.time(0.05))
-    return np.append(np.linspace(top, low, steps + 1), 0.0)
-
-
-def _grid_in_noise(process, steps):
-    nu = np.linspace(TURN, 0.05, steps + 1)
-    return np.append(process.time(torch.from_numpy(nu)).numpy(), 0.0)
-
-
-def test_exponential_integrator_is_exact_in_its_linear_part():
-    """Without data variance the score is -x/sigma^2; held over a step of OU it adds -2(e^h - 1) x/sigma_t^2 to e^h x."""
-    process = sampler.OrnsteinUhlenbeck()
-    score = GaussianScore.from_moments([0.0], spectrum=[0.0], process=process, dtype=torch.float64)
-    t, s = 1.3, 0.4
-    zero = sampler.Noise(torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
-    moved = sampler.ReverseSDE("exponential").step(score, torch.ones(1, 1, dtype=torch.float64), t, s, zero)
-    growth = np.exp(t - s)
-    assert moved.item() == pytest.approx(growth - 2 * (growth - 1) / (1 - np.exp(-2 * t)), rel=1e-12)
+def _grid(process, steps, *, in_noise):
+    """Return a grid, uniform in time or in noise, from the turn to a small time, and 0."""
+    if in_noise:
+        return np.append(process.time(torch.linspace(TURN, 0.05, steps + 1, dtype=torch.float64)).numpy(), 0.0)
+    return np.append(np.linspace(float(process.time(TURN)), float(process.time(0.05)), steps + 1), 0.0)
 
 
 def test_path_closed_form_joins_the_ends():
-    process = sampler.Cosine()
-    turn = 0.6
-    start, end = path_autocorrelation(SPECTRUM, process, turn, [turn, 0.0])
-    assert start == pytest.approx(float(process.alpha(turn)), rel=1e-12)
-    assert end == pytest.approx(float(autocorrelation_exact(SPECTRUM, float(process.noise_to_signal(turn)))), rel=1e-12)
+    process, turn = sampler.Cosine(), 0.6
+    ends = float(process.alpha(turn)), float(autocorrelation_exact(SPECTRUM, float(process.noise_to_signal(turn))))
+    np.testing.assert_allclose(path_autocorrelation(SPECTRUM, process, turn, [turn, 0.0]), ends, rtol=1e-12)
+    times, curve = path_autocorrelation_discrete(SPECTRUM, process, sampler.ExactReversal(), [turn, 0.4, 0.0], turn)
+    np.testing.assert_array_equal(curve, path_autocorrelation(SPECTRUM, process, turn, times))
 
 
 def test_a_score_of_other_eigenvalues_uses_its_own_gain():
@@ -89,10 +72,9 @@ def test_a_turn_time_off_the_grid_is_refused():
 )
 def test_discretised_path_converges_to_the_continuous_one(process, kernel, flow, order):
     """At every time of the way back each kernel converges at its order (None: exact); the value at 0 is the ACF."""
-    grid_of = _grid if isinstance(kernel, sampler.ReverseSDE) else _grid_in_noise
     errors = []
     for steps in (100, 200):
-        grid = grid_of(process, steps)
+        grid = _grid(process, steps, in_noise=not isinstance(kernel, sampler.ReverseSDE))
         times, curve = path_autocorrelation_discrete(SPECTRUM, process, kernel, grid, grid[0])
         np.testing.assert_array_equal(times, grid)
         assert curve[-1] == pytest.approx(autocorrelation_discrete(SPECTRUM, process, kernel, grid, [grid[0]])[0], rel=1e-12)
@@ -101,10 +83,3 @@ def test_discretised_path_converges_to_the_continuous_one(process, kernel, flow,
         assert max(errors) < 1e-12
     else:
         assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.15)
-
-
-def test_exact_path_is_the_closed_form():
-    times, curve = path_autocorrelation_discrete(
-        SPECTRUM, sampler.OrnsteinUhlenbeck(), sampler.ExactReversal(), [1.0, 0.4, 0.0], 1.0
-    )
-    np.testing.assert_array_equal(curve, path_autocorrelation(SPECTRUM, sampler.OrnsteinUhlenbeck(), 1.0, times))

@@ -15,8 +15,7 @@ WEIGHTS, MEANS, VARIANCES = np.array([0.3, 0.7]), np.array([-1.4, 0.6]), np.arra
 
 
 def _density(x, nu):
-    deviation = np.sqrt(VARIANCES + nu**2)
-    return (WEIGHTS / deviation * np.exp(-(((x - MEANS) / deviation) ** 2) / 2)).sum() / np.sqrt(2 * np.pi)
+    return norm.pdf(np.asarray(x)[..., None], MEANS, np.sqrt(VARIANCES + nu**2)) @ WEIGHTS
 
 
 def _moments():
@@ -27,16 +26,11 @@ def _moments():
 def _direct_kl(nu):
     mean, variance = _moments()
     spread = np.sqrt(variance + nu**2)
-    width = 12 * spread
-    return quad(
-        lambda x: (
-            _density(x, nu) * (np.log(_density(x, nu)) + ((x - mean) / spread) ** 2 / 2 + np.log(spread * np.sqrt(2 * np.pi)))
-        ),
-        -width,
-        width,
-        limit=400,
-        epsabs=1e-13,
-    )[0]
+
+    def integrand(x):
+        return _density(x, nu) * (np.log(_density(x, nu)) - norm.logpdf(x, mean, spread))
+
+    return quad(integrand, -12 * spread, 12 * spread, limit=400, epsabs=1e-13)[0]
 
 
 def _excess(nu):
@@ -47,38 +41,20 @@ def _excess(nu):
     gaussian = GaussianScore.from_moments([mean], [[variance]], dtype=torch.float64)
     width = 10 * np.sqrt(variance + nu**2)
     x = torch.linspace(-width, width, 8001, dtype=torch.float64)[:, None]
-    density = norm.pdf(x.numpy(), MEANS, np.sqrt(VARIANCES + nu**2)) @ WEIGHTS
     squared = (mixture.denoise(x, nu) - gaussian.denoise(x, nu)).square()[:, 0].numpy()
-    return float((density * squared).sum() * (x[1] - x[0]))
+    return float((_density(x[:, 0].numpy(), nu) * squared).sum() * (x[1] - x[0]))
 
 
 def test_area_under_the_gap_is_the_divergence():
-    """On the default grid of 24 log-spaced levels: within 1 % at every level up to 4, where the tail is a small part."""
+    """Within 1 % on the default grid at every level up to 4; where all of it is extrapolated, to 10 % at nu = 8, to 5 % at 16."""
     nu = np.geomspace(0.1, 20, 24)
     measured = kl_from_gaussian([_excess(level) for level in nu], nu)
     for level, value in zip(nu[nu < 4], measured, strict=False):
         assert value == pytest.approx(_direct_kl(level), rel=0.01)
-
-
-def test_beyond_the_largest_level_the_leading_order_goes_on():
-    """All of the divergence at the largest level is extrapolated: at nu = 8 it is right to 10 %, at nu = 16 to 5 %."""
-    for nu, error in ((8.0, 0.1), (16.0, 0.05)):
-        assert kl_from_gaussian([_excess(nu / 2), _excess(nu)], [nu / 2, nu])[1] == pytest.approx(_direct_kl(nu), rel=error)
-
-
-def test_a_finer_grid_is_closer():
-    """The error of the quadrature is of second order in the spacing of log(nu)."""
-    target = _direct_kl(0.2)
-    errors = []
-    for count in (8, 16, 32):
-        nu = np.geomspace(0.2, 40, count)
-        errors.append(abs(kl_from_gaussian([_excess(level) for level in nu], nu)[0] - target))
-    assert errors[0] / errors[1] > 3
-    assert errors[1] / errors[2] > 3
-
-
-def test_no_excess_no_divergence():
-    assert kl_from_gaussian([0.0, 0.0, 0.0], [0.5, 1.0, 2.0]).max() < 1e-300
+    for last, error in ((8.0, 0.1), (16.0, 0.05)):
+        assert kl_from_gaussian([_excess(last / 2), _excess(last)], [last / 2, last])[1] == pytest.approx(
+            _direct_kl(last), rel=error
+        )
 
 
 NU = np.geomspace(0.5, 8, 9)
@@ -122,28 +98,18 @@ def test_the_error_is_the_move_without_every_second_level():
     assert area.error[-1] == 0 < area.error[-2]
 
 
-def test_one_level_has_its_tail():
-    area = information_integral([6.0 / 16], [2.0])
-    assert (area.value.item(), area.error.item(), area.tail.item()) == (0.015625, 0.0, 0.015625)
-
-
 def test_the_quadrature_error_holds_the_true_one():
+    """Save that of the extrapolation, which the quadrature cannot know, and whose part is said."""
     for count, share in ((5, 0.2), (9, 0.05), (17, 0.01)):
         nu = np.geomspace(0.5, 8, count)
         found = divergence(np.tile(_known(nu**-2)[0], (4, 1)), 1.0, nu, ClusterBootstrap(4, 100))
         error = np.abs(found.kl_from_gaussian - _known(nu**-2)[1])
-        tail = abs(
-            float(found.kl_from_gaussian[-1]) - _known(nu[-1] ** -2)[1]
-        )  # of the extrapolation, which the quadrature cannot know
+        tail = abs(float(found.kl_from_gaussian[-1]) - _known(nu[-1] ** -2)[1])
         assert (error <= found.kl_from_gaussian_quadrature_error + tail + 1e-12).all()
         assert float(found.kl_from_gaussian_quadrature_error[0]) < share * float(found.kl_from_gaussian[0])
-
-
-def test_the_part_beyond_the_largest_noise_level_is_said():
-    found = divergence(np.tile(_known(NU**-2)[0], (4, 1)), 1.0, NU, ClusterBootstrap(4, 100))
-    attributes = found.kl_from_gaussian.attrs
-    assert attributes["cut_off_noise_to_signal"] == 8
-    assert attributes["beyond_largest_turn_time"] == pytest.approx(_known(8.0**-2)[0] * 8.0**-2 / 6)
+        attributes = found.kl_from_gaussian.attrs
+        assert attributes["cut_off_noise_to_signal"] == 8
+        assert attributes["beyond_largest_turn_time"] == pytest.approx(_known(8.0**-2)[0] * 8.0**-2 / 6)
 
 
 def test_the_standard_error_is_that_of_repeated_experiments():
@@ -161,9 +127,3 @@ def test_the_standard_error_is_that_of_repeated_experiments():
     truth = kl_from_gaussian(_known(NU**-2)[0] * np.exp(0.25), NU)
     covered = np.mean([((one.kl_from_gaussian_low <= truth) & (truth <= one.kl_from_gaussian_high)).all() for one in found])
     assert 0.88 <= covered <= 0.99
-
-
-def test_without_an_empirical_score_there_is_none():
-    found = divergence(None, 1.0, NU, ClusterBootstrap(4, 100))
-    assert np.isnan(found.kl_from_gaussian_high).all()
-    assert "no unconditional empirical score" in found.kl_from_gaussian.attrs["reason"]

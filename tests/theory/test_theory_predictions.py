@@ -2,19 +2,17 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy.integrate import quad
 from scipy.special import expit, logsumexp
 
 from gaussian_test import analysis
 from gaussian_test.analysis import autocorrelation_exact, predicted_memorization
-from gaussian_test.analysis.observables.sample_times.times import class_times
-from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
 from gaussian_test.analysis.theory.predictions import excess_entropy, excess_entropy_crossing, information_integral
 from gaussian_test.analysis.theory.two_modes import retention_signal_to_noise, two_gaussians
-from gaussian_test.sampler import ExactReversal, GaussianComponents, MixtureScore, OrnsteinUhlenbeck, UTurnPlan
 
 SPECTRUM = np.array([9.0, 2.0, 0.5, 0.01, 0.0])
+IMPOSSIBLE = [{"separation": 0.0}, {"separation": -1.0, "variance": 1.0}, {"variance": -0.1}]
+ONE = {"separation": 1.0, "variance": 0.0, "dimension": 1}
 THREE = [SPECTRUM, [0.3, 0.2], np.geomspace(5, 1e-9, 40)]
 
 
@@ -57,24 +55,12 @@ def test_what_cannot_be_solved_is_undefined():
     assert np.isnan(analysis.predicted_memorization_within_class([[0.0], []], [5, 6]))
 
 
-@pytest.mark.parametrize(("spectra", "counts"), [([SPECTRUM], [3, 4]), ([SPECTRUM, SPECTRUM], [3, 0])])
-def test_spectra_without_samples_are_refused(spectra, counts):
-    with pytest.raises(ValueError, match=r"give one spectrum for each class that has samples"):
-        analysis.predicted_memorization_within_class(spectra, counts)
-
-
 @pytest.mark.parametrize("level", [1e-6, 0.5, 0.999])
 def test_retention_is_the_level_at_its_signal_to_noise(level):
     """E tanh^2 by adaptive quadrature; and E tanh, which is the same for the two hypotheses of an exact posterior."""
     square = retention_signal_to_noise(level)
     for lost in (_of_square, _of_first):
         assert 1 - _expectation(lost, square) == pytest.approx(level, abs=1e-12)
-
-
-@pytest.mark.parametrize("level", [0.0, 1.0, -0.2, np.nan])
-def test_a_level_that_is_no_share_is_refused(level):
-    with pytest.raises(ValueError, match=r"level .* give a share in \(0, 1\)"):
-        retention_signal_to_noise(level)
 
 
 @pytest.mark.parametrize(("separation", "variance", "level"), [(2.0, 0.5, 0.2), (1.0, 0.0, 0.5), (5.0, 3.0, 0.8)])
@@ -101,43 +87,11 @@ def test_quadrature_is_as_accurate_as_stated(square):
     assert lost == pytest.approx(_expectation(_of_first, square), abs=0, rel=1e-3)  # however little is lost
 
 
-@pytest.mark.parametrize("features", [256, 4096])
-def test_class_retention_of_two_gaussians(features):
-    """OU, means +-1_d, unit variance: the classes of simulated U-Turns at c^2 = d e^{-2t}, within 4 standard errors."""
-    samples, process, strengths = 1000, OrnsteinUhlenbeck(), np.array([2.25, 1.0, 0.25])
-    components = GaussianComponents(torch.stack([torch.ones(features), -torch.ones(features)]), torch.ones(2, features))
-    score = MixtureScore(torch.ones(2), components, (features,), process=process)
-    plan = UTurnPlan(process, 0.5 * np.log(features / strengths), seed=1)
-    generator = torch.Generator().manual_seed(5)
-    sign = 1 - 2 * torch.randint(2, (samples,), generator=generator)
-    x0 = sign[:, None] + torch.randn(samples, features, generator=generator)
-    agreed = np.zeros((3, samples))
-    for state in plan.run(x0, range(samples), {"m": score}, {"m": ExactReversal()}):
-        if state.phase == "end":
-            agreed[state.turns] = (state.x.sum(2).sign() == sign).numpy()
-    expected = two_gaussians(
-        np.sqrt(features / strengths - 1), separation=np.sqrt(features), variance=1.0, dimension=features
-    ).same_class
-    np.testing.assert_array_less(np.abs(agreed.mean(1) - expected), 4 * np.sqrt(expected * (1 - expected) / samples))
-
-
 def test_two_gaussians_in_one_place_are_one():
     nu = np.geomspace(0.1, 10, 7)
     found = two_gaussians(nu, separation=0.0, variance=0.7, dimension=4)
     np.testing.assert_allclose(found.autocorrelation, autocorrelation_exact([0.7] * 4, nu), rtol=1e-12)
     np.testing.assert_allclose(found.same_class, 0.5, rtol=1e-12)
-
-
-@pytest.mark.parametrize("nu", [[1.0, 0.0], [-1.0], [np.nan]])
-def test_noise_that_is_none_is_refused(nu):
-    with pytest.raises(ValueError, match=r"noise-to-signal ratio .* give positive ones"):
-        two_gaussians(nu, separation=1.0, variance=0.0, dimension=1)
-
-
-@pytest.mark.parametrize(("separation", "variance"), [(0.0, 0.0), (-1.0, 1.0), (1.0, -0.1)])
-def test_data_that_cannot_be_are_refused(separation, variance):
-    with pytest.raises(ValueError, match=r"separation .* give nonnegative ones, not both zero"):
-        two_gaussians([1.0], separation=separation, variance=variance, dimension=2)
 
 
 def _excess_of_two(nu, separation, variance, dimension):
@@ -197,24 +151,21 @@ def test_an_excess_entropy_that_does_not_cross_says_why(curve, error, reason):
     crossing, said = excess_entropy_crossing(curve, [1.0, 2.0, 4.0], error=error)
     assert np.isnan(crossing)
     assert reason in said
+    # one that does is linear in the logarithm of noise
+    crossing, _ = excess_entropy_crossing([2.0, 1.0, -3.0], [1.0, 2.0, 8.0], error=[0.5, 2.0, 2.0])
+    assert crossing == pytest.approx(2 * 4**0.25, rel=1e-12)
 
 
-def test_the_crossing_is_linear_in_the_logarithm_of_noise():
-    assert excess_entropy_crossing([2.0, 1.0, -3.0], [1.0, 2.0, 8.0], error=[0.5, 2.0, 2.0])[0] == pytest.approx(
-        2 * 4**0.25, rel=1e-12
-    )
-
-
-def test_two_samples_forget_their_class_where_predicted():
-    """U-Turns of +-m by exact reversal, one noise and one draw for all turn times: the interval of either class has the time."""
-    rng = np.random.default_rng(4)
-    nu, side = np.geomspace(0.3, 6, 24), np.repeat([1, -1], 1000)
-    noise, draw = rng.normal(size=(2000, 4)), rng.random((2000, 4))
-    posterior = 1 / (1 + np.exp(-2 * (side[:, None] + nu[:, None, None] * noise) / nu[:, None, None] ** 2))
-    kept = (draw < posterior) == (side[:, None] > 0)
-    truth = analysis.predicted_speciation_within_class(1.0, 0.0)
-    for crossing in class_times(
-        kept, side, nu, classes=[1, -1], level=0.5, resample=ClusterBootstrap(2000, 1000, 0.999, 0), chance=[0.5, 0.5]
-    ):
-        assert crossing.low < truth < crossing.high
-        assert crossing.estimate == pytest.approx(truth, rel=0.06)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: analysis.predicted_memorization_within_class([SPECTRUM], [3, 4]), "give one spectrum for each class that has"),
+        (lambda: analysis.predicted_memorization_within_class([SPECTRUM] * 2, [3, 0]), "give one spectrum for each class that has"),
+        *((lambda x=x: retention_signal_to_noise(x), r"level .* give a share in \(0, 1\)") for x in (0.0, 1.0, -0.2, np.nan)),
+        *((lambda x=x: two_gaussians(x, **ONE), "noise-to-signal ratio .* give positive") for x in ([1, 0], [-1.0], [np.nan])),
+        *((lambda x=x: two_gaussians([1.0], **(ONE | x)), "separation .* nonnegative ones, not both zero") for x in IMPOSSIBLE),
+    ],
+)
+def test_what_predicts_nothing_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
