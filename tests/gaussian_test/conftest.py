@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+from report_zoo import HOSTILE, hostile_run
 
 import gaussian_test as gt
 
@@ -41,3 +42,45 @@ def disk(tmp_path_factory):
 def memory():
     """Return the tiny experiment's result from a run without output: not to be changed."""
     return gt.run(TINY, progress=False)
+
+
+@pytest.fixture(scope="session")
+def rich(tmp_path_factory):
+    """Return the archive of a run with a network, another process and all observables, and the path of its page."""
+    folder = tmp_path_factory.mktemp("rich")
+    settings = {
+        "process": {"kind": "cosine", "time_min": 0.002, "time_max": 0.99},
+        "scores": [{"kind": "empirical"}, {"kind": "network", "micro_batch": 16}, {"kind": "gaussian"}],
+        "turn_times": {"noise_to_signal": [0.1, 0.4, 0.8, 1.5, 3.0, 8.0]},
+        "reverse": {"steps": 4},
+        "samples": 16,
+        "observables": "all",
+        "chains": {"length": 2, "turn_times": 2},
+        "keep": {"pictures": 4},
+        "statistics": {"bootstrap": 100},
+    }
+    gt.run(settings, folder / "rich.nc", progress=False)
+    return folder / "rich.nc", gt.report(folder / "rich.nc", folder / "rich.html")
+
+
+@pytest.fixture(scope="session")
+def tiny_page(disk, tmp_path_factory):
+    """Return the path of the page of the tiny experiment."""
+    return gt.report(disk, tmp_path_factory.mktemp("page") / "tiny.html")
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory):
+    """Return a result in which all names are hostile, and the path of its page."""
+    output = tmp_path_factory.mktemp("hostile") / f"{HOSTILE[1:-1]}.nc"
+    return hostile_run(output), gt.report(output, output.with_suffix(".html"))
+
+
+@pytest.fixture(scope="session")
+def hostile_folder(disk, tmp_path_factory):
+    """Return a folder of two archives, folder and files of hostile names, and its page."""
+    folder = tmp_path_factory.mktemp("runs") / "<b onclick=alert(1)>"
+    folder.mkdir()
+    for name in ("<script>alert(1)", '"><i>' + "a" * 60):
+        (folder / f"{name}.nc").write_bytes(disk.read_bytes())
+    return folder, gt.report(folder, folder.parent / "runs.html")

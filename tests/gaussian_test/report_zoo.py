@@ -27,7 +27,11 @@ class Halved(sampler.Score):
 
 
 def hostile_run(output):
-    """Run something in which everything that has a name has a hostile one, and return the result."""
+    """Run something in which everything that has a name has a hostile one, but for an observable of ours."""
+
+    def kept_ink(start, end):
+        return (end.flatten(1).mean(1) - start.flatten(1).mean(1)).abs()
+
     settings = {
         "scores": [{"kind": "empirical", "name": HOSTILE}, {"kind": "gaussian", "name": NASTY}],
         "turn_times": {"noise_to_signal": [0.1, 0.7, 2.0, 8.0]},
@@ -38,7 +42,8 @@ def hostile_run(output):
         "reverse": {"steps": 4},
     }
     truth = gt.data.load("digits").assign_attrs(source=f"{HOSTILE}.npz")
-    return gt.run(settings, output, truth=truth, scores={"_mine; a: b": Halved((1, 8, 8))}, progress=False)
+    given = {"scores": {"_mine; a: b": Halved((1, 8, 8))}, "custom_observables": {"kept_ink": kept_ink}}
+    return gt.run(settings, output, truth=truth, progress=False, **given)
 
 
 class Element:

@@ -63,9 +63,6 @@ def failing():
 def nothing():
     return 3
 
-def leaving():
-    raise SystemExit(3)
-
 def asserting():
     def network(x, t, label):
         raise AssertionError("of its own")
@@ -230,13 +227,10 @@ def test_a_callable_says_what_it_predicts_and_where_it_was_trained(folder):
     ("score", "said"),
     [
         ({"kind": "edm", "factory": "{m}:failing"}, r"score 'edm': {m}:failing failed \(KeyError: 'of its own'\)"),
-        ({"kind": "edm", "factory": "{m}:absent"}, r"{m}:absent failed \(AttributeError"),
         ({"kind": "edm", "factory": "no_such_module:f"}, r"no_such_module:f failed \(ModuleNotFoundError"),
-        ({"kind": "edm", "factory": "{m}:Halving", "arguments": {"shaer": 1}, "name": "mine"}, "score 'mine': .*shaer"),
         ({"kind": "edm", "factory": "{m}:nothing"}, "lacks sigma_min"),
         ({"kind": "callable", "factory": "{m}:nothing"}, "gave a int, which cannot be called"),
         ({"kind": "azula", "factory": "{m}:halving"}, "is not an azula Denoiser"),
-        ({"kind": "callable", "factory": "{m}:nothing", "weights": "w.safetensors"}, "gave a int, which has no weights"),
         ({"kind": "edm", "factory": "{m}:halving", "weights": "absent.pt"}, "absent.pt cannot be read"),
         (
             {"kind": "edm", "factory": "{m}:halving", "weights": "w.safetensors", "weights_key": "ema"},
@@ -246,7 +240,6 @@ def test_a_callable_says_what_it_predicts_and_where_it_was_trained(folder):
         ({"kind": "edm", "factory": "{m}:halving", "weights": "broken.safetensors"}, "broken.safetensors is damaged"),
         ({"kind": "edm", "factory": "{m}:halving", "weights": "nested.pt"}, "holds more than named tensors"),
         ({"kind": "edm", "factory": "{m}:halving", "weights": "notes.txt"}, "is not opened"),
-        ({"kind": "edm", "path": "notes.txt"}, "expected one of"),
         (
             {"kind": "edm", "factory": "{m}:halving", "weights": "nan.safetensors"},
             "score 'edm': the network's weight 'share' holds NaN",
@@ -255,20 +248,11 @@ def test_a_callable_says_what_it_predicts_and_where_it_was_trained(folder):
             {"kind": "edm", "factory": "{m}:halving", "arguments": {"img_resolution": 16}},
             r"takes samples of shape \(1, 16, 16\), the data has",
         ),
-        (
-            {"kind": "edm", "factory": "{m}:halving", "arguments": {"img_channels": 3}},
-            r"takes samples of shape \(3, 8, 8\), the data has",
-        ),
         ({"kind": "edm", "factory": "{m}:halving", "conditional": True}, "score 'edm' knows 3 classes, the data has 10"),
         (
             {"kind": "edm", "factory": "{m}:halving", "arguments": {"sigma_max": 1.0}},
             "score 'edm': noise-to-signal ratio 2 is outside",
         ),
-        (
-            {"kind": "edm", "factory": "{m}:halving", "arguments": {"sigma_min": 0.1}},
-            "score 'edm': noise-to-signal ratio 0.002 is outside",
-        ),
-        ({"kind": "edm", "factory": "{m}:leaving"}, r"{m}:leaving failed \(SystemExit"),
         (
             {"kind": "edm", "factory": "{m}:halving", "arguments": {"img_resolution": [8, 8]}},
             "score 'edm' cannot be wrapped .TypeError",
@@ -335,17 +319,6 @@ def test_an_exported_program_runs_where_it_is_trusted(folder):
     halved(execute({"kind": "callable", "path": "net.pt2"}, trust={"net.pt2": digest("net.pt2")}), 0.25)
 
 
-def test_a_score_from_a_factory_says_itself_that_it_is_conditional(folder):
-    Path("conditional_score.py").write_text(
-        "import gaussian_test as gt\n"
-        "def make():\n"
-        "    f = lambda x, t, label: 0 * x + label.reshape(-1, 1, 1, 1)\n"
-        "    return gt.sampler.NetworkScore(f, (1, 8, 8), classes=10, label_free=False, conditional=True)\n"
-    )
-    result = execute({"kind": "callable", "factory": "conditional_score:make"})
-    assert len(np.unique(result.sample_autocorrelation_one_shot_squared)) > 1  # |label - mu|^2, class by class
-
-
 def test_a_checkpoint_of_the_training_script_is_a_network(folder):
     shipped = Path(gt.data.__file__).parent / "digits_network.safetensors"
     shutil.copy(shipped, "copy.safetensors")
@@ -376,11 +349,3 @@ def test_on_the_command_line(folder):
     assert (result.micro_batch == 4).all()
     assert "edm: 4 states a call." in done.output
     assert f"device: {result.attrs['device']}, taken by --device auto" in done.stdout
-
-
-def test_a_gpu_that_is_not_there_is_refused_in_a_sentence(folder, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    refused = CliRunner().invoke(main, ["run", "--device", "cuda"])
-    assert refused.exit_code == 2
-    assert "this machine has 0 CUDA devices; use --device auto or cpu" in refused.stderr
-    assert len(refused.stderr.strip().splitlines()) == 1

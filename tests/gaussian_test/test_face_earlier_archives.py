@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import gaussian_test as gt
-from gaussian_test.analysis.observables.registry import taken
 from gaussian_test.result.text import compare_text
 from gaussian_test.store import archive
 
@@ -48,11 +47,11 @@ def test_what_they_say_is_shown(earlier):
 
 
 def test_their_figures_and_pages_are_drawn(earlier, tmp_path):
-    exact, network = (gt.open_archive(path) for path in earlier)
-    assert {"gap", "times", "explained", "normality", "quality", "starts", "exchange", "chains"} <= set(exact.gaussian_test.plot())
-    assert "balance_network" in network.gaussian_test.plot()
-    page = gt.report(earlier[0], tmp_path / "exact.html").read_text()
+    drawn = gt.open_archive(earlier[0]).gaussian_test.plot()
+    assert {"gap", "times", "explained", "normality", "quality", "starts", "exchange", "chains"} <= set(drawn)
+    page = gt.report(earlier[1], tmp_path / "network.html").read_text(encoding="utf-8")
     assert "The Gaussian Test" in page
+    assert "Detailed balance" in page
 
 
 def test_they_are_compared_with_each_other_and_with_a_run_of_today(earlier):
@@ -60,7 +59,7 @@ def test_they_are_compared_with_each_other_and_with_a_run_of_today(earlier):
     both = gt.compare(exact, network)
     assert set(both["score"].values) == {"empirical", "gaussian"}
     assert np.isfinite(both["autocorrelation_difference"]).all()
-    assert "auto-correlation" in compare_text(both, ("a", "b")) or "autocorrelation" in compare_text(both, ("a", "b"))
+    assert "autocorrelation" in compare_text(both, ("a", "b"))
     # the same experiment today: sample by sample the same but for rounding, wherever this test runs
     settings = {"samples": 12, "shard_size": 6, "seed": 3, "turn_times": {"noise_to_signal": [0.1, 0.7, 2.0, 8.0]}}
     settings |= {"keep": {"pictures": 0}, "statistics": {"bootstrap": 100}, "repeats": 2, "observables": "none"}
@@ -81,8 +80,3 @@ def test_an_observable_of_a_users_stays_theirs_where_one_of_ours_has_come_by_its
     assert earlier.gaussian_test.show().count("participation")
     assert "own_participation" in earlier.gaussian_test.plot()
     assert "participation" not in earlier.gaussian_test.plot()
-
-
-def test_names_of_variables_groups_and_views_are_taken():
-    assert {"gap", "gap_low", "moments", "feature", "archive", "run", "experiment"} <= taken()
-    assert not {"", "event", "parts", "size"} & taken()

@@ -1,12 +1,10 @@
 """The experiment file: it comes back as it was written, and every mistake in it is one sentence that names the place."""
 
 import copy
-import string
 
-import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from gaussian_test import Experiment, UserError
 from gaussian_test.experiment.experiment import Spacing
@@ -62,7 +60,7 @@ def test_yaml_gives_the_same_experiment_back(kind, tmp_path):
     assert Experiment.load(yaml.safe_load(original.to_yaml())) == original
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     levels=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6),
     spacing=st.booleans(),
@@ -77,17 +75,7 @@ def test_yaml_keeps_every_number_exactly(levels, spacing, seed, level, tolerance
     )
     again = Experiment.load(yaml.safe_load(original.to_yaml()))
     assert again == original
-    assert again.seed == seed
-    assert again.statistics.level == level
-    assert again.statistics.tolerance == tolerance
-
-
-def test_the_yaml_names_every_default():
-    written = yaml.safe_load(Experiment().to_yaml())
-    assert set(written) == set(Experiment.model_fields)
-    assert written["process"] == {"kind": "variance_exploding", "sigma_min": 0.002, "sigma_max": 80.0}
-    assert [score["kind"] for score in written["scores"]] == ["empirical", "gaussian"]
-    assert written["turn_times"]["noise_to_signal"] == {"min": 0.1, "max": 20.0, "count": 24}
+    assert (again.seed, again.statistics.level, again.statistics.tolerance) == (seed, level, tolerance)
 
 
 def test_the_documented_defaults_are_the_defaults():
@@ -105,6 +93,7 @@ def test_the_documented_defaults_are_the_defaults():
     statistics: {confidence: 0.95, bootstrap: 2000, level: 0.5, tolerance: 0.02}
     """
     assert Experiment.load(yaml.safe_load(documented)) == Experiment()
+    assert set(yaml.safe_load(Experiment().to_yaml())) == set(Experiment.model_fields)  # every default is written
 
 
 @pytest.mark.parametrize("text", ["", "# only a remark\n", "{}", "---\n"])
@@ -125,19 +114,14 @@ def test_an_experiment_cannot_be_changed_by_accident():
     ("change", "read", "expected"),
     [
         ("samples=all", lambda e: e.samples, "all"),
-        ("samples=16", lambda e: e.samples, 16),
         ("reverse.steps=16", lambda e: e.reverse.steps, 16),
         (" reverse.steps =16", lambda e: e.reverse.steps, 16),
-        ("statistics.tolerance=1e-3", lambda e: e.statistics.tolerance, 1e-3),
-        ("keep.trajectory=true", lambda e: e.keep.trajectory, True),
         ("data.value_range=[0, 16]", lambda e: e.data.value_range, (0.0, 16.0)),
         ("data.path=a=b.npy", lambda e: e.data.path, "a=b.npy"),
         ("scores.0.name=mine", lambda e: (e.scores[0].name, e.scores[0].kind, e.scores[1].kind), ("mine", "empirical", "gaussian")),
         ("scores.1.kind=mixture", lambda e: [s.kind for s in e.scores], ["empirical", "mixture"]),
         ("scores.1={kind: mixture, components: 3}", lambda e: e.scores[1].components, 3),
-        ("scores=[{kind: gaussian}]", lambda e: len(e.scores), 1),
         ("process.sigma_max=10", lambda e: (e.process.sigma_min, e.process.sigma_max), (0.002, 10.0)),
-        ("process.kind=cosine", lambda e: (e.process.kind, e.process.time_max), ("cosine", 0.9999)),
         ("turn_times.noise_to_signal.count=5", lambda e: e.turn_times.noise_to_signal, Spacing(min=0.1, max=20, count=5)),
         ("turn_times.noise_to_signal=[0.5, 1]", lambda e: e.turn_times.noise_to_signal, (0.5, 1.0)),
     ],
@@ -157,15 +141,11 @@ def test_time_takes_the_place_of_noise_to_signal_and_back():
     assert (back.turn_times.time, back.turn_times.noise_to_signal) == (None, (4.0,))
 
 
-def test_another_kind_drops_the_settings_of_the_old_one():
+def test_changes_apply_in_order_and_another_kind_drops_the_settings_of_the_old_one():
+    assert Experiment.load(changes=["seed=1", "seed=2"]).seed == 2
     source = {"process": {"kind": "variance_exploding", "sigma_max": 9}, "scores": [{"kind": "gaussian", "shrinkage": 0.2}]}
     changed = Experiment.load(source, ["process.kind=rectified", "scores.0.kind=empirical"])
-    assert changed.process.kind == "rectified"
-    assert changed.scores[0].kind == "empirical"
-
-
-def test_changes_apply_in_order():
-    assert Experiment.load(changes=["seed=1", "seed=2"]).seed == 2
+    assert (changed.process.kind, changed.scores[0].kind) == ("rectified", "empirical")
     assert Experiment.load(changes=["process.kind=cosine", "process.time_max=0.5"]).process.time_max == 0.5
 
 
@@ -180,19 +160,14 @@ def test_a_change_leaves_what_the_caller_gave_alone():
     ("change", "said"),
     [
         ("samples", "key=value"),
-        ("=3", "key=value"),
         (" =3", "key=value"),
         ("scores.5.kind=gaussian", "'5'"),
         ("scores.-1.kind=gaussian", "'-1'"),
-        ("scores.first=3", "'first'"),
         ("scores.2={kind: gaussian}", "'2'"),
         ("reverse.steps=[", "reverse.steps"),
-        ("reverse.steps=a: b: c", "reverse.steps"),
         ("reverse.=1", "reverse"),
         ("samples.x=3", "samples"),
-        ("seed=", "seed"),
         ("seed=2020-13-45", "seed"),  # yaml takes it for a date
-        ("seed=!!int abc", "seed"),
         ("scores.².kind=gaussian", "²"),  # a digit that is no number
     ],
 )
@@ -207,20 +182,12 @@ def test_a_bad_change_is_refused(change, said):
     ("source", "place", "unknown", "nearest"),
     [
         ({"sampels": 16}, "experiment", "sampels", "samples"),
-        ({"shard-size": 16}, "experiment", "shard-size", "shard_size"),
-        ({"turntimes": {}}, "experiment", "turntimes", "turn_times"),
-        ({"Seed": 1}, "experiment", "Seed", "seed"),
-        ({"reverse": {"step": 4}}, "reverse", "step", "steps"),
         ({"reverse": {"s_churn": 4}}, "reverse", "s_churn", "S_churn"),
-        ({"data": {"sourec": "digits"}}, "data", "sourec", "source"),
-        ({"process": {"sigma_mx": 4}}, "process", "sigma_mx", "sigma_max"),
         ({"process": {"kind": "variance_preserving", "betamin": 4}}, "process", "betamin", "beta_min"),
         ({"scores": [{"kind": "gaussian", "shrink": 0.1}]}, "scores.0", "shrink", "shrinkage"),
         ({"scores": [{"kind": "empirical"}, {"kind": "mixture", "component": 4}]}, "scores.1", "component", "components"),
         ({"turn_times": {"noise_to_signa": [1]}}, "turn_times", "noise_to_signa", "noise_to_signal"),
         ({"turn_times": {"noise_to_signal": {"minimum": 1, "max": 2, "count": 3}}}, "turn_times.noise_to_signal", "minimum", "min"),
-        ({"keep": {"picture": 1}}, "keep", "picture", "pictures"),
-        ({"statistics": {"bootstraps": 1}}, "statistics", "bootstraps", "bootstrap"),
     ],
 )
 def test_an_unknown_key_is_answered_with_the_nearest(source, place, unknown, nearest):
@@ -228,7 +195,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(source, place, unknown, nea
     assert message.startswith(f"{place}: unknown key {unknown!r}: did you mean {nearest!r}?")
 
 
-@pytest.mark.parametrize("key", ["zzzz", 1, None, 2.5, True, "a\nb", "", ("a", "b")])
+@pytest.mark.parametrize("key", ["zzzz", None, "a\nb", ("a", "b")])
 def test_a_key_far_from_all_is_answered_with_the_list(key):
     message = refused({key: 1})
     assert repr(key) in message
@@ -240,59 +207,40 @@ def test_a_key_far_from_all_is_answered_with_the_list(key):
 
 BAD = [
     ("samples=1", "samples = 1"),
-    ("samples=0", "samples = 0"),
-    ("samples=-3", "samples = -3"),
     ("samples=2.5", "samples = 2.5"),
     ("samples=every", "samples = 'every'"),
-    ("samples=.nan", "samples = nan"),
-    ("samples=null", "samples = None"),
-    ("samples=[4]", "samples = [4]"),
     ("repeats=0", "repeats = 0"),
     ("repeats=true", "repeats = True"),  # true is not a number of repeats
     ("shard_size=0", "shard_size = 0"),
     ("seed=-1", "seed = -1"),
-    ("seed=1e30", "seed = "),
     ("seed=99999999999999999999", "seed = 99999999999999999999"),  # does not fit the archive's 64 bits
     ("micro_batch=0", "micro_batch = 0"),
     ("dtype=float16", "dtype = 'float16'"),
     ("data=digits", "data = 'digits'"),
     ("data.path=3", "data.path = 3"),
-    ("data.value_range=[0]", "data.value_range"),
     ("data.value_range=[0, x]", "data.value_range.1 = 'x'"),
     ("data.value_range=[0, .inf]", "data.value_range.1 = inf"),
-    ("process=3", "process = 3"),
-    ("process.sigma_max=-1", "process.sigma_max = -1"),
     ("process.sigma_max=.inf", "process.sigma_max = inf"),
     ("process.sigma_min=0", "process.sigma_min = 0"),
-    ("process.sigma_min=x", "process.sigma_min = 'x'"),
     ("process.kind=cosin", "process.kind = 'cosin'"),
     ("process={kind: discrete_vp}", "exactly one of alphas_cumprod and scheduler"),
-    ("process={kind: discrete_vp, alphas_cumprod: 3}", "process.alphas_cumprod = 3"),
     ("process={kind: discrete_vp, alphas_cumprod: [0.5, x]}", "process.alphas_cumprod.1 = 'x'"),
     ("scores=[]", "scores = []"),
-    ("scores=3", "scores = 3"),
-    ("scores.0=null", "scores.0 = None"),
     ("scores.0={}", "scores.0.kind"),
     ("scores.0.kind=empirica", "scores.0.kind = 'empirica'"),
     ("scores.0.conditional=perhaps", "scores.0.conditional = 'perhaps'"),
     ("scores.1.shrinkage=foo", "scores.1.shrinkage = 'foo'"),
-    ("scores.1={kind: mixture, components: 0}", "scores.1.components = 0"),
-    ("scores.1={kind: mixture, components: many}", "scores.1.components = 'many'"),
+    ("scores.1={kind: mixture, components: 0}", "scores.1.components = 0 is not valid: input should be greater than or equal to 1"),
     ("turn_times={}", "turn_times"),
     ("turn_times={time: [1], noise_to_signal: [1]}", "turn_times"),
-    ("turn_times=[1]", "turn_times = [1]"),
     ("turn_times.noise_to_signal=[]", "turn_times.noise_to_signal = []"),
-    ("turn_times.noise_to_signal=abc", "turn_times.noise_to_signal = 'abc'"),
     ("turn_times.noise_to_signal=[1, -1]", "turn_times.noise_to_signal.1 = -1"),
-    ("turn_times.time=[0]", "turn_times.time.0 = 0"),
     ("turn_times.time=[.nan]", "turn_times.time.0 = nan"),
     ("turn_times.noise_to_signal={min: 1, max: 5}", "turn_times.noise_to_signal.count"),
     ("turn_times.noise_to_signal.count=0", "turn_times.noise_to_signal.count = 0"),
     ("turn_times.noise_to_signal.min=-1", "turn_times.noise_to_signal.min = -1"),
-    ("reverse=null", "reverse = None"),
     ("reverse.kind=hein", "reverse.kind = 'hein'"),
     ("reverse.steps=0", "reverse.steps = 0"),
-    ("reverse.steps=-4", "reverse.steps = -4"),
     ("reverse.rho=0", "reverse.rho = 0"),
     ("reverse.clock=sun", "reverse.clock = 'sun'"),
     ("reverse.S_churn=-1", "reverse.S_churn = -1"),
@@ -300,7 +248,6 @@ BAD = [
     ("keep.pictures=-1", "keep.pictures = -1"),
     ("keep.trajectory=7", "keep.trajectory = 7"),
     ("statistics.confidence=1", "statistics.confidence = 1"),
-    ("statistics.confidence=95", "statistics.confidence = 95"),
     ("statistics.level=0", "statistics.level = 0"),
     ("statistics.bootstrap=99", "statistics.bootstrap = 99"),
     ("statistics.tolerance=0", "statistics.tolerance = 0"),
@@ -319,23 +266,14 @@ def test_a_bad_kind_is_answered_with_the_kinds_there_are(change):
     assert all(kind in message for kind in known)
 
 
-def test_a_number_of_components_out_of_range_is_told_the_range():
-    message = refused({"scores": [{"kind": "mixture", "components": 0}]})
-    assert "greater than" in message or "at least" in message
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         (b"[1, 2]", "list"),
-        (b"seven", "str"),
-        (b"a: b: c", "line 1"),
         (b"samples: 8\nreverse: {steps: 4", "line 2"),
         (b"\x00", "not valid YAML"),
         (b"\xff\xfe\x00", "e.yaml"),  # not UTF-8
-        (b"seed: 2020-13-45", "e.yaml"),  # not a date
         (b"!!python/object/apply:os.system [true]", "not valid YAML"),
-        (b"? [1]\n: 2", "e.yaml"),
         (b"[" * 3000, "e.yaml"),
         (b"seed: &a [*a]", "seed"),
     ],
@@ -348,57 +286,3 @@ def test_a_file_that_is_no_experiment_is_refused(text, said, tmp_path):
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     assert "none.yaml" in refused(tmp_path / "none.yaml")
     assert str(tmp_path) in refused(tmp_path)
-
-
-# -- anything at all -----------------------------------------------------------------------------------------------------------
-
-NAMES = st.sampled_from(
-    sorted({*Experiment.model_fields, "kind", "name", "steps", "time", "noise_to_signal", "min", "max", "count", "source", "path"})
-)
-KEYS = NAMES | st.text(max_size=6) | st.integers() | st.none()
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["all", "empirical", "gaussian", "mixture", "heun", "digits", *KINDS])
-    | st.binary(max_size=3)
-    | st.dates()
-    | st.just(np.int64(3))
-)
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=6)
-
-
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(st.dictionaries(KEYS, VALUES, max_size=4))
-def test_any_dict_loads_or_is_refused_in_one_sentence(source):
-    try:
-        loaded = Experiment.load(source)
-    except UserError as error:
-        assert_one_sentence(error)
-    else:
-        assert Experiment.load(yaml.safe_load(loaded.to_yaml())) == loaded
-
-
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    st.lists(NAMES | st.integers(-1, 3).map(str) | st.text(string.printable, max_size=4), min_size=1, max_size=4),
-    st.text(string.printable, max_size=8) | SCALARS.map(str),
-)
-def test_any_change_loads_or_is_refused_in_one_sentence(key, value):
-    try:
-        Experiment.load(changes=[".".join(key) + "=" + value])
-    except UserError as error:
-        assert_one_sentence(error)
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")))
-def test_any_file_loads_or_is_refused_in_one_sentence(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "any.yaml"
-    path.write_bytes(content)
-    try:
-        Experiment.load(path)
-    except UserError as error:
-        assert_one_sentence(error)

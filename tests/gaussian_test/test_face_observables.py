@@ -54,16 +54,6 @@ def moments():
 # -- every observable follows from what is kept --------------------------------------------------------------------------------
 
 
-def test_every_variable_says_what_it_is(whole):
-    for name, variable in [
-        *whole.data_vars.items(),
-        *group(whole, "normality").data_vars.items(),
-        *group(whole, "chains").data_vars.items(),
-    ]:
-        assert variable.attrs.get("long_name"), name
-        assert variable.attrs.get("units"), name
-
-
 def test_quality_is_that_of_the_kept_end_points(whole, moments):
     end = group(whole, "end_points")["end"]
     truth = features(moments, gt.data.load("digits").x.values.astype(float))
@@ -152,16 +142,6 @@ def test_chains_by_steps_have_noise_of_their_own_in_every_link():
     assert (short <= 4 * table["autocorrelation_se"][:, 1:]).all()
 
 
-def test_what_explains_a_score_does_not_depend_on_the_process():
-    """At equal noise-to-signal ratio two processes are one experiment: shares explained and scaled norms are the same."""
-    settings = {"observables": ["affinity"], "keep": {"pictures": 0}}
-    exploding, ornstein = (run(**settings, process={"kind": kind}) for kind in ("variance_exploding", "ornstein_uhlenbeck"))
-    np.testing.assert_allclose(ornstein["score_explained"], exploding["score_explained"], atol=2e-4)
-    np.testing.assert_allclose(ornstein["score_norm_relative_gaussian"][0], 1)
-    alpha = np.sqrt(1 / (1 + exploding["noise_to_signal"].values ** 2))  # s = s_VE/alpha, and alpha = 1/sqrt(1 + nu^2)
-    np.testing.assert_allclose(ornstein["score_norm"], exploding["score_norm"] / alpha, rtol=2e-3)
-
-
 def test_the_first_link_of_a_chain_is_a_u_turn_with_other_noise(whole):
     """C(1) of a chain estimates C of the run: independent noise, the same starts."""
     table = group(whole, "chains")
@@ -208,7 +188,7 @@ def test_fewer_end_points_are_evenly_picked_and_change_no_curve_of_all_samples(w
     np.testing.assert_array_equal(end, group(whole, "end_points")["end"].sel(sample=kept).transpose(*end.dims))
 
 
-def test_an_interrupted_run_goes_on_with_its_observables(tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_with_its_observables(whole, tmp_path, monkeypatch):
     from gaussian_test.engine import shard
 
     genuine, count = shard.run_shard, []
@@ -219,17 +199,15 @@ def test_an_interrupted_run_goes_on_with_its_observables(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return genuine(*arguments)
 
-    settings = {**SETTINGS, "observables": ["quality", "starts", "chains"]}
     monkeypatch.setattr(shard, "run_shard", third_fails)
     with pytest.raises(KeyboardInterrupt):
-        gt.run(settings, tmp_path / "a.nc", progress=False)
+        gt.run(SETTINGS, tmp_path / "a.nc", progress=False)
     monkeypatch.setattr(shard, "run_shard", genuine)
-    resumed = gt.run(settings, tmp_path / "a.nc", resume=True, progress=False)
-    straight = gt.run(settings, tmp_path / "b.nc", progress=False)
-    for name in straight.variables:
-        np.testing.assert_array_equal(resumed[name].values, straight[name].values, err_msg=str(name))
-    assert group(resumed, "chains").identical(group(straight, "chains"))
-    assert group(resumed, "end_points").identical(group(straight, "end_points"))
+    resumed = gt.run(SETTINGS, tmp_path / "a.nc", resume=True, progress=False)
+    for name in whole.variables:
+        np.testing.assert_array_equal(resumed[name].values, whole[name].values, err_msg=str(name))
+    for name in ("chains", "end_points"):
+        assert group(resumed, name).identical(group(whole, name))
 
 
 def test_features_may_change_when_a_run_is_resumed_and_the_classifier_may_not(tmp_path):
@@ -328,11 +306,7 @@ def test_the_default_classifier_is_one_nearest_neighbour(whole):
         ({"observables": ["affinty"]}, "affinty"),
         ({"features": {"kind": "factory"}}, "name of the factory"),
         ({"features": {"kind": "factory", "factory": "math:nothing"}}, "math:nothing failed"),
-        ({"features": {"kind": "factory", "factory": "builtins:dict"}}, "cannot be called"),
         ({"classifier": {"kind": "factory", "factory": "builtins:dict"}}, "none of scikit-learn's"),
-        ({"classifier": {"kind": "svm"}}, "classifier.kind = 'svm'"),
-        ({"chains": {"length": 0}}, "chains.length"),
-        ({"end_points": 3}, "end_points = 3"),
         ({"statistics": {"memorization": "never"}}, "statistics.memorization"),
     ],
 )
@@ -380,7 +354,7 @@ def test_the_affine_time_is_read_off_the_gap_asked_for():
     """Under a kernel with few steps the two gaps differ, and so do the times that are read off them."""
     settings = {
         "observables": "none",
-        "samples": 300,
+        "samples": 100,
         "turn_times": {"noise_to_signal": [0.5, 1.0, 2.0, 4.0, 8.0, 16.0]},
         "reverse": {"kind": "heun", "steps": 6},
         "scores": [{"kind": "empirical"}],
@@ -389,18 +363,19 @@ def test_the_affine_time_is_read_off_the_gap_asked_for():
         found = run(**settings, statistics={"bootstrap": 200, "affine": definition, "tolerance": 0.1})
         row = found.sel(score="empirical")
         bands = [row[name + suffix].values for suffix in ("", "_low", "_high")]
-        expected = analysis.affine_time(row["noise_to_signal"].values, *bands, 0.1, row[f"{name}_se"].values)
+        expected = analysis.affine_time(*bands, row["noise_to_signal"].values, tolerance=0.1, standard_error=row[f"{name}_se"].values)
         assert float(row["affine_noise_to_signal"]) == pytest.approx(expected.estimate, nan_ok=True)
         assert f"|{name}| falls below" in found["affine_noise_to_signal"].attrs["comment"]
     assert float(abs(found["gap"] - found["gap_one_shot"]).max()) > 0.01
 
 
 def test_remembering_any_sample_is_being_close_to_one():
-    found = run(observables="none", statistics={"bootstrap": 200, "memorization": "any"}, scores=[{"kind": "gaussian"}])
+    settings = {"statistics": {"bootstrap": 200, "memorization": "any"}, "scores": [{"kind": "gaussian"}]}
+    found = run(observables="none", turn_times={"noise_to_signal": [0.02, 0.1, 0.3, 1.0]}, **settings)
     close = found["close_share"].sel(score="gaussian").values
     expected = falls_through(close, found["noise_to_signal"].values, level=0.5)
-    value = float(found["memorization_noise_to_signal"][0])
-    assert value == pytest.approx(expected) if np.isfinite(expected) and expected > 0 else np.isnan(value)
+    assert 0 < expected < np.inf
+    assert float(found["memorization_noise_to_signal"][0]) == pytest.approx(expected)
 
 
 def test_a_score_that_is_given_the_class_has_no_speciation_time():
@@ -416,14 +391,8 @@ def test_without_labels_and_with_one_class_the_reason_is_said():
     for data, reason in ((truth.drop_vars("label"), "no labels"), (truth.isel(sample=truth.label.values == 3), "single class")):
         found = gt.run({**SETTINGS, "observables": ["balance"], "samples": 32}, progress=False, truth=data)
         assert reason in found["speciation_noise_to_signal"].attrs["reason"]
+        assert np.isnan(found["class_retention"]).all()
         assert np.isnan(found["speciation_noise_to_signal_predicted_within_class"])
-
-
-def test_detailed_balance_is_of_the_reverse_sde_alone():
-    found = run(observables=["balance"], reverse={"kind": "heun", "steps": 8}, scores=[{"kind": "gaussian"}], keep={"pictures": 0})
-    assert np.isnan(found["exchange_energy_pvalue"]).all()
-    assert "reverse SDE alone" in found["exchange_energy_pvalue"].attrs["reason"]
-    assert np.isfinite(found["change_susceptibility"]).any()
 
 
 def test_the_excess_entropy_of_the_gaussian_score_is_the_spectrums_prediction():
@@ -462,17 +431,6 @@ def test_show_tells_of_every_observable_and_every_turn_time_when_asked(whole):
     assert len(every.splitlines()) == len(few.splitlines()) + 4 - 2
 
 
-def test_there_is_a_figure_for_each_observable(whole):
-    figures = whole.gaussian_test.plot()
-    wanted = {
-        "explained", "affinity", "score_norm", "normality", "normality_map", "quality", "starts", "exchange", "change_field",
-        "sample_times", "chains",
-    }  # fmt: skip
-    assert wanted <= set(figures)
-    shown = figures["quality"].axes[0].lines[0].get_ydata()
-    np.testing.assert_allclose(shown, whole["frechet"].sel(score="empirical"))
-
-
 def test_compare_pairs_samples_and_its_bands_hold_the_difference(whole):
     other = run(scores=[{"kind": "empirical"}, {"kind": "gaussian", "shrinkage": 0.5}], observables=["quality", "affinity"])
     found = gt.compare(whole, other)
@@ -484,18 +442,6 @@ def test_compare_pairs_samples_and_its_bands_hold_the_difference(whole):
         assert (found[f"{name}_difference_low"] <= difference + 1e-12).all()
     assert (found["autocorrelation_difference_pvalue"].sel(score="gaussian") < 0.05).any()
     assert float(found["memorization_difference"].sel(score="empirical")) == 0
-
-
-def test_runs_of_two_seeds_are_compared_as_independent():
-    a, b = (run(seed=seed, observables="none", samples=200, repeats=1, keep={"pictures": 0}) for seed in (1, 2))
-    found = gt.compare(a, b)
-    assert found.attrs["paired"] == 0
-    assert (found["autocorrelation_difference_pvalue"] > 0.001).all()
-    error = np.hypot(a["autocorrelation_se"].values, b["autocorrelation_se"].values)
-    np.testing.assert_allclose(found["autocorrelation_difference_se"], error, rtol=1e-9)
-    low, high = found["memorization_difference_low"], found["memorization_difference_high"]
-    assert (low <= found["memorization_difference"]).all()
-    assert (found["memorization_difference"] <= high).all()
 
 
 def test_samplers_are_compared_on_the_gaussian_of_the_data(moments):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import sem
 
 import gaussian_test as gt
 from gaussian_test import UserError
@@ -138,20 +137,3 @@ def test_trajectories_at_chosen_levels_are_part_of_the_whole():
     some = gt.run(SETTINGS | {"keep": {"pictures": 2, "trajectory": [0.3, 0.0]}}).gaussian_test.group("trajectory")
     assert some.time.values.tolist() == [0.3, 0.0]
     np.testing.assert_array_equal(some.state, whole.state.sel(time=[0.3, 0.0]))
-
-
-def test_the_gap_of_a_simulation_is_held_against_the_very_steps_it_took():
-    """Four Euler-Maruyama steps are far from continuous time, yet the Gaussian score shows no gap: within 4 standard errors."""
-    row = gt.run(SETTINGS | {"samples": "all", "shard_size": 600, "reverse": {"kind": "sde", "clock": "time", "steps": 4}}).sel(
-        score="gaussian"
-    )
-    np.testing.assert_array_less(np.abs(row.gap), 4 * row.gap_se)
-    assert (np.abs(row.autocorrelation_exact - row.autocorrelation_discrete) / row.gap_se).max() > 8
-
-
-def test_runs_on_the_same_noise_are_compared_sample_by_sample():
-    a, b = (gt.run(SETTINGS | {"reverse": {"kind": kind, "steps": 4}}) for kind in ("heun", "euler"))
-    comparison = gt.compare(a, b)
-    difference = (b.sample_autocorrelation - a.sample_autocorrelation).mean("repeat").transpose("sample", "score", "turn_time")
-    np.testing.assert_allclose(comparison.autocorrelation_difference_se, sem(difference.values, axis=0), rtol=1e-12)
-    assert (comparison.autocorrelation_difference_se < np.hypot(a.autocorrelation_se, b.autocorrelation_se).values / 2).all()

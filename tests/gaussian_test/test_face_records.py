@@ -1,8 +1,6 @@
 """One record per measurement: what an archive holds is what its records declare, and every function that they name is there."""
 
 import inspect
-import subprocess
-import sys
 import traceback
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import gaussian_test as gt
 from gaussian_test.analysis.declarations import ENDINGS, Variable, declared, mask_undefined, reasons_of
 from gaussian_test.analysis.observables import registry
 from gaussian_test.analysis.observables.record import resolved
+from gaussian_test.analysis.observables.registry import taken
 
 EVERYTHING = {
     "turn_times": {"noise_to_signal": [0.2, 0.8, 3.0]},
@@ -168,23 +167,10 @@ def test_a_trace_from_a_failing_observable_is_short(monkeypatch):
         pytest.fail("it did not fail")
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "cli.commands",
-        "experiment.experiment",
-        "analysis.observables.registry",
-        "result.text",
-        "result.json_view",
-        "sampler.kernels",
-    ],
-)
-def test_settings_and_what_shows_a_result_load_nothing_heavy(module):
-    """xarray itself loads scipy where dask is installed: it is kept from doing so here."""
-    code = (
-        "import sys; sys.modules['dask'] = sys.modules['dask.array'] = None\n"
-        f"import gaussian_test.{module}\n"
-        "print(*sorted({'torch', 'scipy', 'matplotlib', 'sklearn'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+def test_every_name_of_an_archive_is_taken(archive):
+    """Whatever a run of everything writes, in any group, and what views add, no observable can be called."""
+    names = {str(name) for dataset in groups(archive).values() for name in (*dataset.variables, *dataset.dims)}
+    bands = ("_se", "_low", "_high", "_pvalue")
+    assert {name for name in names if not name.endswith(bands) and not name.startswith("sample_")} <= taken()
+    assert {"gap", "gap_low", "moments", "feature", "archive", "run", "experiment"} <= taken()
+    assert not {"", "event", "parts", "size"} & taken()

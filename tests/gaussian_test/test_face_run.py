@@ -1,9 +1,6 @@
 """The run: the same bits every time, curves that follow from the table alone, and every setting used as it was asked for."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,7 +10,7 @@ import yaml
 
 import gaussian_test as gt
 from gaussian_test import UserError
-from gaussian_test.build.problem import prepare, run_identity, shard_identity
+from gaussian_test.build.problem import pick_device, prepare, run_identity, shard_identity
 from gaussian_test.engine import shard
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.store import archive
@@ -63,10 +60,6 @@ class Wrapped(gt.sampler.Score):
 # -- the same bits -------------------------------------------------------------------------------------------------------------
 
 
-def test_two_runs_give_the_same_bits(memory, tiny):
-    assert undated(run(tiny())).identical(undated(memory))
-
-
 def test_another_seed_gives_other_samples_and_noise(memory, tiny):
     other = run(tiny(seed=4))
     assert other["sample"].values.tolist() != memory["sample"].values.tolist()
@@ -75,21 +68,6 @@ def test_another_seed_gives_other_samples_and_noise(memory, tiny):
     a, b = (run({**everyone, "seed": seed}, truth=truth) for seed in (0, 1))
     assert a["sample"].equals(b["sample"])
     assert (a["sample_autocorrelation_gaussian"] != b["sample_autocorrelation_gaussian"]).mean() > 0.9
-
-
-@pytest.mark.parametrize("kind", ["auto", "sde"])
-def test_the_order_of_the_shards_does_not_matter(tiny, tmp_path, kind):
-    settings = Experiment.load(tiny(reverse={"kind": kind, "steps": 4}))
-    straight = run(settings, tmp_path / "straight.nc")
-    prepared = prepare(settings)
-    shards = list(enumerate(prepared.plan.shards(prepared.samples.tolist())))
-    assert len(shards) == 3
-    parts = Parts(tmp_path / "reversed.nc", shard_identity(run_identity(prepared)), len(shards))
-    parts.open()
-    for index, samples in reversed(shards):
-        parts.write(index, shard.run_shard(prepared, samples))
-    reverse = run(settings, tmp_path / "reversed.nc", resume=True)
-    assert undated(reverse).identical(undated(straight))
 
 
 def test_the_parts_are_used_and_not_computed_again(tiny, tmp_path):
@@ -108,32 +86,13 @@ def test_the_parts_are_used_and_not_computed_again(tiny, tmp_path):
     assert (result["sample_autocorrelation"].drop_sel(sample=list(samples)) != 0.25).all()
 
 
-def test_the_size_of_the_shards_changes_rounding_only(tiny):
-    settings = tiny(samples=150, repeats=1, keep={"pictures": 0}, statistics={"bootstrap": 100})
-    results = [run({**settings, "shard_size": size}) for size in (7, 64, 1000)]
-    for other in results[1:]:
-        assert other["sample"].equals(results[0]["sample"])
-        assert float((other["nearest_sample"] == results[0]["nearest_sample"]).mean()) >= 0.999
-        for name in ("sample_autocorrelation_one_shot", "sample_autocorrelation_gaussian", "sample_denoiser_gap"):
-            np.testing.assert_allclose(other[name], results[0][name], atol=1e-4)
-        for name in ("autocorrelation", "autocorrelation_one_shot", "gap"):
-            np.testing.assert_allclose(other[name], results[0][name], atol=1e-4)
-
-
-def test_the_micro_batch_changes_rounding_only(tiny):
-    results = [run(tiny(micro_batch=size, keep={"pictures": 0})) for size in (1, 3, 1024)]
-    for other in results[1:]:
-        assert float((other["nearest_sample"] == results[0]["nearest_sample"]).mean()) >= 0.98
-        np.testing.assert_allclose(other["autocorrelation_one_shot"], results[0]["autocorrelation_one_shot"], atol=1e-4)
-
-
-def test_a_sample_has_the_same_noise_whoever_runs_beside_it(tiny):
-    truth = gt.data.load("digits").isel(sample=slice(0, 30))
-    few, all_of_them = (run(tiny(samples=n, keep={"pictures": 0}), truth=truth) for n in (6, "all"))
-    shared = all_of_them.sel(sample=few["sample"])
-    for name in ("sample_autocorrelation_one_shot", "sample_autocorrelation_gaussian"):
-        np.testing.assert_allclose(shared[name], few[name], atol=1e-5)
-    assert float((shared["nearest_sample"] == few["nearest_sample"]).mean()) >= 0.98
+def test_the_sizes_of_shards_and_micro_batches_change_rounding_only(tiny):
+    settings = tiny(samples=100, repeats=1, keep={"pictures": 0})
+    few, many = (run({**settings, "shard_size": size, "micro_batch": batch}) for size, batch in ((7, 3), (1000, 1024)))
+    assert few["sample"].equals(many["sample"])
+    assert float((few["nearest_sample"] == many["nearest_sample"]).mean()) >= 0.995
+    for name in ("sample_autocorrelation_one_shot", "sample_autocorrelation_gaussian", "sample_denoiser_gap", "gap"):
+        np.testing.assert_allclose(few[name], many[name], atol=1e-4)
 
 
 def test_more_turn_times_or_scores_change_nothing_for_the_others(tiny):
@@ -157,23 +116,9 @@ def test_the_settings_of_the_statistics_do_not_change_the_table(memory, tiny):
     assert not other["autocorrelation_low"].equals(memory["autocorrelation_low"])
 
 
-def test_python_and_command_line_agree(tiny, tmp_path, disk):
-    (tmp_path / "e.yaml").write_text(yaml.safe_dump({**tiny(), "seed": 99}))
-    command = [sys.executable, "-m", "gaussian_test", "run", "e.yaml", "-o", "cli.nc", "--set", "seed=3"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cli.nc", "e.yaml"]
-    ours, theirs = gt.open_archive(disk), gt.open_archive(tmp_path / "cli.nc")
-    assert undated(theirs).identical(undated(ours))
-    for name in ("moments", "pictures"):
-        assert archive.read(tmp_path / "cli.nc", name).identical(archive.read(disk, name))
-
-
 def test_an_experiment_may_be_a_dict_a_file_or_an_experiment(tiny, tmp_path, memory):
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(tiny()))
-    for given in (Experiment.load(tiny()), tmp_path / "e.yaml", str(tmp_path / "e.yaml")):
+    for given in (Experiment.load(tiny()), str(tmp_path / "e.yaml")):
         assert undated(run(given)).identical(undated(memory))
 
 
@@ -189,23 +134,20 @@ def test_the_global_generators_are_left_alone(tiny):
 # -- curves from the table -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["auto", "sde", "heun"])
-def opened(request, tmp_path_factory, tiny_settings):
-    path = tmp_path_factory.mktemp(request.param) / "a.nc"
-    run({**tiny_settings, "reverse": {"kind": request.param, "steps": 5}}, path)
-    return gt.open_archive(path)
-
-
 @pytest.fixture(scope="module")
-def tiny_settings():
-    return {
+def opened(tmp_path_factory):
+    settings = {
         "turn_times": {"noise_to_signal": NU},
         "samples": 24,
         "repeats": 2,
         "shard_size": 10,
+        "reverse": {"kind": "sde", "steps": 5},
         "observables": "none",
         "statistics": {"bootstrap": 100},
     }
+    path = tmp_path_factory.mktemp("opened") / "a.nc"
+    run(settings, path)
+    return gt.open_archive(path)
 
 
 def over(values):
@@ -223,23 +165,10 @@ def test_the_curves_follow_from_the_table_alone(opened):
     np.testing.assert_allclose(opened["memorized_share"], memorized, rtol=1e-12)
 
 
-def test_class_retention_follows_from_the_labels_alone(opened):
-    shares = np.bincount(gt.data.load("digits")["label"]) / 1797
-    chance = (shares**2).sum()
-    kept = over(opened["label_after"] == opened["label"])
-    np.testing.assert_allclose(opened["class_retention"], (kept - chance) / (1 - chance), rtol=1e-12)
-
-
 def test_standard_errors_are_those_of_independent_samples(opened):
     rows = opened["sample_autocorrelation"].mean("repeat")
     expected = rows.std("sample", ddof=1) / np.sqrt(rows.sizes["sample"])
     np.testing.assert_allclose(opened["autocorrelation_se"], expected, rtol=0.05)
-
-
-def test_bands_hold_their_estimates(opened):
-    for name in ("autocorrelation", "gap", "memorized_share", "class_retention"):
-        assert (opened[f"{name}_low"] <= opened[name] + 1e-12).all()
-        assert (opened[name] <= opened[f"{name}_high"] + 1e-12).all()
 
 
 def test_labels_are_those_of_the_samples(opened):
@@ -324,7 +253,6 @@ def test_own_score_that_wraps_the_gaussian_gives_the_gaussians_curve(tiny):
     result = run(settings, scores={"wrapped": Wrapped(gauss)})
     a, b = (result.sel(score=name) for name in ("gaussian", "wrapped"))
     np.testing.assert_allclose(b["autocorrelation"], a["autocorrelation"], atol=1e-4)
-    np.testing.assert_allclose(b["autocorrelation"], a["autocorrelation_discrete"] + (b["gap"] * 0), atol=0.35)
     assert np.isnan(b["autocorrelation_exact"]).all()
     assert np.isfinite(a["autocorrelation_exact"]).all()
 
@@ -345,28 +273,23 @@ def test_auto_takes_the_sde_where_there_is_no_posterior(tiny):
     assert result["reverse_steps"].sel(score="zero").max() > 1
 
 
-def test_the_digest_of_an_own_score_follows_its_numbers(tiny):
-    digests = set()
-    for answer in (0.0, 0.5):
-        score = Zero(gt.sampler.VarianceExploding(), (1, 8, 8), answer)
-        result = run(tiny(samples=4, reverse={"kind": "euler", "steps": 1}, keep={"pictures": 0}), scores={"mine": score})
-        digests.add(json.loads(result.attrs["score_digest"])["mine"])
-    assert len(digests) == 2
-
-
 # -- every kind ----------------------------------------------------------------------------------------------------------------
 
 LEVELS = np.linspace(0.9999, 0.001, 60).tolist()
 
 
-@pytest.mark.parametrize("kind", ["variance_exploding", "ornstein_uhlenbeck", "variance_preserving", "cosine", "rectified"])
-def test_every_process_turns_at_the_noise_levels_asked_for(kind, tiny):
-    result = run(tiny(process={"kind": kind}, samples=4, keep={"pictures": 0}, turn_times={"noise_to_signal": [8.0, 0.1, 0.7]}))
-    np.testing.assert_allclose(result["noise_to_signal"], [0.1, 0.7, 8.0], rtol=1e-9)
-    assert json.loads(result.attrs["identity"])["process"].startswith(f'{{"kind": "{kind}"')
-    back = run(
-        tiny(process={"kind": kind}, samples=4, keep={"pictures": 0}, turn_times={"time": result["turn_time"].values.tolist()})
-    )
+def test_all_processes_are_the_same_experiment_at_equal_noise_to_signal(tiny):
+    """Same noise, same nu: the one-evaluation curves agree to rounding. Times that were found may be asked for."""
+    curves = []
+    for kind in ("variance_exploding", "ornstein_uhlenbeck", "variance_preserving", "cosine", "rectified"):
+        settings = tiny(process={"kind": kind}, keep={"pictures": 0}, dtype="float64", samples=6)
+        result = run({**settings, "turn_times": {"noise_to_signal": [8.0, 0.1, 2.0, 0.7]}})
+        np.testing.assert_allclose(result["noise_to_signal"], NU, rtol=1e-9)
+        assert json.loads(result.attrs["identity"])["process"].startswith(f'{{"kind": "{kind}"')
+        curves.append(result["sample_autocorrelation_one_shot"].values)
+    for curve in curves[1:]:
+        np.testing.assert_allclose(curve, curves[0], atol=1e-9)
+    back = run({**settings, "turn_times": {"time": result["turn_time"].values.tolist()}})
     np.testing.assert_allclose(back["noise_to_signal"], result["noise_to_signal"], rtol=1e-12)
     assert np.array_equal(back["turn_time"], result["turn_time"])
 
@@ -380,17 +303,7 @@ def test_a_discrete_process_turns_at_its_nearest_level_and_says_which(tiny):
     np.testing.assert_allclose(result["noise_to_signal"], levels[result["turn_time"].values.astype(int) - 1], rtol=1e-9)
     for asked, used in zip([0.5, 1.0, 8.0], result["turn_time"].values.astype(int) - 1, strict=True):
         below, above = levels[max(used - 1, 0)], levels[min(used + 1, len(levels) - 1)]
-        assert below < asked < above or asked == levels[used]
-
-
-def test_all_processes_are_the_same_experiment_at_equal_noise_to_signal(tiny):
-    """Same noise, same nu: the one-evaluation curves agree to the rounding of float32."""
-    curves = [
-        run(tiny(process={"kind": kind}, keep={"pictures": 0}, dtype="float64"))["sample_autocorrelation_one_shot"].values
-        for kind in ("variance_exploding", "ornstein_uhlenbeck", "variance_preserving", "cosine", "rectified")
-    ]
-    for curve in curves[1:]:
-        np.testing.assert_allclose(curve, curves[0], atol=1e-9)
+        assert below < asked < above
 
 
 @pytest.mark.parametrize("kind", ["exact", "sde", "exponential_sde", "euler", "heun", "edm", "ancestral"])
@@ -407,13 +320,6 @@ def test_every_reverse_kernel_runs_the_gaussian_score_and_says_how(kind, tiny):
     # the law through the very steps simulated, within five standard errors
     distance = np.abs(result["autocorrelation"] - result["autocorrelation_discrete"]) / result["autocorrelation_se"]
     assert float(distance.max()) < 5
-    assert np.isfinite(result["autocorrelation_discrete"]).all()
-
-
-def test_churn_has_no_closed_form_in_continuous_time(tiny):
-    reverse = {"kind": "edm", "steps": 6, "S_churn": 3.0}
-    result = run(tiny(reverse=reverse, scores=[{"kind": "gaussian"}], keep={"pictures": 0}))
-    assert np.isnan(result["autocorrelation_exact"]).all()
     assert np.isfinite(result["autocorrelation_discrete"]).all()
 
 
@@ -462,13 +368,6 @@ def test_the_experiment_of_samples_from_python_is_not_taken_for_another(tiny):
     assert undated(run(experiment, truth=truth)).identical(undated(result))
 
 
-def test_a_single_class_cannot_be_lost(tiny):
-    truth = gt.data.load("digits")
-    result = run(tiny(keep={"pictures": 0}), truth=truth.assign(label=truth["label"] * 0))
-    assert np.isnan(result["class_retention"]).all()
-    assert "single class" in result["speciation_time"].attrs["reason"]
-
-
 # -- what is kept --------------------------------------------------------------------------------------------------------------
 
 
@@ -509,29 +408,13 @@ def test_nothing_large_is_kept_unless_asked_for(tiny):
     assert biggest == 2 * 4 * 12 * 2  # the sample table: no dimension of the states or of the steps
 
 
-def test_memory_does_not_grow_with_steps(tiny):
-    few, many = (run(tiny(reverse={"kind": "heun", "steps": steps}, keep={"pictures": 0})) for steps in (2, 40))
-    assert few.nbytes == many.nbytes
-    assert int(many["reverse_steps"].max()) == 40
-
-
-def test_a_trajectory_without_pictures_is_not_dropped_in_silence(tiny):
-    """Paths are those of the pictured samples: asking for paths of none is refused, or honoured."""
-    said, kept = "", False
-    try:
-        kept = "state" in run(tiny(keep={"pictures": 0, "trajectory": True})).gaussian_test.group("trajectory")
-    except UserError as error:
-        said = str(error)
-    assert kept or "keep.pictures" in said
-
-
 def test_eigenvectors_are_kept_on_request_and_diagonalise(tiny):
     moments = run(tiny(keep={"eigenvectors": True})).gaussian_test.group("moments")
+    assert moments["eigenvector"].dims[-1] == "mode"
     x = gt.data.load("digits")["x"].values.reshape(1797, -1).astype(np.float64)
-    vectors = moments["eigenvector"].values.reshape(-1, 64)
-    vectors = vectors if moments["eigenvector"].dims[0] == "mode" else moments["eigenvector"].values.reshape(64, -1).T
+    vectors = moments["eigenvector"].values.reshape(64, -1)
     covariance = np.cov(x.T, bias=True)
-    np.testing.assert_allclose(vectors @ covariance @ vectors.T, np.diag(moments["eigenvalue"]), atol=1e-8)
+    np.testing.assert_allclose(vectors.T @ covariance @ vectors, np.diag(moments["eigenvalue"]), atol=1e-8)
 
 
 # -- refusals ------------------------------------------------------------------------------------------------------------------
@@ -541,14 +424,10 @@ def test_eigenvectors_are_kept_on_request_and_diagonalise(tiny):
     ("changes", "said"),
     [
         ({"samples": 1798}, ("1798", "1797")),
+        ({"keep": {"pictures": 0, "trajectory": True}}, ("keep.pictures",)),
         ({"turn_times": {"time": [81]}}, ("81", "80")),
-        ({"turn_times": {"time": [0.001]}}, ("0.001", "0.002")),
         ({"turn_times": {"noise_to_signal": [100.0]}}, ("100", "80")),
         ({"turn_times": {"noise_to_signal": {"min": 5, "max": 1, "count": 3}}}, ("5", "1")),
-        ({"turn_times": {"noise_to_signal": {"min": 1, "max": 5, "count": 1}}}, ("count",)),
-        ({"reverse": {"steps": 0}}, ("reverse.steps", "0")),
-        ({"reverse": {"steps": -1}}, ("reverse.steps", "-1")),
-        ({"process": {"kind": "variance_exploding", "sigma_min": -1}}, ("sigma_min", "-1")),
         ({"process": {"kind": "variance_exploding", "sigma_min": 5, "sigma_max": 2}}, ("sigma_min", "5", "2")),
         ({"process": {"kind": "cosine", "time_max": 1.5}}, ("time_max", "1.5")),
         ({"process": {"kind": "discrete_vp", "alphas_cumprod": []}}, ("alphas_cumprod",)),
@@ -556,11 +435,8 @@ def test_eigenvectors_are_kept_on_request_and_diagonalise(tiny):
         ({"scores": [{"kind": "gaussian"}, {"kind": "gaussian"}]}, ("gaussian", "twice")),
         ({"scores": [{"kind": "gaussian", "shrinkage": -1}]}, ("shrinkage", "-1")),
         ({"scores": [{"kind": "mixture", "components": 3, "conditional": True}]}, ("components",)),
-        ({"scores": [{"kind": "mixture", "components": 3000}]}, ("components", "3000", "1797")),
-        ({"data": {"source": "digit"}}, ("digit", "digits")),
         ({"data": {"source": "file", "path": "nowhere.npy"}}, ("nowhere.npy",)),
         ({"data": {"value_range": [1, 0]}}, ("value_range",)),
-        ({"seed": 2**64}, ("seed",)),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_any_work(changes, said, tiny, tmp_path, monkeypatch):
@@ -573,33 +449,17 @@ def test_what_cannot_be_done_is_refused_before_any_work(changes, said, tiny, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["empirical", "gaussian", "mixture"])
-def test_conditional_scores_without_labels_are_refused(kind, tiny):
-    truth = gt.data.load("digits").drop_vars("label")
-    assert "labels" in refused(tiny(scores=[{"kind": kind, "conditional": True}]), truth=truth)
+@pytest.mark.parametrize("score", [{"kind": "empirical", "conditional": True}, {"kind": "mixture"}])
+def test_scores_of_classes_without_labels_are_refused(score, tiny):
+    assert "labels" in refused(tiny(scores=[score]), truth=gt.data.load("digits").drop_vars("label"))
 
 
-def test_a_mixture_of_classes_without_labels_is_refused(tiny):
-    truth = gt.data.load("digits").drop_vars("label")
-    assert "labels" in refused(tiny(scores=[{"kind": "mixture"}]), truth=truth)
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
-def test_a_device_that_is_not_there_is_refused(device, tiny, monkeypatch):
+def test_the_device_is_one_that_is_there(tiny, monkeypatch):
+    for device in ("gpu", "cuda:x", "cuda:-1", "cpu:0", "", "CPU"):
+        assert repr(device) in refused(tiny(), device=device)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    message = refused(tiny(), device=device)
-    assert device in message
+    assert "cuda:7" in (message := refused(tiny(), device="cuda:7"))
     assert "0 CUDA devices" in message
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:-1", "cpu:0", "", "CPU"])
-def test_a_device_that_is_not_known_is_refused(device, tiny):
-    assert repr(device) in refused(tiny(), device=device)
-
-
-def test_the_gpu_is_taken_where_there_is_one(monkeypatch):
-    from gaussian_test.build.problem import pick_device
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_device("auto") == torch.device("cuda")
@@ -611,16 +471,6 @@ def test_the_gpu_is_taken_where_there_is_one(monkeypatch):
 def test_an_exact_reversal_without_a_posterior_is_refused(tiny):
     score = Zero(gt.sampler.VarianceExploding(), (1, 8, 8))
     assert "'zero'" in refused(tiny(reverse={"kind": "exact"}), scores={"zero": score})
-
-
-def test_an_own_score_that_does_not_fit_is_refused(tiny):
-    assert "(3, 8, 8)" in refused(tiny(), scores={"zero": Zero(gt.sampler.VarianceExploding(), (3, 8, 8))})
-    assert "function" in refused(tiny(), scores={"zero": lambda x, t: x})
-
-
-def test_an_own_score_of_another_process_is_refused(tiny):
-    """Its time means another noise level: run silently, every number would be wrong."""
-    assert "process" in refused(tiny(), scores={"zero": Zero(gt.sampler.Cosine(), (1, 8, 8))})
 
 
 @pytest.mark.parametrize(
@@ -638,20 +488,6 @@ def test_own_truth_that_cannot_be_used_is_refused(broken, said, tiny, tmp_path):
     with pytest.raises(UserError, match=said):
         run(tiny(), tmp_path / "a.nc", truth=broken(gt.data.load("digits")))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_output_that_exists_is_refused_and_left_alone(tiny, tmp_path):
-    (tmp_path / "a.nc").write_text("mine")
-    with pytest.raises(UserError, match="--overwrite"):
-        run(tiny(), tmp_path / "a.nc")
-    assert (tmp_path / "a.nc").read_text() == "mine"
-    with pytest.raises(UserError, match="exclude each other"):
-        run(tiny(), tmp_path / "a.nc", resume=True, overwrite=True)
-    with pytest.raises(UserError, match="is a folder"):
-        run(tiny(), tmp_path)
-    with pytest.raises(UserError, match="not a folder"):
-        run(tiny(), tmp_path / "none" / "a.nc")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.nc"]
 
 
 def test_resuming_a_whole_archive_opens_it(tiny, tmp_path, disk, monkeypatch):
@@ -700,23 +536,3 @@ def test_the_table_shows_the_numbers_of_the_archive(memory):
         for row, nu, curve in zip(part, NU, memory[name].transpose("turn_time", "score").values, strict=True):
             assert row[0] == f"{nu:.3f}"
             assert [float(cell) for cell in row[1:3]] == pytest.approx(curve.tolist(), abs=5.1e-4)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"scores": [{"kind": "gaussian"}]},
-        {"scores": [{"kind": "gaussian", "name": "plain: ν = 1"}]},
-        {"turn_times": {"noise_to_signal": [1.0]}},
-        {"process": {"kind": "cosine"}, "reverse": {"kind": "heun", "steps": 2}},
-    ],
-    ids=["gaussian only", "an odd name", "one turn time", "cosine"],
-)
-def test_any_result_can_be_drawn(changes, tiny, tmp_path):
-    """The figures carry what was run, without a warning, each under a name in the folder itself."""
-    result = run(tiny(samples=4, **changes))
-    drawn = result.gaussian_test.plot(tmp_path / "figures")
-    assert {"autocorrelation", "gap", "times"} <= set(drawn)
-    files = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert len(files) == 2 * len(drawn)
-    assert {name.rsplit(".", 1)[1] for name in files} == {"png", "pdf"}
