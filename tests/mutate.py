@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {  # which tests stand for a room, the quick ones first
-    "sampler": "tests/sampler tests/theory tests/device",
+    "sampler": "tests/sampler tests/theory tests/device tests/gaussian_test/test_face_conformance.py",
     "analysis": "tests/analysis tests/theory",
     "data": "tests/data",
     "gaussian_test/store": "tests/faults/test_faults_run.py tests/gaussian_test",

@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 import yaml
+from same_archives import assert_same
 
-import gaussian_test as gt
 from gaussian_test.cli.commands import main
 from gaussian_test.store import archive
 
@@ -76,6 +76,22 @@ def finish(process):
     return process.exitcode
 
 
+def wait(condition, what="no shard is finished"):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
+
+
+def serve(address):
+    """Be a scheduler with a worker, and tell its address."""
+    import distributed
+
+    cluster = distributed.LocalCluster(1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0")
+    address.put(cluster.scheduler_address)
+    time.sleep(600)
+
+
 def room(folder, settings):
     folder.mkdir(exist_ok=True)
     (folder / "e.yaml").write_text(yaml.safe_dump(settings))
@@ -88,17 +104,6 @@ def finished(folder):
 
 def left(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-def undated(dataset):
-    """Return a result without the moment it was made."""
-    return dataset.drop_attrs(deep=False).assign_attrs({k: v for k, v in dataset.attrs.items() if k != "date_created"})
-
-
-def assert_same(path, other):
-    assert undated(gt.open_archive(path)).identical(undated(gt.open_archive(other)))
-    for group in ("moments", "pictures"):
-        assert archive.read(path, group).identical(archive.read(other, group))
 
 
 def hashes(path):

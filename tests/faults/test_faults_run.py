@@ -7,28 +7,13 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fault_rooms import (
-    ENVIRONMENT,
-    LONG,
-    NAMES,
-    SHARDS,
-    SHORT,
-    assert_same,
-    finish,
-    finished,
-    hashes,
-    left,
-    room,
-    undated,
-    whole_or_absent,
-)
+from fault_rooms import LONG, NAMES, SHARDS, SHORT, finish, finished, hashes, left, room, wait, whole_or_absent
+from same_archives import assert_same, undated
 
 import gaussian_test as gt
 from gaussian_test import UserError
@@ -83,7 +68,7 @@ def test_killed_at_random_moments_and_resumed_it_is_the_same_archive(settings, k
         assert left(folder) == ["e.yaml", "run.nc"]
 
 
-MOMENTS = [(when, n) for when in ("kill_before", "kill_after") for n in (1, 2, 4, NAMES - 1, NAMES)]
+MOMENTS = [(when, n) for when in ("kill_before", "kill_after") for n in (1, 2, 4, NAMES)]
 
 
 @pytest.mark.parametrize(("when", "n"), MOMENTS, ids=[f"{when} {n}" for when, n in MOMENTS])
@@ -101,21 +86,17 @@ def test_killed_around_the_moment_a_file_gets_its_name(when, n, tmp_path, start,
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_a_signal_lets_the_shard_in_work_finish_and_says_what_is_left(number, code, tmp_path, start, undisturbed):
-    """The real command, from outside, and then resumed."""
     folder = room(tmp_path, LONG)
-    command = [sys.executable, "-m", "gaussian_test", "run", "e.yaml", "-o", "run.nc"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    wait_for_shards(folder, 2, process)
-    process.send_signal(number)
-    output, error = process.communicate(timeout=60)
-    assert process.returncode == code, (output, error)
-    assert output == ""
+    process = start(folder)
+    wait(lambda: len(finished(folder)) >= 2)
+    os.kill(process.pid, number)
+    assert finish(process) == code
     done = len(finished(folder))
-    begun = [line for line in error.splitlines() if " event=shard " in line]
-    assert len(begun) == done  # all that was begun is there
-    said, following = error.splitlines()[-2:]
+    *log, said, following = start.log.read_text().splitlines()
+    assert all(line.startswith("time=") for line in log)
+    assert len([line for line in log if " event=shard " in line]) == done  # all that was begun is there
     assert f"interrupted: {done} of 40 shards are finished" in said
-    assert following.startswith("next: gaussian-test run e.yaml ")
+    assert following.startswith("next: gaussian-test run ")
     assert following.endswith(" --resume")
     assert f"event=interrupted signal={number} done={done} of=40" in (folder / "run.nc.parts" / "log").read_text()
     assert not [path for path in folder.rglob("*") if path.name.endswith((".tmp", ".lock"))]
@@ -123,13 +104,6 @@ def test_a_signal_lets_the_shard_in_work_finish_and_says_what_is_left(number, co
     assert finish(start(folder, "--resume")) == 0
     assert_same(folder / "run.nc", undisturbed["long"][0])
     assert left(folder) == ["e.yaml", "run.nc"]
-
-
-def wait_for_shards(folder, count, process):
-    deadline = time.monotonic() + 60
-    while len(finished(folder)) < count and time.monotonic() < deadline:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.005)
 
 
 def test_a_signal_before_the_first_shard_leaves_nothing(tmp_path, monkeypatch):
@@ -211,9 +185,7 @@ def test_a_log_that_cannot_be_written_ends_no_run(tmp_path):
 def test_of_two_writers_one_is_refused_and_a_crash_leaves_no_lock(tmp_path, start, undisturbed):
     folder = room(tmp_path, LONG)
     first = start(folder)
-    deadline = time.monotonic() + 60
-    while not finished(folder) and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait(lambda: finished(folder))
     with pytest.raises(UserError, match="another run is writing"):
         gt.run(LONG, folder / "run.nc", resume=True, progress=False)
     with pytest.raises(UserError, match="another run is writing"):
@@ -231,9 +203,7 @@ def test_of_two_writers_one_is_refused_and_a_crash_leaves_no_lock(tmp_path, star
 def test_a_clock_that_jumps_changes_nothing(tmp_path, start, undisturbed):
     folder = room(tmp_path, LONG)
     process = start(folder, clock=7)
-    deadline = time.monotonic() + 60
-    while len(finished(folder)) < 5 and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait(lambda: len(finished(folder)) >= 5)
     process.terminate()
     assert finish(process) == 143
     assert finish(start(folder, "--resume", clock=8)) == 0
@@ -320,22 +290,18 @@ def of_another_run(path):
 DAMAGE = {
     "none": (lambda p: None, 0),
     "truncated part": (lambda p: os.truncate(p / "shard-000001.part", 3000), 1),
-    "empty part": (lambda p: os.truncate(p / "shard-000001.part", 0), 1),
     "part with a byte more": (lambda p: os.truncate(p / "shard-000001.part", (p / "shard-000001.part").stat().st_size + 1), 1),
-    "flipped bit in a part": (lambda p: flip(p / "shard-000000.part"), 1),
     "flipped first bit": (lambda p: flip(p / "shard-000002.part", 0), 1),
     "flipped last bit": (lambda p: flip(p / "shard-000002.part", -1), 1),
     "lost part": (lambda p: (p / "shard-000001.part").unlink(), 1),
     "swapped parts": (lambda p: swap(p / "shard-000000.part", p / "shard-000001.part"), 2),
     "part of another run": (lambda p: of_another_run(p / "shard-000001.part"), 1),
     "lost manifest": (lambda p: (p / "manifest.json").unlink(), 0),
-    "empty manifest": (lambda p: os.truncate(p / "manifest.json", 0), 0),
     "half a manifest": (lambda p: os.truncate(p / "manifest.json", 200), 0),
     "flipped bit in the manifest": (lambda p: flip(p / "manifest.json"), 0),
     "manifest that is no text": (lambda p: (p / "manifest.json").write_bytes(b"\xff\xfe"), 0),
     "manifest that is a list": (lambda p: (p / "manifest.json").write_text("[]"), 0),
     "manifest without a digest": (lambda p: (p / "manifest.json").write_text('{"identity": {}}'), 0),
-    "manifest of words": (lambda p: (p / "manifest.json").write_text('{"identity": "abc", "sha256": 3}'), 0),
     "flipped bit in what is fitted": (lambda p: flip(next(p.glob("fit-*"))), 0),
     "lost fit": (lambda p: next(p.glob("fit-*")).unlink(), 0),
     "lost micro-batches": (lambda p: (p / "micro_batches.json").unlink(), 0),
@@ -364,7 +330,6 @@ def contents(folder):
     [
         ({"seed": 1}, "seed"),
         ({"shard_size": 4}, "shard_size"),
-        ({"samples": 10}, "samples"),
         ({"reverse": {"kind": "heun"}}, "reverse"),
         ({"turn_times": {"noise_to_signal": [0.1, 1.0, 6.0]}}, "turn_times"),
         ({"process": {"sigma_max": 70}}, "process"),
@@ -429,8 +394,10 @@ def test_parts_whose_manifest_is_lost_still_belong_to_their_run(interrupted):
 # -- a disk that refuses -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [100, 12_000, 100_000])
-def test_a_full_disk_is_one_sentence_and_resumable(limit, tmp_path, start, undisturbed):
+@pytest.mark.parametrize(
+    ("limit", "why"), [(100, "File too large"), (12_000, "File too large"), (100_000, "run.nc could not be written")]
+)
+def test_a_full_disk_is_one_sentence_and_resumable(limit, why, tmp_path, start, undisturbed):
     """No file may grow beyond the limit: a part or the archive cannot be written."""
     expected, _ = undisturbed["short"]
     assert expected.stat().st_size > limit
@@ -439,8 +406,7 @@ def test_a_full_disk_is_one_sentence_and_resumable(limit, tmp_path, start, undis
     said = start.log.read_text()
     said = [line for line in said.splitlines() if not line.startswith("time=")]
     assert len(said) == 1
-    assert said[0].startswith("gaussian-test: ")
-    assert "could not be written" in said[0] or "large" in said[0]
+    assert re.match(rf"gaussian-test: .*{why}", said[0])
     assert not (folder / "run.nc").exists()
     assert not [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
     for path in folder.glob("run.nc.parts/shard-*.part"):
@@ -529,7 +495,7 @@ def test_a_flipped_bit_anywhere_is_found_out_and_never_another_value(undisturbed
 def test_an_archive_cut_short_or_with_more_behind_is_found_out(undisturbed, tmp_path):
     path, _ = undisturbed["short"]
     content, bad = path.read_bytes(), tmp_path / "bad.nc"
-    lengths = [*range(300), *range(300, len(content), 97), *range(len(content) - 300, len(content))]
+    lengths = [*range(64), *range(64, len(content), 997), *range(len(content) - files.TRAILER - 8, len(content))]
     for damaged in [*(content[:length] for length in lengths), content + b"\0", content + content, content + content[-300:]]:
         bad.write_bytes(damaged)
         with pytest.raises(UserError, match=r"bad\.nc (has no checksum|is damaged|is not an archive)"):
