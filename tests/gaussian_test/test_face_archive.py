@@ -377,6 +377,24 @@ def test_others_open_an_archive_as_if_there_were_no_checksum(engine, full, recwa
     assert len(recwarn) == 0
 
 
+def test_every_byte_and_every_length_counts(tmp_path):
+    """A flipped bit in any byte, and any bit of the checksum itself; a file cut anywhere."""
+    path, content = small_file(tmp_path)
+    flips = [(place, 1 << place % 8) for place in range(len(content))]
+    flips += [(place, 1 << bit) for place in range(len(content) - files.TRAILER, len(content)) for bit in range(8)]
+    with path.open("r+b", buffering=0) as file:
+        for place, mask in flips:
+            os.pwrite(file.fileno(), bytes([content[place] ^ mask]), place)
+            with pytest.raises(files.ChecksumError):
+                files.check(path)
+            os.pwrite(file.fileno(), content[place : place + 1], place)
+    assert archive.read(path).identical(good())
+    for length in range(len(content) - 1, -1, -1):
+        os.truncate(path, length)
+        with pytest.raises(files.ChecksumError, match="no checksum at its end"):
+            files.check(path)
+
+
 def test_an_archive_is_hashed_once_however_much_is_read_from_it(full, hashed):
     opened = gt.open_archive(full)
     for name in GROUPS[1:]:

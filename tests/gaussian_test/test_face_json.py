@@ -167,7 +167,7 @@ def test_undefined_and_infinite(tmp_path):
     entry = strict(text)["scores"]["empirical"]
     assert entry["largest_gap"] is None
     assert entry["curves"]["gap"]["value"] == [None] * 4
-    assert "no data" in entry["curves"]["gap"]["reason"]
+    assert "the start is noise alone" in entry["curves"]["gap"]["reason"]
     assert json_view.plain({"a": (np.inf, -np.inf, np.nan, True, "NaN")}) == {"a": ["Infinity", "-Infinity", None, True, "NaN"]}
 
 

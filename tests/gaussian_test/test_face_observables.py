@@ -363,9 +363,8 @@ def test_the_affine_time_is_read_off_the_gap_asked_for():
         found = run(**settings, statistics={"bootstrap": 200, "affine": definition, "tolerance": 0.1})
         row = found.sel(score="empirical")
         bands = [row[name + suffix].values for suffix in ("", "_low", "_high")]
-        expected = analysis.affine_time(
-            *bands, row["noise_to_signal"].values, tolerance=0.1, standard_error=row[f"{name}_se"].values
-        )
+        nu, error = row["noise_to_signal"].values, row[f"{name}_se"].values
+        expected = analysis.affine_time(*bands, nu, tolerance=0.1, standard_error=error)
         assert float(row["affine_noise_to_signal"]) == pytest.approx(expected.estimate, nan_ok=True)
         assert f"|{name}| falls below" in found["affine_noise_to_signal"].attrs["comment"]
     assert float(abs(found["gap"] - found["gap_one_shot"]).max()) > 0.01

@@ -97,7 +97,7 @@ def test_a_network_that_is_no_score_is_said_to_be_none(tiny):
     result = gt.run(tiny(reverse={"kind": "sde", "steps": 8}), scores={"mine": shrinking}, progress=False)
     (sentence,) = [said for said in findings.finding(view(result)) if " is not exact: " in said]
     row = result.sel(score="mine")
-    for name, words in (("balance_squared", "one evaluation differ by"), ("balance_simulated", "differ from one evaluation by")):
+    for name, words in (("balance_squared", "estimates of C differ by"), ("balance_simulated", "differ from one evaluation by")):
         low, high = (row[f"{name}{end}"].values for end in ("_low", "_high"))
         outside = np.flatnonzero((low > 0) | (high < 0))
         at = outside[np.abs(row[name].values[outside]).argmax()]
