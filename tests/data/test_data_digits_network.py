@@ -1,8 +1,10 @@
 """The trained denoiser of the digits: what its form guarantees, what its training guarantees, and how good the shipped one is."""
 
+import itertools
 import json
 import math
 from dataclasses import asdict, replace
+from functools import cache
 
 import click
 import numpy as np
@@ -43,34 +45,25 @@ def x():
     return torch.randn(5, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def one_hot(*classes):
-    return torch.eye(SMALL["label_dim"], dtype=torch.float64)[list(classes)]
+LABELS = torch.eye(SMALL["label_dim"], dtype=torch.float64)[[0, 1, 2, 3, 0]]
 
 
 # -- its form ------------------------------------------------------------------------------------------------------------------
 
 
-def skip_and_out(sigma):
-    """Measure c_skip and c_out on networks whose inner function is 0 and 1."""
-    net, x = ResidualDenoiser(**SMALL).double(), torch.ones(1, 2, 3, 3, dtype=torch.float64)
-    with torch.no_grad():
-        skip = net(x, sigma)
-        net.last.bias.fill_(1)
-        out = net(x, sigma) - skip
-    assert torch.allclose(skip, skip.mean(), atol=1e-15)
-    return float(skip.mean()), float(out.mean())
-
-
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_the_inner_function_has_a_target_of_unit_size_and_the_smallest_factor(sigma):
-    size = SMALL["sigma_data"]
-    skip, out = skip_and_out(sigma)
-
-    def target(skip):
-        return (1 - skip) ** 2 * size**2 + skip**2 * sigma**2  # variance of x0 - c_skip (x0 + sigma z)
-
-    assert out**2 == pytest.approx(target(skip), rel=1e-10)
-    assert target(skip) < min(target(skip * 1.01), target(skip * 0.99))
+    net, x = ResidualDenoiser(**SMALL).double(), torch.ones(1, 2, 3, 3, dtype=torch.float64)
+    with torch.no_grad():  # c_skip and c_out show where the inner function is 0 and 1
+        skips = net(x, sigma)
+        net.last.bias.fill_(1)
+        out = float((net(x, sigma) - skips).mean())
+    skip = float(skips.mean())
+    assert torch.allclose(skips, skips.mean(), atol=1e-15)
+    # the variance of x0 - c_skip (x0 + sigma z)
+    target = [(1 - c) ** 2 * SMALL["sigma_data"] ** 2 + c**2 * sigma**2 for c in (skip, skip * 1.01, skip * 0.99)]
+    assert out**2 == pytest.approx(target[0], rel=1e-10)
+    assert target[0] < min(target[1:])
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
@@ -78,11 +71,9 @@ def test_the_inner_function_sees_inputs_of_unit_size_and_a_quarter_of_the_log_of
     seen = {}
     net.first.register_forward_pre_hook(lambda _, inputs: seen.update(first=inputs[0]))
     net.noise.register_forward_pre_hook(lambda _, inputs: seen.update(noise=inputs[0]))
-    generator = torch.Generator().manual_seed(2)
-    z = torch.randn(2, 4000, 2, 3, 3, dtype=torch.float64, generator=generator)
+    z = torch.randn(2, 4000, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     net(SMALL["sigma_data"] * z[0] + sigma * z[1], sigma)
-    count = z[0].numel()
-    assert float(seen["first"].square().mean()) == pytest.approx(1, abs=4 * math.sqrt(2 / count))  # four standard errors
+    assert float(seen["first"].square().mean()) == pytest.approx(1, abs=4 * math.sqrt(2 / z[0].numel()))  # four standard errors
     cos, sin = seen["noise"].chunk(2, 1)
     slowest = torch.atan2(sin[:, 0], cos[:, 0]) / net.frequencies[0]
     assert float(slowest) == pytest.approx(math.log(sigma) / 4, abs=1e-7)
@@ -95,18 +86,18 @@ def test_without_noise_the_state_is_its_own_denoised(net, x):
 
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_no_label_is_a_row_of_zeros_and_each_row_goes_by_itself(net, x, sigma):
-    free, labelled = net(x, sigma), net(x, sigma, one_hot(0, 1, 2, 3, 0))
+    free, labelled = net(x, sigma), net(x, sigma, LABELS)
     assert torch.allclose(net(x, sigma, torch.zeros(5, 4)), free, atol=1e-12)
     assert float((labelled - free).abs().amax((1, 2, 3)).min()) > 1e-6
-    some = one_hot(0, 1, 2, 3, 0) * torch.tensor([[1.0], [0], [1], [0], [1]])
+    some = LABELS * torch.tensor([[1.0], [0], [1], [0], [1]])
     expected = torch.where(some.any(1).reshape(-1, 1, 1, 1), labelled, free)
     assert torch.allclose(net(x, sigma, some), expected, atol=1e-12)
 
 
 def test_every_row_may_have_a_noise_level_of_its_own(net, x):
     sigma = torch.tensor(SIGMAS, dtype=torch.float64)
-    together = net(x, sigma, one_hot(0, 1, 2, 3, 0))
-    alone = [net(x[k : k + 1], SIGMAS[k], one_hot(k % 4)) for k in range(5)]
+    together = net(x, sigma, LABELS)
+    alone = [net(x[k : k + 1], SIGMAS[k], LABELS[k : k + 1]) for k in range(5)]
     assert torch.allclose(together, torch.cat(alone), atol=1e-12)
 
 
@@ -117,12 +108,12 @@ def test_classes_can_be_left_out_altogether(x):
 
 
 def test_precision_is_the_states_and_the_weights_may_have_another(net, x):
-    exact = net(x, 0.3, one_hot(0, 1, 2, 3, 0))
+    exact = net(x, 0.3, LABELS)
     single = ResidualDenoiser(**SMALL).eval()
     single.load_state_dict(net.state_dict())
     for state, dtype in ((x.float(), torch.float32), (x, torch.float64)):
-        assert single(state, 0.3, one_hot(0, 1, 2, 3, 0)).dtype == dtype
-        assert torch.allclose(single(state, 0.3, one_hot(0, 1, 2, 3, 0)).double(), exact, atol=1e-4)
+        assert single(state, 0.3, LABELS).dtype == dtype
+        assert torch.allclose(single(state, 0.3, LABELS).double(), exact, atol=1e-4)
     with torch.autocast("cpu", torch.bfloat16):
         low = single(x.float(), 1e-4)
     assert low.dtype == torch.float32
@@ -155,12 +146,9 @@ class Interrupted(Exception):
     pass
 
 
-def interrupt(at):
-    def report(training):
-        if training.step == at:
-            raise Interrupted
-
-    return report
+def interrupt(training):
+    if training.step == 8:
+        raise Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -169,20 +157,22 @@ def truth():
 
 
 def weights(training):
-    return torch.cat(
-        [value.flatten() for name in ("network", "average") for value in getattr(training, name).state_dict().values()]
-    )
+    return torch.cat([value.flatten() for net in (training.network, training.average) for value in net.state_dict().values()])
 
 
-def test_an_interrupted_training_that_is_resumed_ends_in_the_same_bits(truth, tmp_path, monkeypatch):
+def test_an_interrupted_training_that_is_resumed_ends_in_the_same_bits_and_others_keep_their_random_numbers(
+    truth, tmp_path, monkeypatch
+):
     monkeypatch.setattr(script, "CHECKPOINT_EVERY", 3)
     monkeypatch.setattr(script, "CURVE_EVERY", 2)
     monkeypatch.setattr(script, "DRAWS", 256)
+    random = torch.get_rng_state()
     whole, first, second = (script.Training(truth, TINY) for _ in range(3))
     whole.run()
+    assert torch.equal(torch.get_rng_state(), random)
     path = tmp_path / "run.checkpoint"
     with pytest.raises(Interrupted):
-        first.run(path, interrupt(at=8))
+        first.run(path, interrupt)
     torch.rand(7)  # what others draw must not matter
     second.resume(path)
     assert second.step == 6
@@ -196,20 +186,11 @@ def test_an_interrupted_training_that_is_resumed_ends_in_the_same_bits(truth, tm
 
 def test_a_checkpoint_of_another_training_is_refused(truth, tmp_path):
     path = tmp_path / "run.checkpoint"
-    training = script.Training(truth, replace(TINY, steps=1))
-    training.run(path)
+    script.Training(truth, replace(TINY, steps=1)).run(path)
     other = script.Training(truth, replace(TINY, steps=1, seed=1))
     assert not torch.equal(weights(other), weights(script.Training(truth, TINY)))
     with pytest.raises(click.UsageError, match="other settings"):
         other.resume(path)
-
-
-def test_training_does_not_touch_the_random_numbers_of_others(truth):
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    script.Training(truth, replace(TINY, steps=1)).run()
-    assert torch.equal(torch.rand(3), expected)
 
 
 def test_decay_leaves_alone_what_would_shrink_d(truth):
@@ -260,20 +241,18 @@ class Shipped:
         self.moments = fit_moments(truth["x"])
         self.gaussian = GaussianScore.fit(truth["x"])
         self.empirical = EmpiricalScore(self.training.x)
-        self._kept = {}
+        self.errors = cache(self._errors)
 
-    def errors(self, who, part, sigma):
+    def _errors(self, who, part, sigma):
         """Return the mean error of each sample, over noise that is the same whoever denoises."""
-        if (who, part, sigma) not in self._kept:
-            samples = getattr(self, part)
-            denoise = {
-                "network": self.net,
-                "labelled": lambda x, sigma: self.net(x, sigma, samples.classes),
-                "gaussian": self.gaussian.denoise,
-                "empirical": self.empirical.denoise,
-            }[who]
-            self._kept[who, part, sigma] = script.squared_errors(denoise, samples.x, sigma, 2**13, seed=7) / self.moments.trace
-        return self._kept[who, part, sigma]
+        samples = getattr(self, part)
+        denoise = {
+            "network": self.net,
+            "labelled": lambda x, sigma: self.net(x, sigma, samples.classes),
+            "gaussian": self.gaussian.denoise,
+            "empirical": self.empirical.denoise,
+        }[who]
+        return script.squared_errors(denoise, samples.x, sigma, 2**13, seed=7) / self.moments.trace
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +269,7 @@ def significance(difference):
     return float(difference.mean()) / standard_error(difference)
 
 
-def test_the_file_is_small_and_tells_where_it_comes_from(shipped, truth):
+def test_the_file_is_small_tells_where_it_comes_from_and_serves_as_a_score(shipped, truth):
     assert shipped.path.stat().st_size <= 2_000_000
     assert isinstance(shipped.net, ResidualDenoiser)
     assert not shipped.net.training
@@ -301,12 +280,12 @@ def test_the_file_is_small_and_tells_where_it_comes_from(shipped, truth):
     assert shipped.config == shipped.record["config"]
     defaults = asdict(script.Settings())
     assert {name: shipped.record["settings"][name] for name in defaults} == defaults  # the script as it stands made it
-
-
-def test_the_split_is_the_one_that_the_file_states(shipped):
     order = np.random.default_rng(shipped.config["seed"]).permutation(len(shipped.x))
     assert torch.equal(shipped.held_out.x, shipped.x[order[:360]])
     assert torch.equal(shipped.training.x, shipped.x[order[360:]])
+    x = shipped.held_out.x[:3]
+    with torch.no_grad():
+        assert torch.allclose(NetworkScore.from_edm(shipped.net).denoise(x, 1.0), shipped.net(x, 1.0), atol=1e-6)
 
 
 @pytest.mark.parametrize("who", ["network", "labelled"])
@@ -392,18 +371,10 @@ def test_its_autocorrelation_lies_between_the_affine_and_the_empirical_one_and_m
 def test_its_record_is_true(shipped):
     """Other noise gives the recorded losses again, to three standard errors of both."""
     rows = {row["sigma"]: row for row in shipped.record["table"]}
-    for sigma in (0.7, 2.0, 10.0):
-        for part in ("training", "held_out"):
-            again = shipped.errors("network", part, sigma)
-            # most of a standard error is the choice of samples, which is the same here: a bound
-            assert abs(float(again.mean()) - rows[sigma][part]) < 3 * rows[sigma][f"{part}_se"]
+    for sigma, part in itertools.product((0.7, 2.0, 10.0), ("training", "held_out")):
+        again = shipped.errors("network", part, sigma)
+        # most of a standard error is the choice of samples, which is the same here: a bound
+        assert abs(float(again.mean()) - rows[sigma][part]) < 3 * rows[sigma][f"{part}_se"]
     assert shipped.record["curve"][-1]["step"] == shipped.record["settings"]["steps"]
     turns = shipped.record["u_turns"]
     assert turns["ends_closer"] < turns["held_out_closer"]  # its U-Turns do not end at training samples
-
-
-def test_it_serves_as_a_score(shipped):
-    score = NetworkScore.from_edm(shipped.net)
-    x = shipped.held_out.x[:3]
-    with torch.no_grad():
-        assert torch.allclose(score.denoise(x, 1.0), shipped.net(x, 1.0), atol=1e-6)

@@ -5,8 +5,10 @@ import io
 import json
 import os
 import pickle
+import struct
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,22 +22,6 @@ from gaussian_test.data.formats.images import FolderStore, ImageRows
 GOOD = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
 
 
-def npy(array, **options):
-    def write(folder):
-        np.save(folder / "a.npy", array)
-        return folder / "a.npy", options
-
-    return write
-
-
-def npz(arrays, **options):
-    def write(folder):
-        np.savez(folder / "a.npz", **arrays)
-        return folder / "a.npz", options
-
-    return write
-
-
 def raw(name, content, **options):
     def write(folder):
         (folder / name).write_bytes(content)
@@ -44,12 +30,23 @@ def raw(name, content, **options):
     return write
 
 
+def content(save, *array, **arrays):
+    """Return what a function writes to a stream."""
+    stream = io.BytesIO()
+    save(stream, *array, **arrays)
+    return stream.getvalue()
+
+
+def npy(array, **options):
+    return raw("a.npy", content(np.save, array), **options)
+
+
+def npz(arrays, **options):
+    return raw("a.npz", content(np.savez, **arrays), **options)
+
+
 def name(text, **options):
     return lambda folder: (text, options)
-
-
-def nowhere(path, **options):
-    return lambda folder: (folder / path, options)
 
 
 def netcdf(variables, **options):
@@ -60,47 +57,35 @@ def netcdf(variables, **options):
     return write
 
 
-def png(size=(4, 4), mode="RGB"):
-    stream = io.BytesIO()
-    Image.effect_noise(size, 50).convert(mode).save(stream, "PNG")
-    return stream.getvalue()
+def png(size=(4, 4), mode="RGB", noise=50):
+    return content(Image.effect_noise(size, noise).convert(mode).save, "PNG")
 
 
 def folder(files, **options):
     def write(place):
-        for file, content in files.items():
-            (place / "d" / file).parent.mkdir(parents=True, exist_ok=True)
-            (place / "d" / file).write_bytes(content)
-        (place / "d").mkdir(exist_ok=True)
+        (place / "d").mkdir()
+        for file, held in files.items():
+            (place / "d" / file).parent.mkdir(exist_ok=True)
+            (place / "d" / file).write_bytes(held)
         return place / "d", options
 
     return write
 
 
-def zipped(files, **options):
-    def write(place):
-        with zipfile.ZipFile(place / "a.zip", "w") as archive:
-            for file, content in files.items():
-                archive.writestr(file, content)
-        return place / "a.zip", options
+def packed(files):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for file, held in files.items():
+            archive.writestr(file, held)
+    return stream.getvalue()
 
-    return write
+
+def zipped(files, **options):
+    return raw("a.zip", packed(files), **options)
 
 
 def edm(labels):
     return zipped({"0/a.png": png(), "0/b.png": png(), "dataset.json": json.dumps({"labels": labels})})
-
-
-def saved(array):
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
-
-
-def stored(arrays, save=np.savez):
-    stream = io.BytesIO()
-    save(stream, **arrays)
-    return stream.getvalue()
 
 
 def flipped(content, position):
@@ -110,8 +95,6 @@ def flipped(content, position):
 
 def sixteen_bit_rgb():
     """A PNG of 16-bit colours, which Pillow cannot write: two filtered rows of two pixels."""
-    import struct
-    import zlib
 
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -123,11 +106,13 @@ def sixteen_bit_rgb():
 
 FLAT = {"data": GOOD.reshape(4, -1), "labels": [1, 2, 3, 4]}
 CIFAR = b"".join(bytes([label]) + bytes([label] * 3072) for label in (3, 9, 0))
-BIG_HEADER = saved(np.zeros((2, 3))).replace(b"(2, 3)", b"(9, 9)")
-FORGED = saved(np.zeros((2, 3))).replace(b"(2, 3), }" + b" " * 17, b"(3000000000, 3000000000), }")
+ARCHIVE = packed({"0/a.png": png(), "0/b.png": png()})
+BIG_HEADER = content(np.save, np.zeros((2, 3))).replace(b"(2, 3)", b"(9, 9)")
+FORGED = content(np.save, np.zeros((2, 3))).replace(b"(2, 3), }" + b" " * 17, b"(3000000000, 3000000000), }")
 
 REFUSED = {
-    "missing": (nowhere("none.npy"), "none.npy does not exist"),
+    "missing": (lambda folder: (folder / "none.npy", {}), "none.npy does not exist"),
+    "too long": (lambda folder: (folder / ("a" * 5000), {}), "cannot be read"),
     "missing folder": (name("some/where"), "some/where does not exist"),
     "missing labels": (npy(GOOD, labels="no.npy"), "no.npy does not exist"),
     "unknown name": (name("digitz"), "'digitz' is neither a source nor a file", "'digits'"),
@@ -175,10 +160,7 @@ REFUSED = {
     "constant bytes": (npy(np.full((3, 4), 77, np.uint8)), "every value is 77"),
     "constant floats": (npy(np.full((3, 4), 0.25)), "every value is 0.25"),
     "constant in float32": (npy(np.array([[0.5, 0.5 + 1e-12]] * 2)), "constant in float32"),
-    "constant pictures": (
-        folder({f"{i}.png": (lambda s: (Image.new("L", (2, 2), 9).save(s, "PNG"), s.getvalue())[1])(io.BytesIO()) for i in "ab"}),
-        "every value is 9",
-    ),
+    "constant pictures": (folder({f"{i}.png": png(mode="L", noise=0) for i in "ab"}), "every value is 128"),
     "too wide": (npy(np.array([[-1.5e308, 1.5e308]] * 2)), "-1.5e+308"),
     "outside range": (npy(GOOD, value_range=(0, 10)), "(0, 10)"),
     "outside range floats": (npy(GOOD / 255, value_range=(0.5, 1)), "(0.5, 1)"),
@@ -201,15 +183,15 @@ REFUSED = {
     "nc ambiguous": (netcdf({k: (("sample", "f"), np.eye(3)) for k in "ab"}), "a, b", "key="),
     "bad npy": (raw("a.npy", b"not an array at all"), "a.npy is not a readable .npy"),
     "empty npy": (raw("a.npy", b""), "a.npy is not a readable .npy"),
-    "cut header": (raw("a.npy", saved(GOOD)[:40]), "a.npy is not a readable .npy"),
-    "cut npy": (raw("a.npy", saved(GOOD)[:-1]), "truncated", "767 bytes"),
+    "cut header": (raw("a.npy", content(np.save, GOOD)[:40]), "a.npy is not a readable .npy"),
+    "cut npy": (raw("a.npy", content(np.save, GOOD)[:-1]), "truncated", "767 bytes"),
     "shape too big": (raw("a.npy", BIG_HEADER), "truncated", "(9, 9)"),
     "forged shape": (raw("a.npy", FORGED), "truncated", "3000000000"),
-    "unreadable header": (raw("a.npy", saved(GOOD).replace(b"'shape'", b"[shape'")), "a.npy is not a readable .npy"),
+    "unreadable header": (raw("a.npy", content(np.save, GOOD).replace(b"'shape'", b"[shape'")), "a.npy is not a readable .npy"),
     "bad npz": (raw("a.npz", b"PK\3\4 not a zip"), "a.npz is not a readable .npz"),
-    "cut npz": (raw("a.npz", stored({"x": GOOD})[:-60]), "a.npz is not a readable .npz"),
-    "flipped bit": (raw("a.npz", flipped(stored({"x": np.tile(GOOD, (99, 1, 1, 1))}), -9999)), "'x' in", "damaged"),
-    "flipped compressed": (raw("a.npz", flipped(stored({"x": GOOD}, np.savez_compressed), 500)), "'x' in", "damaged"),
+    "cut npz": (raw("a.npz", content(np.savez, x=GOOD)[:-60]), "a.npz is not a readable .npz"),
+    "flipped bit": (raw("a.npz", flipped(content(np.savez, x=np.tile(GOOD, (99, 1, 1, 1))), -9999)), "'x' in", "damaged"),
+    "flipped compressed": (raw("a.npz", flipped(content(np.savez_compressed, x=GOOD), 500)), "'x' in", "damaged"),
     "bad nc": (raw("a.nc", b"not netcdf" * 99), "a.nc is not a readable NetCDF"),
     "cifar size": (raw("a.bin", CIFAR[:-1]), "9218 bytes", "3073"),
     "cifar empty": (raw("a.bin", b""), "0 bytes"),
@@ -230,7 +212,12 @@ REFUSED = {
     "imagenet text": (npz({**FLAT, "labels": list("abcd")}, source="imagenet"), "<U1"),
     "imagenet no labels": (npz({"data": FLAT["data"]}, source="imagenet"), "no array 'labels'"),
     "imagenet sizes": (
-        folder({"train_data_batch_1.npz": stored(FLAT), "val_data.npz": stored({**FLAT, "data": FLAT["data"][:, :48]})}),
+        folder(
+            {
+                "train_data_batch_1.npz": content(np.savez, **FLAT),
+                "val_data.npz": content(np.savez, **{**FLAT, "data": FLAT["data"][:, :48]}),
+            }
+        ),
         "val_data.npz has images of 4 x 4",
     ),
     "empty folder": (folder({}), "holds no images"),
@@ -247,11 +234,10 @@ REFUSED = {
     "no picture": (folder({"a.png": png(), "b.png": b"hello"}), "b.png is not a readable image"),
     "stray picture": (folder({"c/a.png": png(), "b.png": png()}), "b.png lies beside"),
     "bad zip": (raw("a.zip", b"hello"), "a.zip is not a readable zip"),
-    "cut zip": (lambda f: raw("b.zip", edm(None)(f)[0].read_bytes()[:-30])(f), "b.zip is not a readable zip"),
-    "damaged zip": (lambda f: raw("b.zip", flipped(edm(None)(f)[0].read_bytes(), 70))(f), "0/a.png in"),
+    "cut zip": (raw("b.zip", ARCHIVE[:-30]), "b.zip is not a readable zip"),
+    "damaged zip": (raw("b.zip", flipped(ARCHIVE, 70)), "0/a.png in"),
     "empty zip": (zipped({}), "holds no images"),
     "cut zipped picture": (zipped({"a.png": png(), "b.png": png((40, 40))[:-300]}), "b.png in", "not a readable image"),
-    "zip sizes": (zipped({"a.png": png(), "b.png": png((5, 4))}), "b.png in", "5 x 4"),
     "edm count": (edm([["0/a.png", 1]]), "1 labels for 2 images", "0/b.png"),
     "edm more": (edm([["0/a.png", 1], ["0/b.png", 1], ["0/c.png", 1]]), "3 labels for 2 images"),
     "edm vector": (edm([["0/a.png", [0, 1]], ["0/b.png", 1]]), "[0, 1]", "0/a.png"),
@@ -268,8 +254,7 @@ def test_refused_in_one_sentence(case, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
         load(path, **options)
     message = str(caught.value)
-    for text in expected:
-        assert text in message
+    assert all(text in message for text in expected), message
     assert "\n" not in message
     assert message.endswith((".", "?"))
     assert isinstance(caught.value, FileNotFoundError) == ("does not exist" in message)
@@ -283,11 +268,6 @@ def test_unreadable_file_is_refused(tmp_path, without_privileges):
         load(path)
 
 
-def test_operating_system_errors_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="cannot be read"):
-        load(tmp_path / ("a" * 5000))
-
-
 def test_every_picture_is_decoded_before_any_is_used(tmp_path):
     path, _ = folder({"a.png": png(), "b.png": png(), "c.png": png((40, 40))[:-300]})(tmp_path)
     with pytest.raises(ValueError, match=r"c\.png"):
@@ -295,7 +275,7 @@ def test_every_picture_is_decoded_before_any_is_used(tmp_path):
 
 
 class Payload:
-    """Creates a file when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -308,13 +288,13 @@ def test_no_pickle_runs(tmp_path):
     trace = str(tmp_path / "ran")
     bomb = np.empty((2, 2), object)
     bomb[:] = Payload(trace)
-    content = pickle.dumps(Payload(trace))
+    payload = pickle.dumps(Payload(trace))
     np.save(tmp_path / "a.npy", bomb)
     np.savez(tmp_path / "b.npz", x=bomb)
     np.savez(tmp_path / "c.npz", x=GOOD, label=bomb[:, 0])
     np.savez(tmp_path / "train_data_batch_1.npz", data=bomb, labels=bomb)
     for suffix in (".pkl", ".pt", ".npy", ".npz", ".zip", ".nc", ".bin"):
-        (tmp_path / f"d{suffix}").write_bytes(content)
+        (tmp_path / f"d{suffix}").write_bytes(payload)
     for path in [file for file in tmp_path.iterdir() if file.is_file()]:
         for source in (None, *sources()):
             with pytest.raises(ValueError, match=r"."):
@@ -323,7 +303,7 @@ def test_no_pickle_runs(tmp_path):
         with pytest.raises(ValueError, match=r"."):
             load("digits", labels=labels)
     assert not Path(trace).exists()
-    pickle.loads(content)  # the payload does work
+    pickle.loads(payload)  # the payload does work
     assert Path(trace).exists()
 
 
@@ -335,18 +315,12 @@ def test_members_not_asked_for_are_not_read(tmp_path):
 def test_imports_only_what_is_allowed(request):
     allowed = {"numpy", "xarray", "sklearn", "PIL", "gaussian_test", *sys.stdlib_module_names}
     # the script that trained the network is run and never imported: tests/gaussian_test/test_layers.py
-    files = sorted(
-        set((request.config.rootpath / "data").glob("*.py")) - {request.config.rootpath / "data/train_digits_network.py"}
-    )
+    files = [file for file in (request.config.rootpath / "data").glob("*.py") if file.name != "train_digits_network.py"]
     assert files
     for file in files:
-        tree = ast.parse(file.read_text())
-        names = []
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom):
-                names.append((node, node.module))
-            elif isinstance(node, ast.Import):
-                names += [(node, alias.name) for alias in node.names]
+        nodes = list(ast.walk(ast.parse(file.read_text())))
+        names = [(node, node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+        names += [(node, alias.name) for node in nodes if isinstance(node, ast.Import) for alias in node.names]
         for node, module in names:
             top = module.split(".")[0]
             assert top in allowed, f"{file.name} imports {module}"

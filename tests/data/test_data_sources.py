@@ -21,189 +21,141 @@ from gaussian_test.data.formats.cifar10 import RECORD
 from gaussian_test.data.formats.images import ImageRows
 from gaussian_test.data.formats.lazy import ScaledArray
 from gaussian_test.data.formats.rows import JoinedRows, MappedRows, MemoryRows
+from gaussian_test.data.values import Scaling
 
 COUNT = 23
 NAMES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
-@pytest.fixture
-def pixels():
-    return np.random.default_rng(1).integers(0, 256, (COUNT, 3, 32, 32), dtype=np.uint8)
+PIXELS = np.random.default_rng(1).integers(0, 256, (COUNT, 3, 32, 32), dtype=np.uint8)
+CLASSES = np.random.default_rng(2).permutation(np.arange(COUNT) % 10)
+FLAT = PIXELS.reshape(COUNT, -1)
+SCALED = (PIXELS / 127.5 - 1).astype(np.float32)
+RECORDS = np.zeros(COUNT, RECORD)
+RECORDS["label"], RECORDS["pixels"] = CLASSES, PIXELS
 
 
-@pytest.fixture
-def classes():
-    return np.random.default_rng(2).permutation(np.arange(COUNT) % 10)
+def save(how, path, **arrays):
+    how(path, **arrays)
+    return path
 
 
-def png(image):
-    stream = io.BytesIO()
-    Image.fromarray(np.moveaxis(image, 0, -1)).save(stream, "PNG")
-    return stream.getvalue()
+def netcdf(path, **variables):
+    xr.Dataset(variables).to_netcdf(path, engine="netcdf4")
 
 
-def write_npy(folder, pixels, classes):
-    np.save(folder / "x.npy", pixels)
-    np.save(folder / "l.npy", classes)
-    return folder / "x.npy", {"labels": folder / "l.npy"}
-
-
-def write_npy_channels_last(folder, pixels, classes):
-    np.save(folder / "x.npy", np.moveaxis(pixels, 1, -1))
-    return folder / "x.npy", {"labels": classes}
-
-
-def write_npy_fortran(folder, pixels, classes):
-    np.save(folder / "x.npy", np.asfortranarray(pixels))
-    return folder / "x.npy", {"labels": list(classes)}
-
-
-def write_npz(folder, pixels, classes):
-    np.savez(folder / "x.npz", images=pixels, y=classes)
-    return folder / "x.npz", {}
-
-
-def write_npz_keys(folder, pixels, classes):
-    np.savez_compressed(folder / "x.npz", first=pixels, second=classes)
-    return folder / "x.npz", {"key": "first", "labels": "second"}
-
-
-def write_npz_compressed(folder, pixels, classes):
-    np.savez_compressed(folder / "x.npz", only=pixels, labels=classes)
-    return folder / "x.npz", {}
-
-
-def write_nc(folder, pixels, classes):
-    dims = ("sample", "channel", "row", "column")
-    xr.Dataset({"x": (dims, pixels), "label": ("sample", classes)}).to_netcdf(folder / "x.nc", engine="netcdf4")
-    return folder / "x.nc", {}
-
-
-def write_nc_other_order(folder, pixels, classes):
-    dims = ("row", "channel", "column", "sample")
-    data = xr.Dataset({"picture": (dims, pixels.transpose(2, 1, 3, 0)), "kind": ("sample", classes)})
-    data.to_netcdf(folder / "x.nc", engine="netcdf4")
-    return folder / "x.nc", {"key": "picture", "labels": "kind"}
-
-
-def write_folder(folder, pixels, classes):
-    for number, (image, label) in enumerate(zip(pixels, classes, strict=True)):
+def write_folder(folder):
+    for number, (image, label) in enumerate(zip(PIXELS, CLASSES, strict=True)):
         place = folder / "pictures" / NAMES[label]
         place.mkdir(parents=True, exist_ok=True)
-        (place / f"{number:04d}.png").write_bytes(png(image))
+        Image.fromarray(np.moveaxis(image, 0, -1)).save(place / f"{number:04d}.png")
     (folder / "pictures" / "notes.txt").write_text("not a picture")
     return folder / "pictures", {}
 
 
-def write_edm_folder(folder, pixels, classes):
-    path, _ = write_zip(folder, pixels, classes)
-    with zipfile.ZipFile(path) as archive:
-        archive.extractall(folder / "unpacked")
-    return folder / "unpacked", {}
-
-
-def write_zip(folder, pixels, classes):
+def write_zip(folder):
     entries = []
     with zipfile.ZipFile(folder / "x.zip", "w") as archive:
-        for number, (image, label) in enumerate(zip(pixels, classes, strict=True)):
-            name = f"{number // 10:05d}/img{number:08d}.png"
-            archive.writestr(name, png(image))
+        for number, (image, label) in enumerate(zip(PIXELS, CLASSES, strict=True)):
+            name, stream = f"{number // 10:05d}/img{number:08d}.png", io.BytesIO()
+            Image.fromarray(np.moveaxis(image, 0, -1)).save(stream, "PNG")
+            archive.writestr(name, stream.getvalue())
             entries.append([name, int(label)])
         archive.writestr("dataset.json", json.dumps({"labels": entries[::-1]}))
     return folder / "x.zip", {}
 
 
-def write_cifar(folder, pixels, classes):
-    records = np.zeros(COUNT, RECORD)
-    records["label"], records["pixels"] = classes, pixels
-    records.tofile(folder / "some.bin")
+def write_edm_folder(folder):
+    with zipfile.ZipFile(write_zip(folder)[0]) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked", {}
+
+
+def write_cifar(folder):
+    RECORDS.tofile(folder / "some.bin")
     return folder / "some.bin", {}
 
 
-def write_cifar_folder(folder, pixels, classes):
-    records = np.zeros(COUNT, RECORD)
-    records["label"], records["pixels"] = classes, pixels
+def write_cifar_folder(folder):
     # batch 10 sorts before batch 2 as text and after it as a number
-    for name, part in {"data_batch_2": records[:5], "data_batch_10": records[5:15], "test_batch": records[15:]}.items():
+    for name, part in {"data_batch_2": RECORDS[:5], "data_batch_10": RECORDS[5:15], "test_batch": RECORDS[15:]}.items():
         part.tofile(folder / f"{name}.bin")
     (folder / "batches.meta.txt").write_text("\n".join(NAMES) + "\n\n")
     return folder, {}
 
 
-def write_imagenet(folder, pixels, classes):
-    np.savez(folder / "val_data.npz", data=pixels.reshape(COUNT, -1), labels=classes + 1, mean=np.zeros(3072))
-    return folder / "val_data.npz", {}
-
-
-def write_imagenet_folder(folder, pixels, classes):
-    flat = pixels.reshape(COUNT, -1)
-    np.savez(folder / "train_data_batch_1.npz", data=flat[:9], labels=classes[:9] + 1)
-    np.savez_compressed(folder / "train_data_batch_2.npz", data=flat[9:20], labels=classes[9:20] + 1)
-    np.savez(folder / "val_data.npz", data=flat[20:], labels=classes[20:] + 1)
+def write_imagenet_folder(folder):
+    np.savez(folder / "train_data_batch_1.npz", data=FLAT[:9], labels=CLASSES[:9] + 1)
+    np.savez_compressed(folder / "train_data_batch_2.npz", data=FLAT[9:20], labels=CLASSES[9:20] + 1)
+    np.savez(folder / "val_data.npz", data=FLAT[20:], labels=CLASSES[20:] + 1)
     return folder, {}
 
 
-WRITERS = [
-    write_npy,
-    write_npy_channels_last,
-    write_npy_fortran,
-    write_npz,
-    write_npz_keys,
-    write_npz_compressed,
-    write_nc,
-    write_nc_other_order,
-    write_edm_folder,
-    write_zip,
-    write_cifar,
-    write_cifar_folder,
-    write_imagenet,
-    write_imagenet_folder,
-]
-every_source = pytest.mark.parametrize("write", [*WRITERS, write_folder], ids=lambda write: write.__name__[6:])
+DIMS = ("sample", "channel", "row", "column")
+LABELS = ("sample", CLASSES)
+SAME_ORDER = {
+    "npy": lambda at: (save(np.save, at / "x.npy", arr=PIXELS), {"labels": save(np.save, at / "l.npy", arr=CLASSES)}),
+    "npy_channels_last": lambda at: (save(np.save, at / "x.npy", arr=np.moveaxis(PIXELS, 1, -1)), {"labels": CLASSES}),
+    "npy_fortran": lambda at: (save(np.save, at / "x.npy", arr=np.asfortranarray(PIXELS)), {"labels": list(CLASSES)}),
+    "npz": lambda at: (save(np.savez, at / "x.npz", images=PIXELS, y=CLASSES), {}),
+    "npz_keys": lambda at: (save(np.savez, at / "x.npz", one=PIXELS, two=CLASSES), {"key": "one", "labels": "two"}),
+    "npz_compressed": lambda at: (save(np.savez_compressed, at / "x.npz", only=PIXELS, labels=CLASSES), {}),
+    "nc": lambda at: (save(netcdf, at / "x.nc", x=(DIMS, PIXELS), label=LABELS), {}),
+    "nc_other_order": lambda at: (
+        save(netcdf, at / "x.nc", picture=(("row", "channel", "column", "sample"), PIXELS.transpose(2, 1, 3, 0)), kind=LABELS),
+        {"key": "picture", "labels": "kind"},
+    ),
+    "imagenet": lambda at: (save(np.savez, at / "val_data.npz", data=FLAT, labels=CLASSES + 1, mean=np.zeros(3072)), {}),
+    "edm_folder": write_edm_folder,
+    "zip": write_zip,
+    "cifar": write_cifar,
+    "cifar_folder": write_cifar_folder,
+    "imagenet_folder": write_imagenet_folder,
+}
+WRITERS = SAME_ORDER | {"folder": write_folder}
+every_source = pytest.mark.parametrize("write", WRITERS)
+
+
+@pytest.fixture
+def truth(write, tmp_path):
+    path, options = WRITERS[write](tmp_path)
+    return load(path, **options)
 
 
 def originals(x):
     return np.rint((x.values.astype(np.float64) - x.attrs["offset"]) / x.attrs["scale"])
 
 
-@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__[6:])
-def test_same_pixels_same_samples(write, tmp_path, pixels, classes):
-    path, options = write(tmp_path, pixels, classes)
-    truth = load(path, **options)
-    assert truth.x.dims == ("sample", "channel", "row", "column")
-    assert truth.x.dtype == np.float32
-    np.testing.assert_array_equal(truth.x.values, (pixels / 127.5 - 1).astype(np.float32))
-    np.testing.assert_array_equal(truth.label.values, classes)
-    assert truth.label.dtype == np.int64
-    np.testing.assert_array_equal(originals(truth.x), pixels)
+@pytest.mark.parametrize("write", SAME_ORDER)
+def test_same_pixels_same_samples(truth):
+    assert truth.x.dims == DIMS
+    assert (truth.x.dtype, truth.label.dtype) == (np.float32, np.int64)
+    np.testing.assert_array_equal(truth.x.values, SCALED)
+    np.testing.assert_array_equal(truth.label.values, CLASSES)
+    np.testing.assert_array_equal(originals(truth.x), PIXELS)
 
 
-def test_folder_is_ordered_by_class_name(tmp_path, pixels, classes):
-    truth = load(write_folder(tmp_path, pixels, classes)[0])
-    order = sorted(range(COUNT), key=lambda number: (NAMES[classes[number]], number))
-    np.testing.assert_array_equal(truth.x.values, (pixels[order] / 127.5 - 1).astype(np.float32))
-    np.testing.assert_array_equal(truth.class_name.values[truth.label.values], [NAMES[classes[i]] for i in order])
+def test_folder_is_ordered_by_class_name(tmp_path):
+    truth = load(write_folder(tmp_path)[0])
+    order = sorted(range(COUNT), key=lambda number: (NAMES[CLASSES[number]], number))
+    np.testing.assert_array_equal(truth.x.values, SCALED[order])
+    np.testing.assert_array_equal(truth.class_name.values[truth.label.values], [NAMES[CLASSES[i]] for i in order])
     assert list(truth.class_name.values) == sorted(NAMES)
 
 
 @every_source
-def test_dataset_describes_itself_without_the_machine(write, tmp_path, pixels, classes):
-    path, options = write(tmp_path, pixels, classes)
-    truth = load(path, **options)
+def test_dataset_describes_itself_without_the_machine(truth, tmp_path):
     assert truth.attrs["source"] in sources()
     assert truth.attrs["title"]
     assert all(truth[name].attrs["long_name"] for name in truth.variables)
     assert truth.x.attrs["units"] == truth.label.attrs["units"] == "1"
     assert str(tmp_path) not in repr((truth.attrs, [(v.attrs, v.encoding) for v in truth.variables.values()]))
-    assert truth.label.values.min() >= 0
-    assert truth.label.values.max() < truth.sizes["class"]
+    assert 0 <= truth.label.values.min() <= truth.label.values.max() < truth.sizes["class"]
 
 
 @every_source
-def test_indexing_equals_indexing_after_loading(write, tmp_path, pixels, classes):
-    path, options = write(tmp_path, pixels, classes)
-    x = load(path, **options).x
-    whole = x.copy(data=x.values)
+def test_indexing_equals_indexing_after_loading(truth):
+    x, whole = truth.x, truth.x.copy(data=truth.x.values)
     random = np.random.default_rng(3).integers(0, COUNT, 40)
     for selection in (
         {"sample": 4},
@@ -211,15 +163,13 @@ def test_indexing_equals_indexing_after_loading(write, tmp_path, pixels, classes
         {"sample": slice(None, None, -3)},
         {"sample": slice(5, 5)},
         {"sample": random},
-        {"sample": random < 7},
+        {"sample": np.flatnonzero(random[:COUNT] < 7)},
         {"sample": np.array([], int)},
         {"channel": 1},
         {"sample": slice(3, 17, 4), "row": [5, 1, 1], "column": slice(30, 2, -7)},
         {"sample": [2, 1], "channel": -1, "row": 3},
         {"sample": xr.DataArray([3, 9, 3], dims="point"), "row": xr.DataArray([0, 31, 5], dims="point")},
     ):
-        if isinstance(selection.get("sample"), np.ndarray) and selection["sample"].dtype == bool:
-            selection = {"sample": np.flatnonzero(np.resize(selection["sample"], COUNT))}
         part, expected = x.isel(selection), whole.isel(selection)
         assert part.dims == expected.dims
         np.testing.assert_array_equal(part.values, expected.values)
@@ -227,11 +177,9 @@ def test_indexing_equals_indexing_after_loading(write, tmp_path, pixels, classes
 
 
 @every_source
-def test_pickled_copied_and_chunked_samples_are_equal(write, tmp_path, pixels, classes):
-    path, options = write(tmp_path, pixels, classes)
-    truth = load(path, **options)
+def test_pickled_copied_and_chunked_samples_are_equal(truth, write):
     truth.x[:2].mean()  # files are open by now
-    assert len(pickle.dumps(truth)) < pixels.nbytes or path.suffix == ".npz"
+    assert len(pickle.dumps(truth)) < PIXELS.nbytes or write.startswith(("npz", "imagenet"))
     expected = truth.x.values
     for other in (pickle.loads(pickle.dumps(truth)), copy.deepcopy(truth), truth.copy(deep=True)):
         np.testing.assert_array_equal(other.x.values, expected)
@@ -243,12 +191,12 @@ def test_pickled_copied_and_chunked_samples_are_equal(write, tmp_path, pixels, c
     assert float(chunked.x.mean(dtype=np.float64)) == pytest.approx(expected.mean(dtype=np.float64), abs=1e-12)
 
 
-def test_samples_are_read_in_another_process_and_folder(tmp_path, pixels, classes, monkeypatch):
+def test_samples_are_read_in_another_process_and_folder(tmp_path, monkeypatch):
     expected = []
-    for number, write in enumerate([*WRITERS, write_folder]):
+    for number, write in enumerate(WRITERS.values()):
         (tmp_path / f"{number:02d}").mkdir()
         monkeypatch.chdir(tmp_path / f"{number:02d}")
-        path, options = write(Path("."), pixels, classes)
+        path, options = write(Path("."))
         truth = load(path, **options)
         Path("kept.pkl").write_bytes(pickle.dumps(truth))
         monkeypatch.chdir("/")
@@ -263,13 +211,12 @@ def test_samples_are_read_in_another_process_and_folder(tmp_path, pixels, classe
     np.testing.assert_allclose([float(line) for line in done.stdout.split()], expected, rtol=0, atol=1e-6)
 
 
-def test_written_dataset_is_read_back(tmp_path, pixels, classes):
-    truth = load(write_cifar_folder(tmp_path, pixels, classes)[0])
+def test_written_dataset_is_read_back(tmp_path):
+    truth = load(write_cifar_folder(tmp_path)[0])
     truth.to_netcdf(tmp_path / "again.nc", engine="netcdf4")
     again = load(tmp_path / "again.nc")
-    np.testing.assert_array_equal(again.x.values, truth.x.values)
-    np.testing.assert_array_equal(again.label.values, truth.label.values)
-    np.testing.assert_array_equal(again.class_name.values, truth.class_name.values)
+    for name in ("x", "label", "class_name"):
+        np.testing.assert_array_equal(again[name].values, truth[name].values)
     assert list(again.class_name.values) == NAMES
 
 
@@ -288,19 +235,17 @@ def rows_read(monkeypatch):
     return lengths
 
 
-@pytest.mark.parametrize("write", [write_npy, write_npz, write_npz_compressed, write_cifar_folder, write_imagenet])
-def test_only_selected_rows_are_read(write, rows_read, tmp_path, pixels, classes):
-    path, options = write(tmp_path, pixels, classes)
-    x = load(path, **options).x
+@pytest.mark.parametrize("write", ["npy", "npz", "npz_compressed", "cifar_folder", "imagenet"])
+def test_only_selected_rows_are_read(truth, rows_read):
     for selection in (slice(0, 10), slice(20, 3, -4), [3, 3, 19], 7):
         rows_read.clear()
-        values = x.isel(sample=selection).values
+        values = truth.x.isel(sample=selection).values
         assert 0 < sum(rows_read) <= np.size(np.arange(COUNT)[selection])
-        np.testing.assert_array_equal(values, (pixels / 127.5 - 1).astype(np.float32)[selection])
+        np.testing.assert_array_equal(values, SCALED[selection])
 
 
-def test_only_selected_pictures_are_decoded(monkeypatch, tmp_path, pixels, classes):
-    x = load(write_zip(tmp_path, pixels, classes)[0]).x
+def test_only_selected_pictures_are_decoded(monkeypatch, tmp_path):
+    x = load(write_zip(tmp_path)[0]).x
     decoded = []
     picture = ImageRows._picture
     monkeypatch.setattr(ImageRows, "_picture", lambda self, name: decoded.append(name) or picture(self, name))
@@ -318,56 +263,45 @@ def bounded_memory():
         tracemalloc.stop()
 
 
+def sparse(path, dtype, shape, values):
+    """Write zeros, of which the disk holds only the pages of the given values."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    for place, value in values.items():
+        array[place] = value
+    array.flush()
+    return path
+
+
 @pytest.mark.parametrize("kind", ["npy", "npz", "nc"])
 def test_big_file_is_never_in_memory(kind, tmp_path):
-    count, size = 200_000, 1024  # 205 MB of bytes, 819 MB as float32
     path = tmp_path / f"big.{kind}"
-    if kind == "npy":  # sparse: only the last page is written
-        array = np.lib.format.open_memmap(path, "w+", np.uint8, (count, size))
-    else:
-        array = np.zeros((count, size) if kind == "npz" else (40_000, size), np.uint8 if kind == "npz" else np.float32)
-    array[-1, -1] = 255 if array.dtype == np.uint8 else 1
-    if kind == "npy":
-        array.flush()
-    elif kind == "npz":
+    array = np.load(sparse(tmp_path / "big.npy", np.uint8, (200_000, 1024), {(-1, -1): 255}), "r")  # 819 MB as float32
+    if kind == "npz":
         np.savez(path, x=array)
-    else:
-        data = xr.DataArray(array, dims=("sample", "feature"), name="x")
-        data.to_netcdf(path, engine="netcdf4", encoding={"x": {"zlib": True, "chunksizes": (1000, size)}})
-        del data
-    low = -1 if array.dtype == np.uint8 else 0
-    del array
+    elif kind == "nc":
+        data = xr.DataArray(array[-40_000:].astype(np.float32) / 255, dims=("sample", "feature"), name="x")
+        data.to_netcdf(path, engine="netcdf4", encoding={"x": {"zlib": True, "chunksizes": (1000, 1024)}})
     with bounded_memory():
         last = load(path).x[-10:].values
     assert last[-1, -1] == 1
-    assert (last == low).sum() == last.size - 1
+    assert (last == (0 if kind == "nc" else -1)).sum() == last.size - 1
 
 
 def test_late_nan_is_found_in_bounded_memory(tmp_path):
-    path = tmp_path / "late.npy"
-    array = np.lib.format.open_memmap(path, "w+", np.float32, (100_000, 500))
-    array[50_000, 3] = array[-2, 7] = np.nan
-    array[-1, :2] = np.inf, -np.inf
-    array.flush()
-    del array
+    values = {(50_000, 3): np.nan, (-2, 7): np.nan, (-1, 0): np.inf, (-1, 1): -np.inf}
+    path = sparse(tmp_path / "late.npy", np.float32, (100_000, 500), values)
     message = r"4 value\(s\) that are NaN or infinite, the first in sample 50000"
     with bounded_memory(), pytest.raises(ValueError, match=message):
         load(path)
 
 
 def test_scan_ends_at_the_first_difference(tmp_path, rows_read):
-    array = np.lib.format.open_memmap(tmp_path / "big.npy", "w+", np.uint8, (200_000, 1024))  # sparse
-    array[0, 0] = 1
-    array.flush()
-    del array
-    load(tmp_path / "big.npy")
+    load(sparse(tmp_path / "big.npy", np.uint8, (200_000, 1024), {(0, 0): 1}))
     assert sum(rows_read) < 50_000
 
 
 def test_scaling_is_done_in_blocks(monkeypatch):
     monkeypatch.setattr("gaussian_test.data.formats.lazy.BLOCK_VALUES", 7)
-    from gaussian_test.data.values import Scaling
-
     raw = np.random.default_rng(4).integers(0, 256, (20, 3), dtype=np.uint8)
     array = ScaledArray(JoinedRows([MemoryRows(raw[:9]), MemoryRows(raw[9:])]), Scaling.of_range(0, 255, "raw"))
     expected = (raw / 127.5 - 1).astype(np.float32)
@@ -389,14 +323,11 @@ def test_digits_are_scikit_learns():
     xr.testing.assert_identical(load("digits", source="digits"), truth)
 
 
-def test_splits(tmp_path, pixels, classes):
-    write_cifar_folder(tmp_path, pixels, classes)
-    assert [load(tmp_path, split=split).sizes["sample"] for split in ("train", "test", "all")] == [15, 8, COUNT]
-    images = tmp_path / "imagenet"
-    images.mkdir()
-    write_imagenet_folder(images, pixels, classes)
-    assert [load(images, split=split).sizes["sample"] for split in ("train", "test", "all")] == [20, 3, COUNT]
-    assert load(images).class_name.values[[0, 999]].tolist() == ["1", "1000"]
+@pytest.mark.parametrize(("write", "train", "test"), [("cifar_folder", 15, 8), ("imagenet_folder", 20, 3)])
+def test_splits(write, train, test, tmp_path):
+    folder, _ = WRITERS[write](tmp_path)
+    assert [load(folder, split=split).sizes["sample"] for split in ("train", "test", "all")] == [train, test, COUNT]
+    assert write == "cifar_folder" or load(folder).class_name.values[[0, 999]].tolist() == ["1", "1000"]
 
 
 def test_real_cifar10(request):

@@ -22,23 +22,15 @@ OUTAGE = ("connection", "resolve", "timed out", "network is unreachable", "no ma
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "VIRTUAL_ENV"} | {"OMP_NUM_THREADS": "1"}
 
 
-def call(*command, cwd, check=True):
+def call(*command, cwd, check=True, index=False):
+    """Run a command; where it asks the package index, skip if there is none to ask."""
     done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, check=False, env=CLEAN)
     if check and done.returncode:
+        if index and any(word in (done.stdout + done.stderr).lower() for word in OUTAGE):
+            last = (done.stderr or done.stdout).strip().splitlines()[-1]
+            pytest.skip(f"the package index cannot be reached or lacks a package: {last}")
         pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return done
-
-
-def call_index(*command, cwd):
-    """Run a command that asks the package index; skip where there is none to ask."""
-    done = call(*command, cwd=cwd, check=False)
-    if done.returncode:
-        text = (done.stdout + done.stderr).lower()
-        if any(word in text for word in OUTAGE):
-            pytest.skip(
-                f"the package index cannot be reached or lacks a package: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
-            )
-        pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +54,11 @@ def checkout(tmp_path_factory):
 def built(checkout, tmp_path_factory):
     """Return the sdist, the wheel built from it (what `python -m build` does), and the wheel built from the checkout."""
     out = tmp_path_factory.mktemp("dist")
-    call_index(sys.executable, "-m", "build", "--outdir", out / "both", checkout, cwd=checkout)
-    call_index(sys.executable, "-m", "build", "--wheel", "--outdir", out / "direct", checkout, cwd=checkout)
-    (sdist,) = (out / "both").glob("*.tar.gz")
-    (wheel,) = (out / "both").glob("*.whl")
-    (direct,) = (out / "direct").glob("*.whl")
-    return sdist, wheel, direct
+    call(sys.executable, "-m", "build", "--outdir", out / "both", checkout, cwd=checkout, index=True)
+    call(sys.executable, "-m", "build", "--wheel", "--outdir", out / "direct", checkout, cwd=checkout, index=True)
+    found = [list(out.glob(pattern)) for pattern in ("both/*.tar.gz", "both/*.whl", "direct/*.whl")]
+    assert [len(files) for files in found] == [1, 1, 1]
+    return [files[0] for files in found]
 
 
 def names(wheel):
@@ -98,13 +89,11 @@ def test_the_wheel_holds_the_package_as_real_files_and_nothing_else(built, check
 
 def test_the_sdist_builds_the_wheel_of_the_checkout(built):
     sdist, wheel, direct = built
-    record = lambda found: {name: crc for name, crc in found.items() if not name.endswith("/RECORD")}  # noqa: E731
-    assert record(names(wheel)) == record(names(direct))
+    first, second = ({item for item in names(each).items() if not item[0].endswith("/RECORD")} for each in (wheel, direct))
+    assert first == second
     with tarfile.open(sdist) as archive:
-        outside = [
-            member.name for member in archive if member.issym() and (member.linkname.startswith("/") or "/.." in member.linkname)
-        ]
-        assert outside == []
+        links = [member.linkname for member in archive if member.issym()]
+    assert not [link for link in links if link.startswith("/") or "/.." in link]
 
 
 def test_twine_accepts_both(built):
@@ -149,7 +138,8 @@ def installed(built, tmp_path_factory):
     constraints = ROOT / "constraints.txt"
     if not constraints.exists():
         pytest.skip("constraints.txt is missing: the versions to install are not known")
-    call_index(programs / "python", "-m", "pip", "install", "-q", "--no-compile", "-c", constraints, built[1], cwd=folder)
+    install = ("install", "-q", "--no-compile", "-c", constraints, built[1])
+    call(programs / "python", "-m", "pip", *install, cwd=folder, index=True)
     return programs
 
 

@@ -13,10 +13,9 @@ def ci(folder, **programs):
     """Run it with nothing on the path but a shell and some programs that only say that they were called; return what was said."""
     for name in ("bash", "env", "dirname"):
         (folder / name).symlink_to(shutil.which(name))
-    programs = {"make": "exit 0", "id": "echo 0"} | {name.replace("_", "-"): body for name, body in programs.items()}
-    for name, body in programs.items():
-        path = folder / name
-        path.write_text(f'#!{shutil.which("bash")}\necho "{name} $*" >> {folder}/calls\n{body}\n')
+    for name, body in ({"make": "exit 0", "id": "echo 0"} | programs).items():
+        path = folder / name.replace("_", "-")
+        path.write_text(f'#!{shutil.which("bash")}\necho "{path.name} $*" >> {folder}/calls\n{body}\n')
         path.chmod(0o755)
     done = subprocess.run([ROOT / ".ci" / "run"], capture_output=True, text=True, check=False, env={"PATH": str(folder)})
     return done, [line for line in (folder / "calls").read_text().splitlines() if not line.startswith("id")]

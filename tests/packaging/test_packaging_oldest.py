@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUP = configparser.ConfigParser()
@@ -32,9 +33,7 @@ def runtime():
     every = wanted("options", "install_requires")
     every += [one for extra in EXTRAS for one in wanted("options.extras_require", extra)]
     bounds = {}
-    for one in every:
-        if one.name == "gaussian-test":
-            continue
+    for one in (one for one in every if one.name != "gaussian-test"):
         (bound,) = one.specifier
         assert bound.operator == ">=", f"{one} has no lower bound alone"
         assert bounds.setdefault(one.name.lower(), bound.version) == bound.version, f"{one.name} has two lower bounds"
@@ -47,20 +46,15 @@ def test_the_oldest_versions_are_the_lower_bounds():
         assert oldest[name] == (newest[name] if name in NOT_TRIED else bound), name
     tools = {one.name.lower() for one in wanted("options.extras_require", "test")} - {"gaussian-test"}
     assert all(oldest[name] == newest[name] for name in tools)
-    comments = (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8")
     assert set(oldest) - set(bounds) - tools == {"pyparsing"}  # whatever else is held down says why
-    assert "matplotlib 3.9" in comments
+    assert "matplotlib 3.9" in (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8")
 
 
 def test_every_lower_bound_is_at_most_what_is_pinned():
-    from packaging.version import Version
-
     newest = pins("constraints.txt")
-    for section, option in [
-        ("options", "install_requires"),
-        *(("options.extras_require", extra) for extra in SETUP["options.extras_require"]),
-    ]:
-        for one in wanted(section, option):
+    extras = [("options.extras_require", extra) for extra in SETUP["options.extras_require"]]
+    for place in [("options", "install_requires"), *extras]:
+        for one in wanted(*place):
             if one.name != "gaussian-test" and one.name.lower() in newest:
                 assert one.specifier.contains(Version(newest[one.name.lower()]), prereleases=True), one
 
