@@ -252,16 +252,17 @@ def test_settings_that_contradict_each_other_are_refused(options, said):
 
 
 def test_unsound_weights_are_named_and_a_mask_of_infinities_is_none():
+    for value in (float("nan"), float("inf")):
+        net = Convolutional()
+        net.layers[3].weight.data[0, 0, 0, 0] = value
+        with pytest.raises(ValueError, match=r"'layers.3.weight' holds NaN or infinite"):
+            NetworkScore.from_callable(net, EVENT)
     net = Convolutional()
     net.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
     NetworkScore.from_callable(net, EVENT)
     net.mask[0, 0] = torch.nan
     with pytest.raises(ValueError, match="'mask' holds NaN"):
         NetworkScore.from_callable(net, EVENT)
-    for value in (float("nan"), float("inf")):
-        net.layers[3].weight.data[0, 0, 0, 0] = value
-        with pytest.raises(ValueError, match=r"'layers.3.weight' holds NaN or infinite"):
-            NetworkScore.from_callable(net, EVENT)
 
 
 def test_times_and_labels_that_do_not_fit_are_refused():
