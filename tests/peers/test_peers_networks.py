@@ -36,6 +36,10 @@ def unet(**changes):
     return diffusers.UNet2DModel(sample_size=8, in_channels=1, **(blocks | {"out_channels": 1} | changes)).eval()
 
 
+def process_of(scheduler):
+    return DiscreteVP((1 - scheduler.betas.double()).cumprod(0))
+
+
 # -- one Gaussian in the clothes of three libraries ----------------------------------------------------------------------------
 
 
@@ -72,10 +76,9 @@ def truth():
 )
 def test_a_gaussian_optimal_network_has_the_closed_form_whatever_its_clothes(truth, reverse, dtype):
     """All adapters: C(T) within 4 standard errors of the closed form, and within 1e-5 of each other."""
-    scheduler = diffusers.DDPMScheduler()
+    scheduler, linear = diffusers.DDPMScheduler(), LinearDenoiser()
     alphas_cumprod = (1 - scheduler.betas.double()).cumprod(0)
     process = DiscreteVP(alphas_cumprod)
-    linear = LinearDenoiser()
     scores = {
         "edm": NetworkScore.from_edm(LinearEDM(), process),
         "diffusers": NetworkScore.from_diffusers(LinearDiffusers(alphas_cumprod), scheduler, process),
@@ -116,8 +119,7 @@ def test_a_gaussian_optimal_network_has_the_closed_form_whatever_its_clothes(tru
 def test_a_unet_is_called_as_its_scheduler_would(prediction):
     """D is the scheduler's own pred_original_sample, whatever the prediction type that is read from it."""
     model, scheduler = unet(), diffusers.DDPMScheduler(clip_sample=False, prediction_type=prediction)
-    process = DiscreteVP((1 - scheduler.betas.double()).cumprod(0))
-    score = NetworkScore.from_diffusers(model, scheduler, process)
+    score = NetworkScore.from_diffusers(model, scheduler, process_of(scheduler))
     x = normal(3, 1, 8, 8).float()
     for k in (0, 10, 200, 500, 999):
         with torch.no_grad():
@@ -125,29 +127,28 @@ def test_a_unet_is_called_as_its_scheduler_would(prediction):
         torch.testing.assert_close(score.denoise(x, k + 1.0), expected, rtol=2e-4, atol=2e-4 * float(expected.abs().max()))
 
 
-def test_ancestral_steps_are_diffusers_ddpm_steps():
-    """The same state, network and noise: one step of Ancestral is DDPMScheduler.step with the posterior variance."""
-    model, scheduler = unet(), diffusers.DDPMScheduler(clip_sample=False, variance_type="fixed_small")
-    score = NetworkScore.from_diffusers(model, scheduler, DiscreteVP((1 - scheduler.betas.double()).cumprod(0)))
-    x = normal(2, 1, 8, 8).float()
-    for k in (1, 300, 999):
-        generator = torch.Generator().manual_seed(k)
-        with torch.no_grad():
-            expected = scheduler.step(model(x, k).sample, k, x, generator=generator).prev_sample
-        z = torch.randn(x.shape, generator=torch.Generator().manual_seed(k))
-        step = Ancestral().step(score, x, k + 1.0, float(k), Noise(z, torch.zeros(2).double()))
-        torch.testing.assert_close(step, expected, rtol=1e-4, atol=1e-4)
+DDIM = {"set_alpha_to_one": False, "timestep_spacing": "trailing"}
 
 
-def test_ddim_steps_are_euler_steps_of_the_flow():
-    model, scheduler = unet(), diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=False, timestep_spacing="trailing")
-    score = NetworkScore.from_diffusers(model, scheduler, DiscreteVP((1 - scheduler.betas.double()).cumprod(0)))
-    scheduler.set_timesteps(50)
+@pytest.mark.parametrize(
+    ("kind", "settings", "width", "levels", "kernel"),
+    [
+        (diffusers.DDPMScheduler, {"variance_type": "fixed_small"}, 1, (1, 300, 999), Ancestral()),
+        (diffusers.DDIMScheduler, DDIM, 20, (199, 999), ProbabilityFlow("euler")),
+    ],
+)
+def test_ancestral_steps_are_diffusers_ddpm_steps_and_euler_steps_ddims(kind, settings, width, levels, kernel):
+    """The same state, network and noise: DDPMScheduler.step with the posterior variance, or DDIMScheduler.step of 50 steps."""
+    model, scheduler = unet(), kind(clip_sample=False, **settings)
+    score = NetworkScore.from_diffusers(model, scheduler, process_of(scheduler))
+    scheduler.set_timesteps(1000 // width)
     x = normal(2, 1, 8, 8).float()
-    for k in (199, 999):
+    for k in levels:
+        given, ours = (torch.Generator().manual_seed(k) for _ in range(2))
         with torch.no_grad():
-            expected = scheduler.step(model(x, k).sample, k, x).prev_sample
-        step = ProbabilityFlow("euler").step(score, x, k + 1.0, k - 19.0, Noise(x, torch.zeros(2).double()))
+            expected = scheduler.step(model(x, k).sample, k, x, generator=given).prev_sample
+        noise = Noise(torch.randn(x.shape, generator=ours), torch.zeros(2).double())
+        step = kernel.step(score, x, k + 1.0, k + 1.0 - width, noise)
         torch.testing.assert_close(step, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -203,7 +204,7 @@ def test_labels_null_label_and_learned_variance():
     """Classes are handed over as numbers, the null class stands for none, and half of a doubled output is the variance."""
     model = unet(num_class_embeds=5, out_channels=2)
     scheduler = diffusers.DDPMScheduler(clip_sample=False, variance_type="learned_range")
-    process = DiscreteVP((1 - scheduler.betas.double()).cumprod(0))
+    process = process_of(scheduler)
     score = NetworkScore.from_diffusers(model, scheduler, process, null_label=4, guidance=3.0)
     assert (score.classes, score.label_free) == (4, True)
     x, label = normal(3, 1, 8, 8).float(), torch.tensor([0, 3, 1])
@@ -212,9 +213,8 @@ def test_labels_null_label_and_learned_variance():
         given, free = (model(x, 100, class_labels=c).sample[:, :1] for c in (label, torch.full((3,), 4)))
     expected = (x - sigma * (free + 3 * (given - free))) / alpha
     torch.testing.assert_close(score.denoise(x, 101.0, label), expected, rtol=1e-4, atol=1e-4)
-    needs = NetworkScore.from_diffusers(model, scheduler, process)
     with pytest.raises(ValueError, match="cannot be called without labels"):
-        needs.denoise(x, 101.0)
+        NetworkScore.from_diffusers(model, scheduler, process).denoise(x, 101.0)
 
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -222,6 +222,12 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 def changed(folder, change):
     safetensors.torch.save_file(change(safetensors.torch.load_file(folder / WEIGHTS)), folder / WEIGHTS)
+
+
+def pickled(folder):
+    (folder / WEIGHTS).unlink()
+    unet().save_pretrained(folder, safe_serialization=False)
+    assert (folder / "diffusion_pytorch_model.bin").is_file()
 
 
 @pytest.mark.parametrize(
@@ -236,6 +242,7 @@ def changed(folder, change):
             "missing weights .*conv_in",
         ),
         (lambda folder: changed(folder, lambda state: state | {"of_another": torch.zeros(2)}), "unexpected weights .*of_another"),
+        (pickled, "safe_serialization=True"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")  # diffusers' own, on its way to the error
@@ -244,14 +251,6 @@ def test_folders_that_are_not_whole_are_refused_in_a_sentence(break_it, said, tm
     diffusers.DDPMScheduler().save_pretrained(tmp_path / "scheduler")
     break_it(tmp_path)
     with pytest.raises(ValueError, match=said):
-        NetworkScore.from_diffusers(tmp_path)
-
-
-def test_pickled_weights_are_not_opened(tmp_path):
-    unet().save_pretrained(tmp_path, safe_serialization=False)
-    diffusers.DDPMScheduler().save_pretrained(tmp_path / "scheduler")
-    assert (tmp_path / "diffusion_pytorch_model.bin").is_file()
-    with pytest.raises(ValueError, match="safe_serialization=True"):
         NetworkScore.from_diffusers(tmp_path)
 
 
@@ -264,25 +263,29 @@ def test_a_scheduler_that_diffusers_does_not_have_is_not_taken_for_another(name,
         gt.sampler.alphas_cumprod_of(tmp_path)
 
 
-def test_what_is_no_checkpoint_is_refused():
-    with pytest.raises(ValueError, match="is not a folder"):
-        NetworkScore.from_diffusers("nowhere")
-    with pytest.raises(ValueError, match="not a diffusers UNet2DModel"):
-        NetworkScore.from_diffusers(torch.nn.Linear(2, 2), diffusers.DDPMScheduler())
-    with pytest.raises(ValueError, match="no scheduler has no betas"):
-        NetworkScore.from_diffusers(unet())
-    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has no betas"):
-        NetworkScore.from_diffusers(unet(), diffusers.FlowMatchEulerDiscreteScheduler())
-    with pytest.raises(ValueError, match="none of the network's 5"):
-        NetworkScore.from_diffusers(unet(num_class_embeds=5), diffusers.DDPMScheduler(), null_label=5)
-
-
 def test_a_schedule_of_zero_terminal_signal_ends_one_level_earlier():
     scheduler = diffusers.DDPMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction")
-    score = NetworkScore.from_diffusers(unet(), scheduler)
-    assert score.trained.time_max == 999
-    config = json.loads(json.dumps(dict(scheduler.config)))
-    assert config["rescale_betas_zero_snr"]
+    assert scheduler.config.rescale_betas_zero_snr
+    assert NetworkScore.from_diffusers(unet(), scheduler).trained.time_max == 999
+
+
+def test_what_is_no_checkpoint_or_denoiser_is_refused():
+    flow, five, linear = diffusers.FlowMatchEulerDiscreteScheduler(), unet(num_class_embeds=5), torch.nn.Linear(2, 2)
+    for given, said in (
+        (("nowhere",), "is not a folder"),
+        ((linear, diffusers.DDPMScheduler()), "not a diffusers UNet2DModel"),
+        ((unet(),), "no scheduler has no betas"),
+        ((unet(), flow), "FlowMatchEulerDiscreteScheduler has no betas"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            NetworkScore.from_diffusers(*given)
+    with pytest.raises(ValueError, match="none of the network's 5"):
+        NetworkScore.from_diffusers(five, diffusers.DDPMScheduler(), null_label=5)
+    with pytest.raises(ValueError, match="not an azula Denoiser"):
+        NetworkScore.from_azula(linear, (2,))
+    for schedule in (lambda t: (t + 0.01, 1 - t), lambda t: (1 + 0 * t, torch.sin(2.5 * t))):  # falls; rises and falls again
+        with pytest.raises(ValueError, match="expected a steady rise"):
+            NetworkScore.from_azula(gaussian_azula(schedule), EVENT)
 
 
 # -- azula -------------------------------------------------------------------------------------------------------------------------
@@ -291,11 +294,10 @@ def test_a_schedule_of_zero_terminal_signal_ends_one_level_earlier():
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_azulas_gaussian_is_the_exact_score_in_every_schedule(schedule):
     score = NetworkScore.from_azula(gaussian_azula(SCHEDULES[schedule]()), EVENT)
-    for nu in (0.02, 1.0, 50.0):
-        x = MEAN + normal(4, *EVENT, seed=3) * (1 + nu)
+    several = torch.tensor([0.1, 0.1, 3.0, 1.0], dtype=torch.float64)  # of rows, which this denoiser cannot take at once
+    for nu in (0.02, 1.0, 50.0, several):
+        x = MEAN + normal(4, *EVENT, seed=3) * (1 + torch.as_tensor(nu).reshape(-1, 1, 1, 1))
         torch.testing.assert_close(score.denoise(x, nu), exact(score.process).denoise(x, nu), rtol=1e-7, atol=1e-7)
-    nu = torch.tensor([0.1, 0.1, 3.0, 1.0], dtype=torch.float64)  # rows of several times, which this denoiser cannot take at once
-    torch.testing.assert_close(score.denoise(x, nu), exact(score.process).denoise(x, nu), rtol=1e-7, atol=1e-7)
 
 
 class Backbone(torch.nn.Module):
@@ -330,7 +332,7 @@ def test_azulas_denoisers_give_their_mean(kind, one_hot):
 def test_azulas_samplers_take_our_steps(sampler, kernel):
     denoiser = gaussian_azula(VPSchedule())
     score = NetworkScore.from_azula(denoiser, EVENT)
-    t, s = torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
+    t, s = torch.tensor([0.6, 0.5], dtype=torch.float64)
     (alpha_t, sigma_t), (alpha_s, sigma_s) = VPSchedule()(t), VPSchedule()(s)
     x = normal(4, *EVENT)
     expected = sampler(denoiser).step(alpha_t * x, t, s) / alpha_s
@@ -344,7 +346,7 @@ def test_azulas_sde_goes_where_ours_goes():
     score, schedule = NetworkScore.from_azula(denoiser, EVENT), VESchedule(0.002, 100.0)
     x, differences = normal(4, *EVENT), []
     for width in (0.01, 0.005, 0.0025):
-        t, s = torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.6 - width, dtype=torch.float64)
+        t, s = torch.tensor([0.6, 0.6 - width], dtype=torch.float64)
         nu, mu = (float(schedule(time)[1]) for time in (t, s))
         torch.manual_seed(0)
         expected = ItoSampler(denoiser).step(x, t, s)
@@ -353,11 +355,3 @@ def test_azulas_sde_goes_where_ours_goes():
         differences.append(float((step - expected).abs().max()))
     orders = np.log2(np.array(differences[:-1]) / differences[1:])
     np.testing.assert_allclose(orders, 2, atol=0.1)
-
-
-def test_what_is_no_denoiser_is_refused():
-    with pytest.raises(ValueError, match="not an azula Denoiser"):
-        NetworkScore.from_azula(torch.nn.Linear(2, 2), (2,))
-    for schedule in (lambda t: (t + 0.01, 1 - t), lambda t: (1 + 0 * t, torch.sin(2.5 * t))):  # falls; rises and falls again
-        with pytest.raises(ValueError, match="expected a steady rise"):
-            NetworkScore.from_azula(gaussian_azula(schedule), EVENT)

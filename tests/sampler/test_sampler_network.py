@@ -24,11 +24,6 @@ PREDICTIONS = ["x0", "epsilon", "v", "score", "velocity"]
 X = normal(6, *EVENT, seed=70)
 
 
-def states(process, nu):
-    t = process.time(nu)
-    return process.noised(MEAN + X, t, normal(6, *EVENT, seed=71)), t
-
-
 # the rate of a discrete process jumps between its levels: its velocity has no derivative to be held against
 CASES = [*pairwise_cover(PREDICTIONS[:-1], PROCESSES, PROCESSES), *pairwise_cover(PREDICTIONS[-1:], CONTINUOUS, PROCESSES)]
 
@@ -38,18 +33,14 @@ def test_round_the_circle(prediction, trained, process):
     """D -> prediction in the scaling of the training -> D in the scaling of the experiment, at scalar times and row by row."""
     trained, process = PROCESSES[trained](), PROCESSES[process]()
     score = NetworkScore.from_callable(predicting(prediction, trained), EVENT, process, trained=trained, prediction=prediction)
-    for nu in (0.05, 1.0, 20.0):
-        x, t = states(process, nu)
+    for nu in (0.05, 1.0, 20.0, torch.tensor([0.05, 0.3, 1.0, 2.0, 9.0, 40.0], dtype=torch.float64)):
+        t = process.time(nu)
+        x = process.noised(MEAN + X, t, normal(6, *EVENT, seed=71))
         expected = exact(process).denoise(x, t)
         torch.testing.assert_close(score.denoise(x, t), expected, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(score(x, t), exact(process)(x, t), rtol=1e-5, atol=1e-6)
-    levels = process.time(torch.tensor([0.05, 0.3, 1.0, 2.0, 9.0, 40.0], dtype=torch.float64))
-    x = process.noised(MEAN + X, levels, normal(6, *EVENT, seed=72))
-    torch.testing.assert_close(score.denoise(x, levels), exact(process).denoise(x, levels), rtol=1e-6, atol=1e-6)
-    x, t = states(process, 1.0)
-    single = score.denoise(x.float(), t)
-    assert single.dtype == torch.float32
-    torch.testing.assert_close(single.double(), exact(process).denoise(x, t), rtol=1e-4, atol=1e-4)
+        if isinstance(nu, float) and nu == 1:
+            torch.testing.assert_close(score.denoise(x.float(), t), expected.float(), rtol=1e-4, atol=1e-4)
 
 
 def test_v_is_the_one_of_salimans_and_ho():
@@ -75,14 +66,6 @@ def test_guidance_extrapolates_from_label_free_to_conditional(guidance):
     assert len(guided.network.inner.seen) == 1 + (1 if guidance in (0, 1) else 2)
 
 
-def test_labels_are_refused_where_they_mean_nothing_and_missed_where_they_are_needed():
-    with pytest.raises(ValueError, match="knows no classes"):
-        NetworkScore.from_edm(LinearEDM()).denoise(X, 1.0, torch.zeros(6, dtype=torch.long))
-    needs = NetworkScore.from_callable(lambda x, t, label: x, EVENT, classes=3, label_free=False)
-    with pytest.raises(ValueError, match="cannot be called without labels"):
-        needs.denoise(X, 1.0)
-
-
 # -- calls -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -90,11 +73,9 @@ def test_labels_are_refused_where_they_mean_nothing_and_missed_where_they_are_ne
     ("count", "micro_batch", "sizes"), [(6, None, [6]), (6, 6, [6]), (6, 4, [3, 3]), (7, 3, [3, 2, 2]), (5, 1, [1] * 5)]
 )
 def test_batches_are_cut_into_equal_parts_within_the_micro_batch(count, micro_batch, sizes):
-    score = NetworkScore.from_edm(LinearEDM(label_dim=9), micro_batch=micro_batch)
-    x, t = normal(count, *EVENT, seed=73), torch.linspace(0.5, 2, count, dtype=torch.float64)
-    label = torch.arange(count)
-    whole = NetworkScore.from_edm(LinearEDM(label_dim=9)).denoise(x, t, label)
-    torch.testing.assert_close(score.denoise(x, t, label), whole)
+    score, whole = (NetworkScore.from_edm(LinearEDM(label_dim=9), micro_batch=size) for size in (micro_batch, None))
+    given = normal(count, *EVENT, seed=73), torch.linspace(0.5, 2, count, dtype=torch.float64), torch.arange(count)
+    torch.testing.assert_close(score.denoise(*given), whole.denoise(*given))
     assert [shape[0] for shape, *_ in score.network.inner.seen] == sizes
 
 
@@ -134,9 +115,8 @@ def test_out_of_memory_halves_the_micro_batch_and_says_so(error, caplog):
     with caplog.at_level(logging.WARNING):
         denoised = score.denoise(x, 1.0)
     torch.testing.assert_close(denoised, x / 2)
-    assert sum(score.network.inner.sizes) == 20
-    assert max(score.network.inner.sizes) <= 3
-    assert score.micro_batch == 2  # 10 -> 5 -> 2
+    sizes = score.network.inner.sizes
+    assert (sum(sizes), max(sizes) <= 3, score.micro_batch) == (20, True, 2)  # 10 -> 5 -> 2
     assert [record.getMessage() for record in caplog.records] == [
         "out of memory with 10 states a call: going on with 5",
         "out of memory with 5 states a call: going on with 2",
@@ -144,10 +124,9 @@ def test_out_of_memory_halves_the_micro_batch_and_says_so(error, caplog):
 
 
 def test_out_of_memory_with_one_state_and_other_errors_are_raised():
-    with pytest.raises(torch.OutOfMemoryError):
-        hungry(0, torch.OutOfMemoryError("none left")).denoise(X, 1.0)
-    with pytest.raises(RuntimeError, match="of its own"):
-        hungry(3, RuntimeError("of its own")).denoise(X, 1.0)
+    for limit, error in ((0, torch.OutOfMemoryError("none left")), (3, RuntimeError("of its own"))):
+        with pytest.raises(type(error), match=str(error)):
+            hungry(limit, error).denoise(X, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -173,23 +152,20 @@ def test_the_fastest_micro_batch_is_taken(seconds, largest, best, monkeypatch):
 
 
 def test_the_fastest_micro_batch_fits_into_memory():
-    score = hungry(20, torch.OutOfMemoryError("none left"))
-    assert fastest_micro_batch(score, 1024, torch.device("cpu")) <= 20
+    assert fastest_micro_batch(hungry(20, torch.OutOfMemoryError("none left")), 1024, torch.device("cpu")) <= 20
 
 
 @pytest.mark.parametrize("micro_batch", [1, 4, 10, 64])
 def test_turn_times_are_merged_to_fill_the_micro_batch_and_no_further(micro_batch):
     """One pass down the grid: as many states as by hand, in as few calls as the micro-batch allows, equal in size."""
-    net = LinearEDM()
+    net, rows = LinearEDM(), 5
     score = NetworkScore.from_edm(net, micro_batch=micro_batch)
     plan = UTurnPlan(score.process, [0.5, 1.0, 4.0], steps=6, micro_batch=64)
-    rows = 5
     ends = list(plan.run(MEAN + X[:rows], range(rows), {"a": score}, {"a": ProbabilityFlow("euler")}))
     sizes = [shape[0] for shape, *_ in net.seen]
     active = [rows * sum(level >= t * (1 - 1e-12) for level in plan.levels) for t in plan.grid[:-1]]
-    assert sum(sizes) == sum(active)
+    assert (sum(sizes), len(sizes)) == (sum(active), sum(-(-count // micro_batch) for count in active))
     assert max(sizes) <= micro_batch
-    assert len(sizes) == sum(-(-count // micro_batch) for count in active)
     assert sum(len(state.x) for state in ends if state.phase == "end") == 3
 
 
@@ -246,11 +222,10 @@ def test_compile_changes_rounding_only_and_keeps_the_names_of_the_weights(monkey
 
 
 def test_no_gradient_and_no_dropout():
-    score = NetworkScore.from_callable(Convolutional(), EVENT)
-    x = X.float().requires_grad_()
-    first, second = score.denoise(x, 1.0), score.denoise(x, 1.0)
+    score, x = NetworkScore.from_callable(Convolutional(), EVENT), X.float().requires_grad_()
+    first = score.denoise(x, 1.0)
     assert first.is_inference()
-    assert torch.equal(first, second)
+    assert torch.equal(first, score.denoise(x, 1.0))
     assert score.double().denoise(X, 1.0).dtype == torch.float64
 
 
@@ -301,6 +276,10 @@ def test_times_and_labels_that_do_not_fit_are_refused():
     ):
         with pytest.raises(ValueError, match=said):
             score.denoise(X, t, label)
+    with pytest.raises(ValueError, match="knows no classes"):
+        NetworkScore.from_edm(LinearEDM()).denoise(X, 1.0, torch.zeros(6, dtype=torch.long))
+    with pytest.raises(ValueError, match="cannot be called without labels"):
+        NetworkScore.from_callable(lambda x, t, label: x, EVENT, classes=3, label_free=False).denoise(X, 1.0)
     score = NetworkScore.from_edm(LinearEDM(), VarianceExploding(1e-4, 1e3))
     for t in (0.001, 81.0, torch.tensor([1.0, 81.0] * 3)):  # beyond the training
         with pytest.raises(ValueError, match=r"outside the 0.002 to 80"):
@@ -339,8 +318,7 @@ def test_a_network_of_discrete_levels_is_asked_for_no_other():
     with pytest.raises(ValueError, match=r"1 lies between the 50 levels .* discrete_vp"):
         score.denoise(X, 1.0)
     process = DiscreteVP(1 / (1 + net.levels**2))  # the way out that the sentence names
-    levels = torch.arange(1.0, 51, dtype=torch.float64)
-    NetworkScore.from_edm(net, process).check_levels(process.noise_to_signal(levels))
+    NetworkScore.from_edm(net, process).check_levels(process.noise_to_signal(torch.arange(1.0, 51).double()))
 
 
 @pytest.mark.parametrize("part", ["sigma_min", "round_sigma", "label_dim", "img_resolution"])

@@ -78,58 +78,45 @@ def test_every_key_is_its_own_draw():
     for values in (normal[..., 0], uniform):
         assert len(values.unique()) >= values.numel() - 2  # float32 normals may meet by chance once
     assert len(torch.unique(normal.reshape(-1, 4), dim=0)) == normal.numel() // 4
+    # these two agree in the low 32 bits of their 64-bit seed, which are all that torch's CPU generator looks at
+    one, other = (KeyedNoise(0, [sample], count, (4,)).draw().normal[-1] for sample, count in ((3574, 8), (4411, 6)))
+    assert not torch.equal(one, other)
+    with pytest.raises(ValueError, match="negative"):
+        KeyedNoise(-1, [0], 1, (2,))
 
 
-def test_different_keys_differ_also_among_many():
-    # these two keys agree in the low 32 bits of their 64-bit seed, which are all that torch's CPU generator looks at
-    a = KeyedNoise(0, [3574], 8, (4,)).draw().normal[7]
-    b = KeyedNoise(0, [4411], 6, (4,)).draw().normal[5]
-    assert not torch.equal(a, b)
-
-
-def test_normals_are_standard_normal():
+def test_normals_are_standard_normal_and_uniforms_uniform():
     values = draws(range(600), 1, (64,), seed=3)[0].double().flatten().numpy()
     assert scipy.stats.kstest(values, "norm").pvalue > 1e-3
-    n = len(values)
-    assert abs(values.mean()) < 4 / np.sqrt(n)
-    assert abs(values.var() - 1) < 4 * np.sqrt(2 / n)
-    assert abs((values**4).mean() - 3) < 4 * np.sqrt(96 / n)
-
-
-def test_uniforms_are_uniform():
+    for power, moment, variance in ((1, 0, 1), (2, 1, 2), (4, 3, 96)):
+        assert abs((values**power).mean() - moment) < 4 * np.sqrt(variance / len(values))
     values = draws(range(4000), 1, (1,), seed=4)[1].flatten().numpy()
     assert scipy.stats.kstest(values, "uniform").pvalue > 1e-3
-    assert values.min() >= 0
-    assert values.max() < 1
+    assert 0 <= values.min() < values.max() < 1
 
 
-@pytest.mark.parametrize("axis", ["sample", "repeat", "step", "feature"])
+def uncorrelated(one, other):
+    return abs(float((one * other).mean())) < 4 * float(one.std() * other.std()) / np.sqrt(one.numel())
+
+
+@pytest.mark.parametrize("axis", range(4), ids=["sample", "repeat", "step", "feature"])
 @pytest.mark.parametrize("lag", [1, 2])
 def test_neighbouring_keys_are_uncorrelated(axis, lag):
     normal = draws(range(120), 4, (16,), seed=5)[0].double().reshape(120, 4, STEPS, 16)
-    along = ["sample", "repeat", "step", "feature"].index(axis)
-    length = normal.shape[along] - lag
-    products = normal.narrow(along, 0, length) * normal.narrow(along, lag, length)
-    assert abs(float(products.mean())) < 4 / np.sqrt(products.numel())
-    squares = (normal.narrow(along, 0, length) ** 2 - 1) * (normal.narrow(along, lag, length) ** 2 - 1)
-    assert abs(float(squares.mean())) < 4 * 2 / np.sqrt(squares.numel())
+    length = normal.shape[axis] - lag
+    one, other = normal.narrow(axis, 0, length), normal.narrow(axis, lag, length)
+    assert uncorrelated(one, other)
+    assert uncorrelated(one**2 - 1, other**2 - 1)
 
 
 def test_normals_and_uniforms_are_uncorrelated():
     normal, uniform = draws(range(3000), 1, (2,), seed=6)
-    products = normal.double() * ((uniform - 0.5) * np.sqrt(12)).unsqueeze(2)
-    assert abs(float(products.mean())) < 4 / np.sqrt(products.numel())
-
-
-def test_a_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="negative"):
-        KeyedNoise(-1, [0], 1, (2,))
+    assert uncorrelated(normal.double(), (uniform - 0.5).unsqueeze(2).expand_as(normal))
 
 
 def test_streams_of_one_key_are_independent_and_the_first_is_the_trajectories():
     first, again, other = (KeyedNoise(5, range(2000), 1, (8,), stream=stream).draw().normal for stream in (0, 0, 1))
     assert torch.equal(first, again)
-    correlation = float((first * other).mean())
-    assert abs(correlation) < 4 / np.sqrt(first.numel())
+    assert uncorrelated(first, other)
     assert float((first == other).float().mean()) < 0.01
     assert torch.equal(KeyedNoise(5, [7], 1, (8,)).draw().normal, first[7:8])

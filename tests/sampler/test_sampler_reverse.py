@@ -31,8 +31,8 @@ SPECTRUM = torch.tensor([9.0, 1.0, 0.04, 1e-6, 0.0]).double()
 MEAN = torch.tensor([0.5, -2.0, 0.0, 1.0, 3.0]).double()
 
 
-def gaussian(process, dtype=torch.float64):
-    return GaussianScore.from_moments(MEAN.numpy(), spectrum=SPECTRUM.numpy(), process=process, dtype=dtype)
+def gaussian(process):
+    return GaussianScore.from_moments(MEAN.numpy(), spectrum=SPECTRUM.numpy(), process=process, dtype=torch.float64)
 
 
 def at(process, level):
@@ -53,9 +53,9 @@ def affine(kernel, score, t, s):
         noise = Noise(normal_.reshape(1, -1), torch.full((1,), 0.5).double(), second.reshape(1, -1))
         return kernel.step(score, x.reshape(1, -1), t, s, noise).flatten()
 
-    zero, one = torch.zeros(len(MEAN)).double(), torch.ones(len(MEAN)).double()
-    origin = step(zero, zero, zero)
-    return origin, *(step(*probe) - origin for probe in ((one, zero, zero), (zero, one, zero), (zero, zero, one)))
+    probes = torch.eye(3).double().unsqueeze(2).expand(3, 3, len(MEAN))
+    origin = step(*torch.zeros_like(probes[0]))
+    return origin, *(step(*probe) - origin for probe in probes)
 
 
 def steps_of(process):
@@ -116,13 +116,6 @@ def test_euler_flow_is_ddim():
         torch.testing.assert_close(ProbabilityFlow("euler").step(score, x, t, s, noise), expected, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("process", PROCESSES)
-def test_edm_without_churn_is_heun(process):
-    for given in steps_of(PROCESSES[process]()):
-        for kernel in (EDMStochastic(8), EDMStochastic(8, S_churn=5, S_min=40.0), EDMStochastic(8, S_churn=5, S_max=0.4)):
-            assert torch.equal(kernel.step(*given), ProbabilityFlow().step(*given))
-
-
 @pytest.mark.parametrize(("churn", "s_noise"), [(0.0, 1.003), (0.5, 1.0), (2.0, 1.003), (2.0, 0.0), (1000.0, 1.003)])
 def test_edm_is_algorithm_two(churn, s_noise):
     for score, x, t, s, noise in steps_of(VarianceExploding()):
@@ -138,26 +131,23 @@ def test_edm_is_algorithm_two(churn, s_noise):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_churn_does_not_leave_the_process(process):
-    process = PROCESSES[process]()
-    score = gaussian(process)
-    x = normal(3, len(MEAN))
-    noise = noise_like(x)
-    t, s = process.time_max, at(process, 1.0)
-    churned = EDMStochastic(4, S_churn=1000.0).step(score, x, t, s, noise)
-    torch.testing.assert_close(churned, ProbabilityFlow().step(score, x, t, s, noise))
+def test_edm_without_churn_is_heun_and_churn_does_not_leave_the_process(process):
+    process, x = PROCESSES[process](), normal(3, len(MEAN))
+    given = gaussian(process), x, process.time_max, at(process, 1.0), noise_like(x)
+    torch.testing.assert_close(EDMStochastic(4, S_churn=1000.0).step(*given), ProbabilityFlow().step(*given))
+    for given in steps_of(process):
+        for kernel in (EDMStochastic(8), EDMStochastic(8, S_churn=5, S_min=40.0), EDMStochastic(8, S_churn=5, S_max=0.4)):
+            assert torch.equal(kernel.step(*given), ProbabilityFlow().step(*given))
 
 
 @pytest.mark.parametrize("k", [1, 2, 30, 500, 1000])
 def test_ancestral_is_ddpm(k):
     """Ho et al., equation 7: mean from beta, alpha-bar; variance beta-tilde."""
-    process = DiscreteVP(ALPHAS_CUMPROD)
-    score, x, *_, noise = next(steps_of(process))
+    score, x, *_, noise = next(steps_of(DiscreteVP(ALPHAS_CUMPROD)))
     beta, bar, before = BETAS[k - 1], ALPHAS_CUMPROD[k - 1], ALPHAS_CUMPROD[k - 2] if k > 1 else 1.0
     x0 = score.denoise(x, float(k))
     mean = math.sqrt(before) * beta / (1 - bar) * x0 + math.sqrt(1 - beta) * (1 - before) / (1 - bar) * x
-    beta_tilde = (1 - before) / (1 - bar) * beta
-    expected = mean + math.sqrt(beta_tilde) * noise.normal
+    expected = mean + math.sqrt((1 - before) / (1 - bar) * beta) * noise.normal
     torch.testing.assert_close(Ancestral().step(score, x, float(k), float(k - 1), noise), expected, rtol=1e-8, atol=1e-9)
 
 
@@ -202,6 +192,8 @@ def test_exact_step_to_zero_is_a_posterior_draw_row_by_row(score):
     x, t = normal(4, *case.event), torch.tensor([0.1, 0.9, 3.0, 20.0]).double()
     noise, label = noise_like(x), case.labels(4, case.needs_label)
     assert torch.equal(ExactReversal().step(score, x, t, 0.0, noise, label), score.posterior(x, t, noise, label))
+    with pytest.raises(ValueError, match="second normal variable"):
+        ExactReversal().step(score, x, 1.0, 0.5, noise, label)
 
 
 @pytest.mark.parametrize(
@@ -222,12 +214,6 @@ def test_impossible_kernels_are_refused(kind, given, message):
         kind(**given)
 
 
-def test_an_exact_step_above_zero_needs_a_second_variable():
-    x = torch.zeros(1, 2)
-    with pytest.raises(ValueError, match="second normal variable"):
-        ExactReversal().step(EmpiricalScore(x), x, 1.0, 0.5, noise_like(x))
-
-
 def test_repr_rebuilds_the_kernel():
     assert [name for name, make in KERNELS.items() if make().exact] == ["exact"]
     for make in KERNELS.values():
@@ -238,8 +224,8 @@ def test_repr_rebuilds_the_kernel():
 
 def test_churn_rises_by_gamma_between_its_bounds_inclusive():
     kernel, process = EDMStochastic(steps=10, S_churn=2.0, S_min=0.1, S_max=5.0), PROCESSES["cosine"]()
-    for nu, gamma in ((0.0999, 0.0), (0.1, 0.2), (1.0, 0.2), (5.0, 0.2), (5.001, 0.0)):
+    for nu, gamma in ((0.01, 0.0), (0.0999, 0.0), (0.1, 0.2), (1.0, 0.2), (5.0, 0.2), (5.001, 0.0), (60.0, 0.0)):
         assert kernel.gamma(nu) == gamma
-    for nu, gamma in ((0.01, 0.0), (0.5, 0.2), (60.0, 0.0)):
-        risen = float(process.noise_to_signal(kernel.risen(process, float(process.time(nu)))))
-        assert risen == pytest.approx(nu * (1 + gamma), rel=1e-9)
+        if nu not in (0.1, 5.0):  # where rounding of the time decides
+            risen = float(process.noise_to_signal(kernel.risen(process, float(process.time(nu)))))
+            assert risen == pytest.approx(nu * (1 + gamma), rel=1e-9)
