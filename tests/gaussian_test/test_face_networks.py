@@ -43,9 +43,6 @@ def exact(x, t, label):
     return EMPIRICAL.denoise(x, t)
 
 
-# -- detailed balance --------------------------------------------------------------------------------------------------------------
-
-
 def test_an_exact_score_in_a_networks_clothes_is_in_balance():
     """All three estimators agree: |D|^2 and x0.D everywhere, the simulation too (48 steps in the variance clock)."""
     reverse = {"kind": "sde", "clock": "variance", "steps": 48}
@@ -103,9 +100,6 @@ def test_balance_of_the_simulation_is_undefined_without_the_reverse_sde(reverse)
     assert np.isfinite(result.balance_squared).all()
     shown = result.gaussian_test.show()
     assert ("with churn the auto-correlation belongs to the sampler" in shown) == (reverse["kind"] == "edm")
-
-
-# -- the micro-batch ---------------------------------------------------------------------------------------------------------------
 
 
 def test_the_micro_batch_is_in_the_archive_and_a_resumed_run_keeps_it(tmp_path, monkeypatch):
@@ -202,9 +196,6 @@ def test_a_network_knows_itself_by_weights_and_settings():
     assert digest() == digests[0]
 
 
-# -- NaN ---------------------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("step", [3, 9, -2])
 def test_nan_at_one_level_stops_the_run_with_that_level_and_keeps_the_finished_shards(step, tmp_path):
     """NaN at one level of the grid on the way down: that level is named, not the turn that suffers from it."""
@@ -224,9 +215,6 @@ def test_nan_at_one_level_stops_the_run_with_that_level_and_keeps_the_finished_s
     assert "kept" in str(error.value)
     assert not (tmp_path / "run.nc").exists()
     assert len(list((tmp_path / "run.nc.parts").glob("shard-*.part"))) >= 1
-
-
-# -- G-Turns -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_g_turn_starts_from_the_matched_gaussian_at_every_time():
@@ -294,9 +282,6 @@ def test_a_g_turn_draws_the_classes_that_it_conditions_on():
     expected = np.bincount(TRUTH.label.values) / TRUTH.sizes["sample"]
     shares = np.bincount(many.label.values, minlength=10) / 400
     assert (np.abs(shares - expected) <= 4 * np.sqrt(expected * (1 - expected) / 400)).all()
-
-
-# -- the paper's sampler -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_papers_preset_is_edms_sampler_on_its_own_grid():

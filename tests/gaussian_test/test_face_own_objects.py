@@ -212,9 +212,6 @@ def test_a_curve_that_hardly_varies_has_a_finite_band():
     assert (curves.rare_high > 1 / 30).all()
 
 
-# -- refusals ------------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -260,9 +257,6 @@ def test_an_observable_that_fails_on_the_way_stops_the_run_with_its_name():
 
     with pytest.raises(UserError, match=r"custom observable 'late': 15 U-Turns gave .* NaN or infinite values"):
         gt.run(SETTINGS, custom_observables={"late": of_samples_only})
-
-
-# -- known again ---------------------------------------------------------------------------------------------------------------
 
 
 def changed(folder, old, new):
