@@ -110,14 +110,10 @@ def halved(result, share=0.5):
     noise = gt.sampler.KeyedNoise(0, samples.tolist(), 1, (1, 8, 8)).draw().normal
     moments = gt.analysis.fit_moments(truth.x)
     x0, mean = torch.from_numpy(truth.x.values[samples]), torch.from_numpy(moments.mean)
-    expected = [
-        ((share * (x0 + nu * noise) - mean).square().flatten(1).sum(1).double() / moments.trace).numpy() for nu in (0.5, 2.0)
-    ]
+    squares = [(share * (x0 + nu * noise) - mean).square().flatten(1).sum(1) for nu in (0.5, 2.0)]
+    expected = [(square.double() / moments.trace).numpy() for square in squares]
     row = result.sample_autocorrelation_one_shot_squared.sel(score=score).isel(repeat=0)
     np.testing.assert_allclose(row.values, expected, rtol=1e-5)
-
-
-# -- the ladder of trust -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_factory_runs_because_the_user_has_named_it(folder):
@@ -143,10 +139,10 @@ def test_weights_are_loaded_without_running_anything(folder, suffix, save, level
     assert origin(result, "edm") == {"level": f"code named by the user; {level}", "sha256": digest(f"weights{suffix}")}
 
 
-def _evil(folder):
+def imported(folder):
     sys.path.append(str(Path.cwd()))
     try:
-        return __import__(folder).Evil()
+        return __import__(folder)
     finally:
         sys.path.remove(str(Path.cwd()))
 
@@ -154,12 +150,9 @@ def _evil(folder):
 @pytest.mark.parametrize("suffix", [".pkl", ".pt", ".ckpt"])
 def test_what_runs_code_is_not_opened_and_the_refusal_says_why_and_what_to_do(folder, suffix):
     path = Path(f"evil{suffix}")
-    path.write_bytes(pickle.dumps(_evil(folder)))
-    score = (
-        {"kind": "edm", "path": str(path)}
-        if suffix == ".pkl"
-        else {"kind": "edm", "factory": f"{folder}:halving", "weights": str(path)}
-    )
+    path.write_bytes(pickle.dumps(imported(folder).Evil()))
+    source = {"path": str(path)} if suffix == ".pkl" else {"factory": f"{folder}:halving", "weights": str(path)}
+    score = {"kind": "edm", **source}
     with pytest.raises(UserError) as error:
         execute(score)
     assert not Path("ran_code").exists()
@@ -180,10 +173,7 @@ def test_torchscript_and_exported_programs_are_files_that_run_code(folder):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_a_trusted_file_is_opened_by_its_digest(folder):
-    sys.path.append(str(Path.cwd()))
-    net = __import__(folder).halving(0.75)
-    sys.path.remove(str(Path.cwd()))
-    Path("net.pkl").write_bytes(pickle.dumps({"ema": net, "step": 3}))
+    Path("net.pkl").write_bytes(pickle.dumps({"ema": imported(folder).halving(0.75), "step": 3}))
     result = execute({"kind": "edm", "path": "net.pkl"}, trust={"net.pkl": digest("net.pkl").upper()})
     halved(result, 0.75)
     assert origin(result, "edm") == {"level": "trusted file that runs code", "sha256": digest("net.pkl")}
@@ -196,13 +186,12 @@ def test_a_trusted_file_is_opened_by_its_digest(folder):
     halved(execute({"kind": "callable", "path": "net.ts"}, trust={"net.ts": digest("net.ts")}), 0.25)
 
 
-def test_a_trusted_file_that_is_no_model_is_told(folder):
+def test_a_trusted_file_that_is_no_model_or_that_nothing_opens_is_told(folder):
     Path("net.pkl").write_bytes(b"junk")
     with pytest.raises(UserError, match="cannot be opened"):
         execute({"kind": "edm", "path": "net.pkl"}, trust={"net.pkl": digest("net.pkl")})
-
-
-# -- what factories return ---------------------------------------------------------------------------------------------------------
+    with pytest.raises(UserError, match=r"net.pkl is trusted, but no score of the experiment opens it"):
+        execute({"kind": "edm", "factory": f"{folder}:halving"}, trust={"net.pkl": "0" * 64})
 
 
 def test_a_callable_may_be_a_function_or_a_score_of_any_kind(folder):
@@ -214,13 +203,14 @@ def test_a_callable_may_be_a_function_or_a_score_of_any_kind(folder):
 def test_a_callable_says_what_it_predicts_and_where_it_was_trained(folder):
     """eps = x / 2 in the cosine process: D = (1 - sigma / 2) x / alpha of its own state, which is alpha times ours."""
     score = {"kind": "callable", "factory": f"{folder}:function", "prediction": "epsilon", "trained": {"kind": "cosine"}}
-    result = execute(score, turn_times={"noise_to_signal": [0.5]})
-    sigma = 0.5 / np.hypot(1, 0.5)
-    full = execute(
-        {"kind": "edm", "factory": f"{folder}:halving", "arguments": {"share": 1 - sigma / 2}},
-        turn_times={"noise_to_signal": [0.5]},
-    )
+    once = {"turn_times": {"noise_to_signal": [0.5]}}
+    result = execute(score, **once)
+    share = 1 - 0.5 / np.hypot(1, 0.5) / 2
+    full = execute({"kind": "edm", "factory": f"{folder}:halving", "arguments": {"share": share}}, **once)
     np.testing.assert_allclose(result.sample_autocorrelation_one_shot, full.sample_autocorrelation_one_shot, rtol=1e-5)
+
+
+HALVING = {"kind": "edm", "factory": "{m}:halving"}
 
 
 @pytest.mark.parametrize(
@@ -231,36 +221,21 @@ def test_a_callable_says_what_it_predicts_and_where_it_was_trained(folder):
         ({"kind": "edm", "factory": "{m}:nothing"}, "lacks sigma_min"),
         ({"kind": "callable", "factory": "{m}:nothing"}, "gave a int, which cannot be called"),
         ({"kind": "azula", "factory": "{m}:halving"}, "is not an azula Denoiser"),
-        ({"kind": "edm", "factory": "{m}:halving", "weights": "absent.pt"}, "absent.pt cannot be read"),
-        (
-            {"kind": "edm", "factory": "{m}:halving", "weights": "w.safetensors", "weights_key": "ema"},
-            r"has no 'ema' \(it holds 'other'\)",
-        ),
-        ({"kind": "edm", "factory": "{m}:halving", "weights": "w.safetensors"}, r"w.safetensors does not fit the network .*share"),
-        ({"kind": "edm", "factory": "{m}:halving", "weights": "broken.safetensors"}, "broken.safetensors is damaged"),
-        ({"kind": "edm", "factory": "{m}:halving", "weights": "nested.pt"}, "holds more than named tensors"),
-        ({"kind": "edm", "factory": "{m}:halving", "weights": "notes.txt"}, "is not opened"),
-        (
-            {"kind": "edm", "factory": "{m}:halving", "weights": "nan.safetensors"},
-            "score 'edm': the network's weight 'share' holds NaN",
-        ),
-        (
-            {"kind": "edm", "factory": "{m}:halving", "arguments": {"img_resolution": 16}},
-            r"takes samples of shape \(1, 16, 16\), the data has",
-        ),
-        ({"kind": "edm", "factory": "{m}:halving", "conditional": True}, "score 'edm' knows 3 classes, the data has 10"),
-        (
-            {"kind": "edm", "factory": "{m}:halving", "arguments": {"sigma_max": 1.0}},
-            "score 'edm': noise-to-signal ratio 2 is outside",
-        ),
-        (
-            {"kind": "edm", "factory": "{m}:halving", "arguments": {"img_resolution": [8, 8]}},
-            "score 'edm' cannot be wrapped .TypeError",
-        ),
+        (HALVING | {"weights": "absent.pt"}, "absent.pt cannot be read"),
+        (HALVING | {"weights": "w.safetensors", "weights_key": "ema"}, r"has no 'ema' \(it holds 'other'\)"),
+        (HALVING | {"weights": "w.safetensors"}, r"w.safetensors does not fit the network .*share"),
+        (HALVING | {"weights": "broken.safetensors"}, "broken.safetensors is damaged"),
+        (HALVING | {"weights": "nested.pt"}, "holds more than named tensors"),
+        (HALVING | {"weights": "notes.txt"}, "is not opened"),
+        (HALVING | {"weights": "nan.safetensors"}, "score 'edm': the network's weight 'share' holds NaN"),
+        (HALVING | {"arguments": {"img_resolution": 16}}, r"takes samples of shape \(1, 16, 16\), the data has"),
+        (HALVING | {"conditional": True}, "score 'edm' knows 3 classes, the data has 10"),
+        (HALVING | {"arguments": {"sigma_max": 1.0}}, "score 'edm': noise-to-signal ratio 2 is outside"),
+        (HALVING | {"arguments": {"img_resolution": [8, 8]}}, "score 'edm' cannot be wrapped .TypeError"),
         ({"kind": "callable", "factory": "{m}:asserting"}, "score 'callable': the network fails .*AssertionError: of its own"),
         ({"kind": "callable", "factory": "{m}:score", "autocast": "bfloat16"}, "gave a whole score, which autocast cannot change"),
-        ({"kind": "edm", "factory": "{m}:halving", "weights": "letters.pt"}, "letters.pt is not opened: torch does not load it"),
-        ({"kind": "edm", "factory": "{m}:halving", "guidance": 3.0}, "guidance 3 and is given no classes: add conditional: true"),
+        (HALVING | {"weights": "letters.pt"}, "letters.pt is not opened: torch does not load it"),
+        (HALVING | {"guidance": 3.0}, "guidance 3 and is given no classes: add conditional: true"),
         ({"kind": "network", "path": "w.safetensors"}, "does not say how its network is built"),
         ({"kind": "diffusers", "path": "absent"}, "score 'diffusers': absent is not a folder"),
     ],
@@ -295,11 +270,6 @@ def test_settings_that_would_be_ignored_are_refused(score, said):
         gt.Experiment.load({"scores": [score]})
 
 
-def test_a_file_that_is_trusted_for_nothing_is_told(folder):
-    with pytest.raises(UserError, match=r"net.pkl is trusted, but no score of the experiment opens it"):
-        execute({"kind": "edm", "factory": f"{folder}:halving"}, trust={"net.pkl": "0" * 64})
-
-
 def test_a_network_that_fails_on_the_way_is_told_with_its_name(folder):
     with pytest.raises(
         UserError, match=r"score 'callable': the network fails on \d+ states .*too many for it.*finished before are kept"
@@ -328,15 +298,12 @@ def test_a_checkpoint_of_the_training_script_is_a_network(folder):
     np.testing.assert_array_equal(ours.autocorrelation, copied.autocorrelation)
 
 
-# -- the command line --------------------------------------------------------------------------------------------------------------
-
-
 def test_on_the_command_line(folder):
     Path("experiment.yaml").write_text(
         f"samples: 8\nturn_times: {{noise_to_signal: [0.5, 2.0]}}\nreverse: {{kind: euler, steps: 4}}\nkeep: {{pictures: 0}}\n"
         f"scores: [{{kind: edm, factory: '{folder}:halving', weights: w.pt, micro_batch: 4}}]\n"
     )
-    torch.save(_evil(folder), "w.pt")
+    torch.save(imported(folder).Evil(), "w.pt")
     refused = CliRunner().invoke(main, ["run", "experiment.yaml"])
     assert refused.exit_code == 2
     assert "--trust w.pt SHA256" in refused.stderr

@@ -37,8 +37,8 @@ def lacking(monkeypatch):
     return hide
 
 
-def by_name(checks):
-    return {check.name: check for check in checks}
+def diagnosed(settings=SMALL, device="cpu"):
+    return {check.name: check for check in doctor.diagnose(settings, device=device)}
 
 
 def test_all_is_well_here(monkeypatch, tmp_path):
@@ -70,7 +70,7 @@ def test_text_and_exit_code_say_the_same(lacking):
 
 def test_a_missing_extra_is_named_with_what_to_install_and_is_no_problem(lacking):
     lacking("distributed")
-    checks = by_name(doctor.diagnose(SMALL, device="cpu"))
+    checks = diagnosed()
     for extra in ("cluster", "slurm"):  # which needs the first one
         wanted = ("absent", "distributed is not installed", f"pip install 'gaussian-test[{extra}]'")
         assert (checks[f"extra {extra}"].state, checks[f"extra {extra}"].found, checks[f"extra {extra}"].advice) == wanted
@@ -80,7 +80,7 @@ def test_a_missing_extra_is_named_with_what_to_install_and_is_no_problem(lacking
 
 def test_a_missing_library_is_a_problem_and_the_rest_is_left_out(lacking):
     lacking("scipy")
-    checks = by_name(doctor.diagnose(SMALL, device="cpu"))
+    checks = diagnosed()
     assert checks["scipy"].state == "problem"
     assert checks["scipy"].advice.startswith("pip install 'scipy>=")
     assert "scipy" not in checks["versions"].found
@@ -89,13 +89,13 @@ def test_a_missing_library_is_a_problem_and_the_rest_is_left_out(lacking):
 
 @pytest.mark.parametrize("device", ["cuda:9", "tpu"])
 def test_a_device_that_is_not_there(device):
-    checks = by_name(doctor.diagnose(SMALL, device=device))
+    checks = diagnosed(device=device)
     assert (checks["device"].state, device in checks["device"].found) == ("problem", True)
     assert not [name for name in checks if name.startswith("score")]  # of which device would that be?
 
 
 def test_auto_says_what_it_took_and_why_and_a_library_that_breaks_is_a_finding(monkeypatch):
-    found = by_name(doctor.diagnose(SMALL))["device"].found
+    found = diagnosed(device="auto")["device"].found
     assert "taken by --device auto" in found
     assert torch.cuda.is_available() or "finds no CUDA device" in found
 
@@ -103,22 +103,22 @@ def test_auto_says_what_it_took_and_why_and_a_library_that_breaks_is_a_finding(m
         raise ImportError("libcudart.so.12: cannot open shared object file")
 
     monkeypatch.setattr(torch.cuda, "is_available", broken)
-    check = by_name(doctor.diagnose(SMALL))["device"]
+    check = diagnosed(device="auto")["device"]
     assert (check.state, "libcudart.so.12" in check.found) == ("problem", True)
 
 
 def test_more_threads_than_cores(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    check = by_name(doctor.diagnose(SMALL, device="cpu"))["threads"]
+    check = diagnosed()["threads"]
     assert (check.state, check.found) == ("problem", "8 of torch on 1 cores: they wait for each other")
     assert check.advice == "run with --threads 1"
 
 
 def test_memory_that_is_asked_for_and_not_there(monkeypatch):
     monkeypatch.setattr(doctor, "_free", lambda: 10**9)
-    assert by_name(doctor.diagnose(SMALL | {"memory": "500MB"}, device="cpu"))["memory"].state == "ok"
-    check = by_name(doctor.diagnose(SMALL | {"memory": "4GB"}, device="cpu"))["memory"]
+    assert diagnosed(SMALL | {"memory": "500MB"})["memory"].state == "ok"
+    check = diagnosed(SMALL | {"memory": "4GB"})["memory"]
     assert check.state == "problem"
     assert "1.0GB are free now" in check.found
 
@@ -126,13 +126,13 @@ def test_memory_that_is_asked_for_and_not_there(monkeypatch):
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, without_privileges):
     tmp_path.chmod(0o500)
     monkeypatch.chdir(tmp_path)
-    check = by_name(doctor.diagnose(SMALL, device="cpu"))["folder"]
+    check = diagnosed()["folder"]
     tmp_path.chmod(0o700)
     assert (check.state, os.strerror(errno.EACCES) in check.found) == ("problem", True)
 
 
 def test_an_experiment_that_cannot_run_is_a_problem_and_one_that_cannot_be_read_is_refused(tmp_path):
-    checks = by_name(doctor.diagnose(SMALL | {"data": {"source": "file", "path": str(tmp_path / "none.npy")}}, device="cpu"))
+    checks = diagnosed(SMALL | {"data": {"source": "file", "path": str(tmp_path / "none.npy")}})
     assert (checks["experiment"].state, "none.npy" in checks["experiment"].found) == ("problem", True)
     done = CliRunner().invoke(main, ["doctor", "--set", "sampels=4"])
     assert (done.exit_code, done.stdout) == (2, "")
@@ -156,7 +156,7 @@ def test_the_time_of_a_call_is_that_of_the_batch_of_the_run_and_the_estimate_cou
     scores = [{"kind": "callable", "factory": "test_face_doctor:build", "prediction": "x0", "micro_batch": 4}]
     settings = SMALL | {"scores": scores, "reverse": {"kind": "heun", "steps": 4}, "keep": {"pictures": 0}}
     SEEN.clear()
-    checks = by_name(doctor.diagnose(settings, device="cpu"))
+    checks = diagnosed(settings)
     numbers = checks["score callable"].numbers
     assert numbers["states"] == 4
     assert SEEN[-doctor.CALLS :] == [4] * doctor.CALLS

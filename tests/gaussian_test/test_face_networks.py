@@ -43,9 +43,6 @@ def exact(x, t, label):
     return EMPIRICAL.denoise(x, t)
 
 
-# -- detailed balance --------------------------------------------------------------------------------------------------------------
-
-
 def test_an_exact_score_in_a_networks_clothes_is_in_balance():
     """All three estimators agree: |D|^2 and x0.D everywhere, the simulation too (48 steps in the variance clock)."""
     reverse = {"kind": "sde", "clock": "variance", "steps": 48}
@@ -84,12 +81,8 @@ def test_a_network_whose_prediction_is_taken_for_another_is_said_not_to_denoise(
 
 def test_the_discretisation_error_is_taken_out_of_the_balance():
     """Six Euler-Maruyama steps are far from continuous time; the Gaussian score is in balance through them all the same."""
-    result = execute(
-        {"net": network(lambda x, t, label: GAUSS.denoise(x, t))},
-        samples="all",
-        reverse={"kind": "sde", "clock": "time", "steps": 6},
-    )
-    row = result.sel(score="net")
+    net = network(lambda x, t, label: GAUSS.denoise(x, t))
+    row = execute({"net": net}, samples="all", reverse={"kind": "sde", "clock": "time", "steps": 6}).sel(score="net")
     assert (np.abs(row.balance_simulated) <= 4 * row.balance_simulated_se).all()
     raw = row.autocorrelation - row.autocorrelation_one_shot
     assert (np.abs(raw) > 6 * row.balance_simulated_se).any()
@@ -105,9 +98,6 @@ def test_balance_of_the_simulation_is_undefined_without_the_reverse_sde(reverse)
     assert ("with churn the auto-correlation belongs to the sampler" in shown) == (reverse["kind"] == "edm")
 
 
-# -- the micro-batch ---------------------------------------------------------------------------------------------------------------
-
-
 def test_the_micro_batch_is_in_the_archive_and_a_resumed_run_keeps_it(tmp_path, monkeypatch):
     """auto times once; a run that goes on takes the size of its finished shards, and ends in the same bits."""
     sizes = iter([5, 7, 11])
@@ -115,9 +105,9 @@ def test_the_micro_batch_is_in_the_archive_and_a_resumed_run_keeps_it(tmp_path, 
     linear = torch.nn.Linear(64, 64)
 
     class First(torch.nn.Module):
-        def __init__(self):
+        def __init__(self, left=10**6):
             super().__init__()
-            self.linear = linear
+            self.linear, self.left = linear, left
 
         def forward(self, x, t, label):
             if self.left == 0:
@@ -126,17 +116,13 @@ def test_the_micro_batch_is_in_the_archive_and_a_resumed_run_keeps_it(tmp_path, 
             return self.linear(x.flatten(1)).reshape(x.shape) / 10
 
     settings = {"samples": 12, "shard_size": 4, "reverse": {"kind": "euler", "steps": 3}}
-    whole, broken = First(), First()
-    whole.left, broken.left = 10**6, 20
-    left_alone = execute({"net": network(whole)}, tmp_path / "a.nc", **settings)
+    left_alone = execute({"net": network(First())}, tmp_path / "a.nc", **settings)
     assert set(left_alone.micro_batch.sel(score="net").values) == {5}
     assert (left_alone.micro_batch.sel(score="gaussian") == 1024).all()
     with pytest.raises(KeyboardInterrupt):
-        execute({"net": network(broken)}, tmp_path / "b.nc", **settings)
+        execute({"net": network(First(20))}, tmp_path / "b.nc", **settings)
     assert (tmp_path / "b.nc.parts").is_dir()
-    again = First()
-    again.left = 10**6
-    resumed = execute({"net": network(again)}, tmp_path / "b.nc", resume=True, **settings)
+    resumed = execute({"net": network(First())}, tmp_path / "b.nc", resume=True, **settings)
     assert set(resumed.micro_batch.sel(score="net").values) == {7}  # not 11: timed once
     np.testing.assert_array_equal(resumed.sample, left_alone.sample)
 
@@ -202,9 +188,6 @@ def test_a_network_knows_itself_by_weights_and_settings():
     assert digest() == digests[0]
 
 
-# -- NaN ---------------------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("step", [3, 9, -2])
 def test_nan_at_one_level_stops_the_run_with_that_level_and_keeps_the_finished_shards(step, tmp_path):
     """NaN at one level of the grid on the way down: that level is named, not the turn that suffers from it."""
@@ -224,9 +207,6 @@ def test_nan_at_one_level_stops_the_run_with_that_level_and_keeps_the_finished_s
     assert "kept" in str(error.value)
     assert not (tmp_path / "run.nc").exists()
     assert len(list((tmp_path / "run.nc.parts").glob("shard-*.part"))) >= 1
-
-
-# -- G-Turns -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_g_turn_starts_from_the_matched_gaussian_at_every_time():
@@ -296,9 +276,6 @@ def test_a_g_turn_draws_the_classes_that_it_conditions_on():
     assert (np.abs(shares - expected) <= 4 * np.sqrt(expected * (1 - expected) / 400)).all()
 
 
-# -- the paper's sampler -----------------------------------------------------------------------------------------------------------
-
-
 def test_the_papers_preset_is_edms_sampler_on_its_own_grid():
     prepared = prepare(Experiment(samples=4, reverse={"preset": "paper"}, turn_times={"noise_to_signal": [0.5, 3.0, 20.0]}))
     kernel, plan = prepared.kernels["gaussian"], prepared.plan
@@ -343,7 +320,7 @@ def test_what_is_given_beside_a_preset_wins_in_any_order():
         assert (reverse.kind, reverse.steps, reverse.S_churn, reverse.grid) == ("edm", 32, 40.0, "process")
 
 
-def test_turn_times_that_were_moved_are_said(tmp_path):
+def test_turn_times_that_were_moved_are_said():
     result = execute(reverse={"preset": "paper", "steps": 32}, turn_times={"noise_to_signal": [0.5, 3.0]})
     moved = max(abs(np.log(result.noise_to_signal.values / [0.5, 3.0])))
     assert result.attrs["turn_time_moved"] == pytest.approx(np.expm1(moved))
@@ -360,16 +337,12 @@ def test_churn_of_the_paper_is_held_against_its_own_closed_form():
     assert (np.abs(row.autocorrelation_discrete - ode) > 10 * row.autocorrelation_se).any()
 
 
-@pytest.mark.parametrize(("churn", "refused"), [(0.0, False), (2.0, True)])
-def test_churn_beyond_the_networks_training_is_refused(churn, refused):
+def test_churn_beyond_the_networks_training_is_refused():
     """The turn at 4 is within its range; where the churn rises to is not."""
     score = gt.sampler.NetworkScore(lambda x, t, label: x / 2, SHAPE, noise_range=(0.002, 4.1))
-    reverse = {"kind": "edm", "steps": 8, "S_churn": churn}
-    if refused:
-        with pytest.raises(UserError, match=r"score 'net': noise-to-signal ratio 5 is outside the 0.002 to 4.1"):
-            execute({"net": score}, reverse=reverse)
-    else:
-        execute({"net": score}, reverse=reverse)
+    execute({"net": score}, reverse={"kind": "edm", "steps": 8, "S_churn": 0.0})
+    with pytest.raises(UserError, match=r"score 'net': noise-to-signal ratio 5 is outside the 0.002 to 4.1"):
+        execute({"net": score}, reverse={"kind": "edm", "steps": 8, "S_churn": 2.0})
 
 
 def test_python_scores_condition_on_the_class_where_they_say_so():
@@ -385,9 +358,6 @@ def test_python_scores_condition_on_the_class_where_they_say_so():
     labels = TRUTH.label.values[row.sample.values]
     expected = [((label - moments.mean) ** 2).sum() / moments.trace for label in labels]
     np.testing.assert_allclose(row.sample_autocorrelation_one_shot_squared.isel(turn_time=0), expected, rtol=1e-5)
-
-
-def test_a_network_that_needs_labels_is_refused_without():
     with pytest.raises(UserError, match="score 'net': this network cannot be called without labels"):
         execute({"net": network(exact, classes=10, label_free=False)})
 

@@ -51,9 +51,6 @@ def moments():
     return analysis.fit_moments(gt.data.load("digits").x)
 
 
-# -- every observable follows from what is kept --------------------------------------------------------------------------------
-
-
 def test_quality_is_that_of_the_kept_end_points(whole, moments):
     end = group(whole, "end_points")["end"]
     truth = features(moments, gt.data.load("digits").x.values.astype(float))
@@ -161,9 +158,6 @@ def test_normality_is_of_the_very_states_that_were_turned(whole):
         distance = ks_distance((x0 + nu * normal).flatten(1).numpy())
         np.testing.assert_allclose(group(whole, "normality")["ks_distance"][turn].values.reshape(-1), distance, atol=1e-5)
         assert float(whole["ks_mean"][turn]) == pytest.approx(np.nanmean(distance), abs=1e-5)
-
-
-# -- settings ------------------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_not_asked_for_is_not_there(whole):
@@ -331,9 +325,6 @@ def flat(x):
     return x.mean((1, 2, 3))
 
 
-# -- levels, definitions, reasons ----------------------------------------------------------------------------------------------
-
-
 def test_levels_and_definitions_are_those_asked_for():
     plain = run(observables="none")
     changed = run(
@@ -403,9 +394,6 @@ def test_the_excess_entropy_of_the_gaussian_score_is_the_spectrums_prediction():
     predicted = float(found["memorization_noise_to_signal_predicted"][0])
     crossing = float(found["memorization_noise_to_signal_predicted_excess_entropy"][0])
     assert crossing == pytest.approx(predicted, rel=0.005)
-
-
-# -- show, plot, compare -------------------------------------------------------------------------------------------------------
 
 
 def test_show_tells_of_every_observable_and_every_turn_time_when_asked(whole):

@@ -13,6 +13,7 @@ import gaussian_test as gt
 from gaussian_test import UserError
 from gaussian_test.build import features
 from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.store.digest import score_digest
 from gaussian_test.sweep.sweep import Sweep
 
 MODULE = '''
@@ -38,39 +39,21 @@ class Clipping(sampler.Ancestral):
         return super().step(score, x, t, s, noise, label).clamp(-1, 1)
 
 
-class Churning(sampler.EDMStochastic):
-    """Churn, whose flow is None."""
-
-
 def noising(cls=Noising, **settings):
     return cls(**settings)
-
-
-def wrong():
-    return Wrong()
 
 
 def steps(clock="variance"):
     return Steps(clock=clock)
 
 
-def clipping():
-    return Clipping()
+class Beyond(sampler.Ancestral):
+    def step(self, score, x, t, s, noise, label=None):
+        return super().step(score, x, t, s, noise, label) + 0 * score.denoise(x, t / 2, label)
 
 
 def churning():
-    return Churning(8, S_churn=4.0)
-
-
-def exact():
-    return sampler.ExactReversal()
-
-
-def beyond():
-    class Beyond(sampler.Ancestral):
-        def step(self, score, x, t, s, noise, label=None):
-            return super().step(score, x, t, s, noise, label) + 0 * score.denoise(x, t / 2, label)
-    return Beyond()
+    return sampler.EDMStochastic(8, S_churn=4.0)
 
 
 def something(**arguments):
@@ -212,19 +195,16 @@ def test_a_curve_that_hardly_varies_has_a_finite_band():
     assert (curves.rare_high > 1 / 30).all()
 
 
-# -- refusals ------------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"process": {"kind": "factory", "factory": "own_things:wrong"}}, r"process: own_things:wrong: .* breaks 'drift'"),
+        ({"process": {"kind": "factory", "factory": "own_things:Wrong"}}, r"process: own_things:Wrong: .* breaks 'drift'"),
         ({"process": {"kind": "factory", "factory": "own_things:something"}}, "derived from gaussian_test.sampler.Process"),
         ({"process": {"kind": "factory"}}, "process.factory is missing"),
         ({"process": {"kind": "factory", "factory": "nowhere:x"}}, "nowhere:x failed"),
-        ({"reverse": {"kind": "factory", "factory": "own_things:clipping"}}, r"reverse: own_things:clipping: .* breaks 'affine'"),
+        ({"reverse": {"kind": "factory", "factory": "own_things:Clipping"}}, r"reverse: own_things:Clipping: .* breaks 'affine'"),
         ({"reverse": {"kind": "factory", "factory": "own_things:something"}}, "derived from gaussian_test.sampler.ReverseKernel"),
-        ({"reverse": {"kind": "factory", "factory": "own_things:exact"}}, "choose kind: exact"),
+        ({"reverse": {"kind": "factory", "factory": "gaussian_test.sampler:ExactReversal"}}, "choose kind: exact"),
         ({"reverse": {"kind": "sde", "factory": "own_things:steps"}}, "belong together"),
         ({"reverse": {"arguments": {"clock": "time"}}}, "arguments are for a factory"),
         ({"custom_observables": {"mine": {"factory": "own_things:batched"}}}, r"custom observable 'mine': .* breaks 'size'"),
@@ -246,7 +226,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence_before_any_work(changes, sai
 def test_a_kernel_that_asks_a_network_for_what_it_was_not_trained_for_is_refused(folder):
     """Half of the smallest noise level of the process: the exact scores know it, a network of a smaller range does not."""
     net = gt.sampler.NetworkScore(lambda x, t, label: x / 2, (1, 8, 8), noise_range=(0.002, 80.0))
-    settings = SETTINGS | {"scores": [{"kind": "gaussian"}], "reverse": {"kind": "factory", "factory": "own_things:beyond"}}
+    settings = SETTINGS | {"scores": [{"kind": "gaussian"}], "reverse": {"kind": "factory", "factory": "own_things:Beyond"}}
     with pytest.raises(UserError, match=r"score 'mine': noise-to-signal ratio 0.001 is outside"):
         gt.run(settings, scores={"mine": net})
 
@@ -260,9 +240,6 @@ def test_an_observable_that_fails_on_the_way_stops_the_run_with_its_name():
 
     with pytest.raises(UserError, match=r"custom observable 'late': 15 U-Turns gave .* NaN or infinite values"):
         gt.run(SETTINGS, custom_observables={"late": of_samples_only})
-
-
-# -- known again ---------------------------------------------------------------------------------------------------------------
 
 
 def changed(folder, old, new):
@@ -320,8 +297,6 @@ def test_a_process_of_the_users_may_hold_anything():
             super().__init__()
             self.function = lambda t: t
 
-    from gaussian_test.store.digest import score_digest
-
     one, other = (gt.sampler.EmpiricalScore(torch.eye(3), process=Holding()) for _ in range(2))
     assert score_digest(one) == score_digest(other)
 
@@ -337,20 +312,13 @@ def test_workers_make_the_same_of_them(folder):
 
 
 def test_they_are_swept_and_read_back():
-    sweep = Sweep.load(
-        {
-            "sweep": {
-                "reverse": {"ours": {"kind": "sde"}, "mine": {"kind": "factory", "factory": "own_things:steps"}},
-                "process.kind": ["cosine", "rectified"],
-            }
-        }
-    )
+    reverse = {"ours": {"kind": "sde"}, "mine": {"kind": "factory", "factory": "own_things:steps"}}
+    sweep = Sweep.load({"sweep": {"reverse": reverse, "process.kind": ["cosine", "rectified"]}})
     assert sweep.runs["reverse=mine,process.kind=cosine"].reverse.factory == "own_things:steps"
     own = Experiment.load(SETTINGS | PROCESS | KERNEL | OBSERVABLE)
     assert Experiment.load(yaml.safe_load(own.to_yaml())) == own
 
 
 def test_the_study_of_samplers_has_the_users_kernel(folder):
-    settings = Experiment.load(SETTINGS | KERNEL)
-    study = gt.samplers(settings, steps=[4])
+    study = gt.samplers(Experiment.load(SETTINGS | KERNEL), steps=[4])
     np.testing.assert_array_equal(study.wasserstein.sel(kernel="own_things:steps"), study.wasserstein.sel(kernel="sde"))

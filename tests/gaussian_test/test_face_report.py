@@ -69,9 +69,6 @@ def page_of(source, folder, name="page.html"):
     return read(gt.report(source, folder / name))
 
 
-# what it says
-
-
 def test_the_finding_has_the_times_of_the_archive(result, rich_page):
     (section,) = (element for element in rich_page.root.all("section") if element.attributes.get("class") == "finding")
     sentences = [paragraph.said() for paragraph in section.all("p")]
@@ -191,9 +188,6 @@ def test_other_starts_speak_of_end_points(tiny, tmp_path):
     assert not any("Times" in heading.said() for heading in page.root.all("h2"))
 
 
-# pictures
-
-
 def test_the_pictures_are_those_of_the_archive(page, disk):
     group = gt.open_archive(disk).gaussian_test.group("pictures")
     (table,) = (table for table in page.root.all("table") if table.attributes.get("class") == "strips")
@@ -238,9 +232,6 @@ def test_a_page_of_large_noisy_pictures_stays_small(tmp_path):
     path = gt.report(result, tmp_path / "large.html")
     assert path.stat().st_size < ENOUGH
     assert "made smaller, to 48 pixels and compressed with loss" in Page(path.read_text(encoding="utf-8")).root.said()
-
-
-# how it is made
 
 
 def test_it_holds_all_that_it_shows(rich, rich_page):
@@ -314,9 +305,6 @@ def test_archive_and_memory_give_the_same_page_each_time(disk, memory, tiny_page
     assert of_disk == of_memory.replace(memory.attrs.get("date_created", unknown), unknown)
 
 
-# what is hostile
-
-
 def test_hostile_names_are_shown_and_never_markup(hostile):
     result, path = hostile
     page = read(path)
@@ -338,9 +326,6 @@ def test_hostile_names_of_files_are_shown_in_comparisons_and_overviews(hostile_f
         assert next(page.root.all("h1")).said() == title
         assert not list(page.root.all("i", "b"))
         assert len(list(page.root.all("script"))) == 1
-
-
-# two archives, a sweep
 
 
 def test_a_comparison_has_the_differences_of_compare(two, two_page):
@@ -400,9 +385,6 @@ def test_a_sweep_gives_an_overview(tmp_path, tiny):
         values = [float(result[f"memorization_noise_to_signal{end}"]) for end in ("", "_low", "_high")]
         assert times[f"{name}, empirical"][0] == "{:.3g} [{:.3g}, {:.3g}]".format(*values)
     assert len(list(page.root.all("svg"))) == 2
-
-
-# what cannot be done
 
 
 @pytest.mark.parametrize(

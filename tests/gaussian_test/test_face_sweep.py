@@ -28,9 +28,6 @@ def undated(dataset):
     return dataset.drop_attrs(deep=False).assign_attrs({k: v for k, v in dataset.attrs.items() if k != "date_created"})
 
 
-# -- names ---------------------------------------------------------------------------------------------------------------------
-
-
 def test_names_do_not_depend_on_other_values_nor_on_their_order():
     files = [{"source": "file", "path": f"{name}.npy"} for name in "abc"]
     few, many = ({"data": files[:2], "seed": [3]}, {"data": files[::-1], "seed": [1, 3, 2]})
@@ -81,18 +78,15 @@ def test_what_is_no_sweep_is_refused(sweep, said):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_swept_key_is_not_set_otherwise():
-    for change in ("seed=5", "seed.x=1"):
-        with pytest.raises(UserError, match="set the same"):
-            Sweep.load({"sweep": {"seed": [0, 1]}, **SMALL}, [change])
+@pytest.mark.parametrize("change", ["seed=5", "seed.x=1"])
+def test_a_swept_key_is_not_set_otherwise(change):
+    with pytest.raises(UserError, match="set the same"):
+        Sweep.load({"sweep": {"seed": [0, 1]}, **SMALL}, [change])
 
 
 def test_a_sign_is_part_of_a_label():
     names = list(Sweep.load({"sweep": {"data.value_range": [[-1, 1], [1, 2]]}, **SMALL}).runs)
     assert ["-1+1" in name for name in names] == [True, False]
-
-
-# -- runs ----------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -186,9 +180,6 @@ def test_the_command_line_runs_a_sweep(tmp_path, folder, monkeypatch):
         assert undated(gt.open_archive(path)).identical(undated(gt.open_archive(folder / path.name)))
     again = CliRunner().invoke(main, ["sweep", "sweep.yaml", "-o", "out"])
     assert (again.exit_code, len(again.stderr.splitlines())) == (2, 1)
-
-
-# -- one dataset ---------------------------------------------------------------------------------------------------------------
 
 
 def test_all_runs_as_one_dataset_hold_the_values_of_each(folder):
