@@ -32,7 +32,7 @@ coverage: $(READY)  ## all tests, and which lines they reach (slower)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL) --cov
 
 mutate: $(READY)  ## break the product in 36 places, one at a time, and count the breaks that the tests catch (half an hour)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/mutate.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutate.py
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

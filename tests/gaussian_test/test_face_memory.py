@@ -61,7 +61,11 @@ def test_a_run_may_be_resumed_with_another_cap(source):
     ("changes", "said"),
     [
         ({"memory": "100KB"}, r"memory = 100.0KB is too little for the covariance of 64 features"),
-        ({"memory": "300KB", "shard_size": 24, "repeats": 20}, r"states of a shard of 24 samples.*shard_size"),
+        (  # 4 copies of 64 features x 3 turn times x 24 samples x 20 repeats, of 4 or 8 bytes each
+            {"memory": "300KB", "shard_size": 24, "repeats": 20},
+            r"states of a shard of 24 samples, which takes 1\.5MB: give a smaller shard_size",
+        ),
+        ({"memory": "300KB", "shard_size": 24, "repeats": 20, "dtype": "float64"}, r"shard of 24 samples, which takes 2\.9MB"),
         ({"memory": "900KB", "samples": 1000, "observables": ["affinity"]}, r"end points of 1000 samples.*end_points"),
         ({"memory": "900KB", "observables": ["quality"]}, r"64 features of 1797 samples"),
         (

@@ -74,10 +74,15 @@ def test_a_score_that_does_not_fit_is_refused_before_any_work(score, said, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_score_that_fails_at_one_level_is_named_with_it():
-    broken = Own(lambda x, t: torch.where(torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1, 1, 1) == 1.0, torch.nan, x / 2))
+@pytest.mark.parametrize("some", [False, True], ids=["every sample", "one of a micro-batch"])
+def test_a_score_that_fails_at_one_level_is_named_with_it(some):
+    def denoise(x, t):
+        hit = torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1, 1, 1) == 1.0
+        rows = (torch.arange(len(x)) == 4).reshape(-1, 1, 1, 1) if some else torch.tensor(True)
+        return torch.where(hit & rows, torch.nan, x / 2)
+
     with pytest.raises(UserError, match=r"'mine' returned NaN .* noise-to-signal 1:"):
-        gt.run(SETTINGS, scores={"mine": broken})
+        gt.run(SETTINGS, scores={"mine": Own(denoise)})
 
 
 def test_a_name_that_is_no_file_name_is_refused():

@@ -10,6 +10,7 @@ these moments. A U-Turn is a forward step followed by its own reversal, hence :m
 """
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -114,7 +115,14 @@ def chain_autocorrelation_gaussian(eigenvalues: ArrayLike, noise_to_signal: Arra
     return result
 
 
-def integrated_time(curve: ArrayLike) -> tuple[float, int]:
+class IntegratedTime(NamedTuple):
+    """Integrated auto-correlation time in U-Turns, and the window of the sum; without a window: NaN, the length of the chain."""
+
+    time: float
+    window: int
+
+
+def integrated_time(curve: ArrayLike) -> IntegratedTime:
     r"""Return the integrated auto-correlation time :math:`\tau=1+2\sum_{k=1}^MC(k)`, with a window that limits the noise.
 
     M is the smallest window that is at least :data:`WINDOW` times :math:`\tau(M)`, as Sokal proposed. The window also cuts off
@@ -127,8 +135,8 @@ def integrated_time(curve: ArrayLike) -> tuple[float, int]:
 
     Returns
     -------
-    tuple of float and int
-        :math:`\tau` in U-Turns and the window M; NaN and the length of the chain if the chain is too short.
+    IntegratedTime
+        ``time`` :math:`\tau` in U-Turns and the ``window`` M; NaN and the length of the chain if the chain is too short.
 
     References
     ----------
@@ -136,14 +144,14 @@ def integrated_time(curve: ArrayLike) -> tuple[float, int]:
 
     Examples
     --------
-    >>> time, window = integrated_time(0.5 ** np.arange(40))
-    >>> round(time, 3), window, integrated_time(0.9 ** np.arange(40))
-    (3.0, 15, (nan, 39))
+    >>> found = integrated_time(0.5 ** np.arange(40))
+    >>> round(found.time, 3), found.window, integrated_time(0.9 ** np.arange(40))
+    (3.0, 15, IntegratedTime(time=nan, window=39))
     """
     times = _partial_times(np.asarray(curve, dtype=np.float64))
     # as emcee.autocorr, but of a curve whose mean and trace are known exactly, and NaN with its reason where emcee raises
     wide = np.flatnonzero(np.arange(len(times)) >= WINDOW * times)
-    return (float(times[wide[0]]), int(wide[0])) if len(wide) else (np.nan, len(times) - 1)
+    return IntegratedTime(float(times[wide[0]]), int(wide[0])) if len(wide) else IntegratedTime(np.nan, len(times) - 1)
 
 
 def integrated_time_gaussian(eigenvalues: ArrayLike, noise_to_signal: ArrayLike) -> Array:

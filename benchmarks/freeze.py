@@ -1,7 +1,7 @@
 """Freeze what a change of structure must not change: about ten small runs, and digests of all that they say.
 
-python tests/freeze/freeze.py FOLDER                      run and write archives, texts, pages and digests.json
-python tests/freeze/freeze.py FOLDER --against OTHER      also list what differs from an earlier folder (exit code 1)
+python benchmarks/freeze.py FOLDER                      run and write archives, texts, pages and digests.json
+python benchmarks/freeze.py FOLDER --against OTHER      also list what differs from an earlier folder (exit code 1)
 """
 
 import argparse

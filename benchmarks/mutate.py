@@ -82,7 +82,7 @@ def broken(number: int, copy: Path) -> Path:
     path = copy / name
     text = path.read_text(encoding="utf-8")
     if text.count(line) != 1 or line.count(wrong) != 1:
-        raise SystemExit(f"break {number}: {name} has {line!r} {text.count(line)} times: correct tests/mutate.py")
+        raise SystemExit(f"break {number}: {name} has {line!r} {text.count(line)} times: correct benchmarks/mutate.py")
     path.write_text(text.replace(line, line.replace(wrong, right)), encoding="utf-8")
     return path
 
