@@ -15,7 +15,7 @@ from gaussian_test.data.formats.lazy import ScaledArray
 from gaussian_test.data.formats.netcdf import open_netcdf
 from gaussian_test.data.formats.rows import MemoryRows
 from gaussian_test.data.samples import Samples
-from gaussian_test.data.values import DataError, cause, check_shape, choose_scaling, encode_labels, nearest
+from gaussian_test.data.values import DataError, DType, cause, check_shape, choose_scaling, encode_labels, nearest
 
 _SOURCES = {
     "digits": "handwritten digits of 8 x 8 pixels that come with scikit-learn; needs no file",
@@ -53,6 +53,7 @@ def load(
     labels: Any = None,
     key: str | None = None,
     value_range: tuple[float, float] | None = None,
+    dtype: DType = "float32",
 ) -> xr.Dataset:
     r"""Load ground-truth samples as $x = \mathrm{scale} \cdot v + \mathrm{offset}$ in [-1, 1], read on demand.
 
@@ -76,11 +77,13 @@ def load(
         the only one.
     value_range : tuple of float or None
         Raw values, in the units of the source, that map to -1 and 1.
+    dtype : {"float32", "float64"}
+        Of ``x``.
 
     Returns
     -------
     xarray.Dataset
-        ``x`` (sample, channel, row, column) or (sample, feature): float32 in [-1, 1], dimensionless, with attributes
+        ``x`` (sample, channel, row, column) or (sample, feature): in [-1, 1], dimensionless, with attributes
         ``scale`` and ``offset`` so that the original is (x - offset) / scale. Where classes are known, ``label``
         (sample): int64 from 0, and ``class_name`` (class). Attributes ``source`` and ``title``.
 
@@ -101,7 +104,7 @@ def load(
     (-1.0, 1.0, 0.125)
     """
     try:
-        return _load(name_or_path, source, split, labels, key, value_range)
+        return _load(name_or_path, source, split, labels, key, value_range, dtype)
     except FileNotFoundError as error:
         raise FileNotFoundError(" ".join(str(error).splitlines())) from None  # a path may span lines
     except OSError as error:
@@ -115,6 +118,7 @@ def _load(
     labels: Any,
     key: str | None,
     value_range: tuple[float, float] | None,
+    dtype: DType,
 ) -> xr.Dataset:
     path, source = _recognise(name_or_path, source)
     name = source if path is None else str(path)
@@ -124,7 +128,7 @@ def _load(
         samples, labels = _open(path, source, split, key, labels)
     rows = samples.rows
     check_shape(rows.shape, name)
-    scaling = choose_scaling(rows, name, samples.value_range if value_range is None else value_range)
+    scaling = choose_scaling(rows, name, samples.value_range if value_range is None else value_range, dtype)
     found = samples.labels if labels is None else encode_labels(_label_array(labels), rows.shape[0], "the labels given")
 
     dims = ("sample", "feature") if len(rows.shape) == 2 else ("sample", "channel", "row", "column")
@@ -135,7 +139,7 @@ def _load(
         "offset": scaling.offset,
         "comment": "x = scale * original + offset",
     }
-    data = scaling.apply(rows.read(slice(None))) if path is None else LazilyIndexedArray(ScaledArray(rows, scaling))
+    data = scaling.apply(rows.read(slice(None)), dtype) if path is None else LazilyIndexedArray(ScaledArray(rows, scaling, dtype))
     truth = xr.Dataset({"x": xr.Variable(dims, data, attributes)}, attrs={"source": source, "title": samples.title})
     if found is not None:
         truth["label"] = xr.Variable("sample", found.values, {"long_name": "class of the sample", "units": "1"})

@@ -13,12 +13,14 @@ import difflib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gaussian_test.data.formats.rows import Array, Rows
 
+DType = Literal["float32", "float64"]
 SCAN_BYTES = 2**24  # a block of raw values; with the one before and decoding copies, a scan stays below 64 MB
 
 
@@ -194,18 +196,18 @@ class Scaling:
             raise DataError(f"{name} ranges from {low:g} to {high:g}, which 64-bit floats cannot map to [-1, 1]: rescale the data.")
         return cls(scale, offset)
 
-    def apply(self, values: Array) -> NDArray[np.float32]:
+    def apply(self, values: Array, dtype: DType = "float32") -> Array:
         """Return the scaled values."""
         if self.scale == 1.0 and self.offset == 0.0:
-            return values.astype(np.float32)
+            return values.astype(dtype)
         # Double precision makes each float32 the nearest to the exact value, and the ends exactly -1 and 1.
         exact = np.multiply(values, self.scale, dtype=np.float64)
         exact += self.offset
         np.clip(exact, -1.0, 1.0, out=exact)
-        return exact.astype(np.float32)
+        return exact.astype(dtype, copy=False)
 
 
-def choose_scaling(rows: Rows, name: str, value_range: tuple[float, float] | None = None) -> Scaling:
+def choose_scaling(rows: Rows, name: str, value_range: tuple[float, float] | None = None, dtype: DType = "float32") -> Scaling:
     """Choose the map of a source to [-1, 1]; raise for values that cannot be mapped.
 
     Unsigned 8- and 16-bit integers are mapped from the range of their type, floats within [-1, 1] stay as they are,
@@ -239,9 +241,9 @@ def choose_scaling(rows: Rows, name: str, value_range: tuple[float, float] | Non
         return Scaling.of_range(*limits, name)
     found = extent(rows, name)
     if rows.dtype.kind == "f" and found.low >= -1.0 and found.high <= 1.0:
-        if np.float32(found.low) == np.float32(found.high):
+        if np.array(found.low, dtype) == np.array(found.high, dtype):
             raise DataError(
-                f"{name} is constant in float32, every value is close to {found.low:g}: expected data that vary; "
+                f"{name} is constant in {dtype}, every value is close to {found.low:g}: expected data that vary; "
                 "give value_range to stretch them."
             )
         return Scaling()

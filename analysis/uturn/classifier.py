@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -125,14 +125,14 @@ def cross_validated_accuracy(
     labels : array
         Classes, shape (N,).
     folds : int
-        Folds of a stratified cross-validation; fewer where the smallest class has fewer samples.
+        Folds of a stratified cross-validation, copies of a sample in the same; fewer where the smallest class has fewer samples.
     seed : int
         Of the folds.
 
     Returns
     -------
     tuple of float
-        Accuracy :math:`a` and :math:`\sqrt{a(1-a)/N}`; NaN where a class has a single sample.
+        Accuracy :math:`a` and :math:`\sqrt{a(1-a)/N}`; NaN where a class has a single sample, copies counted once.
 
     Examples
     --------
@@ -142,16 +142,19 @@ def cross_validated_accuracy(
     chosen = evenly_spaced(len(np.asarray(labels)), MOST)
     samples: Any = x if hasattr(x, "shape") else np.asarray(x)
     flat, classes = _flat(samples[chosen]), np.asarray(labels)[chosen]
-    smallest = int(np.unique(classes, return_counts=True)[1].min())
+    points, number = np.unique(flat, axis=0, return_inverse=True)
+    smallest = min(len(np.unique(number[classes == label])) for label in np.unique(classes))
     if smallest < 2:
         return np.nan, np.nan
-    split = StratifiedKFold(min(folds, smallest), shuffle=True, random_state=seed)
-    right = cross_val_predict(classifier, flat, classes, cv=split) == classes
+    # copies stay together: a held-out sample must not be known by its copy
+    copies = len(points) < len(flat)
+    split = (StratifiedGroupKFold if copies else StratifiedKFold)(min(folds, smallest), shuffle=True, random_state=seed)
+    right = cross_val_predict(classifier, flat, classes, cv=split, groups=number if copies else None) == classes
     return _share(right)
 
 
 def nearest_accuracy(samples: EmpiricalScore, labels: ArrayLike) -> tuple[float, float]:
-    """Return the leave-one-out accuracy of the nearest sample's class, and its standard error.
+    """Return the accuracy of the nearest other sample's class, its copies left out, and the standard error.
 
     Parameters
     ----------
@@ -178,7 +181,7 @@ def nearest_accuracy(samples: EmpiricalScore, labels: ArrayLike) -> tuple[float,
 
 
 def typical_nearest_distance(samples: EmpiricalScore, *, most: int = 1024) -> float:
-    """Return the median distance of ground-truth samples from their nearest neighbour.
+    """Return the median distance of ground-truth samples from their nearest neighbour that is no copy of them.
 
     Parameters
     ----------

@@ -3,18 +3,17 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from gaussian_test.data.formats.rows import Array, Rows, Selection
-from gaussian_test.data.values import Scaling
+from gaussian_test.data.values import DType, Scaling
 
 BLOCK_VALUES = 2**20  # values read and scaled at a time; bounds the double-precision copy to 8 MB
 
 
 class ScaledArray(BackendArray):
-    """Raw samples as float32 in [-1, 1]; indexing reads the selected samples only.
+    """Raw samples in [-1, 1]; indexing reads the selected samples only.
 
     Parameters
     ----------
@@ -22,6 +21,8 @@ class ScaledArray(BackendArray):
         Raw samples, (sample, feature) or (sample, channel, row, column).
     scaling : Scaling
         The map to [-1, 1].
+    dtype : {"float32", "float64"}
+        Of the scaled samples.
 
     Examples
     --------
@@ -34,26 +35,27 @@ class ScaledArray(BackendArray):
     array([ 1., -1.], dtype=float32)
     """
 
-    def __init__(self, rows: Rows, scaling: Scaling) -> None:
+    def __init__(self, rows: Rows, scaling: Scaling, dtype: DType = "float32") -> None:
         self._rows = rows
         self._scaling = scaling
         self.shape: tuple[int, ...] = rows.shape
-        self.dtype: np.dtype[Any] = np.dtype(np.float32)
+        self._precision: DType = dtype
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
 
-    def _read(self, key: tuple[Any, ...]) -> NDArray[np.float32]:
+    def _read(self, key: tuple[Any, ...]) -> Array:
         samples, event = key[0], key[1:]
         if isinstance(samples, (int, np.integer)):
             return np.asarray(self._read((slice(int(samples), int(samples) + 1), *event))[0])
         count = len(range(*samples.indices(self.shape[0]))) if isinstance(samples, slice) else len(samples)
         step = max(1, BLOCK_VALUES // max(1, int(np.prod(self.shape[1:]))))
-        out = np.empty((count, *_outer(np.empty((0, *self.shape[1:]), np.bool_), event).shape[1:]), np.float32)
+        out = np.empty((count, *_outer(np.empty((0, *self.shape[1:]), np.bool_), event).shape[1:]), self.dtype)
         for start in range(0, count, step):
             stop = min(start + step, count)
             block = self._rows.read(_part(samples, start, stop, self.shape[0]))
-            out[start:stop] = self._scaling.apply(_outer(block, event))
+            out[start:stop] = self._scaling.apply(_outer(block, event), self._precision)
         return out
 
 

@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from gaussian_test import analysis, data, sampler
+from gaussian_test import analysis, sampler
 from gaussian_test.analysis.moments.gaussian_score import mixture_of_classes
 from gaussian_test.analysis.moments.moments import evenly_spaced
 from gaussian_test.analysis.observables import registry
@@ -28,15 +28,14 @@ from gaussian_test.build.features import (
     build_custom_observables,
     build_features,
 )
-from gaussian_test.build.memory import check_memory, check_streamed, fits_in_memory, memory_cap
-from gaussian_test.build.scores import Built, build_scores, checked_truth, make_kernels, make_process
+from gaussian_test.build.scores import Built, build_scores, make_kernels, make_process
+from gaussian_test.build.truth import open_truth
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment
 from gaussian_test.store import archive
-from gaussian_test.store.digest import data_digest, is_recognisable, kernel_digest, schedule_digest, score_digest
+from gaussian_test.store.digest import is_recognisable, kernel_digest, schedule_digest, score_digest
 from gaussian_test.store.parts import Fits
 
-FROM_PYTHON = "python"  # source in the archive for samples passed from Python
 START_STREAM, CLASS_STREAM = 1, 2  # of the keyed noise; stream 0 belongs to the trajectories
 NOT_OF_A_RESULT = ("data", "memory")  # data have a digest; the memory cap does not change results
 FILES = ("path", "weights", "scheduler")
@@ -168,7 +167,6 @@ def prepare(
     Raises UserError if the experiment is invalid.
     """
     given = given or Given()
-    truth = given.truth
     place = pick_device(device)
     with user_input():
         process = make_process(settings.process)
@@ -184,27 +182,11 @@ def prepare(
             rho=settings.reverse.rho,
             grid_of=settings.reverse.grid,
         )
-        if truth is None:
-            truth = load_truth(settings.data)
-        else:
-            truth = checked_truth(truth)
-            settings = settings.model_copy(update={"data": experiment.Data(source=FROM_PYTHON)})
-        cap = memory_cap(settings)
-        load, resident = fits_in_memory(truth, 8 if settings.dtype == "float64" else 4, cap)
-        if load:
-            truth = truth.assign(x=truth["x"].load())
-        if not resident:
-            check_streamed(settings, given.classifier is not None, cap)
-        samples = draw_samples(settings, truth.sizes["sample"])
-        if settings.memory is not None or not resident:
-            kept = min(len(samples), settings.end_points) if _keeps(settings) and not shards_only else 0
-            check_memory(settings, truth, len(plan.levels), kept, cap, shards_only)
+        opened = open_truth(settings, given.truth, plan, folder, given.classifier is not None, shards_only)
+        settings, truth, moments, fitted = opened.settings, opened.truth, opened.moments, opened.fits
         dtype = torch.float64 if settings.dtype == "float64" else torch.float32
         labels = np.asarray(truth["label"].values, dtype=np.int64) if "label" in truth else None
-        digest = data_digest(truth)
-        fitted = Fits(digest, folder)
-        moments = fitted.moments(truth["x"])
-        ground_truth = sampler.EmpiricalScore.fit(truth["x"], labels, process, dtype, resident)
+        ground_truth = sampler.EmpiricalScore.fit(truth["x"], labels, process, dtype, opened.resident)
         reference = Reference(
             ground_truth.to(place),
             moments,
@@ -223,7 +205,20 @@ def prepare(
         own = build_custom_observables(settings.custom_observables, given.custom_observables, place, truth["x"][:2].values)
     nu = process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
     return Prepared(
-        settings, truth, place, plan, built, kernels, reference, samples, nu, extractor, classified, own, fitted, digest
+        settings,
+        truth,
+        place,
+        plan,
+        built,
+        kernels,
+        reference,
+        opened.samples,
+        nu,
+        extractor,
+        classified,
+        own,
+        fitted,
+        opened.digest,
     )
 
 
@@ -256,16 +251,6 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def load_truth(settings: experiment.Data) -> xr.Dataset:
-    """Load the ground truth of an experiment."""
-    options: dict[str, Any] = settings.model_dump(exclude={"source", "path"}, exclude_none=True)
-    if settings.path is None and settings.source == FROM_PYTHON:
-        raise UserError(f"data.source = {FROM_PYTHON}: these samples were handed in from python: hand them in again, as truth")
-    if settings.path is None:
-        return data.load(settings.source, **options)
-    return data.load(settings.path, source=settings.source, **options)
-
-
 def turn_levels(process: sampler.Process, settings: experiment.TurnTimes) -> list[float]:
     """Return the turn times used for the requested ones, in the process's time."""
     asked = settings.noise_to_signal or settings.time
@@ -273,22 +258,6 @@ def turn_levels(process: sampler.Process, settings: experiment.TurnTimes) -> lis
         asked = tuple(sampler.log_levels(asked.min, asked.max, asked.count).tolist())
     used = process.turn_time_from_noise_to_signal if settings.noise_to_signal else process.turn_time
     return [used(value) for value in asked or ()]
-
-
-def draw_samples(settings: experiment.Experiment, count: int) -> NDArray[np.int64]:
-    """Return the indices of the starting samples: all, or some drawn with the seed without replacement.
-
-    Starts that are no samples are numbered from 0, and may outnumber the samples.
-    """
-    if settings.samples == "all":
-        return np.arange(count, dtype=np.int64)
-    if settings.start != "noised_data":
-        return np.arange(settings.samples, dtype=np.int64)
-    if settings.samples > count:
-        raise UserError(
-            f"samples = {settings.samples} is more than the {count} ground-truth samples: give a smaller number or 'all'"
-        )
-    return np.sort(np.random.default_rng(settings.seed).choice(count, settings.samples, replace=False)).astype(np.int64)
 
 
 def run_identity(prepared: Prepared) -> dict[str, str]:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, sampler
 from gaussian_test.analysis.moments.gaussian_score import mixture_of_classes, stack_components
-from gaussian_test.analysis.moments.running import chunks
 from gaussian_test.analysis.uturn.reference import Reference
 from gaussian_test.build.factories import custom_kernel, custom_process, source_digest
 from gaussian_test.build.networks import COMPUTED, GIVEN, Opening, Origin, open_network
@@ -239,30 +238,6 @@ def check_levels(name: str, score: sampler.Score, plan: sampler.UTurnPlan, kerne
 def kernel_name(settings: experiment.Reverse, kernel: sampler.ReverseKernel) -> str:
     """Return the experiment's name of a kernel, for the archive; a custom kernel has that of its factory."""
     return settings.factory or kernels.kernel_kind(kernel)
-
-
-LABELS = 1_000_001
-
-
-def checked_truth(truth: xr.Dataset) -> xr.Dataset:
-    """Raise if a dataset from Python is not of the form of :func:`gaussian_test.data.load`."""
-    if not isinstance(truth, xr.Dataset) or "x" not in truth:
-        raise UserError("truth is not a Dataset with a variable x: give one as gaussian_test.data.load does")
-    x = truth["x"]
-    dims = tuple(str(dim) for dim in x.dims)
-    if dims not in (("sample", "feature"), ("sample", "channel", "row", "column")):
-        raise UserError(f"truth.x has the dimensions {dims}: give (sample, feature) or (sample, channel, row, column)")
-    if x.dtype.kind != "f" or x.dtype.itemsize > 8:
-        raise UserError(f"truth.x is of type {x.dtype}: give real numbers in float32 or float64, as gaussian_test.data.load does")
-    if not x.dtype.isnative:  # torch accepts only native byte order
-        truth = truth.assign(x=x.astype(x.dtype.newbyteorder("=")))
-    if not all(bool(np.isfinite(chunk).all()) for chunk in chunks(truth["x"])):
-        raise UserError("truth.x holds NaN or infinite values: remove or repair them")
-    if "label" in truth:
-        label = truth["label"]
-        if label.dims != ("sample",) or label.dtype.kind not in "iu" or int(label.min()) < 0 or int(label.max()) >= LABELS:
-            raise UserError("truth.label is not one whole number from 0 to a million for each sample: correct it or leave it out")
-    return truth
 
 
 def try_score(name: str, score: sampler.Score, event_shape: tuple[int, ...], plan: sampler.UTurnPlan) -> None:

@@ -178,8 +178,9 @@ class Experiment(Settings):
         Of noise, choice of samples and resampling.
     micro_batch : int
         States per call of a score.
-    dtype : {"float32", "float64"}
-        Of the states.
+    dtype : {"auto", "float32", "float64"}
+        Of the states. ``auto``: float32, or float64 where float32 rounds the values of the data by more than 1/128 of the smallest
+        noise level or of their spread. The archive has the one that was used.
     tf32 : bool, optional
         Whether float32 products and convolutions on a CUDA device use TF32: three digits instead of seven, several times as fast.
         Default: torch's setting.
@@ -225,7 +226,7 @@ class Experiment(Settings):
     shard_size: Count = 64
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     micro_batch: Count = 1024
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["auto", "float32", "float64"] = "auto"
     tf32: bool | None = None
     observables: tuple[Observable, ...] | Literal["all", "none"] = CHEAP
     custom_observables: dict[str, CustomObservable] = Field(default_factory=dict)

@@ -225,4 +225,7 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
         "network_settings": json.dumps({name: score.settings for name, score in networks.items()}),
         "identity": json.dumps(identity),
         "samples_in_ground_truth": int(prepared.truth.sizes["sample"]),
+        "duplicates_in_ground_truth": prepared.reference.samples.duplicates,
+        "precision": f"states {settings.dtype}, weights of the exact score float64 below a noise-to-signal of "
+        f"{prepared.reference.samples.float64_below:.3g}",
     }

@@ -11,8 +11,9 @@ from gaussian_test import analysis
 from gaussian_test.analysis.moments.moments import whole_spectrum
 from gaussian_test.analysis.theory.samplers import KERNELS
 from gaussian_test.build.factories import custom_kernel
-from gaussian_test.build.problem import load_truth, turn_levels
+from gaussian_test.build.problem import turn_levels
 from gaussian_test.build.scores import make_process
+from gaussian_test.build.truth import load_truth
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.text import aligned

@@ -13,11 +13,11 @@ from gaussian_test import sampler
 from gaussian_test.analysis.moments.running import chunks
 
 
-def data_digest(truth: xr.Dataset) -> str:
-    """Return the sha256 of samples and labels, independent of their file."""
+def data_digest(truth: xr.Dataset, dtype: str = "float32") -> str:
+    """Return the sha256 of samples, in the precision of a run, and labels, independent of their file."""
     digest = hashlib.sha256(repr(truth["x"].shape).encode())
     for chunk in chunks(truth["x"]):
-        digest.update(np.ascontiguousarray(chunk, dtype=np.float32).tobytes())
+        digest.update(np.ascontiguousarray(chunk, dtype=dtype).tobytes())
     if "label" in truth:
         digest.update(np.ascontiguousarray(truth["label"].values, dtype=np.int64).tobytes())
     return digest.hexdigest()

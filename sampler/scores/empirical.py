@@ -4,10 +4,14 @@ r"""Exact score of the ground-truth samples.
 
 One pass over the samples in tiles, with a running maximum (online softmax), so memory does not grow with their number. The samples
 need not be in memory (:mod:`gaussian_test.sampler.scores.store`).
+
+The exponents come from matrix products, :math:`(x\cdot x_0^{(n)} - |x_0^{(n)}|^2/2)/\nu^2`, whose terms cancel: they err by about
+:math:`\epsilon R^2/\nu^2`, R the largest distance of a sample from the mean. Where that is not small in float32, float64 is used.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -16,17 +20,17 @@ import torch
 from torch import Tensor
 
 from gaussian_test.sampler.noise import Noise
-from gaussian_test.sampler.process import Process, Time
+from gaussian_test.sampler.process import Process, Time, as_time
 from gaussian_test.sampler.processes import VarianceExploding
-from gaussian_test.sampler.scores.score import Score, finite, pick, weights_of
+from gaussian_test.sampler.scores.nearest import least_distance, nearest_of, numbered_points
+from gaussian_test.sampler.scores.products import Others, Products
+from gaussian_test.sampler.scores.score import Score
 from gaussian_test.sampler.scores.store import (
-    SAMPLE_ELEMENTS,
     ByteSamples,
     ResidentSamples,
     Scaling,
     Store,
     StreamedSamples,
-    block_size,
     half_square_norm,
     mean_of,
     row_chunks,
@@ -36,10 +40,10 @@ from gaussian_test.sampler.scores.store import (
 )
 
 DRAWN_ELEMENTS = 2**20  # elements of a (rows, blocks) table of weights, in float64, drawn from at once
-TILE_ELEMENTS = 2**22  # elements of a (rows, samples) tile of logits
 MAX_ROWS = 1024
 LOG_2 = math.log(2)  # weights are powers of 2: torch's exp is fifty times slower on underflow, exp2 is not
-CANDIDATES = 4  # candidates from a matrix product, among which differences find the nearest sample
+ROUNDING = 1 / 32  # what a log-weight may err by in float32; beyond it is computed in float64
+NEAREST_ROUNDING = 1e-3  # what a squared distance may err by, in the least between samples
 
 
 class EmpiricalScore(Score):
@@ -105,6 +109,10 @@ class EmpiricalScore(Score):
         self.register_buffer("center", center)
         self.register_buffer("half_square_norm", half_square_norm(store, features).to(samples.dtype))
         self.register_buffer("labels", None if labels is None else labels.long().clone())
+        self.square_error = float(self.half_square_norm.max()) * torch.finfo(torch.float32).eps  # of products in float32
+        # noise-to-signal ratio below which log-weights are computed in float64, and whether nearest samples are
+        self.float64_below = math.sqrt(self.square_error / ROUNDING)
+        self.float64_nearest = 4 * self.square_error > NEAREST_ROUNDING * least_distance(self.products) ** 2
 
     @classmethod
     def fit(
@@ -163,6 +171,16 @@ class EmpiricalScore(Score):
         """Number of samples."""
         return len(self.half_square_norm)
 
+    @property
+    def duplicates(self) -> int:
+        """Number of samples that are copies of another."""
+        return self.count - int(self.points.max()) - 1
+
+    @functools.cached_property
+    def points(self) -> Tensor:
+        """Number of each sample's point, int64, shape (N,): copies of a sample share one."""
+        return numbered_points(self.tiles(), self.center)
+
     def tiles(self) -> Iterator[Tensor]:
         """Yield all samples in order, relative to :attr:`center`, in tiles (n, features) on the device.
 
@@ -199,6 +217,11 @@ class EmpiricalScore(Score):
         """
         return (self._store().take(index) + self.center).reshape(-1, *self.event_shape)
 
+    @property
+    def products(self) -> Products:
+        """The samples relative to their center, and the products of states with them."""
+        return Products(self._store(), self.half_square_norm)
+
     def _store(self) -> Store:
         if self._streamed is not None:
             return self._streamed.to(self.center.device, self.center.dtype)
@@ -210,10 +233,11 @@ class EmpiricalScore(Score):
     def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
         parts = [
-            self._mean(y[rows] - self.center, rows_of(variance, rows), None if label is None else label[rows])
+            self.products.mean(*self._offset(y, variance, rows, t), self._others(label, rows))
             for rows in row_chunks(len(y), MAX_ROWS)
         ]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(x.shape)
+        mean = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return mean.to(y.dtype).add_(self.center).reshape(x.shape)
 
     def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
         return self.originals(self.posterior_index(x, t, noise, label))
@@ -243,7 +267,8 @@ class EmpiricalScore(Score):
         y, variance = self.signal(x, t)
         out = torch.empty(len(y), dtype=torch.long, device=y.device)
         for rows in row_chunks(len(y), MAX_ROWS):
-            out[rows] = self._index(y[rows], rows_of(variance, rows), noise.uniform[rows], None if label is None else label[rows])
+            offset, spread = self._offset(y, variance, rows, t)
+            out[rows] = self.products.draw(offset, spread, noise.uniform[rows], self._others(label, rows))
         return out
 
     def nearest_index(self, x: Tensor, prefer: Tensor | None = None, exclude: Tensor | None = None) -> Tensor:
@@ -279,12 +304,13 @@ class EmpiricalScore(Score):
         prefer : Tensor, optional
             Sample that wins ties with its exact duplicates, int64, shape (batch,).
         exclude : Tensor, optional
-            Sample to ignore, int64, shape (batch,): the state itself, if it is one of the samples.
+            Sample to ignore with its copies, int64, shape (batch,): the state itself, if it is one of the samples.
 
         Returns
         -------
         tuple of Tensor
-            Index (int64) and Euclidean distance in the unit of the data, both (batch,).
+            Index (int64) and Euclidean distance in the unit of the data, both (batch,); the distance is infinite where all samples
+            are to be ignored.
 
         Examples
         --------
@@ -293,103 +319,37 @@ class EmpiricalScore(Score):
         >>> index.tolist(), distance.tolist()
         ([1, 0], [2.0, 2.0])
         """
-        y, store = self.flat(x), self._store()
-        one = torch.ones((), dtype=torch.float64)
-        out, away = torch.empty(len(y), dtype=torch.long, device=y.device), y.new_empty(len(y))
-        for rows in row_chunks(len(y), MAX_ROWS):
-            best = y.new_full((len(y[rows]), CANDIDATES), -torch.inf)
-            index = torch.zeros_like(best, dtype=torch.long)
-            offset = y[rows] - self.center
-            for numbers, _, logits in self._logits(store, offset, one, None):
-                values, columns = logits.topk(min(CANDIDATES, logits.shape[1]), dim=1)
-                best, order = torch.cat([best, values], 1).topk(CANDIDATES, dim=1)
-                index = torch.cat([index, columns + numbers.start], 1).gather(1, order)
-            if prefer is not None:  # put it first, so that it wins ties
-                index = torch.cat([prefer[rows, None], index], 1)
-            offset = offset.unsqueeze(1)
-            for few in row_chunks(len(index), max(1, TILE_ELEMENTS // (index.shape[1] * y.shape[1]))):
-                square = (store.take(index[few]) - offset[few]).square_().sum(2)
-                if exclude is not None:
-                    square.masked_fill_(index[few] == exclude[rows][few, None], torch.inf)
-                least, column = square.min(1, keepdim=True)
-                out[rows][few] = index[few].gather(1, column).squeeze(1)
-                away[rows][few] = least.squeeze(1).sqrt_()
-        return out, away
+        offset = self.flat(x) - self.center
+        parts = [
+            nearest_of(
+                self.products,
+                offset[rows].double() if self.float64_nearest else offset[rows],
+                None if prefer is None else prefer[rows],
+                None if exclude is None else self._copies(exclude[rows]),
+            )
+            for rows in row_chunks(len(offset), MAX_ROWS)
+        ]
+        index, distance = zip(*parts, strict=True)
+        return torch.cat(index), torch.cat(distance).to(x.dtype)
 
-    def _mean(self, offset: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
-        """Return the weighted mean by online softmax, rescaled whenever the running maximum rises."""
-        variance = variance * LOG_2
-        scaled = offset.div_(variance)
-        mean, highest = torch.empty_like(scaled), scaled.new_full((len(scaled), 1), -torch.inf)
-        total: Tensor | None = None
-        for _, tile, logits in self._logits(self._store(), scaled, variance, label):
-            new_highest = torch.maximum(highest, logits.amax(1, keepdim=True))
-            reference = finite(new_highest)
-            weights = logits.sub_(reference).exp2_()
-            summed = weights.sum(1, keepdim=True)
-            if total is None:
-                torch.mm(weights, tile, out=mean)
-                total = summed
-            else:
-                rescale = (highest - reference).exp2_()
-                mean.mul_(rescale).addmm_(weights, tile)
-                total = total.mul_(rescale).add_(summed)
-            highest = new_highest
-        assert total is not None  # there is at least one tile
-        return mean.div_(total).add_(self.center)
+    def _offset(self, y: Tensor, variance: Tensor, rows: slice, t: Time) -> tuple[Tensor, Tensor]:
+        """Return states relative to the center and their variance, in a type that holds the differences of their log-weights."""
+        offset, variance = y[rows] - self.center, rows_of(variance, rows)
+        times = as_time(t)
+        if times.device.type != "cpu":  # not waited for: any time of the process may be among them
+            times = torch.tensor(self.process.time_min, dtype=torch.float64)
+        if float(self.process.noise_to_signal(rows_of(times, rows)).min()) < self.float64_below:
+            return offset.double(), variance.double()
+        return offset, variance
 
-    def _index(self, y: Tensor, variance: Tensor, uniform: Tensor, label: Tensor | None) -> Tensor:
-        """Draw block, then sample within it, so that the logits of all N samples are never held at once."""
-        store, size, variance = self._store(), block_size(self.count, y.shape[1]), variance * LOG_2
-        mass = y.new_empty(len(y), -(-self.count // size))
-        offset = y - self.center
-        for numbers, _, logits in self._logits(store, offset / variance, variance, label):
-            short = -logits.shape[1] % size
-            padded = torch.nn.functional.pad(logits, (0, short), value=-torch.inf) if short else logits
-            blocks = padded.view(len(y), -1, size)
-            highest = finite(blocks.amax(2))
-            summed = blocks.sub_(highest.unsqueeze(2)).exp2_().sum(2).log2_().add_(highest)
-            mass[:, numbers.start // size : numbers.start // size + blocks.shape[1]] = summed
-        block, left = torch.empty_like(uniform, dtype=torch.long), torch.empty_like(uniform)
-        for rows in row_chunks(len(y), max(1, DRAWN_ELEMENTS // mass.shape[1])):
-            block[rows], left[rows] = pick(weights_of(mass[rows]), uniform[rows])
-        member = block.unsqueeze(1) * size + torch.arange(size, device=y.device)
-        outside = member >= self.count
-        member = member.clamp(max=self.count - 1)
-        logits = y.new_empty(len(y), size)
-        for rows in row_chunks(len(y), max(1, TILE_ELEMENTS // (size * y.shape[1]))):
-            logits[rows] = torch.bmm(store.take(member[rows]), offset[rows].unsqueeze(2)).squeeze(2)
-        logits = (logits - self.half_square_norm[member]) / variance
-        logits.masked_fill_(outside, -torch.inf)
-        if label is not None:
-            logits.masked_fill_(self._of_class(member) != label.unsqueeze(1), -torch.inf)
-        column, _ = pick(weights_of(logits), left)
-        return member.gather(1, column.unsqueeze(1)).squeeze(1)
+    def _copies(self, index: Tensor) -> Others:
+        """Return which samples are copies of each row's."""
+        points = self.points.to(index.device)
+        return lambda numbers: points[numbers] == points[index].unsqueeze(1)
 
-    def _logits(
-        self, store: Store, scaled: Tensor, variance: Tensor, label: Tensor | None
-    ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        r"""Yield tiles of samples and of :math:`(y\cdot x_n - |x_n|^2/2)/\nu^2`, the log-weights up to a constant per row.
-
-        Of states over :math:`\nu^2`, relative to the center; to base 2 if that variance is given times :math:`\log 2`. Logits are
-        valid until the next are requested.
-        """
-        size = block_size(self.count, scaled.shape[1])
-        width = max(size, min(TILE_ELEMENTS // max(len(scaled), 1), SAMPLE_ELEMENTS // scaled.shape[1]) // size * size)
-        parts = list(row_chunks(self.count, width))
-        # one buffer for all tiles: repeated large allocations would fragment the heap
-        buffer = scaled.new_empty(len(scaled) * min(width, self.count))
-        precision = 1 / (variance if variance.ndim == 0 else variance.squeeze(1))
-        for numbers, tile in zip(parts, store.tiles(parts), strict=True):
-            out = buffer[: len(scaled) * len(tile)].view(len(scaled), len(tile))
-            half = self.half_square_norm[numbers]
-            if variance.ndim == 0:
-                logits = torch.addmm(half * precision, scaled, tile.T, beta=-1, out=out)
-            else:
-                logits = torch.mm(scaled, tile.T, out=out).addr_(precision, half, alpha=-1)
-            if label is not None:
-                logits.masked_fill_(self._of_class(numbers) != label.unsqueeze(1), -torch.inf)
-            yield numbers, tile, logits
+    def _others(self, label: Tensor | None, rows: slice) -> Others | None:
+        """Return which samples are of another class than each row."""
+        return None if label is None else lambda numbers: self._of_class(numbers) != label[rows].unsqueeze(1)
 
     def _of_class(self, index: slice | Tensor) -> Tensor:
         if self.labels is None:

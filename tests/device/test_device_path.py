@@ -69,9 +69,8 @@ def test_a_run_is_the_cpus_and_neither_leaves_the_device_nor_waits_for_it(score,
 @pytest.mark.parametrize(("score", "spare"), [*((score, 3) for score in zoo.SCORES), ("empirical_labels", 1000), ("own", 1000)])
 def test_states_are_the_cpus_however_the_batch_is_cut(score, spare, monkeypatch):
     """Rows cut within a turn time, or all at once; the empirical score in many small tiles."""
-    empirical = import_module("gaussian_test.sampler.scores.empirical")
-    monkeypatch.setattr(empirical, "TILE_ELEMENTS", 64)
-    monkeypatch.setattr(empirical, "MAX_ROWS", 4)
+    for module, constant, value in (("products", "TILE_ELEMENTS", 64), ("empirical", "MAX_ROWS", 4)):
+        monkeypatch.setattr(import_module(f"gaussian_test.sampler.scores.{module}"), constant, value)
     kernel = "exact" if score in zoo.WITH_POSTERIOR else "ancestral"
     cpu, device = zoo.both(score, kernel, "variance_exploding", "float32", spare=spare, path=False)
     assert not zoo.differences(cpu, device)
@@ -155,7 +154,10 @@ def test_answers_come_back_where_and_as_the_states_are(score, process, time, dty
     for name in expected:
         assert given[name].device == torch.device(NAME, 0)
         assert given[name].dtype == dtype == expected[name].dtype
-        assert zoo.bits(values(given[name])) == zoo.bits(expected[name])
+        if score.startswith("empirical") and time.endswith("on the device"):  # not waited for: float64 where any time may need it
+            torch.testing.assert_close(values(given[name]), expected[name])
+        else:
+            assert zoo.bits(values(given[name])) == zoo.bits(expected[name])
 
 
 PLACED = [(score, left) for score in zoo.SCORES for left in ("score", "states", "noise", "label")]

@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaussian_test.sampler import EmpiricalScore, Noise
-from gaussian_test.sampler.scores import empirical, store
+from gaussian_test.sampler.scores import products, store
 
 
 class Largest(TorchDispatchMode):
@@ -86,19 +86,19 @@ def test_tiles_and_blocks_change_no_result(monkeypatch, setting, per_row, condit
 
 @pytest.mark.parametrize(
     ("most", "elements", "masses"),
-    [(4, empirical.SAMPLE_ELEMENTS, 4), (store.MOST_BLOCKS, empirical.SAMPLE_ELEMENTS, 32), (4, 128 * 4, 8)],
+    [(4, store.SAMPLE_ELEMENTS, 4), (store.MOST_BLOCKS, store.SAMPLE_ELEMENTS, 32), (4, 128 * 4, 8)],
     ids=["many samples", "few samples", "many samples of many features"],
 )
 def test_a_draw_holds_few_masses_of_blocks(monkeypatch, most, elements, masses):
     """Blocks grow with the number of samples as long as one fits into a tile; what is drawn is the same."""
     samples, x = normal(1024, 4), normal(23, 4, seed=1)
-    noise, seen, genuine = noise_like(x), [], empirical.pick
+    noise, seen, genuine = noise_like(x), [], products.pick
 
     def pick(weights, uniform):
         seen.append(weights.shape[1])
         return genuine(weights, uniform)
 
-    monkeypatch.setattr(empirical, "pick", pick)
+    monkeypatch.setattr(products, "pick", pick)
     score = EmpiricalScore(samples)
     expected = score.posterior_index(x, 1.0, noise)
     assert seen == [32, 32]  # of blocks of 32, then within one
@@ -109,7 +109,7 @@ def test_a_draw_holds_few_masses_of_blocks(monkeypatch, most, elements, masses):
 
 def test_memory_does_not_grow_with_the_samples(monkeypatch):
     tile, rows, features = 2**11, 8, 4
-    monkeypatch.setattr(empirical, "TILE_ELEMENTS", tile)
+    monkeypatch.setattr(products, "TILE_ELEMENTS", tile)
     x = normal(rows, features, seed=1)
     calls = {
         "denoise": lambda score: score.denoise(x, 1.0),

@@ -13,7 +13,7 @@ import gaussian_test as gt
 from gaussian_test.analysis.uturn.classifier import nearest_accuracy, typical_nearest_distance
 from gaussian_test.data.values import Scaling
 from gaussian_test.sampler import EmpiricalScore, ResidentSamples, StreamedSamples
-from gaussian_test.sampler.scores import empirical, store
+from gaussian_test.sampler.scores import products, store
 
 COUNT, EVENT = 1500, (1, 5, 7)
 LABELS = np.arange(COUNT) % 3
@@ -216,9 +216,9 @@ def test_buffers_are_what_they_were(pixels):
 
 @pytest.mark.parametrize(("batch", "most"), [(1, 320), (40, 320), (512, 64)])
 def test_a_tile_is_bounded_in_samples_times_features_and_in_rows_times_samples(pixels, monkeypatch, batch, most):
-    monkeypatch.setattr(empirical, "TILE_ELEMENTS", 512 * 64)
+    monkeypatch.setattr(products, "TILE_ELEMENTS", 512 * 64)
     for score in both(pixels):
-        parts = [tile.shape for _, tile, _ in score._logits(score._store(), score.center.expand(batch, -1), torch.ones(()), None)]
+        parts = [tile.shape for _, tile, _ in score.products.logits(score.center.expand(batch, -1), torch.ones(()), None)]
         assert {count for count, _ in parts[:-1]} == {most}
         assert sum(count for count, _ in parts) == COUNT
 

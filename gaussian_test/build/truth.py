@@ -1,0 +1,159 @@
+"""Ground truth of a run: opened, checked, and in a precision that holds its differences."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from gaussian_test import data, sampler
+from gaussian_test.analysis.moments.moments import Moments
+from gaussian_test.analysis.moments.running import chunks
+from gaussian_test.build.memory import check_memory, check_streamed, fits_in_memory, memory_cap
+from gaussian_test.errors import UserError
+from gaussian_test.experiment import experiment
+from gaussian_test.store.digest import data_digest
+from gaussian_test.store.parts import Fits
+
+FROM_PYTHON = "python"  # source in the archive for samples passed from Python
+ROUNDING = 1 / 128  # of a state, in the smallest noise level or the spread of the data
+Precision = Literal["float32", "float64"]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Ground truth of a run, with what follows from it before scores are built."""
+
+    settings: experiment.Experiment  # with the source and the precision that are used
+    truth: xr.Dataset
+    resident: bool  # whether the samples of the exact score are held in memory
+    samples: NDArray[np.int64]  # indices to start from
+    digest: str
+    fits: Fits
+    moments: Moments
+
+
+def open_truth(
+    settings: experiment.Experiment,
+    given: xr.Dataset | None,
+    plan: sampler.UTurnPlan,
+    folder: Path | None,
+    given_classifier: bool,
+    shards_only: bool,
+) -> Truth:
+    """Open the ground truth in the precision of the experiment; ``auto`` is float32 where that holds the differences of states.
+
+    Raises UserError if the samples cannot be used, memory is too little for them, or the precision.
+    """
+    largest = 1.0  # of a source, which is scaled to [-1, 1]
+    if given is not None:
+        given, largest = checked_truth(given)
+        settings = settings.model_copy(update={"data": experiment.Data(source=FROM_PYTHON)})
+    scale = float(plan.process.noise_to_signal(torch.tensor(min(plan.levels), dtype=torch.float64)))
+    dtype = precision(settings.dtype, largest, scale)
+    found = _open(settings.model_copy(update={"dtype": dtype}), given, plan, folder, given_classifier, shards_only)
+    spread = float(np.sqrt(found.moments.trace / found.truth["x"][0].size))
+    needed = precision(settings.dtype, largest, min(scale, spread or scale))  # equal samples are refused below
+    if needed != dtype:
+        found = _open(settings.model_copy(update={"dtype": needed}), given, plan, folder, given_classifier, shards_only)
+    return found
+
+
+def precision(asked: str, largest: float, scale: float) -> Precision:
+    """Return the type in which values up to ``largest`` are rounded by little of ``scale``.
+
+    Raises UserError if the one asked for, or any, is too coarse.
+    """
+    names: tuple[Precision, ...] = ("float32", "float64")
+    fine = [name for name in names if largest * np.finfo(name).eps / 2 <= ROUNDING * scale]
+    for name in fine:
+        if asked in ("auto", name):
+            return name
+    remedy = "leave dtype at auto or give float64" if fine else "subtract what all samples share, such as their mean"
+    raise UserError(
+        f"dtype = {asked}: values of up to {largest:.3g} are rounded by more than {ROUNDING:.2g} of {scale:.3g}, the smallest "
+        f"noise level or the spread of the data: {remedy}"
+    )
+
+
+def _open(
+    settings: experiment.Experiment,
+    truth: xr.Dataset | None,
+    plan: sampler.UTurnPlan,
+    folder: Path | None,
+    given_classifier: bool,
+    shards_only: bool,
+) -> Truth:
+    if truth is None:
+        truth = load_truth(settings.data, "float64" if settings.dtype == "float64" else "float32")
+    cap = memory_cap(settings)
+    load, resident = fits_in_memory(truth, 8 if settings.dtype == "float64" else 4, cap)
+    if load:
+        truth = truth.assign(x=truth["x"].load())
+    if not resident:
+        check_streamed(settings, given_classifier, cap)
+    samples = draw_samples(settings, truth.sizes["sample"])
+    if settings.memory is not None or not resident:
+        keeps = settings.keep.end_points or settings.needs("end points")
+        kept = min(len(samples), settings.end_points) if keeps and not shards_only else 0
+        check_memory(settings, truth, len(plan.levels), kept, cap, shards_only)
+    digest = data_digest(truth, settings.dtype)
+    fits = Fits(digest, folder)
+    return Truth(settings, truth, resident, samples, digest, fits, fits.moments(truth["x"]))
+
+
+LABELS = 1_000_001
+
+
+def checked_truth(truth: xr.Dataset) -> tuple[xr.Dataset, float]:
+    """Return a dataset from Python and its largest absolute value.
+
+    Raises UserError if it is not of the form of :func:`gaussian_test.data.load`.
+    """
+    if not isinstance(truth, xr.Dataset) or "x" not in truth:
+        raise UserError("truth is not a Dataset with a variable x: give one as gaussian_test.data.load does")
+    x = truth["x"]
+    dims = tuple(str(dim) for dim in x.dims)
+    if dims not in (("sample", "feature"), ("sample", "channel", "row", "column")):
+        raise UserError(f"truth.x has the dimensions {dims}: give (sample, feature) or (sample, channel, row, column)")
+    if x.dtype.kind != "f" or x.dtype.itemsize > 8:
+        raise UserError(f"truth.x is of type {x.dtype}: give real numbers in float32 or float64, as gaussian_test.data.load does")
+    if not x.dtype.isnative:  # torch accepts only native byte order
+        truth = truth.assign(x=x.astype(x.dtype.newbyteorder("=")))
+    largest = max((float(np.abs(chunk).max(initial=0.0)) for chunk in chunks(truth["x"])), default=0.0)
+    if not np.isfinite(largest):
+        raise UserError("truth.x holds NaN or infinite values: remove or repair them")
+    if "label" in truth:
+        label = truth["label"]
+        if label.dims != ("sample",) or label.dtype.kind not in "iu" or int(label.min()) < 0 or int(label.max()) >= LABELS:
+            raise UserError("truth.label is not one whole number from 0 to a million for each sample: correct it or leave it out")
+    return truth, largest
+
+
+def load_truth(settings: experiment.Data, dtype: Precision = "float32") -> xr.Dataset:
+    """Load the ground truth of an experiment."""
+    options: dict[str, Any] = settings.model_dump(exclude={"source", "path"}, exclude_none=True)
+    if settings.path is None and settings.source == FROM_PYTHON:
+        raise UserError(f"data.source = {FROM_PYTHON}: these samples were handed in from python: hand them in again, as truth")
+    if settings.path is None:
+        return data.load(settings.source, dtype=dtype, **options)
+    return data.load(settings.path, source=settings.source, dtype=dtype, **options)
+
+
+def draw_samples(settings: experiment.Experiment, count: int) -> NDArray[np.int64]:
+    """Return the indices of the starting samples: all, or some drawn with the seed without replacement.
+
+    Starts that are no samples are numbered from 0, and may outnumber the samples.
+    """
+    if settings.samples == "all":
+        return np.arange(count, dtype=np.int64)
+    if settings.start != "noised_data":
+        return np.arange(settings.samples, dtype=np.int64)
+    if settings.samples > count:
+        raise UserError(
+            f"samples = {settings.samples} is more than the {count} ground-truth samples: give a smaller number or 'all'"
+        )
+    return np.sort(np.random.default_rng(settings.seed).choice(count, settings.samples, replace=False)).astype(np.int64)

@@ -1,0 +1,68 @@
+"""Nearest samples of a set, and which of its samples are copies of each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from gaussian_test.sampler.scores.products import Others, Products
+from gaussian_test.sampler.scores.store import row_chunks, row_slices
+
+CANDIDATES = 4  # from a matrix product, among which differences find the nearest sample
+SOME = 64  # samples whose neighbours show how close samples come
+DIFFERENCES = 2**22  # elements of a (rows, candidates, features) table of differences
+
+
+def nearest_of(products: Products, offset: Tensor, prefer: Tensor | None, exclude: Others | None) -> tuple[Tensor, Tensor]:
+    """Return the nearest sample to each state, given relative to the center, and its distance.
+
+    Candidates come from products, in the type of the states, whose rounding must be far below the distances between samples.
+    """
+    best = offset.new_full((len(offset), CANDIDATES), -torch.inf)
+    index = torch.zeros_like(best, dtype=torch.long)
+    for numbers, _, logits in products.logits(offset, torch.ones((), dtype=torch.float64), exclude):
+        values, columns = logits.topk(min(CANDIDATES, logits.shape[1]), dim=1)
+        best, order = torch.cat([best, values], 1).topk(CANDIDATES, dim=1)
+        index = torch.cat([index, columns + numbers.start], 1).gather(1, order)
+    index = torch.where(best == -torch.inf, index[:, :1], index)
+    if prefer is not None:  # put it first, so that it wins ties
+        index = torch.cat([prefer.unsqueeze(1), index], 1)
+    found, least = torch.empty_like(index[:, 0]), offset.new_empty(len(offset))
+    for rows in row_chunks(len(index), max(1, DIFFERENCES // (index.shape[1] * offset.shape[1]))):
+        square = (products.store.take(index[rows]) - offset[rows].unsqueeze(1)).square_().sum(2)
+        least[rows], column = square.min(1)
+        found[rows] = index[rows].gather(1, column.unsqueeze(1)).squeeze(1)
+    return found, least.sqrt_().masked_fill_(best[:, 0] == -torch.inf, torch.inf)
+
+
+def least_distance(products: Products) -> float:
+    """Return the least distance of some samples, evenly spaced over the set, from any that is no copy of them."""
+    count = len(products.half_square_norm)
+    some = torch.linspace(0, count - 1, min(count, SOME), dtype=torch.float64).round().long()
+    offset = products.store.take(some).double()
+    norm, least = offset.square().sum(1, keepdim=True), torch.inf
+    for _, _, logits in products.logits(offset, torch.ones((), dtype=torch.float64)):
+        square = norm - 2 * logits
+        least = min(least, float(square.masked_fill_(square <= 1e-12 * norm.max(), torch.inf).min()))
+    return math.sqrt(least)
+
+
+def numbered_points(tiles: Iterable[Tensor], center: Tensor) -> Tensor:
+    """Return a number for each sample, int64, shape (N,), that only copies of it share.
+
+    Examples
+    --------
+    >>> numbered_points([torch.tensor([[2.0], [0.0]]), torch.tensor([[-0.0], [2.0], [1.0]])], torch.zeros(1)).unique().numel()
+    3
+    """
+    random = torch.Generator().manual_seed(0)
+    odd = torch.randint(-(2**62), 2**62, center.shape, generator=random).to(center.device) * 2 + 1
+    keys = []  # sums of 64-bit products, which wrap: equal for equal samples, and for others by a chance of 2^-64
+    for tile in tiles:
+        bits = (tile + 0.0).view(torch.int32 if tile.dtype == torch.float32 else torch.int64)  # -0 + 0 is 0
+        keys += [(bits[rows] * odd).sum(1) for rows in row_slices(len(bits), len(odd))]
+    number: Tensor = torch.unique(torch.cat(keys), return_inverse=True)[1]
+    return number
