@@ -14,16 +14,19 @@ class Steps(sampler.ReverseSDE):
 
 
 def noising(**settings):
+    """Return a process."""
     return Noising(**settings)
 
 
 def steps(clock="variance"):
+    """Return a kernel."""
     return Steps(clock=clock)
 
 
 def contrast():
+    """Return an observable, the standard deviation of the end point."""
+
     def measure(start, end):
-        """Standard deviation of the end point."""
         return end.flatten(1).std(1)
 
     measure.units = "grey levels"
@@ -31,8 +34,10 @@ def contrast():
 
 
 def halves():
+    """Return a feature extractor, of every other feature."""
     return lambda x: x.flatten(1)[:, ::2]
 
 
 def classifier():
+    """Return a classifier."""
     return KNeighborsClassifier(3)

@@ -69,6 +69,7 @@ SWEEP = {"sweep": {"reverse.kind": ["sde", "heun"], "seed": [0, 1]}, **SMALL, "o
 
 
 def digest(data: bytes) -> str:
+    """Return the sha256 of bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
