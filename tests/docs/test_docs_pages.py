@@ -1,4 +1,4 @@
-"""The documentation builds without a warning; its commands exist, its YAML is an experiment, its python runs."""
+"""The documentation builds without a warning; commands of its pages and of the README exist, YAML is an experiment, python runs."""
 
 import os
 import re
@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,11 +14,15 @@ from notebook_room import run_page
 
 import gaussian_test as gt
 from gaussian_test.cli.commands import main
+from gaussian_test.experiment import scores
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.sweep.sweep import Sweep
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 README = DOCS.parent / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+EXTENDING = DOCS / "extending"
+KINDS = sorted(path.stem for path in EXTENDING.glob("*.md") if path.stem != "index")
 PAGES = sorted(path for folder in (DOCS, DOCS / "how_to") for path in folder.glob("*.md"))
 WITH_CODE = [path for path in PAGES if "file_format: mystnb" in path.read_text(encoding="utf-8")]
 
@@ -118,3 +123,71 @@ def test_the_network_of_the_how_to_is_a_score(tmp_path, monkeypatch):
     kept = result["autocorrelation_one_shot"].sel(score="mine") * (0.25 + nu**2)
     assert (one_shot[:-1] > one_shot[1:]).all()  # it shrinks more the more noise there is
     assert float(kept.max() / kept.min()) < 1.3  # by 0.25 / (0.25 + nu^2), up to the noise's own product with the starts
+
+
+# -- the pages about extending: cell by cell, and their tables name what there is ----------------------------------------------
+
+
+def test_there_is_a_page_about_extending_for_each_kind():
+    assert KINDS == ["observable", "process", "reverse_kernel", "score"]
+
+
+@pytest.mark.parametrize("page", KINDS)
+def test_a_page_about_extending_runs_from_top_to_bottom(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")  # as in a notebook: the page goes to a folder of its own
+    ran = run_page((EXTENDING / f"{page}.md").read_text(encoding="utf-8"))
+    assert " breaks '" in capsys.readouterr().out + "".join(map(repr, ran.shown))  # each shows what a broken law looks like
+
+
+def test_the_index_of_extending_names_what_there_is():
+    text = (EXTENDING / "index.md").read_text(encoding="utf-8")
+    for name in set(re.findall(r"`(?:gt\.conformance\.)?(check_\w+)`", text)):
+        assert callable(getattr(gt.conformance, name))
+    for page in re.findall(r"\]\((\w+)\.md\)", text):
+        assert page in KINDS
+    settings = re.findall(r"`((?:process|scores|reverse|custom_observables): [^`]*)`", text)
+    assert len(settings) == 4
+    for line in settings:
+        Experiment.load(yaml.safe_load(line))
+
+
+# -- the README ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", blocks(README, "python"))
+def test_python_of_the_readme_runs(code, capsys):
+    exec(compile(code, "README.md", "exec"), {})
+    assert "Gaussian Test of digits" in capsys.readouterr().out
+
+
+def test_the_first_block_of_the_readme_is_about_ten_lines():
+    assert len([line for line in blocks(README, "python")[0].splitlines() if line.strip()]) <= 10
+
+
+def test_the_table_of_networks_is_that_of_the_settings():
+    """Every kind of network with exactly its own settings; what all have in common stands below the table."""
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", TEXT, flags=re.MULTILINE))
+    kinds = {get_args(kind.model_fields["kind"].annotation)[0]: set(kind.model_fields) for kind in get_args(scores.AnyNetwork)}
+    common = set.intersection(*kinds.values()) - {"kind"}
+    for kind, fields in kinds.items():
+        named = set(re.findall(r"`(\w+)`", rows[kind]))
+        assert named & fields, kind
+        assert named - {"x0", "epsilon", "v", "score", "velocity"} <= fields, kind
+    assert all(f"`{name}`" in TEXT for name in common)
+
+
+def test_every_command_and_option_of_the_readme_exists():
+    commands = re.findall(r"^    gaussian-test (\w+) (.*)$", TEXT, flags=re.MULTILINE)
+    assert {name for name, _ in commands} == set(main.commands)
+    for name, arguments in commands:
+        known = {option for parameter in main.commands[name].params for option in parameter.opts}
+        assert set(re.findall(r"(?<!\S)--?[a-z]+", arguments)) <= known
+
+
+def test_every_make_target_and_linked_file_of_the_readme_exists():
+    makefile = (DOCS.parent / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^    make (\w+)", TEXT, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", TEXT):
+        assert (DOCS.parent / link).is_file()

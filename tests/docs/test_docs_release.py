@@ -33,9 +33,8 @@ def test_version_change_log_and_citation_agree():
     else:
         assert date.fromisoformat(when) == CITATION["date-released"]
     assert all(date.fromisoformat(past) for _, past in ENTRIES[1:])
-    assert [tuple(map(int, number.split("."))) for number, _ in ENTRIES] == sorted(
-        (tuple(map(int, number.split("."))) for number, _ in ENTRIES), reverse=True
-    )
+    numbers = [tuple(map(int, number.split("."))) for number, _ in ENTRIES]
+    assert numbers == sorted(numbers, reverse=True)
 
 
 def test_the_entry_has_something_to_say_by_kind():

@@ -3,31 +3,43 @@
 import copy
 
 import pytest
+from face_zoo import QUICK
 from report_zoo import HOSTILE, hostile_run
 
 import gaussian_test as gt
+from gaussian_test.engine import shard
 
 # As long as a module has the name of a function, the first to be imported wins: here it is the function.
 # (test_face_command_line.py asks for more: that the order does not matter.)
 assert callable(gt.run)
 assert callable(gt.compare)
 
-TINY = {
-    "turn_times": {"noise_to_signal": [0.1, 0.7, 2.0, 8.0]},
-    "samples": 12,
-    "repeats": 2,
-    "shard_size": 5,
-    "seed": 3,
-    "keep": {"pictures": 3},
-    "observables": "none",
-    "statistics": {"bootstrap": 100},
-}
+TINY = QUICK | {"turn_times": {"noise_to_signal": [0.1, 0.7, 2.0, 8.0]}, "keep": {"pictures": 3}}
+TINY |= {"samples": 12, "repeats": 2, "shard_size": 5, "seed": 3}
 
 
 @pytest.fixture
 def tiny():
     """Return a function that gives the tiny experiment with some top-level keys changed."""
     return lambda **changes: copy.deepcopy({**TINY, **changes})
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Return a function that has the n-th shard from now on be interrupted, and gives the list of those that were begun."""
+
+    def at(number):
+        def run_shard(prepared, samples):
+            begun.append(samples)
+            if len(begun) == number:
+                raise KeyboardInterrupt
+            return genuine(prepared, samples)
+
+        genuine, begun = shard.run_shard, []
+        monkeypatch.setattr(shard, "run_shard", run_shard)
+        return begun
+
+    return at
 
 
 @pytest.fixture(scope="session")
@@ -48,17 +60,10 @@ def memory():
 def rich(tmp_path_factory):
     """Return the archive of a run with a network, another process and all observables, and the path of its page."""
     folder = tmp_path_factory.mktemp("rich")
-    settings = {
-        "process": {"kind": "cosine", "time_min": 0.002, "time_max": 0.99},
-        "scores": [{"kind": "empirical"}, {"kind": "network", "micro_batch": 16}, {"kind": "gaussian"}],
-        "turn_times": {"noise_to_signal": [0.1, 0.4, 0.8, 1.5, 3.0, 8.0]},
-        "reverse": {"steps": 4},
-        "samples": 16,
-        "observables": "all",
-        "chains": {"length": 2, "turn_times": 2},
-        "keep": {"pictures": 4},
-        "statistics": {"bootstrap": 100},
-    }
+    settings = QUICK | {"observables": "all", "chains": {"length": 2, "turn_times": 2}, "keep": {"pictures": 4}, "samples": 16}
+    settings |= {"process": {"kind": "cosine", "time_min": 0.002, "time_max": 0.99}, "reverse": {"steps": 4}}
+    settings |= {"scores": [{"kind": "empirical"}, {"kind": "network", "micro_batch": 16}, {"kind": "gaussian"}]}
+    settings |= {"turn_times": {"noise_to_signal": [0.1, 0.4, 0.8, 1.5, 3.0, 8.0]}}
     gt.run(settings, folder / "rich.nc", progress=False)
     return folder / "rich.nc", gt.report(folder / "rich.nc", folder / "rich.html")
 

@@ -6,24 +6,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import torch
+from face_zoo import QUICK, Own
 from PIL import Image
 
 import gaussian_test as gt
-from gaussian_test import sampler
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 NASTY = 'a $x_1$ & "b" {{ 7*7 }} \'<!-- -->'
 VOID = {"meta", "link", "img", "input", "br", "hr"}
-
-
-class Halved(sampler.Score):
-    """A score that knows nothing: half of the state."""
-
-    def __init__(self, event_shape):
-        super().__init__(sampler.VarianceExploding(), event_shape)
-
-    def denoise(self, x, t, label=None):
-        return x / 2
 
 
 def hostile_run(output):
@@ -32,17 +22,11 @@ def hostile_run(output):
     def kept_ink(start, end):
         return (end.flatten(1).mean(1) - start.flatten(1).mean(1)).abs()
 
-    settings = {
-        "scores": [{"kind": "empirical", "name": HOSTILE}, {"kind": "gaussian", "name": NASTY}],
-        "turn_times": {"noise_to_signal": [0.1, 0.7, 2.0, 8.0]},
-        "samples": 12,
-        "keep": {"pictures": 3},
-        "observables": ["quality"],
-        "statistics": {"bootstrap": 100},
-        "reverse": {"steps": 4},
-    }
+    settings = QUICK | {"samples": 12, "keep": {"pictures": 3}, "observables": ["quality"], "reverse": {"steps": 4}}
+    settings |= {"scores": [{"kind": "empirical", "name": HOSTILE}, {"kind": "gaussian", "name": NASTY}]}
+    settings |= {"turn_times": {"noise_to_signal": [0.1, 0.7, 2.0, 8.0]}}
     truth = gt.data.load("digits").assign_attrs(source=f"{HOSTILE}.npz")
-    given = {"scores": {"_mine; a: b": Halved((1, 8, 8))}, "custom_observables": {"kept_ink": kept_ink}}
+    given = {"scores": {"_mine; a: b": Own(lambda x, t: x / 2)}, "custom_observables": {"kept_ink": kept_ink}}
     return gt.run(settings, output, truth=truth, progress=False, **given)
 
 

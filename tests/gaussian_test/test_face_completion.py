@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from face_zoo import invoke
 
 from gaussian_test.cli import completion
 from gaussian_test.cli.commands import main
@@ -139,22 +139,7 @@ def test_a_real_shell_completes(shell, room):
 
 @pytest.mark.parametrize(("shell", "sign"), [("bash", "complete -o nosort -F"), ("zsh", "#compdef"), ("fish", "complete ")])
 def test_the_script_is_that_of_the_shell(shell, sign):
-    done = CliRunner().invoke(main, ["completion", shell])
+    done = invoke("completion", shell)
     assert (done.exit_code, done.stderr) == (0, "")
     assert sign in done.stdout
     assert completion.VARIABLE in done.stdout
-
-
-def test_the_tab_key_waits_for_nothing_heavy(tmp_path):
-    """The keys of --set need the settings, and nothing of what computes."""
-    code = (
-        "import sys; from gaussian_test.cli.commands import main\n"
-        "try: main(prog_name='gaussian-test')\n"
-        "except SystemExit: pass\n"
-        "assert not {'torch', 'xarray', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)\n"
-    )
-    asked = {completion.VARIABLE: "bash_complete", "COMP_WORDS": "gaussian-test run --set reverse.st"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | asked, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (0, "plain,reverse.steps=\n"), done.stderr

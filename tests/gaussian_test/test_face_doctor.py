@@ -8,12 +8,11 @@ from importlib import metadata
 
 import pytest
 import torch
-from click.testing import CliRunner
+from face_zoo import invoke
 
 import gaussian_test as gt
 from gaussian_test.build import memory
 from gaussian_test.cli import doctor
-from gaussian_test.cli.commands import main
 
 SMALL = {"samples": 8, "turn_times": {"noise_to_signal": [0.5, 5.0]}, "observables": "none"}
 SETS = [word for item in ("samples=8", "turn_times.noise_to_signal=[0.5, 5]", "observables=none") for word in ("--set", item)]
@@ -44,7 +43,7 @@ def diagnosed(settings=SMALL, device="cpu"):
 def test_all_is_well_here(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(torch.get_num_threads())), raising=False)
-    done = CliRunner().invoke(main, ["doctor", "--device", "cpu", *SETS, "--json"])
+    done = invoke("doctor", "--device", "cpu", *SETS, "--json")
     found = json.loads(done.stdout)
     assert (done.exit_code, found["ok"]) == (0, True), done.output
     checks = {check["name"]: check for check in found["checks"]}
@@ -61,7 +60,7 @@ def test_all_is_well_here(monkeypatch, tmp_path):
 
 def test_text_and_exit_code_say_the_same(lacking):
     lacking("numpy", "1.26.4")
-    done = CliRunner().invoke(main, ["doctor", "--device", "cpu", *SETS])
+    done = invoke("doctor", "--device", "cpu", *SETS)
     assert done.exit_code == 1
     line = next(line for line in done.stdout.splitlines() if line.startswith("numpy"))
     assert line.split(maxsplit=2)[1:] == ["problem", "numpy 1.26.4 is none of >=2.0: pip install 'numpy>=2.0'"]
@@ -134,7 +133,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, without_privileg
 def test_an_experiment_that_cannot_run_is_a_problem_and_one_that_cannot_be_read_is_refused(tmp_path):
     checks = diagnosed(SMALL | {"data": {"source": "file", "path": str(tmp_path / "none.npy")}})
     assert (checks["experiment"].state, "none.npy" in checks["experiment"].found) == ("problem", True)
-    done = CliRunner().invoke(main, ["doctor", "--set", "sampels=4"])
+    done = invoke("doctor", "--set", "sampels=4")
     assert (done.exit_code, done.stdout) == (2, "")
 
 

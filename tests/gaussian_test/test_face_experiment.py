@@ -2,11 +2,12 @@
 
 import copy
 
+import face_zoo
 import pytest
 import yaml
 from hypothesis import given, settings, strategies as st
 
-from gaussian_test import Experiment, UserError
+from gaussian_test import Experiment
 from gaussian_test.experiment.experiment import Spacing
 
 KINDS = {
@@ -19,16 +20,10 @@ KINDS = {
 }
 
 
-def assert_one_sentence(error):
-    assert str(error).strip()
-    assert len(str(error).splitlines()) == 1
-
-
 def refused(source=None, *changes):
     """Return the one sentence with which an experiment is refused."""
-    with pytest.raises(UserError) as error:
+    with face_zoo.refused(r"\w") as error:
         Experiment.load(source, changes)
-    assert_one_sentence(error.value)
     return str(error.value)
 
 
@@ -70,9 +65,8 @@ def test_yaml_gives_the_same_experiment_back(kind, tmp_path):
 )
 def test_yaml_keeps_every_number_exactly(levels, spacing, seed, level, tolerance):
     turn = {"min": min(levels), "max": max(levels), "count": len(levels)} if spacing else levels
-    original = Experiment.load(
-        {"turn_times": {"noise_to_signal": turn}, "seed": seed, "statistics": {"level": level, "tolerance": tolerance}}
-    )
+    statistics = {"level": level, "tolerance": tolerance}
+    original = Experiment.load({"turn_times": {"noise_to_signal": turn}, "seed": seed, "statistics": statistics})
     again = Experiment.load(yaml.safe_load(original.to_yaml()))
     assert again == original
     assert (again.seed, again.statistics.level, again.statistics.tolerance) == (seed, level, tolerance)
@@ -205,52 +199,29 @@ def test_a_key_far_from_all_is_answered_with_the_list(key):
 
 # -- bad values ----------------------------------------------------------------------------------------------------------------
 
+SIMPLE = """
+    samples=1 samples=2.5 samples=every repeats=0 shard_size=0 seed=-1 micro_batch=0 dtype=float16 data=digits data.path=3
+    process.sigma_max=.inf process.sigma_min=0 process.kind=cosin scores=[] scores.0.kind=empirica
+    scores.0.conditional=perhaps scores.1.shrinkage=foo turn_times.noise_to_signal=[] turn_times.noise_to_signal.count=0
+    turn_times.noise_to_signal.min=-1 reverse.kind=hein reverse.steps=0 reverse.rho=0 reverse.clock=sun reverse.S_churn=-1
+    reverse.S_noise=0 keep.pictures=-1 keep.trajectory=7 statistics.confidence=1 statistics.level=0 statistics.bootstrap=99
+    statistics.tolerance=0
+"""
 BAD = [
-    ("samples=1", "samples = 1"),
-    ("samples=2.5", "samples = 2.5"),
-    ("samples=every", "samples = 'every'"),
-    ("repeats=0", "repeats = 0"),
+    *((change, "{} = {!r}".format(*map(yaml.safe_load, change.split("=")))) for change in SIMPLE.split()),
     ("repeats=true", "repeats = True"),  # true is not a number of repeats
-    ("shard_size=0", "shard_size = 0"),
-    ("seed=-1", "seed = -1"),
     ("seed=99999999999999999999", "seed = 99999999999999999999"),  # does not fit the archive's 64 bits
-    ("micro_batch=0", "micro_batch = 0"),
-    ("dtype=float16", "dtype = 'float16'"),
-    ("data=digits", "data = 'digits'"),
-    ("data.path=3", "data.path = 3"),
     ("data.value_range=[0, x]", "data.value_range.1 = 'x'"),
     ("data.value_range=[0, .inf]", "data.value_range.1 = inf"),
-    ("process.sigma_max=.inf", "process.sigma_max = inf"),
-    ("process.sigma_min=0", "process.sigma_min = 0"),
-    ("process.kind=cosin", "process.kind = 'cosin'"),
     ("process={kind: discrete_vp}", "exactly one of alphas_cumprod and scheduler"),
     ("process={kind: discrete_vp, alphas_cumprod: [0.5, x]}", "process.alphas_cumprod.1 = 'x'"),
-    ("scores=[]", "scores = []"),
     ("scores.0={}", "scores.0.kind"),
-    ("scores.0.kind=empirica", "scores.0.kind = 'empirica'"),
-    ("scores.0.conditional=perhaps", "scores.0.conditional = 'perhaps'"),
-    ("scores.1.shrinkage=foo", "scores.1.shrinkage = 'foo'"),
     ("scores.1={kind: mixture, components: 0}", "scores.1.components = 0 is not valid: input should be greater than or equal to 1"),
     ("turn_times={}", "turn_times"),
     ("turn_times={time: [1], noise_to_signal: [1]}", "turn_times"),
-    ("turn_times.noise_to_signal=[]", "turn_times.noise_to_signal = []"),
     ("turn_times.noise_to_signal=[1, -1]", "turn_times.noise_to_signal.1 = -1"),
     ("turn_times.time=[.nan]", "turn_times.time.0 = nan"),
     ("turn_times.noise_to_signal={min: 1, max: 5}", "turn_times.noise_to_signal.count"),
-    ("turn_times.noise_to_signal.count=0", "turn_times.noise_to_signal.count = 0"),
-    ("turn_times.noise_to_signal.min=-1", "turn_times.noise_to_signal.min = -1"),
-    ("reverse.kind=hein", "reverse.kind = 'hein'"),
-    ("reverse.steps=0", "reverse.steps = 0"),
-    ("reverse.rho=0", "reverse.rho = 0"),
-    ("reverse.clock=sun", "reverse.clock = 'sun'"),
-    ("reverse.S_churn=-1", "reverse.S_churn = -1"),
-    ("reverse.S_noise=0", "reverse.S_noise = 0"),
-    ("keep.pictures=-1", "keep.pictures = -1"),
-    ("keep.trajectory=7", "keep.trajectory = 7"),
-    ("statistics.confidence=1", "statistics.confidence = 1"),
-    ("statistics.level=0", "statistics.level = 0"),
-    ("statistics.bootstrap=99", "statistics.bootstrap = 99"),
-    ("statistics.tolerance=0", "statistics.tolerance = 0"),
 ]
 
 

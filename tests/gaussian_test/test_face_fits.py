@@ -2,19 +2,14 @@
 
 import numpy as np
 import pytest
+from face_zoo import QUICK
 
 import gaussian_test as gt
 from gaussian_test import Experiment
 from gaussian_test.build.problem import prepare
 from gaussian_test.store.parts import Fits
 
-SETTINGS = {
-    "samples": 16,
-    "shard_size": 8,
-    "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]},
-    "keep": {"pictures": 2},
-    "statistics": {"bootstrap": 100},
-}
+SETTINGS = QUICK | {"samples": 16, "shard_size": 8, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}}
 
 
 def test_what_was_saved_is_what_is_used(tmp_path):
@@ -81,7 +76,7 @@ def test_moments_survive_the_file_bit_for_bit(tmp_path):
 @pytest.mark.parametrize("kind", ["empirical", "network"])
 def test_threads_change_rounding_only(kind):
     score = {"kind": kind} | ({"micro_batch": 16} if kind == "network" else {})
-    settings = {**SETTINGS, "scores": [score], "observables": "none"}
+    settings = {**SETTINGS, "scores": [score], "reverse": {"steps": 16}}
     one, two = (gt.run(settings, threads=threads, progress=False) for threads in (1, 2))
     for name in one.data_vars:
         if one[name].dtype.kind == "f":

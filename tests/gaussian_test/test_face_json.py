@@ -6,23 +6,15 @@ import re
 import numpy as np
 import pytest
 import xarray as xr
-from click.testing import CliRunner
+from face_zoo import QUICK, invoke
 
 import gaussian_test as gt
 from gaussian_test.analysis.declarations import reason_of
-from gaussian_test.cli.commands import main
 from gaussian_test.result import json_view
 
-ALL = {
-    "turn_times": {"noise_to_signal": [0.1, 0.7, 2.0, 8.0]},
-    "process": {"kind": "cosine"},
-    "samples": 12,
-    "scores": [{"kind": "empirical"}, {"kind": "gaussian"}, {"kind": "gaussian", "name": "a, b: c; d", "shrinkage": 0.5}],
-    "observables": "all",
-    "chains": {"length": 2, "turn_times": 2},
-    "keep": {"pictures": 0},
-    "statistics": {"bootstrap": 100},
-}
+ALL = QUICK | {"turn_times": {"noise_to_signal": [0.1, 0.7, 2.0, 8.0]}, "process": {"kind": "cosine"}, "samples": 12}
+ALL |= {"observables": "all", "chains": {"length": 2, "turn_times": 2}}
+ALL["scores"] = [{"kind": "empirical"}, {"kind": "gaussian"}, {"kind": "gaussian", "name": "a, b: c; d", "shrinkage": 0.5}]
 ENDS = ("_se", "_low", "_high", "_pvalue")
 
 
@@ -58,7 +50,7 @@ def result(archive):
 
 @pytest.fixture(scope="module")
 def printed(archive):
-    done = CliRunner().invoke(main, ["show", str(archive), "--json"])
+    done = invoke("show", archive, "--json")
     assert (done.exit_code, done.stderr) == (0, "")
     return strict(done.stdout)
 
@@ -93,9 +85,8 @@ def hold(document, dataset, skipped):
 
 def test_every_number_of_the_archive_is_in_it(printed, result):
     about = {"score_kind", "kernel", "conditional"}
-    times = {
-        name for name in result if re.match(r"(memorization|speciation|affine)_(time|noise_to_signal)(?!_by_class)", str(name))
-    }
+    of_times = r"(memorization|speciation|affine)_(time|noise_to_signal)(?!_by_class)"
+    times = {name for name in result if re.match(of_times, str(name))}
     assert hold(printed, result, about | times) > 150
     assert hold(printed["chains"], result.gaussian_test.group("chains"), set()) > 20
     for score in result["score"].values:
@@ -184,12 +175,9 @@ def test_keys_are_those_that_are_documented(printed):
     documented = set(re.findall(r"``(\w+)``", json_view.to_json.__doc__.split("Parameters\n")[0]))
     keys = {*printed, *printed["chains"]}
     for entry in printed["scores"].values():
-        keys |= {
-            *entry,
-            *entry["largest_gap"],
-            *(key for time in entry["times"].values() for key in (*time, *time["noise_to_signal"])),
-        }
+        keys |= {*entry, *entry["largest_gap"]}
+        keys |= {key for time in entry["times"].values() for key in (*time, *time["noise_to_signal"])}
         keys |= {key for kind in ("curves", "values") for quantity in entry[kind].values() for key in quantity}
     assert keys <= documented
-    in_help = CliRunner().invoke(main, ["show", "--help"]).stdout
+    in_help = invoke("show", "--help").stdout
     assert all(re.search(rf"\b{key}\b", in_help) for key in printed)

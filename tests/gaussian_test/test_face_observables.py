@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from face_zoo import Own, refused
 from sklearn.neighbors import KNeighborsClassifier
 
 import gaussian_test as gt
@@ -12,18 +13,14 @@ from gaussian_test import UserError, analysis
 from gaussian_test.analysis.moments.moments import whole_spectrum
 from gaussian_test.analysis.observables.normality.lilliefors import ks_distance
 from gaussian_test.analysis.statistics.curves import falls_through
+from gaussian_test.build.problem import prepare, run_identity, shard_identity
 from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.store.parts import Parts
 
 SETTINGS = {
-    "turn_times": {"noise_to_signal": [0.3, 1.0, 4.0]},
-    "samples": 48,
-    "repeats": 2,
-    "shard_size": 20,
-    "seed": 5,
-    "keep": {"pictures": 2, "end_points": True},
-    "statistics": {"bootstrap": 200},
-    "observables": "all",
-    "chains": {"length": 6, "turn_times": 2},
+    **{"turn_times": {"noise_to_signal": [0.3, 1.0, 4.0]}, "samples": 48, "repeats": 2, "shard_size": 20, "seed": 5},
+    **{"keep": {"pictures": 2, "end_points": True}, "statistics": {"bootstrap": 200}},
+    **{"observables": "all", "chains": {"length": 6, "turn_times": 2}},
 }
 
 
@@ -104,39 +101,22 @@ def test_scores_are_explained_by_themselves_and_as_theory_says(whole, moments):
 
 def test_the_best_affine_map_finds_what_an_affine_score_of_other_moments_is():
     """A shrunk Gaussian is affine and not the Gaussian one: nearly all of its distance is gained, out of sample."""
-    result = run(
-        scores=[{"kind": "gaussian", "name": "shrunk", "shrinkage": 0.3}],
-        observables=["affinity"],
-        samples=400,
-        repeats=1,
-        keep={"pictures": 0},
-    )
+    settings = {"observables": ["affinity"], "samples": 400, "repeats": 1, "keep": {"pictures": 0}}
+    result = run(scores=[{"kind": "gaussian", "name": "shrunk", "shrinkage": 0.3}], **settings)
     assert (result["affine_gap"] < 0.2 * result["denoiser_gap"]).all()
     assert (result["affine_gain_low"] > 0).all()
 
 
-def test_chains_of_the_gaussian_score_are_its_closed_form():
-    result = run(observables=["chains"], samples=400, repeats=1, scores=[{"kind": "gaussian"}], keep={"pictures": 0})
-    table = group(result, "chains").sel(score="gaussian")
-    short = table["autocorrelation"] - table["autocorrelation_gaussian"]
-    assert (np.abs(short[:, 1:]) <= 4 * table["autocorrelation_se"][:, 1:]).all()
-    assert (table["autocorrelation_se"][:, 1:] < 0.05).all()
+STEPS = {"reverse": {"kind": "sde", "steps": 8}, "chains": {"length": 2, "turn_times": 2}}
 
 
-def test_chains_by_steps_have_noise_of_their_own_in_every_link():
+@pytest.mark.parametrize("changes", [{}, STEPS], ids=["exact", "by steps, with noise of their own in every link"])
+def test_chains_of_the_gaussian_score_are_its_closed_form(changes):
     """The reverse SDE in the variance clock has the closed form's auto-correlation at any number of steps, link by link."""
-    result = run(
-        observables=["chains"],
-        samples=400,
-        repeats=1,
-        scores=[{"kind": "gaussian"}],
-        reverse={"kind": "sde", "steps": 8},
-        chains={"length": 2, "turn_times": 2},
-        keep={"pictures": 0},
-    )
-    table = group(result, "chains").sel(score="gaussian")
-    short = np.abs(table["autocorrelation"] - table["autocorrelation_gaussian"])[:, 1:]
-    assert (short <= 4 * table["autocorrelation_se"][:, 1:]).all()
+    settings = {"samples": 400, "repeats": 1, "scores": [{"kind": "gaussian"}], "keep": {"pictures": 0}}
+    table = group(run(observables=["chains"], **settings, **changes), "chains").sel(score="gaussian").isel(step=slice(1, None))
+    assert (np.abs(table["autocorrelation"] - table["autocorrelation_gaussian"]) <= 4 * table["autocorrelation_se"]).all()
+    assert (table["autocorrelation_se"] < 0.05).all()
 
 
 def test_the_first_link_of_a_chain_is_a_u_turn_with_other_noise(whole):
@@ -182,21 +162,10 @@ def test_fewer_end_points_are_evenly_picked_and_change_no_curve_of_all_samples(w
     np.testing.assert_array_equal(end, group(whole, "end_points")["end"].sel(sample=kept).transpose(*end.dims))
 
 
-def test_an_interrupted_run_goes_on_with_its_observables(whole, tmp_path, monkeypatch):
-    from gaussian_test.engine import shard
-
-    genuine, count = shard.run_shard, []
-
-    def third_fails(*arguments):
-        count.append(1)
-        if len(count) == 3:
-            raise KeyboardInterrupt
-        return genuine(*arguments)
-
-    monkeypatch.setattr(shard, "run_shard", third_fails)
+def test_an_interrupted_run_goes_on_with_its_observables(whole, tmp_path, interrupt):
+    interrupt(3)
     with pytest.raises(KeyboardInterrupt):
         gt.run(SETTINGS, tmp_path / "a.nc", progress=False)
-    monkeypatch.setattr(shard, "run_shard", genuine)
     resumed = gt.run(SETTINGS, tmp_path / "a.nc", resume=True, progress=False)
     for name in whole.variables:
         np.testing.assert_array_equal(resumed[name].values, whole[name].values, err_msg=str(name))
@@ -204,15 +173,20 @@ def test_an_interrupted_run_goes_on_with_its_observables(whole, tmp_path, monkey
         assert group(resumed, name).identical(group(whole, name))
 
 
-def test_features_may_change_when_a_run_is_resumed_and_the_classifier_may_not(tmp_path):
-    from gaussian_test.build.problem import prepare, run_identity, shard_identity
-    from gaussian_test.store.parts import Parts
+def parts_of(**changes):
+    """Return what decides whether parts are those of a run."""
+    return shard_identity(run_identity(prepare(Experiment.load({**SETTINGS, **changes}))))
 
-    first = {**SETTINGS, "observables": ["quality"]}
-    parts = shard_identity(run_identity(prepare(Experiment.load(first))))
-    pixels = shard_identity(run_identity(prepare(Experiment.load({**first, "features": {"kind": "pixels"}}))))
-    assert pixels == parts
-    neighbours = shard_identity(run_identity(prepare(Experiment.load({**first, "classifier": {"kind": "knn"}}))))
+
+def test_parts_without_end_points_do_not_fit_a_run_that_keeps_them():
+    bare, keeping = (parts_of(observables="none", keep={"pictures": 0, "end_points": kept}) for kept in (False, True))
+    assert {name for name in bare if bare[name] != keeping[name]} == {"kept end points"}
+
+
+def test_features_may_change_when_a_run_is_resumed_and_the_classifier_may_not(tmp_path):
+    parts = parts_of(observables=["quality"])
+    assert parts_of(observables=["quality"], features={"kind": "pixels"}) == parts
+    neighbours = parts_of(observables=["quality"], classifier={"kind": "knn"})
     kept = Parts(tmp_path / "run.nc", parts)
     kept.open()
     kept.write(0, gt.data.load("digits").isel(sample=[0]))
@@ -251,27 +225,10 @@ def test_features_get_the_type_that_networks_have_whatever_that_of_the_run():
 def test_a_score_that_fails_is_named_whoever_classifies():
     """A classifier of scikit-learn's refuses NaN: it is the score that is at fault, and the message says so."""
 
-    class Broken(gt.sampler.Score):
-        def denoise(self, x, t, label=None):
-            return torch.where(torch.as_tensor(t).reshape(-1, 1, 1, 1) < 0.2, torch.nan, 0.5 * x)
-
-    broken = Broken(gt.sampler.VarianceExploding(), (1, 8, 8))
-    broken.register_buffer("own", torch.zeros(1))
+    broken = Own(lambda x, t: torch.where(torch.as_tensor(t).reshape(-1, 1, 1, 1) < 0.2, torch.nan, 0.5 * x))
+    given = {"scores": {"broken": broken}, "classifier": KNeighborsClassifier(1)}
     with pytest.raises(UserError, match=r"score 'broken' returned NaN"):
-        run(
-            {"scores": {"broken": broken}, "classifier": KNeighborsClassifier(1)},
-            scores=[{"kind": "gaussian"}],
-            reverse={"kind": "sde", "steps": 8},
-        )
-
-
-def test_parts_without_end_points_do_not_fit_a_run_that_keeps_them():
-    from gaussian_test.build.problem import prepare, run_identity, shard_identity
-
-    bare = {**SETTINGS, "observables": "none", "keep": {"pictures": 0}}
-    keeping = {**bare, "keep": {"pictures": 0, "end_points": True}}
-    identities = [shard_identity(run_identity(prepare(Experiment.load(settings)))) for settings in (bare, keeping)]
-    assert {name for name in identities[0] if identities[0][name] != identities[1][name]} == {"kept end points"}
+        run(given, scores=[{"kind": "gaussian"}], reverse={"kind": "sde", "steps": 8})
 
 
 def test_a_classifier_of_the_users_decides_the_class():
@@ -305,32 +262,24 @@ def test_the_default_classifier_is_one_nearest_neighbour(whole):
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_a_sentence(changes, said):
-    with pytest.raises(UserError, match=re.escape(said)) as error:
+    with refused(re.escape(said)):
         run(**changes)
-    assert len(str(error.value).splitlines()) == 1
 
 
 def test_features_that_fail_are_refused_before_any_work():
+    def wrong(x):
+        raise RuntimeError("no such thing")
+
     with pytest.raises(UserError, match=r"features wrong.*fix the extractor"):
         run({"features": wrong})
     with pytest.raises(UserError, match=r"return finite features"):
-        run({"features": flat})
-
-
-def wrong(x):
-    raise RuntimeError("no such thing")
-
-
-def flat(x):
-    return x.mean((1, 2, 3))
+        run({"features": lambda x: x.mean((1, 2, 3))})
 
 
 def test_levels_and_definitions_are_those_asked_for():
     plain = run(observables="none")
-    changed = run(
-        observables="none",
-        statistics={"bootstrap": 200, "memorization_level": 0.25, "speciation": "same", "speciation_level": 0.4, "affine": "uturn"},
-    )
+    levels = {"memorization_level": 0.25, "speciation": "same", "speciation_level": 0.4, "affine": "uturn"}
+    changed = run(observables="none", statistics={"bootstrap": 200} | levels)
     nu = plain["noise_to_signal"].values
     shares = {
         "memorization": (plain["memorized_share"], 0.25),
@@ -343,13 +292,8 @@ def test_levels_and_definitions_are_those_asked_for():
 
 def test_the_affine_time_is_read_off_the_gap_asked_for():
     """Under a kernel with few steps the two gaps differ, and so do the times that are read off them."""
-    settings = {
-        "observables": "none",
-        "samples": 100,
-        "turn_times": {"noise_to_signal": [0.5, 1.0, 2.0, 4.0, 8.0, 16.0]},
-        "reverse": {"kind": "heun", "steps": 6},
-        "scores": [{"kind": "empirical"}],
-    }
+    settings = {"observables": "none", "samples": 100, "turn_times": {"noise_to_signal": [0.5, 1.0, 2.0, 4.0, 8.0, 16.0]}}
+    settings |= {"reverse": {"kind": "heun", "steps": 6}, "scores": [{"kind": "empirical"}]}
     for definition, name in (("one_shot", "gap_one_shot"), ("uturn", "gap")):
         found = run(**settings, statistics={"bootstrap": 200, "affine": definition, "tolerance": 0.1})
         row = found.sel(score="empirical")
@@ -380,17 +324,19 @@ def test_a_score_that_is_given_the_class_has_no_speciation_time():
 
 def test_without_labels_and_with_one_class_the_reason_is_said():
     truth = gt.data.load("digits")
-    for data, reason in ((truth.drop_vars("label"), "no labels"), (truth.isel(sample=truth.label.values == 3), "single class")):
+    for data, reason in ((truth.isel(sample=truth.label.values == 3), "single class"), (truth.drop_vars("label"), "no labels")):
         found = gt.run({**SETTINGS, "observables": ["balance"], "samples": 32}, progress=False, truth=data)
-        assert reason in found["speciation_noise_to_signal"].attrs["reason"]
-        assert np.isnan(found["class_retention"]).all()
+        for name in ("speciation_noise_to_signal", "speciation_time", "class_retention"):
+            assert reason in found[name].attrs["reason"]
+            assert np.isnan(found[name]).all()
+        assert np.isfinite(found["memorized_share"]).all()
         assert np.isnan(found["speciation_noise_to_signal_predicted_within_class"])
+    assert (found[["label", "label_after"]].to_array() == -1).all()
 
 
 def test_the_excess_entropy_of_the_gaussian_score_is_the_spectrums_prediction():
-    found = run(
-        observables="none", turn_times={"noise_to_signal": {"min": 0.2, "max": 5, "count": 30}}, scores=[{"kind": "gaussian"}]
-    )
+    times = {"noise_to_signal": {"min": 0.2, "max": 5, "count": 30}}
+    found = run(observables="none", turn_times=times, scores=[{"kind": "gaussian"}])
     predicted = float(found["memorization_noise_to_signal_predicted"][0])
     crossing = float(found["memorization_noise_to_signal_predicted_excess_entropy"][0])
     assert crossing == pytest.approx(predicted, rel=0.005)
@@ -398,21 +344,10 @@ def test_the_excess_entropy_of_the_gaussian_score_is_the_spectrums_prediction():
 
 def test_show_tells_of_every_observable_and_every_turn_time_when_asked(whole):
     text = whole.gaussian_test.show()
-    for title in (
-        "Times of single samples",
-        "Share of the squared norm",
-        "best affine map",
-        "Norm of the scores",
-        "Kolmogorov-Smirnov",
-        "Distance of the end points",
-        "Other starts",
-        "exchangeable pair",
-        "Change field",
-        "Chains of U-Turns",
-        "Classes by nearest ground-truth sample",
-        "predicted within classes",
-    ):
-        assert title in text, title
+    titles = ["Times of single samples", "Share of the squared norm", "best affine map", "Norm of the scores"]
+    titles += ["Kolmogorov-Smirnov", "Distance of the end points", "Other starts", "exchangeable pair", "Change field"]
+    titles += ["Chains of U-Turns", "Classes by nearest ground-truth sample", "predicted within classes"]
+    assert [title for title in titles if title not in text] == []
     assert "from 48 starts the bands of shares and distances hold less often" in text
     many = run(observables=["normality"], turn_times={"noise_to_signal": {"min": 0.2, "max": 5, "count": 12}}, samples=16)
     few, every = many.gaussian_test.show(), many.gaussian_test.show(every=True)

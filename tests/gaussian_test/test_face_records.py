@@ -7,6 +7,7 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
+from face_zoo import QUICK
 
 import gaussian_test as gt
 from gaussian_test.analysis.declarations import ENDINGS, Variable, declared, mask_undefined, reasons_of
@@ -14,18 +15,10 @@ from gaussian_test.analysis.observables import registry
 from gaussian_test.analysis.observables.record import resolved
 from gaussian_test.analysis.observables.registry import taken
 
-EVERYTHING = {
-    "turn_times": {"noise_to_signal": [0.2, 0.8, 3.0]},
-    "scores": [{"kind": "empirical"}, {"kind": "gaussian"}, {"kind": "empirical", "name": "given", "conditional": True}],
-    "samples": 16,
-    "repeats": 2,
-    "seed": 2,
-    "observables": "all",
-    "chains": {"length": 3, "turn_times": 2},
-    "keep": {"pictures": 2, "trajectory": True, "eigenvectors": True, "end_points": True},
-    "statistics": {"bootstrap": 100},
-    "reverse": {"kind": "sde", "steps": 4},
-}
+EVERYTHING = QUICK | {"observables": "all", "chains": {"length": 3, "turn_times": 2}, "samples": 16, "repeats": 2, "seed": 2}
+EVERYTHING |= {"turn_times": {"noise_to_signal": [0.2, 0.8, 3.0]}, "reverse": {"kind": "sde", "steps": 4}}
+EVERYTHING |= {"keep": {"pictures": 2, "trajectory": True, "eigenvectors": True, "end_points": True}}
+EVERYTHING["scores"] = [{"kind": "empirical"}, {"kind": "gaussian"}, {"kind": "empirical", "name": "given", "conditional": True}]
 AXES = {"channel", "row", "column", "feature"}  # of a sample: `event` in a declaration
 
 
@@ -106,14 +99,8 @@ def test_what_is_not_declared_is_refused_and_the_order_is_that_of_the_declaratio
 
 @pytest.mark.parametrize("start", ["gaussian", "isotropic"])
 def test_what_a_start_leaves_undefined_is_what_the_declarations_say(start):
-    settings = {
-        **EVERYTHING,
-        "start": start,
-        "observables": ["quality"],
-        "keep": {"pictures": 0},
-        "scores": [{"kind": "empirical"}],
-    }
-    result = gt.run(settings, progress=False)
+    settings = {"start": start, "observables": ["quality"], "keep": {"pictures": 0}, "scores": [{"kind": "empirical"}]}
+    result = gt.run(EVERYTHING | settings, progress=False)
     for variable in registry.variables(""):
         for name in variable.names:
             if name in result.data_vars and result[name].dtype.kind == "f":

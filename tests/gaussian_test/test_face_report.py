@@ -6,6 +6,8 @@ import re
 
 import numpy as np
 import pytest
+import yaml
+from face_zoo import QUICK
 from report_zoo import HOSTILE, NASTY, Page, noise_pictures, strip_pictures, table_rows
 
 import gaussian_test as gt
@@ -48,14 +50,8 @@ def two(tmp_path_factory):
     """Return two archives that share samples and noise, and their comparison."""
     folder = tmp_path_factory.mktemp("two")
     for name, steps in (("coarse", 2), ("fine", 16)):
-        settings = {
-            "samples": 24,
-            "turn_times": {"noise_to_signal": [0.2, 0.6, 1.5, 4.0, 10.0]},
-            "reverse": {"kind": "heun", "steps": steps},
-            "observables": "none",
-            "keep": {"pictures": 0},
-            "statistics": {"bootstrap": 200},
-        }
+        settings = QUICK | {"samples": 24, "turn_times": {"noise_to_signal": [0.2, 0.6, 1.5, 4.0, 10.0]}}
+        settings |= {"reverse": {"kind": "heun", "steps": steps}, "statistics": {"bootstrap": 200}}
         gt.run(settings, folder / f"{name}.nc", progress=False)
     return folder / "coarse.nc", folder / "fine.nc"
 
@@ -69,6 +65,11 @@ def page_of(source, folder, name="page.html"):
     return read(gt.report(source, folder / name))
 
 
+def banded(row, name):
+    """Return an estimate with its band, as it is written."""
+    return "{:.3g} [{:.3g}, {:.3g}]".format(*(float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))).replace("inf", "∞")
+
+
 def test_the_finding_has_the_times_of_the_archive(result, rich_page):
     (section,) = (element for element in rich_page.root.all("section") if element.attributes.get("class") == "finding")
     sentences = [paragraph.said() for paragraph in section.all("p")]
@@ -80,10 +81,10 @@ def test_the_finding_has_the_times_of_the_archive(result, rich_page):
     for score, sentence in zip(("empirical", "network", "gaussian"), sentences, strict=True):
         row = result.sel(score=score)
         for time in TIMES:
-            values = [float(row[f"{time}_noise_to_signal{end}"]) for end in ("", "_low", "_high")]
-            if np.isfinite(values).all():
+            said = banded(row, f"{time}_noise_to_signal")
+            if "nan" not in said and "∞" not in said:
                 known += 1
-                assert "{:.3g} [{:.3g}, {:.3g}]".format(*values) in sentence
+                assert said in sentence
     assert known >= 4  # else nothing was compared
     assert "affine by construction" in sentences[2]
 
@@ -99,9 +100,9 @@ def test_a_network_that_is_no_score_is_said_to_be_none(tiny):
         outside = np.flatnonzero((low > 0) | (high < 0))
         at = outside[np.abs(row[name].values[outside]).argmax()]
         assert f"{words} {float(row[name][at]):+.3g} [{low[at]:+.3g}, {high[at]:+.3g}]" in sentence
-    ends = [float(row[f"end_square{end}"][-1]) for end in ("", "_low", "_high")]
-    assert ends[1] > 1 or ends[2] < 1
-    assert "{:.3g} [{:.3g}, {:.3g}] of the data's variance".format(*ends) in sentence
+    last = row.isel(turn_time=-1)
+    assert last["end_square_low"] > 1 or last["end_square_high"] < 1
+    assert f"{banded(last, 'end_square')} of the data's variance" in sentence
 
 
 def test_what_is_undefined_says_why(tiny, tmp_path):
@@ -117,14 +118,11 @@ def test_the_table_of_times_is_that_of_the_archive(result, rich_page):
         rows = {row[0]: row[1:] for row in table_rows(rich_page, title)[1:]}
         for score in ("empirical", "network", "gaussian"):
             for cell, time in zip(rows[f"{score} score"], TIMES, strict=True):
-                values = [float(result[f"{time}_{unit}{end}"].sel(score=score)) for end in ("", "_low", "_high")]
-                assert cell == (
-                    "everywhere"
-                    if score == "gaussian" and time == "affine"
-                    else "undefined"
-                    if np.isnan(values[0])
-                    else "{:.3g} [{:.3g}, {:.3g}]".format(*values).replace("inf", "∞")
-                )
+                said = banded(result.sel(score=score), f"{time}_{unit}")
+                if score == "gaussian" and time == "affine":
+                    assert cell == "everywhere"
+                else:
+                    assert cell == ("undefined" if said.startswith("nan") else said)
         predicted = [float(result[f"{time}_{unit}_predicted"][0]) for time in TIMES]
         assert rows["predicted from the data"] == [f"{value:.3g}" for value in predicted]
 
@@ -157,15 +155,10 @@ def test_warnings_that_apply_are_there(result, rich_page):
     assert {" ".join(warning.split()) for warning in expected} <= items
 
 
-def test_settings_on_the_page_are_the_experiment(page, disk, tmp_path):
-    (settings,) = (
-        next(details.all("pre")).text
-        for details in page.root.all("details")
-        if next(details.all("summary")).said().startswith("Exp")
-    )
-    (tmp_path / "again.yaml").write_text(settings, encoding="utf-8")
-    (tmp_path / "archive.yaml").write_text(gt.open_archive(disk).attrs["experiment"], encoding="utf-8")
-    assert gt.Experiment.load(tmp_path / "again.yaml") == gt.Experiment.load(tmp_path / "archive.yaml")
+def test_settings_on_the_page_are_the_experiment(page, disk):
+    (folded,) = (one for one in page.root.all("details") if next(one.all("summary")).said().startswith("Exp"))
+    settings, archived = next(folded.all("pre")).text, gt.open_archive(disk).attrs["experiment"]
+    assert gt.Experiment.load(yaml.safe_load(settings)) == gt.Experiment.load(yaml.safe_load(archived))
 
 
 def test_provenance_has_every_digest(page, disk):
@@ -183,7 +176,7 @@ def test_other_starts_speak_of_end_points(tiny, tmp_path):
     last = result.sel(score="empirical").isel(turn_time=-1)
     sentence = findings.finding(view(result))[0]
     assert sentence.startswith("Started from noise alone at noise-to-signal 8, the empirical score ends with")
-    assert f"{float(last['end_square']):.3g} [" in sentence
+    assert banded(last, "end_square") in sentence
     assert sentence in page.root.said()
     assert not any("Times" in heading.said() for heading in page.root.all("h2"))
 
@@ -221,14 +214,8 @@ def test_what_became_of_the_pictured_samples_is_counted(page, disk):
 def test_a_page_of_large_noisy_pictures_stays_small(tmp_path):
     """Nothing compresses noise: 24 turn times, 2 scores and more and larger pictures than a page can hold as they are."""
     truth = noise_pictures(3, 56, 16)
-    settings = {
-        "samples": 12,
-        "turn_times": {"noise_to_signal": {"min": 0.2, "max": 20, "count": 24}},
-        "keep": {"pictures": 12},
-        "statistics": {"bootstrap": 100},
-        "observables": "none",
-    }
-    result = gt.run(settings, truth=truth, progress=False)
+    times = {"noise_to_signal": {"min": 0.2, "max": 20, "count": 24}}
+    result = gt.run(QUICK | {"samples": 12, "turn_times": times, "keep": {"pictures": 12}}, truth=truth, progress=False)
     path = gt.report(result, tmp_path / "large.html")
     assert path.stat().st_size < ENOUGH
     assert "made smaller, to 48 pixels and compressed with loss" in Page(path.read_text(encoding="utf-8")).root.said()
@@ -248,9 +235,8 @@ def test_it_holds_all_that_it_shows(rich, rich_page):
 
 def test_only_its_own_script_may_run(page):
     (script,) = page.root.all("script")
-    (policy,) = (
-        m.attributes["content"] for m in page.root.all("meta") if m.attributes.get("http-equiv") == "Content-Security-Policy"
-    )
+    meta = {element.attributes.get("http-equiv"): element.attributes.get("content") for element in page.root.all("meta")}
+    policy = meta["Content-Security-Policy"]
     digest = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in policy
     assert policy.startswith("default-src 'none'")
@@ -299,7 +285,7 @@ def test_what_stands_for_a_curve_in_words_has_its_values(result, rich_page):
 
 def test_archive_and_memory_give_the_same_page_each_time(disk, memory, tiny_page, tmp_path):
     assert gt.report(disk, tmp_path / "again.html").read_bytes() == tiny_page.read_bytes()
-    of_memory = gt.report(memory, tmp_path / "memory.html").read_text(encoding="utf-8")
+    of_memory = memory.gaussian_test.report(str(tmp_path / "memory.html")).read_text(encoding="utf-8")
     unknown = "in memory, not archived"
     of_disk = tiny_page.read_text(encoding="utf-8").replace(gt.open_archive(disk).attrs["date_created"], unknown)
     assert of_disk == of_memory.replace(memory.attrs.get("date_created", unknown), unknown)
@@ -335,15 +321,12 @@ def test_a_comparison_has_the_differences_of_compare(two, two_page):
     rows = {row[0]: row[1:] for row in table_rows(page, "Times")[1:]}
     for time in ("memorization", "speciation"):
         for cell, side in zip(rows[f"{time}, gaussian"][:2], (a, b), strict=True):
-            values = [float(side[f"{time}_noise_to_signal{end}"].sel(score="gaussian")) for end in ("", "_low", "_high")]
-            assert cell == "{:.3g} [{:.3g}, {:.3g}]".format(*values)
+            assert cell == banded(side.sel(score="gaussian"), f"{time}_noise_to_signal")
     assert rows["speciation, gaussian"][0] != rows["speciation, gaussian"][1]
-    value, low, high = (float(compared[f"memorization_difference{end}"].sel(score="empirical")) for end in ("", "_low", "_high"))
-    assert rows["memorization, empirical"][2] == f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    assert rows["memorization, empirical"][2] == banded(compared.sel(score="empirical"), "memorization_difference")
     of_gaussian = compared.sel(score="gaussian")
-    at = int(
-        np.abs(of_gaussian["autocorrelation_difference"].values / of_gaussian["autocorrelation_difference_se"].values).argmax()
-    )
+    errors = of_gaussian["autocorrelation_difference_se"].values
+    at = int(np.abs(of_gaussian["autocorrelation_difference"].values / errors).argmax())
     value, low, high = (float(of_gaussian[f"autocorrelation_difference{end}"][at]) for end in ("", "_low", "_high"))
     found = [row for row in table_rows(page, "Where each curve differs most") if row[:2] == ["Auto-correlation", "gaussian"]]
     assert found[0][2:4] == [f"{value:+.3g}", f"[{low:+.3g}, {high:+.3g}]"]
@@ -382,8 +365,7 @@ def test_a_sweep_gives_an_overview(tmp_path, tiny):
     times = {row[0]: row[1:] for row in table_rows(page, "Times")[1:]}
     for name in finished:
         result = gt.open_archive(tmp_path / "runs" / f"{name}.nc").sel(score="empirical")
-        values = [float(result[f"memorization_noise_to_signal{end}"]) for end in ("", "_low", "_high")]
-        assert times[f"{name}, empirical"][0] == "{:.3g} [{:.3g}, {:.3g}]".format(*values)
+        assert times[f"{name}, empirical"][0] == banded(result, "memorization_noise_to_signal")
     assert len(list(page.root.all("svg"))) == 2
 
 

@@ -7,21 +7,17 @@ import pytest
 import torch
 import xarray as xr
 import yaml
+from face_zoo import QUICK, Own
+from same_archives import undated
 
 import gaussian_test as gt
 from gaussian_test import UserError
-from gaussian_test.build.problem import pick_device, prepare, run_identity, shard_identity
+from gaussian_test.build.problem import pick_device, prepare
 from gaussian_test.engine import shard
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.store import archive
-from gaussian_test.store.parts import Parts
 
 NU = [0.1, 0.7, 2.0, 8.0]
-
-
-def undated(dataset):
-    """Return a result without the moment it was made."""
-    return dataset.drop_attrs(deep=False).assign_attrs({k: v for k, v in dataset.attrs.items() if k != "date_created"})
 
 
 def run(settings, *args, **kwargs):
@@ -33,28 +29,6 @@ def refused(settings, **kwargs):
         run(settings, **kwargs)
     assert len(str(error.value).splitlines()) == 1
     return str(error.value)
-
-
-class Zero(gt.sampler.Score):
-    """A score that forgets everything: it denoises to the mean of the digits or to whatever it is told."""
-
-    def __init__(self, process, event_shape, answer=0.0):
-        super().__init__(process, event_shape)
-        self.register_buffer("answer", torch.tensor(float(answer)))
-
-    def denoise(self, x, t, label=None):
-        return torch.zeros_like(x) + self.answer
-
-
-class Wrapped(gt.sampler.Score):
-    """Another score under another class, without its posterior."""
-
-    def __init__(self, inner):
-        super().__init__(inner.process, inner.event_shape)
-        self.inner = inner
-
-    def denoise(self, x, t, label=None):
-        return self.inner.denoise(x, t, label)
 
 
 # -- the same bits -------------------------------------------------------------------------------------------------------------
@@ -70,22 +44,6 @@ def test_another_seed_gives_other_samples_and_noise(memory, tiny):
     assert (a["sample_autocorrelation_gaussian"] != b["sample_autocorrelation_gaussian"]).mean() > 0.9
 
 
-def test_the_parts_are_used_and_not_computed_again(tiny, tmp_path):
-    """A part with a right digest is taken as it is: a marked one shows in the archive."""
-    settings = Experiment.load(tiny())
-    prepared = prepare(settings)
-    (index, samples), *_ = enumerate(prepared.plan.shards(prepared.samples.tolist()))
-    table = shard.run_shard(prepared, samples)
-    table["sample_autocorrelation"][...] = 0.25
-    parts = Parts(tmp_path / "a.nc", shard_identity(run_identity(prepared)), 3)
-    parts.open()
-    parts.write(index, table)
-    result = run(settings, tmp_path / "a.nc", resume=True)
-    marked = result["sample_autocorrelation"].sel(sample=list(samples))
-    assert (marked == 0.25).all()
-    assert (result["sample_autocorrelation"].drop_sel(sample=list(samples)) != 0.25).all()
-
-
 def test_the_sizes_of_shards_and_micro_batches_change_rounding_only(tiny):
     settings = tiny(samples=100, repeats=1, keep={"pictures": 0})
     few, many = (run({**settings, "shard_size": size, "micro_batch": batch}) for size, batch in ((7, 3), (1000, 1024)))
@@ -97,13 +55,8 @@ def test_the_sizes_of_shards_and_micro_batches_change_rounding_only(tiny):
 
 def test_more_turn_times_or_scores_change_nothing_for_the_others(tiny):
     few = run(tiny(keep={"pictures": 0}))
-    more = run(
-        tiny(
-            turn_times={"noise_to_signal": sorted([*NU, 1.3])},
-            scores=[{"kind": "mixture"}, {"kind": "gaussian"}, {"kind": "empirical"}],
-            keep={"pictures": 0},
-        )
-    )
+    scores = [{"kind": kind} for kind in ("mixture", "gaussian", "empirical")]
+    more = run(tiny(turn_times={"noise_to_signal": sorted([*NU, 1.3])}, scores=scores, keep={"pictures": 0}))
     same = more.sel(score=few["score"]).isel(turn_time=[0, 1, 3, 4])
     np.testing.assert_allclose(same["sample_autocorrelation_one_shot"], few["sample_autocorrelation_one_shot"], atol=1e-5)
     assert float((same["nearest_sample"] == few["nearest_sample"]).mean()) >= 0.98
@@ -114,12 +67,6 @@ def test_the_settings_of_the_statistics_do_not_change_the_table(memory, tiny):
     for name in ("sample_autocorrelation", "nearest_sample", "autocorrelation", "gap"):
         assert other[name].identical(memory[name])
     assert not other["autocorrelation_low"].equals(memory["autocorrelation_low"])
-
-
-def test_an_experiment_may_be_a_dict_a_file_or_an_experiment(tiny, tmp_path, memory):
-    (tmp_path / "e.yaml").write_text(yaml.safe_dump(tiny()))
-    for given in (Experiment.load(tiny()), str(tmp_path / "e.yaml")):
-        assert undated(run(given)).identical(undated(memory))
 
 
 def test_the_global_generators_are_left_alone(tiny):
@@ -136,17 +83,9 @@ def test_the_global_generators_are_left_alone(tiny):
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    settings = {
-        "turn_times": {"noise_to_signal": NU},
-        "samples": 24,
-        "repeats": 2,
-        "shard_size": 10,
-        "reverse": {"kind": "sde", "steps": 5},
-        "observables": "none",
-        "statistics": {"bootstrap": 100},
-    }
+    settings = QUICK | {"turn_times": {"noise_to_signal": NU}, "samples": 24, "repeats": 2, "shard_size": 10}
     path = tmp_path_factory.mktemp("opened") / "a.nc"
-    run(settings, path)
+    run(settings | {"reverse": {"kind": "sde", "steps": 5}}, path)
     return gt.open_archive(path)
 
 
@@ -156,11 +95,8 @@ def over(values):
 
 
 def test_the_curves_follow_from_the_table_alone(opened):
-    np.testing.assert_allclose(opened["autocorrelation"], over(opened["sample_autocorrelation"]), rtol=1e-12, atol=1e-14)
-    shot = over(opened["sample_autocorrelation_one_shot"])
-    np.testing.assert_allclose(opened["autocorrelation_one_shot"], shot, rtol=1e-12, atol=1e-14)
-    squared = over(opened["sample_autocorrelation_one_shot_squared"])
-    np.testing.assert_allclose(opened["autocorrelation_one_shot_squared"], squared, rtol=1e-12, atol=1e-14)
+    for name in ("autocorrelation", "autocorrelation_one_shot", "autocorrelation_one_shot_squared"):
+        np.testing.assert_allclose(opened[name], over(opened[f"sample_{name}"]), rtol=1e-12, atol=1e-14)
     memorized = over(opened["nearest_sample"] == opened["sample"])
     np.testing.assert_allclose(opened["memorized_share"], memorized, rtol=1e-12)
 
@@ -199,19 +135,6 @@ def test_times_are_the_same_moment_in_both_units(opened):
             np.testing.assert_allclose(opened[f"{name}_time{suffix}"], expected, rtol=1e-12)
 
 
-def test_the_pictures_are_the_first_repeat_of_the_table(opened):
-    """The kept end points give the very correlations of their rows."""
-    moments = archive.read(opened.encoding["source"], "moments")
-    pictures = archive.read(opened.encoding["source"], "pictures")
-    start, end = (pictures[name].astype("float64") - moments["mean"] for name in ("start", "end"))
-    correlation = (start * end).sum(("channel", "row", "column")) / float(moments["eigenvalue"].sum())
-    rows = opened["sample_autocorrelation"].isel(repeat=0).sel(sample=pictures["sample"])
-    agree = np.abs(correlation.transpose(*rows.dims).values - rows.values) < 1e-3
-    assert agree.mean() >= 0.98  # a nearest-sample draw may flip by rounding, a picture of other noise would not agree anywhere
-    truth = gt.data.load("digits")["x"].values
-    assert np.array_equal(pictures["start"].values, truth[pictures["sample"].values])
-
-
 # -- what is given from python -------------------------------------------------------------------------------------------------
 
 
@@ -233,8 +156,7 @@ def test_own_truth_equals_the_same_truth_by_name(memory, tiny):
 
 
 def test_own_score_is_run_beside_the_others(tiny):
-    process = gt.sampler.VarianceExploding()
-    result = run(tiny(reverse={"kind": "heun", "steps": 3}), scores={"zero": Zero(process, (1, 8, 8))})
+    result = run(tiny(reverse={"kind": "heun", "steps": 3}), scores={"zero": Own(0)})
     assert result["score"].values.tolist() == ["empirical", "gaussian", "zero"]
     # D = 0 everywhere: the flow multiplies the state by what is left of the noise and ends at 0, whatever the start
     zero, moments = result.sel(score="zero"), result.gaussian_test.group("moments")
@@ -250,7 +172,7 @@ def test_own_score_that_wraps_the_gaussian_gives_the_gaussians_curve(tiny):
     truth = gt.data.load("digits")
     gauss = gt.analysis.GaussianScore.fit(truth["x"])
     settings = tiny(reverse={"kind": "heun", "steps": 4}, scores=[{"kind": "gaussian"}], keep={"pictures": 0})
-    result = run(settings, scores={"wrapped": Wrapped(gauss)})
+    result = run(settings, scores={"wrapped": Own(gauss.denoise)})
     a, b = (result.sel(score=name) for name in ("gaussian", "wrapped"))
     np.testing.assert_allclose(b["autocorrelation"], a["autocorrelation"], atol=1e-4)
     assert np.isnan(b["autocorrelation_exact"]).all()
@@ -258,15 +180,13 @@ def test_own_score_that_wraps_the_gaussian_gives_the_gaussians_curve(tiny):
 
 
 def test_own_score_under_a_known_name_takes_its_place(tiny):
-    score = Zero(gt.sampler.VarianceExploding(), (1, 8, 8))
-    result = run(tiny(reverse={"kind": "heun", "steps": 2}, keep={"pictures": 0}), scores={"empirical": score})
+    result = run(tiny(reverse={"kind": "heun", "steps": 2}, keep={"pictures": 0}), scores={"empirical": Own(0)})
     assert result["score"].values.tolist() == ["empirical", "gaussian"]
     assert result["nearest_sample"].sel(score="empirical").values.std() == 0
 
 
 def test_auto_takes_the_sde_where_there_is_no_posterior(tiny):
-    score = Zero(gt.sampler.VarianceExploding(), (1, 8, 8))
-    result = run(tiny(reverse={"steps": 3}, keep={"pictures": 0}), scores={"zero": score})
+    result = run(tiny(reverse={"steps": 3}, keep={"pictures": 0}), scores={"zero": Own(0)})
     assert result["kernel"].values.tolist() == ["exact", "exact", "sde"]
     assert (result["reverse_steps"].sel(score=["empirical", "gaussian"]) == 1).all()
     assert (result["reverse_steps"].sel(score="zero") >= 1).all()
@@ -297,8 +217,7 @@ def test_all_processes_are_the_same_experiment_at_equal_noise_to_signal(tiny):
 def test_a_discrete_process_turns_at_its_nearest_level_and_says_which(tiny):
     process = {"kind": "discrete_vp", "alphas_cumprod": LEVELS}
     result = run(tiny(process=process, samples=4, keep={"pictures": 0}, turn_times={"noise_to_signal": [0.5, 1.0, 8.0]}))
-    alpha_bar = np.array(LEVELS)
-    levels = np.sqrt(1 / alpha_bar - 1)
+    levels = np.sqrt(1 / np.array(LEVELS) - 1)
     assert np.array_equal(result["turn_time"], np.round(result["turn_time"]))
     np.testing.assert_allclose(result["noise_to_signal"], levels[result["turn_time"].values.astype(int) - 1], rtol=1e-9)
     for asked, used in zip([0.5, 1.0, 8.0], result["turn_time"].values.astype(int) - 1, strict=True):
@@ -345,18 +264,6 @@ def test_conditional_scores_stay_in_the_class(tiny):
     a, b = (result["sample_autocorrelation_one_shot"].sel(score=f"{kind} in class") for kind in ("gaussian", "mixture"))
     np.testing.assert_allclose(a, b, atol=1e-4)
     assert np.isnan(result["autocorrelation_exact"]).all()
-
-
-def test_without_labels_class_retention_is_nan_and_says_why(tiny):
-    truth = gt.data.load("digits").drop_vars("label")
-    result = run(tiny(), truth=truth)
-    assert np.isnan(result["class_retention"]).all()
-    assert (result["label"] == -1).all()
-    assert (result["label_after"] == -1).all()
-    assert np.isnan(result["speciation_noise_to_signal"]).all()
-    assert "no labels" in result["speciation_time"].attrs["reason"]
-    assert "no labels" in result["class_retention"].attrs.get("reason", "")
-    assert np.isfinite(result["memorized_share"]).all()
 
 
 def test_the_experiment_of_samples_from_python_is_not_taken_for_another(tiny):
@@ -469,8 +376,7 @@ def test_the_device_is_one_that_is_there(tiny, monkeypatch):
 
 
 def test_an_exact_reversal_without_a_posterior_is_refused(tiny):
-    score = Zero(gt.sampler.VarianceExploding(), (1, 8, 8))
-    assert "'zero'" in refused(tiny(reverse={"kind": "exact"}), scores={"zero": score})
+    assert "'zero'" in refused(tiny(reverse={"kind": "exact"}), scores={"zero": Own(0)})
 
 
 @pytest.mark.parametrize(
@@ -510,11 +416,9 @@ def test_compare_finds_no_difference_with_itself_and_the_sign_of_one(memory):
     other = memory.assign_attrs(seed=memory.attrs["seed"] + 1)
     independent = gt.compare(memory, other)
     np.testing.assert_allclose(independent["autocorrelation_difference_se"], np.sqrt(2) * memory["autocorrelation_se"], rtol=1e-12)
-    shifted = {name: memory[name] + 0.125 for name in ("autocorrelation", "sample_autocorrelation")}
-    np.testing.assert_allclose(gt.compare(other, memory.assign(shifted))["autocorrelation_difference"], 0.125, rtol=1e-12)
-    higher = memory.assign(shifted)
-    np.testing.assert_allclose(gt.compare(memory, higher)["autocorrelation_difference"], 0.125, rtol=1e-12)
-    np.testing.assert_allclose(gt.compare(higher, memory)["autocorrelation_difference"], -0.125, rtol=1e-12)
+    higher = memory.assign({name: memory[name] + 0.125 for name in ("autocorrelation", "sample_autocorrelation")})
+    for first, second, difference in ((other, higher, 0.125), (memory, higher, 0.125), (higher, memory, -0.125)):
+        np.testing.assert_allclose(gt.compare(first, second)["autocorrelation_difference"], difference, rtol=1e-12)
 
 
 def test_compare_uses_the_noise_levels_that_both_cover(memory):

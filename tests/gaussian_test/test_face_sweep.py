@@ -7,25 +7,18 @@ import dask
 import numpy as np
 import pytest
 import yaml
-from click.testing import CliRunner
+from face_zoo import QUICK, invoke, refused
+from same_archives import undated
 
 import gaussian_test as gt
 from gaussian_test import Sweep, UserError
-from gaussian_test.cli.commands import main
 from gaussian_test.engine import shard
 from gaussian_test.store.files import locked
 
-SMALL = {
-    **{"samples": 8, "shard_size": 4, "observables": "none", "keep": {"pictures": 0}},
-    **{"turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "statistics": {"bootstrap": 100}},
-}
+SMALL = QUICK | {"samples": 8, "shard_size": 4, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}}
 LOOP: list = []
 LOOP.append(LOOP)
 AXES = {"reverse.kind": ["auto", "heun"], "scores": {"exact": [{"kind": "empirical"}], "affine": [{"kind": "gaussian"}]}}
-
-
-def undated(dataset):
-    return dataset.drop_attrs(deep=False).assign_attrs({k: v for k, v in dataset.attrs.items() if k != "date_created"})
 
 
 def test_names_do_not_depend_on_other_values_nor_on_their_order():
@@ -73,9 +66,8 @@ def test_long_names_become_files_too():
     ],
 )
 def test_what_is_no_sweep_is_refused(sweep, said):
-    with pytest.raises(UserError, match=said) as error:
+    with refused(said):
         Sweep.load({**SMALL, **({} if sweep is None else {"sweep": sweep})})
-    assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("change", ["seed=5", "seed.x=1"])
@@ -128,18 +120,10 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
     assert not list((tmp_path / "runs").glob("*.error"))
 
 
-def test_the_states_of_runs(tmp_path, monkeypatch):
+def test_the_states_of_runs(tmp_path, interrupt):
     place = tmp_path / "runs"
     sweep = {"sweep": {"seed": [0, 1, 2]}, **SMALL}
-    genuine, count = shard.run_shard, []
-
-    def interrupted(prepared, shard):
-        count.append(shard)
-        if len(count) == 4:
-            raise KeyboardInterrupt
-        return genuine(prepared, shard)
-
-    monkeypatch.setattr(shard, "run_shard", interrupted)
+    interrupt(4)
     with pytest.raises(KeyboardInterrupt):
         gt.run_sweep(sweep, place, progress=False)
     first, second, third = gt.status(place)
@@ -151,7 +135,7 @@ def test_the_states_of_runs(tmp_path, monkeypatch):
         gt.run_sweep(sweep, place, resume=True, progress=False)
         assert [run.state for run in gt.status(place)] == ["finished", "finished", "running"]
     assert gt.status(place)[2].state == "waiting"
-    shown = CliRunner().invoke(main, ["status", str(place)])
+    shown = invoke("status", place)
     assert (shown.exit_code, shown.output.splitlines()[-1]) == (0, "3 runs: 2 finished, 1 waiting")
     assert gt.status(place / "seed=0.nc")[0].state == "finished"
     with pytest.raises(UserError, match="neither a folder nor the archive"):
@@ -174,18 +158,27 @@ def test_an_error_of_old_does_not_hide_an_archive(tmp_path):
 def test_the_command_line_runs_a_sweep(tmp_path, folder, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"sweep": AXES, **SMALL}))
-    done = CliRunner().invoke(main, ["sweep", "sweep.yaml", "-o", "out", "--set", "seed=0"])
+    done = invoke("sweep", "sweep.yaml", "-o", "out", "--set", "seed=0")
     assert (done.exit_code, "4 runs: 4 finished" in done.output) == (0, True), done.output
     for path in (tmp_path / "out").glob("*.nc"):
         assert undated(gt.open_archive(path)).identical(undated(gt.open_archive(folder / path.name)))
-    again = CliRunner().invoke(main, ["sweep", "sweep.yaml", "-o", "out"])
+    again = invoke("sweep", "sweep.yaml", "-o", "out")
     assert (again.exit_code, len(again.stderr.splitlines())) == (2, 1)
 
 
-def test_all_runs_as_one_dataset_hold_the_values_of_each(folder):
+@pytest.fixture(scope="module")
+def combined(folder):
+    """Return all runs of the folder as one dataset, read by many threads."""
     combined = gt.open_sweep(folder)
-    assert set(combined["run"].values) == {path.stem for path in folder.glob("*.nc")}
     assert combined["autocorrelation"].chunks is not None  # not read yet
+    with dask.config.set(scheduler="threads", num_workers=8):
+        combined.load()
+    assert threading.active_count() < 50
+    return combined
+
+
+def test_all_runs_as_one_dataset_hold_the_values_of_each(combined, folder):
+    assert set(combined["run"].values) == {path.stem for path in folder.glob("*.nc")}
     for run in combined["run"].values:
         alone, ours = gt.open_archive(folder / f"{run}.nc"), combined.sel(run=run)
         for name in alone.data_vars:
@@ -196,19 +189,11 @@ def test_all_runs_as_one_dataset_hold_the_values_of_each(folder):
         assert f"reverse.kind={ours['reverse.kind'].item()},scores={ours['scores'].item()}" == run
 
 
-def test_what_a_run_lacks_is_nan(folder):
-    combined = gt.open_sweep(folder)
+def test_what_a_run_lacks_is_nan(combined):
     exact = combined.sel(run="reverse.kind=auto,scores=exact")
     assert np.isnan(exact["autocorrelation"].sel(score="gaussian")).all()
     assert (exact["nearest_sample"].sel(score="gaussian") == -1).all()
     assert np.isfinite(exact["autocorrelation"].sel(score="empirical")).all()
-
-
-def test_it_can_be_read_by_many_threads(folder):
-    with dask.config.set(scheduler="threads", num_workers=8):
-        loaded = gt.open_sweep(folder).load()
-    assert np.isfinite(loaded["autocorrelation"].sel(run="reverse.kind=heun,scores=affine", score="gaussian")).all()
-    assert threading.active_count() < 50
 
 
 def test_a_damaged_archive_is_refused_by_name(folder, tmp_path):

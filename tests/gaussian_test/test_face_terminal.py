@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from click.testing import CliRunner
+from face_zoo import QUICK, invoke
 
 import gaussian_test as gt
 from gaussian_test.cli.commands import main
@@ -26,18 +26,7 @@ from gaussian_test.engine.interruption import Interrupted
 from gaussian_test.log import Progress, to_file
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "TERM": "xterm"}
-SMALL = {
-    "samples": 8,
-    "shard_size": 2,
-    "turn_times": {"noise_to_signal": [0.1, 5]},
-    "statistics": {"bootstrap": 100},
-    "observables": "none",
-    "keep": {"pictures": 0},
-}
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+SMALL = QUICK | {"samples": 8, "shard_size": 2, "turn_times": {"noise_to_signal": [0.1, 5]}}
 
 
 @pytest.fixture
@@ -81,14 +70,8 @@ def terminal(*arguments):
     """Run a command under a pseudo terminal and return all that it showed."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 140, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gaussian_test", *arguments],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env=ENVIRONMENT,
-        close_fds=True,
-    )
+    streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+    process = subprocess.Popen([sys.executable, "-m", "gaussian_test", *arguments], env=ENVIRONMENT, **streams)
     os.close(slave)
     shown, end = b"", time.monotonic() + 120
     while time.monotonic() < end:
@@ -135,9 +118,8 @@ def test_a_batch_job_has_them_in_its_lines(room):
     done = invoke("sweep", "s.yaml", "-o", "runs")
     assert done.exit_code == 0
     for event, unit, count in (("shard", "shard", 8), ("run_done", "run", 2)):
-        lines = [
-            dict(word.split("=", 1) for word in shlex.split(line)) for line in done.stderr.splitlines() if f"event={event} " in line
-        ]
+        told = [shlex.split(line) for line in done.stderr.splitlines() if f"event={event} " in line]
+        lines = [dict(word.split("=", 1) for word in words) for words in told]
         assert len(lines) == count
         assert all(float(line[f"{unit}s_per_second"]) > 0 and float(line["remaining_seconds"]) >= 0 for line in lines)
         assert float(lines[-1]["remaining_seconds"]) == 0

@@ -169,14 +169,8 @@ def shadowed(tmp_path):
 
 def test_it_runs_beside_the_users_own_analysis_sampler_and_data(installed, shadowed):
     before = sorted(path.name for path in shadowed.iterdir())
-    settings = (
-        "samples=8",
-        "turn_times.noise_to_signal=[0.1, 1, 5]",
-        "shard_size=4",
-        "statistics.bootstrap=100",
-        "keep.pictures=1",
-    )
-    options = [word for setting in settings for word in ("--set", setting)]
+    settings = "samples=8 turn_times.noise_to_signal=[0.1,1,5] shard_size=4 statistics.bootstrap=100 keep.pictures=1"
+    options = [word for setting in settings.split() for word in ("--set", setting)]
     done = call(installed / "gaussian-test", "run", "-o", "run.nc", *options, cwd=shadowed)
     assert all(line.startswith("time=") for line in done.stderr.splitlines())
     assert done.stdout.startswith("Gaussian Test of digits: 8 of 1797 samples x 3 turn times")
