@@ -31,7 +31,7 @@ from gaussian_test.sampler import (
     VarianceExploding,
     VariancePreserving,
 )
-from gaussian_test.sampler.scores import products, store
+from gaussian_test.sampler.scores import empirical, products, store
 
 BETAS = np.linspace(1e-4, 0.02, 1000)
 ALPHAS_CUMPROD = np.cumprod(1 - BETAS)
@@ -77,7 +77,7 @@ def pairwise_cover(*axes):
 def tiled(monkeypatch, **sizes):
     """Set sizes of tiles and blocks wherever they are read."""
     for name, size in sizes.items():
-        homes = [home for home in (products, store) if hasattr(home, name)]
+        homes = [home for home in (empirical, products, store) if hasattr(home, name)]
         assert homes, name
         for home in homes:
             monkeypatch.setattr(home, name, size)

@@ -182,3 +182,47 @@ def test_a_shift_of_the_data_shifts_the_result():
     here = EmpiricalScore(samples).denoise(x, 0.5)
     there = EmpiricalScore(samples + 1000).denoise(x + 1000, 0.5)
     torch.testing.assert_close(there - 1000, here, rtol=1e-8, atol=1e-8)
+
+
+RANDOM = np.random.default_rng(0)
+FAR_APART = {  # differences that products in float32 lose, and the noise levels at which they matter
+    "two clusters": (np.c_[0.1 * RANDOM.normal(size=(200, 4)), (np.arange(200) % 2) * 1000.0], (0.01, 0.04)),
+    "offset": (1e4 + 0.3 * RANDOM.normal(size=(200, 4)), (0.03, 0.1)),
+    "heavy tails": (np.exp(3 * RANDOM.normal(size=(400, 3))), (0.003, 0.01)),
+    "one outlier": (np.r_[1e-2 * RANDOM.normal(size=(300, 2)), [[100.0, 0.0]]], (1e-3, 1e-2)),
+}
+
+
+@pytest.mark.parametrize("kind", FAR_APART)
+@pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
+def test_float32_has_the_weights_of_float64_however_far_apart_samples_are(kind, resident):
+    """The same numbers as samples in both: mean, draws and nearest samples, at one level or one per row."""
+    samples, levels = FAR_APART[kind]
+    samples = samples.astype(np.float32)
+    single = EmpiricalScore.fit(samples, resident=resident)
+    double = EmpiricalScore.fit(samples, dtype=torch.float64)
+    x = torch.from_numpy(samples)
+    noise = noise_like(x)
+    for level in levels:
+        assert kind == "offset" or level < single.float64_below  # which the center takes off
+        moved = x + level * noise.normal.float()
+        for t in (level, torch.full((len(x),), level, dtype=torch.float64)):
+            mean, expected = single.denoise(moved, t), double.denoise(moved.double(), t)
+            torch.testing.assert_close(mean, expected.float(), rtol=1e-6, atol=0.02 * level)
+            drawn = single.posterior_index(moved, t, noise)
+            assert (drawn == double.posterior_index(moved.double(), t, noise)).float().mean() >= 0.985
+        assert torch.equal(single.nearest_index(moved), double.nearest_index(moved.double()))
+
+
+def test_copies_of_a_sample_are_not_its_neighbours():
+    """However many there are, and -0 is 0; all the same: no neighbour, at an infinite distance."""
+    x = torch.tensor([[0.0, 1.0], [0.0, 3.0], [5.0, 0.0]]).repeat(9, 1)
+    x[3] = torch.tensor([-0.0, 1.0])
+    score = EmpiricalScore(x)
+    assert score.duplicates == 24
+    index, distance = score.nearest(x, exclude=torch.arange(27))
+    assert torch.equal(x[index], x[torch.tensor([1, 0, 0])].repeat(9, 1))
+    torch.testing.assert_close(distance, torch.tensor([2.0, 2.0, 26.0**0.5]).repeat(9))
+    same = EmpiricalScore(torch.ones(5, 2))
+    assert torch.isinf(same.nearest(torch.ones(1, 2), exclude=torch.tensor([2]))[1]).all()
+    assert EmpiricalScore(normal(50, 3)).duplicates == 0
