@@ -12,6 +12,7 @@ import yaml
 from same_archives import assert_same
 
 from gaussian_test.cli.commands import main
+from gaussian_test.engine import shard
 from gaussian_test.store import archive
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -76,6 +77,28 @@ def finish(process):
     return process.exitcode
 
 
+def resumes(start, folder, other, **options):
+    """Assert that a run goes on from what is left of it, to the same archive as another, and leaves nothing else."""
+    assert finish(start(folder, "--resume", **options)) == 0
+    assert_same(folder / "run.nc", other)
+    assert left(folder) == ["e.yaml", "run.nc"]
+
+
+def before_shards(patch, happens=lambda number: None, stop=None):
+    """Let something happen before each shard that this process computes, told its number from 1, or stop; return these shards."""
+    begun, genuine = [], shard.run_shard
+
+    def run_shard(prepared, chosen):
+        begun.append(chosen)
+        happens(len(begun))
+        if len(begun) == stop:
+            raise KeyboardInterrupt
+        return genuine(prepared, chosen)
+
+    patch.setattr(shard, "run_shard", run_shard)
+    return begun
+
+
 def wait(condition, what="no shard is finished"):
     deadline = time.monotonic() + 60
     while not condition():
@@ -113,9 +136,3 @@ def hashes(path):
         for name, variable in archive.read(path, group).variables.items():
             found[group, name] = hashlib.sha256(np.ascontiguousarray(variable.values).tobytes()).hexdigest()
     return found
-
-
-def whole_or_absent(folder, other):
-    """Assert that whatever stands under the archive's name is the archive."""
-    if (folder / "run.nc").exists():
-        assert_same(folder / "run.nc", other)

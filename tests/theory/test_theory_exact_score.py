@@ -92,20 +92,6 @@ def test_jump_is_twice_the_mmse(digits):
     assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(len(difference))
 
 
-def test_two_clones_agree_in_class_as_often_as_start_and_end():
-    """Two independent reverse runs from one turn agree as often as start and end of a U-Turn."""
-    truth = gt.data.load("digits")
-    score = sampler.EmpiricalScore.fit(truth.x, truth.label)
-    labels = truth.label.values
-    plan = sampler.UTurnPlan(score.process, [1.4], seed=11)
-    (turn,) = [s.x[0] for s in plan.run(torch.from_numpy(truth.x.values), range(1797), {}, {}) if s.phase == "turn"]
-    noise = sampler.KeyedNoise(99, range(1797), 1, (1, 8, 8))
-    first, second = (labels[score.posterior_index(turn, 1.4, noise.draw()).numpy()] for _ in range(2))
-    difference = (first == second) * 1.0 - (first == labels) * 0.5 - (second == labels) * 0.5
-    assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(1797)
-    assert 0.3 < (first == second).mean() < 0.9
-
-
 @pytest.mark.parametrize("kind", ["mixture", "empirical"])
 def test_gaussian_data_gives_no_gap(kind, tmp_path):
     """One Gaussian component is affine, and 60,000 samples of a plane Gaussian are too many to remember at these noise levels."""
