@@ -25,12 +25,8 @@ from gaussian_test.store.parts import read_part, write_part
 # -- killed --------------------------------------------------------------------------------------------------------------------
 
 
-NETWORK = {
-    **LONG,
-    "samples": 96,
-    "scores": [{"kind": "network", "micro_batch": 48}, {"kind": "gaussian"}],
-    "observables": ["quality", "balance"],
-}
+SCORES = [{"kind": "network", "micro_batch": 48}, {"kind": "gaussian"}]
+NETWORK = {**LONG, "samples": 96, "scores": SCORES, "observables": ["quality", "balance"]}
 
 
 @pytest.mark.parametrize(("settings", "kills"), [(LONG, (5, 50)), (NETWORK, (2, 10))], ids=["exact", "network"])

@@ -95,13 +95,8 @@ def run_there(settings, output, client, **options):
 
 
 def test_one_and_two_workers_give_the_bits_of_this_process(workers, tmp_path):
-    settings = {
-        **SHORT,
-        "samples": 12,
-        "observables": "all",
-        "chains": {"length": 2},
-        "scores": [{"kind": "empirical"}, {"kind": "network", "micro_batch": 16}, {"kind": "mixture"}, {"kind": "gaussian"}],
-    }
+    scores = [{"kind": "empirical"}, {"kind": "network", "micro_batch": 16}, {"kind": "mixture"}, {"kind": "gaussian"}]
+    settings = {**SHORT, "samples": 12, "observables": "all", "chains": {"length": 2}, "scores": scores}
     gt.run(settings, tmp_path / "here.nc", progress=False, threads=1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)  # as a driver on two cores has: what it puts together must not depend on that

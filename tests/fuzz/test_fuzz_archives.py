@@ -10,15 +10,9 @@ import gaussian_test as gt
 from gaussian_test import UserError
 from gaussian_test.cli.commands import main
 
-SETTINGS = {
-    "samples": 6,
-    "turn_times": {"noise_to_signal": [0.2, 1.0, 5.0]},
-    "reverse": {"kind": "heun", "steps": 3},
-    "observables": ["quality", "chains"],
-    "chains": {"length": 2, "turn_times": 2},
-    "keep": {"pictures": 2, "trajectory": True},
-    "statistics": {"bootstrap": 100},
-}
+SETTINGS = {"samples": 6, "turn_times": {"noise_to_signal": [0.2, 1.0, 5.0]}, "reverse": {"kind": "heun", "steps": 3}}
+SETTINGS |= {"observables": ["quality", "chains"], "chains": {"length": 2, "turn_times": 2}}
+SETTINGS |= {"keep": {"pictures": 2, "trajectory": True}, "statistics": {"bootstrap": 100}}
 GROUPS = ("moments", "pictures", "chains", "trajectory")
 
 

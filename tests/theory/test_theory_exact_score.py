@@ -21,14 +21,6 @@ def digits():
     return gt.run({"samples": "all", "repeats": 2, "shard_size": 600, "turn_times": {"noise_to_signal": LEVELS}, **BARE})
 
 
-@pytest.fixture(scope="module")
-def simulated():
-    """The reverse SDE with many steps from 400 digits: the same law by another road."""
-    reverse = {"kind": "sde", "clock": "variance", "steps": 80}
-    settings = {"samples": 400, "turn_times": {"noise_to_signal": LEVELS[2:8:2]}, "reverse": reverse, "shard_size": 400}
-    return gt.run(settings | BARE)
-
-
 def test_reference_times_of_the_digits(digits):
     """Measured while THEORY was written: T_m 0.762 (predicted 0.889), T_s 1.42 (sqrt(lambda_1) 1.672)."""
     row = digits.sel(score="empirical")
@@ -60,8 +52,11 @@ def test_three_estimators_of_an_exact_score_agree(digits):
         np.testing.assert_array_less(np.abs(difference.mean("sample")), 4 * error + 1e-6)
 
 
-def test_simulated_reverse_sde_agrees_with_exact_reversal(digits, simulated):
-    """80 steps in the variance clock: what is left of the discretisation is below the sampling error."""
+def test_simulated_reverse_sde_agrees_with_exact_reversal(digits):
+    """80 steps in the variance clock from 400 digits: what is left of the discretisation is below the sampling error."""
+    reverse = {"kind": "sde", "clock": "variance", "steps": 80}
+    settings = {"samples": 400, "turn_times": {"noise_to_signal": LEVELS[2:8:2]}, "reverse": reverse, "shard_size": 400}
+    simulated = gt.run(settings | BARE)
     found = simulated.sel(score="empirical")
     exact = digits.sel(score="empirical", turn_time=simulated.turn_time)
     error = np.hypot(found.autocorrelation_se, exact.autocorrelation_one_shot_squared_se)
