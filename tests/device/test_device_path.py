@@ -14,6 +14,7 @@ import device_zoo as zoo
 import pytest
 import torch
 import xarray as xr
+from device_zoo import one_thread  # noqa: F401
 from fake_device import NAME, FakeDevice, MixedDevices, register, values
 from sampler_zoo import KERNELS, PROCESSES, STEPPED, noise_like, normal, pairwise_cover
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from device_zoo import case_of, differences, leaving, loop_of, other_copies, simulate, tensors_of
+from device_zoo import case_of, differences, leaving, loop_of, one_thread, other_copies, simulate, tensors_of  # noqa: F401
 from fake_device import NAME, FakeDevice, MixedDevices, OnDevice, register, values
 
 from gaussian_test.analysis.observables.gaussian_test import curves
