@@ -19,7 +19,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 REST = {"keep": {"pictures": 2}, "observables": "none", "statistics": {"bootstrap": 100}}
 LEVELS = {"noise_to_signal": {"min": 0.1, "max": 20, "count": 12}}
 # many shards, each of some 0.05 s
-LONG = {"samples": 320, "shard_size": 8, "repeats": 2, "turn_times": LEVELS, "reverse": {"kind": "heun", "steps": 24}, **REST}
+LONG = {"samples": 160, "shard_size": 8, "repeats": 2, "turn_times": LEVELS, "reverse": {"kind": "heun", "steps": 24}, **REST}
 SHORT = {"samples": 9, "shard_size": 3, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, **REST}
 SHARDS = 3
 # names given during a run of SHORT: the manifest, what is fitted, the micro-batches, a part for each shard, then the archive

@@ -87,10 +87,10 @@ def test_a_signal_lets_the_shard_in_work_finish_and_says_what_is_left(number, co
     *log, said, following = start.log.read_text().splitlines()
     assert all(line.startswith("time=") for line in log)
     assert len([line for line in log if " event=shard " in line]) == done  # all that was begun is there
-    assert f"interrupted: {done} of 40 shards are finished" in said
+    assert f"interrupted: {done} of 20 shards are finished" in said
     assert following.startswith("next: gaussian-test run ")
     assert following.endswith(" --resume")
-    assert f"event=interrupted signal={number} done={done} of=40" in (folder / "run.nc.parts" / "log").read_text()
+    assert f"event=interrupted signal={number} done={done} of=20" in (folder / "run.nc.parts" / "log").read_text()
     assert not [path for path in folder.rglob("*") if path.name.endswith((".tmp", ".lock"))]
     assert not (folder / "run.nc").exists()
     resumes(start, folder, undisturbed["long"][0])
