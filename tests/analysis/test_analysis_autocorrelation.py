@@ -112,7 +112,7 @@ def test_modes_without_variance_are_undefined():
 
 
 X = np.random.default_rng(0).exponential(size=(60, 2, 1, 3)) * 2 + 0.7
-MOMENTS, PROCESS = analysis.fit_moments(X), OrnsteinUhlenbeck()
+NAMED, MOMENTS, PROCESS = xr.DataArray(X, dims=("sample", *DIMS)), analysis.fit_moments(X), OrnsteinUhlenbeck()
 PLAN = UTurnPlan(PROCESS, [0.8], steps=9, seed=2)
 
 
@@ -128,13 +128,8 @@ def test_a_stream_is_the_tensor(dtype):
     amplitude = PROCESS.alpha(torch.from_numpy(PLAN.grid)).numpy()
     result = analysis.path_statistics((state.x[0].numpy() for state in path_of(dtype)), X, MOMENTS, PLAN.grid, amplitude=amplitude)
     tensor = np.stack(states).astype(np.float64)
-    dims = ("sample", "channel", "row", "column")
-    whole = analysis.autocorrelation(
-        xr.DataArray(X, dims=dims),
-        xr.DataArray(tensor, dims=("time", *dims)),
-        MOMENTS,
-        amplitude=xr.DataArray(amplitude, dims="time"),
-    )
+    path = xr.DataArray(tensor, dims=("time", "sample", *DIMS))
+    whole = analysis.autocorrelation(NAMED, path, MOMENTS, amplitude=xr.DataArray(amplitude, dims="time"))
     tolerance = 1e-12 if dtype == torch.float64 else 1e-6
     np.testing.assert_allclose(result.autocorrelation, whole, rtol=0, atol=tolerance)
     np.testing.assert_allclose(result.norm, np.linalg.norm(tensor.reshape(10, 60, -1), axis=-1).mean(1), rtol=tolerance)
@@ -148,9 +143,6 @@ def test_features_that_do_not_vary_are_left_out():
     result = analysis.path_statistics([x, np.ones_like(x)], x, analysis.fit_moments(x), [0.0, 1.0])
     assert float(result.ks_mean[0]) == pytest.approx(ks_distance(X.reshape(60, -1)).mean())
     assert np.isnan(result.ks_mean[1])
-
-
-NAMED = xr.DataArray(X, dims=("sample", *DIMS))
 
 
 @pytest.mark.parametrize(

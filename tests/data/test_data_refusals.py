@@ -1,12 +1,11 @@
 """Whatever cannot be used is refused in one sentence that names it, and no pickle ever runs."""
 
-import ast
 import io
 import json
 import os
 import pickle
+import re
 import struct
-import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -125,7 +124,6 @@ REFUSED = {
     "npy key": (npy(GOOD, key="y"), "key='y'"),
     "zip key": (zipped({"a.png": png()}, key="k"), "key='k'"),
     "unknown suffix": (raw("a.csv", b"1,2"), "'.csv'"),
-    "file suffix": (raw("a.csv", b"1,2", source="file"), "'.csv'"),
     "one image": (raw("a.png", png()), "a.png is a single image"),
     "folder as file": (folder({}, source="file"), "is a folder"),
     "file as folder": (npy(GOOD, source="folder"), "is a file"),
@@ -139,10 +137,6 @@ REFUSED = {
     "object labels": (npz({"x": GOOD, "y": np.array([1, None, 2, 3], object)}), "'y'", "pickle"),
     "object labels in memory": (npy(GOOD, labels=[1, None, 2, 3]), "the labels given have dtype object"),
     "bool": (npy(GOOD > 100), "dtype bool"),
-    "complex": (npy(GOOD * 1j), "complex128"),
-    "string": (npy(GOOD.astype(str)), "<U3"),
-    "date": (npy(GOOD.astype("M8[s]")), "datetime64[s]"),
-    "record": (npy(np.zeros((3, 3), "u1,u1")), "u1"),
     "long double": (npy(GOOD.astype(np.longdouble)), str(np.dtype(np.longdouble))),
     "netcdf strings": (netcdf({"x": (("sample", "feature"), [["a", "b"]] * 2)}), "'x'", "strings"),
     "1 axis": (npy(np.arange(5.0)), "(5,)"),
@@ -155,7 +149,6 @@ REFUSED = {
     "one sample": (npy(GOOD[:1]), "1 sample"),
     "one digit picture": (folder({"a.png": png()}), "1 sample"),
     "nan": (npy(np.array([[0, 1], [np.nan, np.nan], [np.nan, 0]])), "3 value(s)", "sample 1"),
-    "infinite": (npz({"x": np.array([[0, 1], [0, 0], [-np.inf, 0]])}), "1 value(s)", "sample 2"),
     "nan netcdf": (netcdf({"x": (("feature", "sample"), [[0.5, 1, np.nan]] * 2)}), "2 value(s)", "sample 2"),
     "constant bytes": (npy(np.full((3, 4), 77, np.uint8)), "every value is 77"),
     "constant floats": (npy(np.full((3, 4), 0.25)), "every value is 0.25"),
@@ -163,7 +156,6 @@ REFUSED = {
     "constant pictures": (folder({f"{i}.png": png(mode="L", noise=0) for i in "ab"}), "every value is 128"),
     "too wide": (npy(np.array([[-1.5e308, 1.5e308]] * 2)), "-1.5e+308"),
     "outside range": (npy(GOOD, value_range=(0, 10)), "(0, 10)"),
-    "outside range floats": (npy(GOOD / 255, value_range=(0.5, 1)), "(0.5, 1)"),
     "outside range digits": (name("digits", value_range=(0, 8)), "(0, 8)"),
     "range order": (npy(GOOD, value_range=(1, 0)), "value_range is (1, 0)"),
     "range nan": (npy(GOOD, value_range=(0, np.nan)), "value_range is (0, nan)"),
@@ -173,7 +165,6 @@ REFUSED = {
     "digits labels": (name("digits", labels=[1, 2]), "(2,) for 1797 samples"),
     "one-hot": (npy(GOOD, labels=np.eye(4, 3)), "(4, 3) for 4 samples"),
     "fractions": (npy(GOOD, labels=[0.5, 1, 2, 3]), "dtype float64"),
-    "nan labels": (npy(GOOD, labels=[np.nan, 1, 2, 3]), "dtype float64"),
     "label suffix": (npy(GOOD, labels="a.txt"), "'a.txt'"),
     "npz label key": (npz({"x": GOOD}, labels="kind"), "no array 'kind'"),
     "npz key": (npz({"x": GOOD}, key="z"), "no array 'z'", "x"),
@@ -274,6 +265,13 @@ def test_every_picture_is_decoded_before_any_is_used(tmp_path):
         ImageRows(FolderStore(path), ["a.png", "b.png", "c.png"])
 
 
+def test_libraries_are_imported_where_they_are_needed(request):
+    """Which ones may be imported at all is in test_layers.py."""
+    for file in (request.config.rootpath / "data").rglob("*.py"):
+        early = re.search(r"^(from|import) (sklearn|PIL)", file.read_text(), re.MULTILINE)
+        assert early is None or file.name == "train_digits_network.py", file
+
+
 class Payload:
     """Creates a folder when it is unpickled."""
 
@@ -310,19 +308,3 @@ def test_no_pickle_runs(tmp_path):
 def test_members_not_asked_for_are_not_read(tmp_path):
     np.savez(tmp_path / "a.npz", x=GOOD, other=np.array([[None]]))
     assert load(tmp_path / "a.npz").sizes["sample"] == len(GOOD)
-
-
-def test_imports_only_what_is_allowed(request):
-    allowed = {"numpy", "xarray", "sklearn", "PIL", "gaussian_test", *sys.stdlib_module_names}
-    # the script that trained the network is run and never imported: tests/gaussian_test/test_layers.py
-    files = [file for file in (request.config.rootpath / "data").glob("*.py") if file.name != "train_digits_network.py"]
-    assert files
-    for file in files:
-        nodes = list(ast.walk(ast.parse(file.read_text())))
-        names = [(node, node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
-        names += [(node, alias.name) for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-        for node, module in names:
-            top = module.split(".")[0]
-            assert top in allowed, f"{file.name} imports {module}"
-            assert top != "gaussian_test" or module.startswith("gaussian_test.data"), f"{file.name} imports {module}"
-            assert top not in {"sklearn", "PIL"} or node.col_offset, f"{file.name} imports {module} before it is needed"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import cycle, product
 
+import pytest
 import torch
 from fake_device import NAME, FakeDevice, OnDevice, values
 from network_zoo import NETWORKS
@@ -43,6 +44,15 @@ WITH_POSTERIOR = [score for score in SCORES if score in EXACT]
 PAIRS = [*product(KERNELS, WITH_POSTERIOR), *product(STEPPED, NETWORKS)]
 TYPES = cycle(["float32", "float64", "float64", "float32", "float32"])
 CASES = [(score, kernel, process, dtype) for (kernel, score), process, dtype in zip(PAIRS, cycle(PROCESSES), TYPES)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """On tensors this small, threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @cache

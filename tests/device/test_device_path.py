@@ -14,6 +14,7 @@ import device_zoo as zoo
 import pytest
 import torch
 import xarray as xr
+from device_zoo import one_thread  # noqa: F401
 from fake_device import NAME, FakeDevice, MixedDevices, register, values
 from sampler_zoo import KERNELS, PROCESSES, STEPPED, noise_like, normal, pairwise_cover
 
@@ -192,23 +193,11 @@ def test_what_was_left_on_the_cpu_is_an_error(score, left):
 
 # The runner itself
 
-
-TINY = {
-    "turn_times": {"noise_to_signal": [0.1, 0.7, 8.0]},
-    "scores": [
-        {"kind": "empirical"},
-        {"kind": "gaussian"},
-        {"kind": "empirical", "name": "class", "conditional": True},
-        {"kind": "mixture", "components": "classes"},
-    ],
-    "reverse": {"kind": "auto", "steps": 5},
-    "samples": 7,
-    "repeats": 2,
-    "shard_size": 4,
-    "keep": {"pictures": 2, "trajectory": True},
-    "observables": "none",
-    "statistics": {"bootstrap": 100},
-}
+SCORES = [{"kind": "empirical"}, {"kind": "gaussian"}, {"kind": "empirical", "name": "class", "conditional": True}]
+SCORES += [{"kind": "mixture", "components": "classes"}]
+TINY = {"turn_times": {"noise_to_signal": [0.1, 0.7, 8.0]}, "scores": SCORES, "reverse": {"kind": "auto", "steps": 5}}
+TINY |= {"samples": 7, "repeats": 2, "shard_size": 4, "keep": {"pictures": 2, "trajectory": True}}
+TINY |= {"observables": "none", "statistics": {"bootstrap": 100}}
 
 
 def test_a_whole_run_is_the_cpus(monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from device_zoo import case_of, differences, leaving, loop_of, other_copies, simulate, tensors_of
+from device_zoo import case_of, differences, leaving, loop_of, one_thread, other_copies, simulate, tensors_of  # noqa: F401
 from fake_device import NAME, FakeDevice, MixedDevices, OnDevice, register, values
 
 from gaussian_test.analysis.observables.gaussian_test import curves
@@ -35,7 +35,6 @@ class Wrong(Ancestral):
     "forgotten",
     [
         lambda x, t: x + torch.zeros(x.shape),
-        lambda x, t: x.flatten(1) @ torch.eye(4),
         lambda x, t: torch.cat([x, torch.zeros(x.shape)]),
         lambda x, t: torch.where(torch.ones(x.shape, dtype=torch.bool), x, x),
         lambda x, t: torch.zeros(x.shape).add_(x),
@@ -58,13 +57,10 @@ def test_a_forgotten_move_is_an_error(forgotten):
         lambda x, t: x[x.abs() > 1e6],
         lambda x, t: x.clone().index_put_((x.abs() > 1e6,), x.new_zeros(())),
         lambda x, t: x.nonzero(),
-        lambda x, t: x.unique(),
         lambda x, t: torch.equal(x, x),
         lambda x, t: x.repeat_interleave(torch.ones(len(x), dtype=torch.long, device=x.device), 0),
         lambda x, t: torch.linalg.eigvalsh(x),
         lambda x, t: x.cpu().to(x.device),
-        lambda x, t: torch.zeros(x.shape).copy_(x),
-        lambda x, t: x.to("cpu", torch.float64, non_blocking=True),
     ],
 )
 def test_a_look_at_the_state_is_seen(look):

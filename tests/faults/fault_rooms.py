@@ -12,28 +12,15 @@ import yaml
 from same_archives import assert_same
 
 from gaussian_test.cli.commands import main
+from gaussian_test.engine import shard
 from gaussian_test.store import archive
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+REST = {"keep": {"pictures": 2}, "observables": "none", "statistics": {"bootstrap": 100}}
+LEVELS = {"noise_to_signal": {"min": 0.1, "max": 20, "count": 12}}
 # many shards, each of some 0.05 s
-LONG = {
-    "samples": 320,
-    "shard_size": 8,
-    "repeats": 2,
-    "turn_times": {"noise_to_signal": {"min": 0.1, "max": 20, "count": 12}},
-    "reverse": {"kind": "heun", "steps": 24},
-    "keep": {"pictures": 2},
-    "observables": "none",
-    "statistics": {"bootstrap": 100},
-}
-SHORT = {
-    "samples": 9,
-    "shard_size": 3,
-    "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]},
-    "keep": {"pictures": 2},
-    "observables": "none",
-    "statistics": {"bootstrap": 100},
-}
+LONG = {"samples": 160, "shard_size": 8, "repeats": 2, "turn_times": LEVELS, "reverse": {"kind": "heun", "steps": 24}, **REST}
+SHORT = {"samples": 9, "shard_size": 3, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, **REST}
 SHARDS = 3
 # names given during a run of SHORT: the manifest, what is fitted, the micro-batches, a part for each shard, then the archive
 NAMES = SHARDS + 4
@@ -76,6 +63,28 @@ def finish(process):
     return process.exitcode
 
 
+def resumes(start, folder, other, **options):
+    """Assert that a run goes on from what is left of it, to the same archive as another, and leaves nothing else."""
+    assert finish(start(folder, "--resume", **options)) == 0
+    assert_same(folder / "run.nc", other)
+    assert left(folder) == ["e.yaml", "run.nc"]
+
+
+def before_shards(patch, happens=lambda number: None, stop=None):
+    """Let something happen before each shard that this process computes, told its number from 1, or stop; return these shards."""
+    begun, genuine = [], shard.run_shard
+
+    def run_shard(prepared, chosen):
+        begun.append(chosen)
+        happens(len(begun))
+        if len(begun) == stop:
+            raise KeyboardInterrupt
+        return genuine(prepared, chosen)
+
+    patch.setattr(shard, "run_shard", run_shard)
+    return begun
+
+
 def wait(condition, what="no shard is finished"):
     deadline = time.monotonic() + 60
     while not condition():
@@ -113,9 +122,3 @@ def hashes(path):
         for name, variable in archive.read(path, group).variables.items():
             found[group, name] = hashlib.sha256(np.ascontiguousarray(variable.values).tobytes()).hexdigest()
     return found
-
-
-def whole_or_absent(folder, other):
-    """Assert that whatever stands under the archive's name is the archive."""
-    if (folder / "run.nc").exists():
-        assert_same(folder / "run.nc", other)

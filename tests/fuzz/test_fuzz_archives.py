@@ -1,13 +1,6 @@
 """Whatever happens to the bytes of an archive, it shows what it showed before, or is refused in a sentence."""
 
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-
 import fuzz_strategies as given
-import hypothesis
 import pytest
 from click.testing import CliRunner
 from fuzz_cases import SECONDS, fuzz, limit, sentence
@@ -17,15 +10,9 @@ import gaussian_test as gt
 from gaussian_test import UserError
 from gaussian_test.cli.commands import main
 
-SETTINGS = {
-    "samples": 6,
-    "turn_times": {"noise_to_signal": [0.2, 1.0, 5.0]},
-    "reverse": {"kind": "heun", "steps": 3},
-    "observables": ["quality", "chains"],
-    "chains": {"length": 2, "turn_times": 2},
-    "keep": {"pictures": 2, "trajectory": True},
-    "statistics": {"bootstrap": 100},
-}
+SETTINGS = {"samples": 6, "turn_times": {"noise_to_signal": [0.2, 1.0, 5.0]}, "reverse": {"kind": "heun", "steps": 3}}
+SETTINGS |= {"observables": ["quality", "chains"], "chains": {"length": 2, "turn_times": 2}}
+SETTINGS |= {"keep": {"pictures": 2, "trajectory": True}, "statistics": {"bootstrap": 100}}
 GROUPS = ("moments", "pictures", "chains", "trajectory")
 
 
@@ -39,6 +26,7 @@ def good(tmp_path_factory):
 
 
 def test_python(good, tmp_path, long):
+    """In this process: a library that ends the interpreter ends the test run, and is seen."""
     _, content, result, groups = good
     bad = tmp_path / "a.nc"
 
@@ -57,28 +45,6 @@ def test_python(good, tmp_path, long):
             assert all(opened.gaussian_test.group(name).identical(group) for name, group in groups.items())
 
     fuzz(st.one_of(given.damages(), st.just(bytes)), law, 100, long)
-
-
-def test_damage_after_opening(good, tmp_path, long):
-    """The groups are read when they are asked for: the file may have changed by then."""
-    _, content, _, groups = good
-    bad = tmp_path / "a.nc"
-
-    def law(damage):
-        bad.write_bytes(content)
-        opened = gt.open_archive(bad)
-        (tmp_path / "b.nc").write_bytes(changed := damage(content))
-        os.replace(tmp_path / "b.nc", bad)
-        for name, group in groups.items():
-            try:
-                found = opened.gaussian_test.group(name)
-            except UserError as error:
-                sentence(error)
-            else:
-                assert changed == content
-                assert found.identical(group)
-
-    fuzz(given.damages(), law, 40, long)
 
 
 def test_command_line(good, tmp_path, long):
@@ -107,35 +73,3 @@ def test_the_good_archive_on_the_command_line(good):
     assert CliRunner().invoke(main, ["show", str(path)]).stdout == result.gaussian_test.show() + "\n"
     for arguments in (["show", "--all", str(path)], ["compare", str(path), str(path)]):
         assert CliRunner().invoke(main, arguments).exit_code == 0
-
-
-def test_no_interpreter_dies(good, tmp_path, long):
-    """In a process of its own: a library that ends the interpreter ends no test run, and is seen."""
-    _, content, _, _ = good
-    cases = []
-
-    @hypothesis.settings(max_examples=400 if long else 40, derandomize=not long, database=None, deadline=None)
-    @hypothesis.given(given.damages(most=2))
-    def collect(damage):
-        cases.append(damage(content))
-
-    collect()
-    for number, changed in enumerate(cases):
-        (tmp_path / f"{number:04d}.nc").write_bytes(changed)
-    code = (
-        "import sys, pathlib, gaussian_test as gt\n"
-        "for path in sorted(pathlib.Path(sys.argv[1]).glob('*.nc')):\n"
-        "    print(path.name, flush=True)\n"
-        "    try:\n"
-        "        print(len(gt.open_archive(path).gaussian_test.show()))\n"
-        "    except gt.UserError as error:\n"
-        "        print(error)\n"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    place = Path(__file__).parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=place)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2 * len(cases)
-    shown = [line for line in lines if re.fullmatch(r"\d+", line)]
-    assert len(shown) == sum(changed == content for changed in cases)

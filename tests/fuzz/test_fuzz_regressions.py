@@ -71,7 +71,6 @@ REFUSED = [
         ({"scores": [{"kind": "azula", "factory": "a:b", "arguments": {"a": value}}]}, "cannot be kept in an archive")
         for value in UNKEPT
     ),
-    *((name, "") for name in ("a\0b", "\ud800", "a\nb")),  # that no file can have
     *(([change], change.partition("=")[0]) for change in BEYOND),
     ([f"scores.{'9' * 5000}.kind=mixture"], "none of its places"),
     ({"data": {"path": "\ud800"}}, "UTF-8"),
@@ -144,13 +143,6 @@ def test_labels_of_floats_that_can_be_told_apart_are_labels(label, tmp_path):
             gt.data.load(tmp_path / "a.npz")
     else:
         assert gt.data.load(tmp_path / "a.npz")["label"].values.tolist() == [0, 1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize("name", ["a\nb.npy", "\u2028.npz", "a\rb/c"])
-def test_a_missing_file_with_lines_in_its_name_is_one_line(name):
-    with pytest.raises(FileNotFoundError) as error:
-        gt.data.load(name)
-    assert len(str(error.value).splitlines()) == 1
 
 
 # -- runs ----------------------------------------------------------------------------------------------------------------------

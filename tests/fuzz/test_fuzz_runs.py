@@ -8,13 +8,8 @@ from hypothesis import strategies as st
 import gaussian_test as gt
 from gaussian_test import UserError
 
-SETTINGS = {
-    "turn_times": {"noise_to_signal": [0.3, 3.0]},
-    "samples": 4,
-    "reverse": {"steps": 3},
-    "statistics": {"bootstrap": 100},
-    "keep": {"pictures": 1},
-}
+SETTINGS = {"turn_times": {"noise_to_signal": [0.3, 3.0]}, "samples": 4, "reverse": {"steps": 3}, "observables": "none"}
+SETTINGS |= {"statistics": {"bootstrap": 100}, "keep": {"pictures": 1}}
 
 
 def runs(settings, path=None, **options):
@@ -44,9 +39,5 @@ def test_small_experiments(tmp_path, long):
     fuzz(st.tuples(given.small_experiments, given.truths()), law, 30, long)
 
 
-def test_small_experiments_on_the_digits(long):
-    fuzz(given.small_experiments, lambda settings: runs({**settings, "samples": 5}), 2, long)
-
-
 def test_what_is_given_for_a_ground_truth(long):
-    fuzz(given.wrong_truths(), lambda truth: runs({**SETTINGS, "observables": "none"}, truth=truth), 45, long)
+    fuzz(given.wrong_truths(), lambda truth: runs(SETTINGS, truth=truth), 45, long)

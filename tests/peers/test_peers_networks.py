@@ -20,6 +20,7 @@ from azula.linalg.covariance import FullCovariance  # noqa: E402
 from azula.noise import CosineSchedule, DecaySchedule, RectifiedSchedule, VESchedule, VPSchedule  # noqa: E402
 from azula.sample import DDIMSampler, EulerSampler, HeunSampler, ItoSampler  # noqa: E402
 
+BARE = {"keep": {"pictures": 0}, "observables": "none", "statistics": {"bootstrap": 100}}
 SCHEDULES = {
     "ve": lambda: VESchedule(0.002, 100.0),
     "vp": VPSchedule,
@@ -87,18 +88,9 @@ def test_a_gaussian_optimal_network_has_the_closed_form_whatever_its_clothes(tru
             lambda x, t, label: linear(x, t), EVENT, process, trained=VarianceExploding(1e-3, 1e3)
         ),
     }
-    experiment = {
-        "process": {"kind": "discrete_vp", "alphas_cumprod": alphas_cumprod.tolist()},
-        "scores": [{"kind": "gaussian"}],
-        "turn_times": {"noise_to_signal": [0.1, 0.5, 1.0, 3.0, 20.0]},
-        "reverse": reverse,
-        "samples": 600,
-        "shard_size": 600,
-        "dtype": dtype,
-        "keep": {"pictures": 0},
-        "observables": "none",
-        "statistics": {"bootstrap": 100},
-    }
+    experiment = {"process": {"kind": "discrete_vp", "alphas_cumprod": alphas_cumprod.tolist()}, "scores": [{"kind": "gaussian"}]}
+    experiment |= {"turn_times": {"noise_to_signal": [0.1, 0.5, 1.0, 3.0, 20.0]}, "reverse": reverse, "dtype": dtype}
+    experiment |= {"samples": 600, "shard_size": 600, **BARE}
     result = gt.run(experiment, truth=truth, scores=scores, progress=False)
     closed = result.autocorrelation_discrete.sel(score="gaussian")
     for name in scores:
@@ -163,9 +155,7 @@ def test_a_checkpoint_runs_in_the_process_of_its_own_training(tmp_path):
             "turn_times": {"noise_to_signal": [0.3, 2.0]},
             "reverse": {"kind": "ancestral", "steps": 6},
             "samples": 4,
-            "keep": {"pictures": 0},
-            "observables": "none",
-            "statistics": {"bootstrap": 100},
+            **BARE,
         },
         progress=False,
     )

@@ -264,28 +264,14 @@ def _low_rank_mixture():
     return Case(make, _truth_of(groups, weights), (6,), 2)
 
 
-def _gaussian(mean, covariance, make, event=None):
-    mean, covariance = torch.as_tensor(mean).double(), torch.as_tensor(covariance).double()
-    return Case(make, Truth(torch.ones(1).double(), mean.reshape(1, -1), covariance[None]), event or tuple(mean.shape))
-
-
-def _gaussian_full():
-    mean, covariance = normal(2, 3, seed=41), _covariances(1, 6, 42)[0]
-    return _gaussian(
-        mean.reshape(-1),
-        covariance,
-        lambda process, dtype: GaussianScore.from_moments(mean.numpy(), covariance.numpy(), process=process, dtype=dtype),
-        (2, 3),
-    )
-
-
-def _gaussian_spectrum():
-    spectrum = torch.tensor([4.0, 1.0, 0.01, 0.0]).double()
-    mean = normal(4, seed=43)
-    return _gaussian(
-        mean,
-        spectrum.diag(),
-        lambda process, dtype: GaussianScore.from_moments(mean.numpy(), spectrum=spectrum.numpy(), process=process, dtype=dtype),
+def _gaussian(mean, **given):
+    """One Gaussian, given its covariance or the spectrum on its diagonal."""
+    covariance = given["covariance"] if "covariance" in given else given["spectrum"].diag()
+    moments = {name: value.numpy() for name, value in given.items()}
+    return Case(
+        lambda process, dtype: GaussianScore.from_moments(mean.numpy(), **moments, process=process, dtype=dtype),
+        Truth(torch.ones(1).double(), mean.reshape(1, -1), covariance[None]),
+        tuple(mean.shape),
     )
 
 
@@ -319,18 +305,12 @@ def _bytes():
     return Case(make, _empirical(0.03 * pixels.astype(np.float64) - 3).truth, (1, 2, 2))
 
 
-def _constant_feature():
-    x = normal(9, 3, seed=51)
-    x[:, 1] = 0.25
-    return _empirical(x)
-
-
 SCORES = {
     "empirical": lambda: _empirical(normal(40, 3, seed=1)),
     "empirical_one_sample": lambda: _empirical(normal(1, 3, seed=2)),
     "empirical_fewer_than_features": lambda: _empirical(normal(5, 7, seed=3)),
     "empirical_duplicates": lambda: _empirical(normal(6, 2, seed=4).repeat(3, 1)),
-    "empirical_constant_feature": _constant_feature,
+    "empirical_constant_feature": lambda: _empirical(normal(9, 3, seed=51).index_fill(1, torch.tensor([1]), 0.25)),
     "empirical_bytes": _bytes,
     "empirical_image": lambda: _empirical(normal(33, 1, 2, 2, seed=5)),
     "empirical_labels": lambda: _empirical(normal(50, 3, seed=6), np.arange(50) % 7 % 3),
@@ -345,8 +325,8 @@ SCORES = {
     "sklearn_tied": lambda: _sklearn("tied"),
     "sklearn_diag": lambda: _sklearn("diag"),
     "sklearn_spherical": lambda: _sklearn("spherical"),
-    "gaussian_full": _gaussian_full,
-    "gaussian_spectrum": _gaussian_spectrum,
+    "gaussian_full": lambda: _gaussian(normal(2, 3, seed=41), covariance=_covariances(1, 6, 42)[0]),
+    "gaussian_spectrum": lambda: _gaussian(normal(4, seed=43), spectrum=torch.tensor([4.0, 1.0, 0.01, 0.0]).double()),
     "gaussian_fitted": lambda: _gaussian_fitted(20, 4),
     "gaussian_fewer_than_features": lambda: _gaussian_fitted(4, 7),
     "gaussian_two_samples_one_feature": lambda: _gaussian_fitted(2, 1),

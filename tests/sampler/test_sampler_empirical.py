@@ -7,7 +7,7 @@ from sampler_zoo import noise_like, normal, pairwise_cover, tiled
 from sklearn.neighbors import NearestNeighbors
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gaussian_test.sampler import EmpiricalScore, Noise
+from gaussian_test.sampler import EmpiricalScore
 from gaussian_test.sampler.scores import products, store
 
 
@@ -49,15 +49,6 @@ def test_a_draw_inverts_the_cumulative_weights(count, conditional):
         index = score.posterior_index(x, level, noise, label)
         assert torch.equal(index, expected)
         torch.testing.assert_close(score.posterior(x, level, noise, label), samples[index])
-
-
-def test_duplicates_share_their_weight():
-    samples = torch.tensor([[0.0], [0.0], [0.0], [9.0]]).double()
-    count = 999
-    x = torch.zeros(count, 1).double()
-    uniform = (torch.arange(count).double() + 0.5) / count
-    index = EmpiricalScore(samples).posterior_index(x, 0.5, Noise(x, uniform))
-    assert torch.bincount(index, minlength=4).tolist() == [333, 333, 333, 0]
 
 
 SIZES = {"TILE_ELEMENTS": (1, 64, 997), "MAX_ROWS": (1, 7), "BLOCK": (1, 5, 1000)}
@@ -157,15 +148,6 @@ def test_the_preferred_duplicate_wins_and_only_duplicates():
     assert torch.equal(score.nearest_index(samples[prefer], other) % 5, prefer % 5)
 
 
-def test_samples_are_not_kept_in_common():
-    samples, x = normal(6, 2), normal(3, 2, seed=1)
-    score = EmpiricalScore(samples)
-    denoised = score.denoise(x, 1.0)
-    assert torch.equal(samples, normal(6, 2))
-    samples += 100
-    assert torch.equal(score.denoise(x, 1.0), denoised)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_fit_takes_any_array(dtype):
     array = normal(7, 2, 2).numpy()
@@ -175,13 +157,6 @@ def test_fit_takes_any_array(dtype):
     expected = EmpiricalScore(torch.from_numpy(array).to(dtype)).denoise(x, 1.0)
     for given in (array, frozen, torch.from_numpy(array), array.tolist(), np.asfortranarray(array)):
         torch.testing.assert_close(EmpiricalScore.fit(given, dtype=dtype).denoise(x, 1.0), expected)
-
-
-def test_a_shift_of_the_data_shifts_the_result():
-    samples, x = normal(60, 3), normal(9, 3, seed=1)
-    here = EmpiricalScore(samples).denoise(x, 0.5)
-    there = EmpiricalScore(samples + 1000).denoise(x + 1000, 0.5)
-    torch.testing.assert_close(there - 1000, here, rtol=1e-8, atol=1e-8)
 
 
 RANDOM = np.random.default_rng(0)

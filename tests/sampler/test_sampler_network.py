@@ -9,16 +9,7 @@ from network_zoo import EVENT, MEAN, Convolutional, LinearEDM, exact, predicting
 from sampler_zoo import CONTINUOUS, PROCESSES, normal, pairwise_cover
 from torch import nn
 
-from gaussian_test.sampler import (
-    DiscreteVP,
-    NetworkError,
-    NetworkScore,
-    NumericSchedule,
-    ProbabilityFlow,
-    UTurnPlan,
-    VarianceExploding,
-    fastest_micro_batch,
-)
+from gaussian_test.sampler import DiscreteVP, NetworkError, NetworkScore, NumericSchedule, VarianceExploding, fastest_micro_batch
 
 PREDICTIONS = ["x0", "epsilon", "v", "score", "velocity"]
 X = normal(6, *EVENT, seed=70)
@@ -153,20 +144,6 @@ def test_the_fastest_micro_batch_is_taken(seconds, largest, best, monkeypatch):
 
 def test_the_fastest_micro_batch_fits_into_memory():
     assert fastest_micro_batch(hungry(20, torch.OutOfMemoryError("none left")), 1024, torch.device("cpu")) <= 20
-
-
-@pytest.mark.parametrize("micro_batch", [1, 4, 10, 64])
-def test_turn_times_are_merged_to_fill_the_micro_batch_and_no_further(micro_batch):
-    """One pass down the grid: as many states as by hand, in as few calls as the micro-batch allows, equal in size."""
-    net, rows = LinearEDM(), 5
-    score = NetworkScore.from_edm(net, micro_batch=micro_batch)
-    plan = UTurnPlan(score.process, [0.5, 1.0, 4.0], steps=6, micro_batch=64)
-    ends = list(plan.run(MEAN + X[:rows], range(rows), {"a": score}, {"a": ProbabilityFlow("euler")}))
-    sizes = [shape[0] for shape, *_ in net.seen]
-    active = [rows * sum(level >= t * (1 - 1e-12) for level in plan.levels) for t in plan.grid[:-1]]
-    assert (sum(sizes), len(sizes)) == (sum(active), sum(-(-count // micro_batch) for count in active))
-    assert max(sizes) <= micro_batch
-    assert sum(len(state.x) for state in ends if state.phase == "end") == 3
 
 
 # -- options -----------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
-"""What check_process leaves open of every forward process: exact ends, rows, turn times, refusals; and the named schedules.
+"""What check_process leaves open of every forward process: exact ends, rows, turn times, refusals.
 
-That each keeps the laws of check_process (ratio, inverse, drift, diffusion, ...) is in test_face_conformance.py.
+That each keeps the laws of check_process (ratio, inverse, drift, diffusion, ...) is in test_face_conformance.py, and that the named
+ones have the textbook's alpha and sigma in test_theory_sampler_law.py.
 """
 
 import math
@@ -98,21 +99,6 @@ def test_repr_names_the_range(process):
     assert repr(process).startswith(f"{type(process).__name__}(time_min={process.time_min:g}, time_max={process.time_max:g}")
 
 
-def test_named_schedules_are_those_of_the_theory():
-    t = torch.tensor([0.01, 0.3, 0.8], dtype=torch.float64)
-    beta = 0.1 * t + 19.9 * t**2 / 2
-    table = [
-        (VarianceExploding(), torch.ones(3), t),
-        (OrnsteinUhlenbeck(), torch.exp(-t), (1 - torch.exp(-2 * t)).sqrt()),
-        (VariancePreserving(), torch.exp(-beta / 2), (1 - torch.exp(-beta)).sqrt()),
-        (Cosine(), torch.cos(math.pi * t / 2), torch.sin(math.pi * t / 2)),
-        (Rectified(), 1 - t, t),
-    ]
-    for process, alpha, sigma in table:
-        torch.testing.assert_close(process.alpha(t), alpha.double(), rtol=1e-12, atol=0)
-        torch.testing.assert_close(process.sigma(t), sigma, rtol=1e-12, atol=0)
-
-
 def test_discrete_passes_through_its_levels():
     k, levels = torch.arange(1, 1001).double(), torch.from_numpy(ALPHAS_CUMPROD)
     for process in (DiscreteVP(given) for given in (list(ALPHAS_CUMPROD), ALPHAS_CUMPROD, levels)):
@@ -120,11 +106,6 @@ def test_discrete_passes_through_its_levels():
         torch.testing.assert_close(process.sigma(k) ** 2, 1 - levels, rtol=1e-11, atol=0)
         # the rate of the step that ends at a level is minus the logarithm of 1 - beta
         torch.testing.assert_close(process.g2(k), torch.from_numpy(-np.log1p(-BETAS)), rtol=1e-9, atol=0)
-
-
-def test_discrete_snaps_to_the_nearest_level():
-    for asked, used in ((1.0, 1), (1.4, 1), (1.6, 2), (499.7, 500), (999.9, 1000), (1000.0, 1000)):
-        assert DiscreteVP(ALPHAS_CUMPROD).turn_time(asked) == used
 
 
 def test_constant_rate_vp_is_ornstein_uhlenbeck():

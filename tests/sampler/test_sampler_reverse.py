@@ -1,18 +1,17 @@
-"""Reverse kernels: each step held against its formula, and exact ones against the exact law of Gaussian data.
+"""Reverse kernels: the bridge, EDM's algorithm, and the exact step against the exact law of Gaussian data.
 
-That each keeps the laws of check_kernel (pure, rows, class, noise, marginal, flow, order, ...) is in test_face_conformance.py.
+That each keeps the laws of check_kernel (pure, rows, class, noise, marginal, flow, order, ...) is in test_face_conformance.py, and
+that the steps of each are the textbook's in every process in test_theory_sampler_law.py.
 """
 
 import math
 
 import pytest
 import torch
-from sampler_zoo import ALPHAS_CUMPROD, BETAS, KERNELS, PROCESSES, SCORES, noise_like, normal
+from sampler_zoo import KERNELS, PROCESSES, SCORES, noise_like, normal
 
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore
 from gaussian_test.sampler import (
-    Ancestral,
-    DiscreteVP,
     EDMStochastic,
     EmpiricalScore,
     ExactReversal,
@@ -84,36 +83,18 @@ def test_bridge_is_the_conditional_gaussian(process):
         assert torch.equal(bridge(process, x, x0, t, t, z), x)
 
 
-@pytest.mark.parametrize("kernel", ["exact", "ancestral", "sde_variance"])
 @pytest.mark.parametrize("process", PROCESSES)
-def test_mean_of_an_affine_score_is_exact(kernel, process):
-    """Gain and mean of each mode are those of the conditional expectation E[x_s | x_t].
-
-    The exact step keeps the variance too; the clock of variance adds what the process adds.
-    """
+def test_the_exact_step_of_an_affine_score_has_the_exact_law(process):
+    """Gain and mean of each mode are those of E[x_s | x_t], and the variance is kept; other kernels: test_theory_sampler_law.py."""
     process, spectrum = PROCESSES[process](), SPECTRUM
     for t, s in (pair(process, levels) for levels in [*STEPS[:2], (50.0, 0.05)]):
-        origin, gain, *noises = affine(KERNELS[kernel](), gaussian(process), t, s)
+        origin, gain, *noises = affine(ExactReversal(), gaussian(process), t, s)
         alpha, nu_s, nu_t = process.alpha(s), process.noise_to_signal(s), process.noise_to_signal(t)
-        torch.testing.assert_close(
-            gain, alpha / process.alpha(t) * (spectrum + nu_s**2) / (spectrum + nu_t**2), rtol=1e-8, atol=1e-11
-        )
+        expected = alpha / process.alpha(t) * (spectrum + nu_s**2) / (spectrum + nu_t**2)
+        torch.testing.assert_close(gain, expected, rtol=1e-8, atol=1e-11)
         torch.testing.assert_close(origin + gain * process.alpha(t) * MEAN, alpha * MEAN, rtol=1e-8, atol=1e-9)
-        if kernel == "exact":
-            variance, later = (process.alpha(u) ** 2 * spectrum + process.sigma(u) ** 2 for u in (s, t))
-            torch.testing.assert_close(gain**2 * later + sum(n**2 for n in noises), variance, rtol=1e-9, atol=1e-12)
-        if kernel == "sde_variance":
-            added = (alpha * (nu_t**2 - nu_s**2).sqrt()).expand_as(gain)
-            torch.testing.assert_close(noises[0], added, rtol=1e-8, atol=1e-9)
-
-
-def test_euler_flow_is_ddim():
-    for score, x, t, s, noise in steps_of(DiscreteVP(ALPHAS_CUMPROD)):
-        bar_t, bar_s = ALPHAS_CUMPROD[int(t) - 1], ALPHAS_CUMPROD[int(s) - 1] if s else 1.0
-        x0 = score.denoise(x, t)
-        epsilon = (x - math.sqrt(bar_t) * x0) / math.sqrt(1 - bar_t)
-        expected = math.sqrt(bar_s) * x0 + math.sqrt(1 - bar_s) * epsilon
-        torch.testing.assert_close(ProbabilityFlow("euler").step(score, x, t, s, noise), expected, rtol=1e-9, atol=1e-10)
+        variance, later = (process.alpha(u) ** 2 * spectrum + process.sigma(u) ** 2 for u in (s, t))
+        torch.testing.assert_close(gain**2 * later + sum(n**2 for n in noises), variance, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("churn", "s_noise"), [(0.0, 1.003), (0.5, 1.0), (2.0, 1.003), (2.0, 0.0), (1000.0, 1.003)])
@@ -140,36 +121,13 @@ def test_edm_without_churn_is_heun_and_churn_does_not_leave_the_process(process)
             assert torch.equal(kernel.step(*given), ProbabilityFlow().step(*given))
 
 
-@pytest.mark.parametrize("k", [1, 2, 30, 500, 1000])
-def test_ancestral_is_ddpm(k):
-    """Ho et al., equation 7: mean from beta, alpha-bar; variance beta-tilde."""
-    score, x, *_, noise = next(steps_of(DiscreteVP(ALPHAS_CUMPROD)))
-    beta, bar, before = BETAS[k - 1], ALPHAS_CUMPROD[k - 1], ALPHAS_CUMPROD[k - 2] if k > 1 else 1.0
-    x0 = score.denoise(x, float(k))
-    mean = math.sqrt(before) * beta / (1 - bar) * x0 + math.sqrt(1 - beta) * (1 - before) / (1 - bar) * x
-    expected = mean + math.sqrt((1 - before) / (1 - bar) * beta) * noise.normal
-    torch.testing.assert_close(Ancestral().step(score, x, float(k), float(k - 1), noise), expected, rtol=1e-8, atol=1e-9)
-
-
-@pytest.mark.parametrize("process", PROCESSES)
-def test_time_clock_is_euler_maruyama(process):
-    process = PROCESSES[process]()
-    for score, x, t, s, noise in steps_of(process):
-        h, f, g2 = t - s, float(process.f(t)), float(process.g2(t))
-        expected = x - h * (f * x - g2 * score(x, t)) + math.sqrt(g2 * h) * noise.normal
-        torch.testing.assert_close(ReverseSDE().step(score, x, t, s, noise), expected)
-
-
-def test_exponential_step_integrates_the_drift():
-    """In closed form for Ornstein-Uhlenbeck; where there is no drift nothing but the noise is left: the variance clock."""
-    for score, x, t, s, noise in steps_of(OrnsteinUhlenbeck()):
-        h = t - s
-        expected = math.exp(h) * x + 2 * math.expm1(h) * score(x, t) + math.sqrt(math.expm1(2 * h)) * noise.normal
-        for clock in ("time", "variance"):
-            torch.testing.assert_close(ReverseSDE("exponential", clock).step(score, x, t, s, noise), expected)
-    for given in steps_of(VarianceExploding()):
-        one, other = (kernel.step(*given) for kernel in (ReverseSDE("exponential"), ReverseSDE(clock="variance")))
-        torch.testing.assert_close(one, other)
+def test_exponential_step_has_no_clock_and_without_drift_is_the_step_of_the_variance_clock():
+    kernels = ReverseSDE("exponential"), ReverseSDE("exponential", "variance"), ReverseSDE(clock="variance")
+    for process in (VarianceExploding(), OrnsteinUhlenbeck()):
+        for given in steps_of(process):
+            one, same, without_drift = (kernel.step(*given) for kernel in kernels)
+            assert torch.equal(one, same)
+            assert torch.allclose(one, without_drift) == (process.f(1.0) == 0)
 
 
 @pytest.mark.parametrize("kernel", UNIVERSAL)

@@ -32,14 +32,6 @@ def saved(folder, x):
     return folder / "x.npy"
 
 
-def mapped_bytes(folder, pixels):
-    return np.load(saved(folder, pixels), mmap_mode="r")
-
-
-def mapped_floats(folder, pixels):
-    return np.load(saved(folder, (pixels / 255).astype(">f8")), mmap_mode="r")
-
-
 def loaded(folder, pixels):
     return gt.data.load(saved(folder, pixels)).x
 
@@ -50,16 +42,22 @@ def netcdf(folder, pixels):
     return gt.data.load(folder / "x.nc").x
 
 
-def dask_array(folder, pixels):
+def dask_array(pixels):
     return pytest.importorskip("dask.array", reason="dask is an optional extra").from_array(pixels / 255, chunks=(130, 1, 5, 4))
 
 
-SOURCES = [mapped_bytes, mapped_floats, loaded, netcdf, dask_array]
+SOURCES = {
+    "mapped_bytes": lambda folder, pixels: np.load(saved(folder, pixels), mmap_mode="r"),
+    "mapped_floats": lambda folder, pixels: np.load(saved(folder, (pixels / 255).astype(">f8")), mmap_mode="r"),
+    "loaded": loaded,
+    "netcdf": netcdf,
+    "dask_array": lambda folder, pixels: dask_array(pixels),
+}
 
 
-@pytest.fixture(scope="module", params=SOURCES, ids=lambda source: source.__name__)
+@pytest.fixture(scope="module", params=SOURCES)
 def source(request, pixels, tmp_path_factory):
-    return request.param(tmp_path_factory.mktemp("source"), pixels)
+    return SOURCES[request.param](tmp_path_factory.mktemp("source"), pixels)
 
 
 @pytest.fixture(autouse=True)

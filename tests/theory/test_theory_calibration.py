@@ -33,8 +33,8 @@ def repeated(run, seeds):
 
 @pytest.mark.parametrize("problem", COVERAGE, ids=[problem.run.__name__ for problem in COVERAGE])
 def test_intervals_and_bands_hold_the_truth_as_often_as_they_say(problem):
-    """At a true rate of 95 %: of 200 seeds (of whole runs 80) at least three standard errors less, and not all of them."""
-    seeds = 80 if problem.run is problems.exact_turns else 200
+    """At a true rate of 95 %: of 120 seeds (of whole runs 80) at least three standard errors less, and not all of them."""
+    seeds = 80 if problem.run is problems.exact_turns else 120
     for name, held in repeated(problem.run, range(seeds)).items():
         assert held.mean() >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / seeds), name
         if AT_LEAST not in name:
@@ -65,9 +65,9 @@ def test_the_closed_forms_of_two_gaussians_are_met_over_a_grid_of_noise_levels()
 def test_the_gaussian_test_sees_two_gaussians_that_are_far_apart_and_not_one():
     rejected = {
         separation: np.mean(
-            [problems.gaussian_test_power(seed, separation, 1.0, 200)["Gaussian Test, one evaluation"] for seed in range(60)]
+            [problems.gaussian_test_power(seed, separation, 1.0, 200)["Gaussian Test, one evaluation"] for seed in range(40)]
         )
         for separation in (0.0, 3.0)
     }
-    assert rejected[0.0] <= 0.14
+    assert rejected[0.0] <= 0.15
     assert rejected[3.0] >= 0.9
