@@ -20,7 +20,7 @@ from gaussian_test.analysis.observables.gaussian_test import GAUSSIAN_TEST
 from gaussian_test.analysis.observables.record import Ended, Observable, Turned
 from gaussian_test.analysis.observables.run import COORDINATES, KEPT
 from gaussian_test.analysis.uturn.reference import Reference
-from gaussian_test.sampler import Score, State, UTurnPlan
+from gaussian_test.sampler import Evaluated, Score, State, UTurnPlan
 
 
 class SampleTable:
@@ -118,18 +118,18 @@ class SampleTable:
         """Evaluate every score and reference score on turned states, each once."""
         count = len(state.x)
         x, t = state.x.flatten(0, 1), self._plan.row_times(state.turns, state.x.shape[1])
-        known: dict[int, Tensor] = {}  # without labels; a score can also be a reference
+        known: dict[int, Evaluated] = {}  # without labels; a score can also be a reference
 
-        def said(score: Score, label: Tensor | None = None) -> Tensor:
+        def said(score: Score, label: Tensor | None = None, density: bool = False) -> Evaluated:
             if label is not None:
-                return self._centered(self._denoise(score, x, t, label), count)
+                return self._evaluate(score, x, t, label, density)
             if id(score) not in known:
-                known[id(score)] = self._centered(self._denoise(score, x, t, None), count)
+                known[id(score)] = self._evaluate(score, x, t, None, density)
             return known[id(score)]
 
-        gaussian = said(self._reference.gaussian)
-        references = {name: said(score) for name, score in self._reference.scores.items()}
+        gaussian = said(self._reference.gaussian).denoised
         labels = {name: label.repeat(count) for name, label in self._labels.items()}
+        evaluated = {name: said(score, labels.get(name), density=True) for name, score in self._scores.items()}
         return Turned(
             state.x.reshape(count, -1, self._mean.numel()),
             self._plan.process,
@@ -138,17 +138,28 @@ class SampleTable:
             self._mean,
             self._reference.moments.trace,
             gaussian,
-            {name: said(score, labels.get(name)) for name, score in self._scores.items()},
-            references,
+            {name: found.denoised for name, found in evaluated.items()},
+            {name: said(score).denoised for name, score in self._reference.scores.items()},
             self._reference.samples,
+            torch.from_numpy(self._reference.moments.eigenvalues).to(x.device),
+            evaluated,
         )
 
-    def _denoise(self, score: Score, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        denoised = torch.empty_like(x)
+    def _evaluate(self, score: Score, x: Tensor, t: Tensor, label: Tensor | None, density: bool) -> Evaluated:
+        """Evaluate in micro-batches; return centred states, and the density if it is asked for and known."""
+        denoised, known = torch.empty_like(x), []
         for start in range(0, len(x), self._plan.micro_batch):
             rows = slice(start, start + self._plan.micro_batch)
-            denoised[rows] = score.denoise(x[rows], t[rows], None if label is None else label[rows])
-        return denoised
+            of_rows = None if label is None else label[rows]
+            if density:
+                found = score.evaluate(x[rows], t[rows], self._mean, of_rows)
+                denoised[rows] = found.denoised
+                known.append((found.log_ratio, found.information))
+            else:
+                denoised[rows] = score.denoise(x[rows], t[rows], of_rows)
+        count = len(x) // len(self._start)
+        joined = [torch.cat(parts).reshape(count, -1) if known and parts[0] is not None else None for parts in zip(*known)]
+        return Evaluated(self._centered(denoised, count), *joined)
 
     def _centered(self, x: Tensor, count: int) -> Tensor:
         return x.reshape(count, -1, self._mean.numel()) - self._mean

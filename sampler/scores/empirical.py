@@ -18,7 +18,8 @@ from torch import Tensor
 from gaussian_test.sampler.noise import Noise
 from gaussian_test.sampler.process import Process, Time
 from gaussian_test.sampler.processes import VarianceExploding
-from gaussian_test.sampler.scores.score import Score, finite, pick, weights_of
+from gaussian_test.sampler.scores.posterior_weights import LOG_2, PosteriorWeights
+from gaussian_test.sampler.scores.score import Evaluated, Score, finite, pick, shifted_noise, weights_of
 from gaussian_test.sampler.scores.store import (
     SAMPLE_ELEMENTS,
     ByteSamples,
@@ -38,7 +39,6 @@ from gaussian_test.sampler.scores.store import (
 DRAWN_ELEMENTS = 2**20  # elements of a (rows, blocks) table of weights, in float64, drawn from at once
 TILE_ELEMENTS = 2**22  # elements of a (rows, samples) tile of logits
 MAX_ROWS = 1024
-LOG_2 = math.log(2)  # weights are powers of 2: torch's exp is fifty times slower on underflow, exp2 is not
 CANDIDATES = 4  # candidates from a matrix product, among which differences find the nearest sample
 
 
@@ -215,6 +215,16 @@ class EmpiricalScore(Score):
         ]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(x.shape)
 
+    def evaluate(self, x: Tensor, t: Time, about: Tensor, label: Tensor | None = None) -> Evaluated:
+        (y, variance), means, sums = self.signal(x, t), [], []
+        for rows in row_chunks(len(y), MAX_ROWS):
+            seen = PosteriorWeights(label is not None)
+            means.append(self._mean(y[rows] - self.center, rows_of(variance, rows), None if label is None else label[rows], seen))
+            sums.append(torch.stack(seen.summed()))
+        log_mean, information = torch.cat(sums, 1)
+        to_center = shifted_noise(y - self.center, about - self.center, variance)
+        return Evaluated(torch.cat(means).reshape(x.shape), log_mean + to_center, information)
+
     def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
         return self.originals(self.posterior_index(x, t, noise, label))
 
@@ -247,17 +257,7 @@ class EmpiricalScore(Score):
         return out
 
     def nearest_index(self, x: Tensor, prefer: Tensor | None = None, exclude: Tensor | None = None) -> Tensor:
-        """Return the index of the sample nearest to each state, the limit of the weights at vanishing noise.
-
-        Parameters
-        ----------
-        x, prefer, exclude
-            As in :meth:`nearest`.
-
-        Returns
-        -------
-        Tensor
-            int64, shape (batch,).
+        """Return the index of the sample nearest to each state, int64, (batch,), from arguments as those of :meth:`nearest`.
 
         Examples
         --------
@@ -316,7 +316,7 @@ class EmpiricalScore(Score):
                 away[rows][few] = least.squeeze(1).sqrt_()
         return out, away
 
-    def _mean(self, offset: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
+    def _mean(self, offset: Tensor, variance: Tensor, label: Tensor | None, seen: PosteriorWeights | None = None) -> Tensor:
         """Return the weighted mean by online softmax, rescaled whenever the running maximum rises."""
         variance = variance * LOG_2
         scaled = offset.div_(variance)
@@ -325,7 +325,8 @@ class EmpiricalScore(Score):
         for _, tile, logits in self._logits(self._store(), scaled, variance, label):
             new_highest = torch.maximum(highest, logits.amax(1, keepdim=True))
             reference = finite(new_highest)
-            weights = logits.sub_(reference).exp2_()
+            relative = logits.sub_(reference)
+            weights = relative.exp2_() if seen is None else seen.add(relative, highest, new_highest)
             summed = weights.sum(1, keepdim=True)
             if total is None:
                 torch.mm(weights, tile, out=mean)
