@@ -42,6 +42,7 @@ class Column:
     under: str = ""
     any_size: bool = False  # numbers of any size, three digits; else shares, three decimals
     not_zero: bool = False  # omitted if zero throughout, by construction
+    unlike: str = ""  # omitted if it equals this variable throughout
 
 
 @dataclass(frozen=True)

@@ -236,6 +236,7 @@ GAUSSIAN_TEST = Observable(
             (
                 (Column("autocorrelation", "C", "{score}"),),
                 (Column("gap", "gap", "{score}", not_zero=True),),
+                (Column("gap_one_shot", "gap, one evaluation", "{score}", not_zero=True, unlike="gap"),),
                 (Column("memorized_share", "memorized", "{score}"),),
                 (Column("class_retention", "class kept", "{score}"),),
                 (Column("kl_from_gaussian", "KL from", "Gaussian (nat)", any_size=True),),
@@ -274,8 +275,10 @@ GAUSSIAN_TEST = Observable(
             "gap",
             "The Gaussian Test: gap to the Gaussian score",
             "Above: the auto-correlation less that of the Gaussian score with the same noise. Where the band holds zero, the test "
-            "does not tell the score from an affine one; dashed lines mark from where on the gap stays within the tolerance, "
-            "shaded their intervals. Below: how far the noised data are from a Gaussian, the area under the gap.",
+            "does not tell the score from an affine one. U-Turns simulated in steps have two gaps: that of one evaluation is of the "
+            "score at this noise level alone, that of the U-Turns also holds what the score does below it and the error of the "
+            "steps. Dashed lines mark from where on the gap drawn solid stays within the tolerance (grey), shaded their intervals. "
+            "Below: how far the noised data are from a Gaussian; for an exact score the area under the gap.",
             ("gap",),
             shown_for="gap",
             draw="gaussian_test.figures:gap",

@@ -174,6 +174,7 @@ def gaussian_test(
     if truth.class_shares is not None:
         for suffix in ("", *BAND):
             result["class_retention" + suffix].attrs["by_chance"] = float((truth.class_shares**2).sum())
+    result["affine_noise_to_signal"].attrs |= {"read_off": _names(settings)["tested"], "tolerance": settings.tolerance}
     mask_undefined(result, VARIABLES, "noised_data", [score for score, of_score in facts.items() if of_score.flow != "sde"])
     return result
 
