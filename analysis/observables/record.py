@@ -136,8 +136,8 @@ def resolved(function: str) -> Callable[..., Any]:
 class Turned:
     """Turned states and denoised states of every score: (turn times, samples x repeats, features), centred on the mean.
 
-    Only ``x`` is not centred; ``truth`` is the exact score of the ground truth; ``evaluated`` holds the densities of the scores that
-    know them, relative to noise about the mean.
+    Only ``x`` is not centred; ``truth`` is the exact score of the ground truth; ``evaluated`` holds the densities of the
+    scores that know them, relative to noise about the mean.
     """
 
     x: Tensor

@@ -147,18 +147,20 @@ class SampleTable:
 
     def _evaluate(self, score: Score, x: Tensor, t: Tensor, label: Tensor | None, density: bool) -> Evaluated:
         """Evaluate in micro-batches; return centred states, and the density if it is asked for and known."""
-        denoised, known = torch.empty_like(x), []
+        denoised, count = torch.empty_like(x), len(x) // len(self._start)
+        ratios: list[Tensor] = []
+        informations: list[Tensor] = []
         for start in range(0, len(x), self._plan.micro_batch):
             rows = slice(start, start + self._plan.micro_batch)
             of_rows = None if label is None else label[rows]
             if density:
                 found = score.evaluate(x[rows], t[rows], self._mean, of_rows)
+                ratios += [] if found.log_ratio is None else [found.log_ratio]
+                informations += [] if found.information is None else [found.information]
                 denoised[rows] = found.denoised
-                known.append((found.log_ratio, found.information))
             else:
                 denoised[rows] = score.denoise(x[rows], t[rows], of_rows)
-        count = len(x) // len(self._start)
-        joined = [torch.cat(parts).reshape(count, -1) if known and parts[0] is not None else None for parts in zip(*known)]
+        joined = (torch.cat(parts).reshape(count, -1) if parts else None for parts in (ratios, informations))
         return Evaluated(self._centered(denoised, count), *joined)
 
     def _centered(self, x: Tensor, count: int) -> Tensor:

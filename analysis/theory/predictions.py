@@ -252,19 +252,14 @@ class InformationIntegral:
 
 
 def information_integral(
-    excess: ArrayLike,
-    noise_to_signal: ArrayLike,
-    *,
-    eigenvalues: ArrayLike,
-    third_cumulant_norm: float,
-    of_class: bool = False,
+    excess: ArrayLike, noise_to_signal: ArrayLike, *, eigenvalues: ArrayLike, third_cumulant_norm: float, of_class: bool = False
 ) -> InformationIntegral:
     r"""Return :math:`\frac12\int_0^{\gamma}\text{excess}\,d\gamma` of an excess of either sign, with its error.
 
-    A cubic spline of :math:`\gamma\cdot\text{excess}` in :math:`\log\nu`: linear in the excess, so that the noise of a sampled one
-    averages out. At large noise the area is :math:`\|\kappa_3\|^2\gamma^3/12` to leading order, an upper bound for skewed data where
-    :math:`\nu^2` is comparable to the eigenvalues, and a sixth of :math:`\gamma\cdot\text{excess}`, a lower bound; the part beyond the
-    largest noise level is taken halfway between the two.
+    A cubic spline of :math:`\gamma\cdot\text{excess}` in :math:`\log\nu`: linear in the excess, so that the noise of a sampled
+    one averages out. At large noise the area is :math:`\|\kappa_3\|^2\gamma^3/12` to leading order, an upper bound for skewed
+    data where :math:`\nu^2` is comparable to the eigenvalues, and a sixth of :math:`\gamma\cdot\text{excess}`, a lower bound;
+    the part beyond the largest noise level is taken halfway between the two.
 
     Parameters
     ----------
@@ -331,7 +326,7 @@ def inner_area(excess: ArrayLike, noise_to_signal: ArrayLike) -> Array:
     Parameters
     ----------
     excess, noise_to_signal : array
-        As for :func:`information_integral`, at least 2 points.
+        As for :func:`information_integral`.
 
     Returns
     -------
@@ -344,6 +339,8 @@ def inner_area(excess: ArrayLike, noise_to_signal: ArrayLike) -> Array:
     [1.5, 0.0]
     """
     nu = noise_levels(noise_to_signal)
+    if len(nu) == 1:
+        return np.zeros(np.shape(excess))
     inside = CubicSpline(np.log(nu), np.asarray(excess, dtype=np.float64) / nu**2, axis=-1).antiderivative()(np.log(nu))
     area: Array = inside[..., -1:] - inside
     return area

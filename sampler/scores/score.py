@@ -36,8 +36,8 @@ class Evaluated:
     denoised : Tensor
         :math:`D(x, t)`, shape of the states.
     log_ratio : Tensor or None
-        :math:`\log p_t(x) - \log\mathcal N(x;\ \alpha_t m,\ \sigma_t^2)`, the log density relative to noise about an origin m, float64,
-        shape (batch,); None if the score does not know its density.
+        :math:`\log p_t(x) - \log\mathcal N(x;\ \alpha_t m,\ \sigma_t^2)`, the log density relative to noise about an origin m,
+        float64, shape (batch,); None if the score does not know its density.
     information : Tensor or None
         :math:`\log N - H(w)` of posterior weights w over N samples, in nats, float64, shape (batch,); None if there are none.
     """

@@ -4,7 +4,7 @@ from gaussian_test.analysis.declarations import BAND, ERROR, INTERVAL, TESTED, T
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table
 
 ROWS, CURVE = ("score", "turn_time", "sample", "repeat"), ("score", "turn_time")
-INTEGRAL = ERROR | {"_quadrature_error": ", error of the quadrature and of the part beyond the largest turn time"}
+INTEGRAL = BAND | {"_quadrature_error": ", error of the quadrature and of the part beyond the largest turn time"}
 CLOSED = "closed form through the very steps simulated; NaN where there is none"
 OF_TIMES = {  # level that each curve falls through, and its prediction
     "memorization": "{memorized} share falls through {levels[0]:g}; predicted: sum of log(1 + lambda/nu^2) / 2 = log N",
@@ -138,7 +138,7 @@ VARIABLES = (
         "E[log p_t - log N_t] of a score that knows its density p_t, which is kl_from_gaussian for the exact one; of others "
         "likelihood_gain_integral",
         "nat",
-        band=ERROR,
+        band=BAND,
         needs="sample",
     ),
     Variable(
@@ -275,8 +275,8 @@ GAUSSIAN_TEST = Observable(
             "gap",
             "The Gaussian Test: gap to the Gaussian score",
             "Above: the auto-correlation less that of the Gaussian score with the same noise. Where the band holds zero, the test "
-            "does not tell the score from an affine one. U-Turns simulated in steps have two gaps: that of one evaluation is of the "
-            "score at this noise level alone, that of the U-Turns also holds what the score does below it and the error of the "
+            "does not tell the score from an affine one. U-Turns simulated in steps have two gaps: that of one evaluation is of "
+            "the score at this noise level alone, that of the U-Turns also holds what the score does below it and the error of the "
             "steps. Dashed lines mark from where on the gap drawn solid stays within the tolerance (grey), shaded their intervals. "
             "Below: how far the noised data are from a Gaussian; for an exact score the area under the gap.",
             ("gap",),

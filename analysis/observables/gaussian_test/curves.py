@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gaussian_test.analysis.declarations import (

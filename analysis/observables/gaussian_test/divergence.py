@@ -6,11 +6,12 @@ With :math:`a = \log p_t(x) - \log\mathcal N_t(x)` of a score's density at noise
           = \tfrac12\int_0^{\gamma_t}(\mathrm{lmmse} - \mathbb E\|x_0 - D\|^2)\,d\gamma ,
 
 for data of the law :math:`p_t` and a score of the law :math:`q_t`. For the exact score of the data two estimators with less noise
-have the same mean: :math:`I_G - \log N + H`, the better one for large divergences, and :math:`a + e^{-a} - 1 \ge 0` for small ones,
-with :math:`I_G = \frac12\sum_i\log(1+\lambda_i/\nu^2)`.
+have the same mean: :math:`I_G - \log N + H`, the better one for large divergences, and :math:`a + e^{-a} - 1 \ge 0` for small ones
+(taken where its variance is smaller as well), with :math:`I_G = \frac12\sum_i\log(1+\lambda_i/\nu^2)`.
 """
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 
@@ -40,6 +41,7 @@ class Gain:
     values: Array  # whose mean it is, in nats, shape (samples, points); NaN where undefined
     reason: str = ""
     rounding: Array | float = 0.0  # of the mean, shape (points,)
+    from_entropy: Array | bool = False  # whether it is that of the posterior weights, shape (points,)
 
 
 def _by_sample(values: xr.DataArray) -> Array:
@@ -74,23 +76,23 @@ def gain(row: xr.Dataset, truth: GroundTruth, of_score: ScoreFacts) -> Gain:
         control = _by_sample(row["sample_autocorrelation_gaussian"])
         values = with_control_variate(_by_sample(ratio), control, autocorrelation_exact(truth.eigenvalues, nu))
         fine = rounding < ROUNDED * np.maximum(1, np.abs(values.mean(0)))
-        rounded = rounding * np.sqrt(len(truth.eigenvalues))
+        rounded, small = rounding * np.sqrt(len(truth.eigenvalues)), np.ones(len(nu), dtype=bool)
     else:
         values = gaussian_information(truth.eigenvalues, nu) - _by_sample(row["sample_posterior_information"])
-        small, rounded = values.mean(0) < SMALL, np.zeros(len(nu))
-        few = ratio.isel(turn_time=small)
-        squares = _by_sample(few + np.expm1(-few))
-        values[:, small] = squares
-        fine = np.ones(len(nu), dtype=bool)
-        fine[small] = np.sqrt(2 * squares.mean(0)) > RESOLVED * rounding[small]
-    return Gain(np.where(fine, values, np.nan), "" if fine.all() else _unresolved(nu[~fine], truth.precision), rounded)
+        with np.errstate(over="ignore"):  # where the divergence is large, and the estimator is not taken
+            squares = _by_sample(ratio + np.expm1(-ratio))
+            small = (values.mean(0) < SMALL) & (squares.var(0) < values.var(0))
+        values, rounded = np.where(small, squares, values), np.zeros(len(nu))
+        fine = ~small | (np.sqrt(2 * squares.mean(0)) > RESOLVED * rounding)
+    why = "" if fine.all() else _unresolved(nu[~fine], truth.precision)
+    return Gain(np.where(fine, values, np.nan), why, rounded, ~small)
 
 
 def _unresolved(nu: Array, precision: float) -> str:
     """Return why the densities at some noise levels are not given."""
-    digits = "single" if precision > 1e-10 else "double"
-    remedy = ", such as dtype: float64" if digits == "single" else ""
-    return f"{digits} precision does not resolve the densities at noise-to-signal {nu[0]:.3g} to {nu[-1]:.3g}: use another range{remedy}"
+    digits, remedy = ("single", " or dtype: float64") if precision > 1e-10 else ("double", "")
+    between = f"{nu[0]:.3g} to {nu[-1]:.3g}" if len(nu) > 1 else f"{nu[0]:.3g}"
+    return f"{digits} precision does not resolve the densities at noise-to-signal {between}: use other turn times{remedy}"
 
 
 def gaussian_information(eigenvalues: Array, noise_to_signal: Array) -> Array:
@@ -118,7 +120,7 @@ def integrated(row: xr.Dataset, truth: GroundTruth, of_score: ScoreFacts, resamp
     Returns
     -------
     tuple of ndarray and str
-        Value, standard error and error of the integral, shape (3, points), and why values are NaN.
+        Value, standard error, band and error of the integral, shape (5, points), and why values are NaN.
     """
     nu, trace = row["noise_to_signal"].values, float(truth.eigenvalues.sum())
     excess = trace * _by_sample(row["sample_denoiser_gap"])
@@ -133,12 +135,34 @@ def integrated(row: xr.Dataset, truth: GroundTruth, of_score: ScoreFacts, resamp
         third_cumulant_norm=truth.third_cumulant_norm,
         of_class=of_score.conditional,
     )
-    defined = np.isfinite(area.value)
-    error = np.full(len(nu), np.nan)
-    if defined.any():
+    found = np.full((5, len(nu)), np.nan)
+    if (defined := np.isfinite(area.value)).any():
         beyond = excess[:, -1:] / nu[-1] ** 2 * (1 / 3 if of_score.conditional else 1 / 12)  # part of the tail that is measured
-        error[defined] = resample.band(inner_area(excess, nu) + beyond).standard_error[defined]
-    return np.stack([area.value, error, np.where(defined, area.error, np.nan)]), area.reason
+        band = resample.band(inner_area(excess, nu) + beyond)
+        shift = area.value - band.estimate
+        found = np.stack([area.value, band.standard_error, band.low + shift, band.high + shift, area.error])
+    return np.where(defined, found, np.nan), area.reason
+
+
+def _band(direct: Gain, resample: ClusterBootstrap, positive: bool) -> Array:
+    """Return mean, standard error and band, shape (4, points); each estimator has its own band, at a shared level."""
+    count = direct.values.shape[1]
+    defined, from_entropy = np.isfinite(direct.values).all(0), np.broadcast_to(direct.from_entropy, count)
+    found = np.full((4, count), np.nan)
+    groups = [group for group in (defined & from_entropy, defined & ~from_entropy) if group.any()]
+    shared = copy(resample)
+    shared.confidence = 1 - (1 - resample.confidence) / max(len(groups), 1)
+    for group in groups:
+        values = direct.values[:, group]
+        scale = np.where(values.any(0), np.abs(values.mean(0)), 1.0)  # however small the mean is
+        # few starts carry the entropy of small noise: resamples without them would divide by an error of about zero
+        by = partial(shared.positive_band, studentized=not from_entropy[group].any()) if positive else shared.band
+        band = by(values / scale)
+        found[:, group] = np.array([band.estimate, band.standard_error, band.low, band.high]) * scale
+    # none may have been seen of as many starts as the confidence allows that share their posterior with a neighbour
+    found[3] += from_entropy * -np.log(2) * np.log1p(-resample.confidence) / resample.clusters
+    found[1] = np.hypot(found[1], direct.rounding)
+    return found
 
 
 def likelihood_gain(
@@ -170,28 +194,14 @@ def likelihood_gain(
         row = table.sel(score=name)
         direct = gain(row, truth, of_score)
         integral, why["likelihood_gain_integral"][name] = integrated(row, truth, of_score, resample)
-        found = np.full((4, count), np.nan)
-        if defined := np.flatnonzero(np.isfinite(direct.values).all(0)).tolist():
-            exact = of_score.is_truth
-            # few starts carry the entropy of small noise: resamples without them would divide by an error of about zero
-            make = partial(resample.positive_band, studentized=False) if exact else resample.band
-            # relative to their mean, however small it is
-            scale = np.abs(direct.values[:, defined].mean(0))
-            scale = np.where(scale > 0, scale, 1.0)
-            band = make(direct.values[:, defined] / scale)
-            # and none may have been seen: as many as the confidence allows may share their posterior with a neighbour
-            found[:, defined] = np.array([band.estimate, band.standard_error, band.low, band.high]) * scale
-            found[1] = np.hypot(found[1], direct.rounding)
-            unseen = -np.log(2) * np.log1p(-resample.confidence) / resample.clusters
-            found[3] += np.where(exact & (found[0] >= SMALL), unseen, 0)
+        found = _band(direct, resample, of_score.is_truth)
         why["likelihood_gain"][name] = direct.reason
         if of_score.is_truth and not of_score.conditional:
             divergence, why["kl_from_gaussian"] = found, {"": direct.reason}
         if direct.reason == NO_DENSITY:
-            found[:2], why["likelihood_gain"][name] = integral[:2], why["likelihood_gain_integral"][name]
-        columns = zip(("likelihood_gain", "likelihood_gain_se"), found[:2], strict=True)
-        columns = [*columns, *((f"likelihood_gain_integral{suffix}", one) for suffix, one in zip(("", *INTEGRAL), integral, strict=True))]
-        for column, one in columns:
-            values.setdefault(column, []).append(one)
+            found, why["likelihood_gain"][name] = integral[:4], why["likelihood_gain_integral"][name]
+        for variable, endings, rows in (("likelihood_gain", BAND, found), ("likelihood_gain_integral", INTEGRAL, integral)):
+            for ending, one in zip(("", *endings), rows, strict=True):
+                values.setdefault(variable + ending, []).append(one)
     made = {column: np.array(rows) for column, rows in values.items()}
     return made | {f"kl_from_gaussian{ending}": one for ending, one in zip(("", *BAND), divergence, strict=True)}, why

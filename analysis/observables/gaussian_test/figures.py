@@ -56,8 +56,8 @@ def gap(result: xr.Dataset) -> Figure:
             band(axes[0], nu, result.isel(score=index), name, colour, index, label, "-" if name == read_off else ":")
     for index, names in drawn.items():  # after all curves: the legend has a column of curves and one of times
         score, colour = colours(result)[index]
-        of = [plain(score)] * (result.sizes["score"] > 2) + [f"({GAPS[read_off]})"] * (len(names) > 1)
-        mark(axes[0], result.isel(score=index), "affine", colour, " ".join(of))
+        said = [plain(score)] * (result.sizes["score"] > 2) + [f"({GAPS[read_off]})"] * (len(names) > 1)
+        mark(axes[0], result.isel(score=index), "affine", colour, " ".join(said))
     if np.isfinite(tolerance):
         axes[0].axhspan(-tolerance, tolerance, color="0.85", zorder=-1, label=rf"tolerance $\pm${tolerance:g}")
     axes[0].axhline(0, color="0.6", linewidth=0.8, zorder=0)
