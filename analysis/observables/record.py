@@ -150,24 +150,10 @@ class Turned:
     denoised: Mapping[str, Tensor]
     references: Mapping[str, Tensor]
     truth: sampler.EmpiricalScore
-    eigenvalues: Tensor
     evaluated: Mapping[str, sampler.Evaluated]
-
-    @cached_property
-    def alpha(self) -> Tensor:
-        r""":math:`\alpha` of each turn time, float64, shape (turn times, 1)."""
-        return self.process.alpha(self._times).to(self.x.device)[:, None]
-
-    @cached_property
-    def sigma(self) -> Tensor:
-        r""":math:`\sigma` of each turn time, float64, shape (turn times, 1)."""
-        return self.process.sigma(self._times).to(self.x.device)[:, None]
-
-    @property
-    def _times(self) -> Tensor:
-        import torch
-
-        return torch.tensor(self.levels, dtype=torch.float64)
+    alpha: Tensor  # of each turn time, float64, (turn times, 1)
+    sigma: Tensor
+    eigenvalues: Tensor
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """Return inner products over the features, in units of the total variance."""

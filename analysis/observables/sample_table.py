@@ -74,6 +74,9 @@ class SampleTable:
         own = torch.as_tensor(self._samples, device=x0.device).repeat_interleave(plan.repeats, 0)
         self._index = own if starts_are_samples else None
         self._mean = torch.from_numpy(reference.moments.mean.reshape(-1)).to(x0)
+        levels = torch.tensor(plan.levels, dtype=torch.float64)
+        self._alpha, self._sigma = (of(levels).to(x0.device)[:, None] for of in (plan.process.alpha, plan.process.sigma))
+        self._eigenvalues = torch.from_numpy(reference.moments.eigenvalues).to(x0.device)
         self._x0 = x0.repeat_interleave(plan.repeats, 0)
         self._start = self._x0.flatten(1) - self._mean
         self._values: dict[str, Tensor] = {}
@@ -141,8 +144,10 @@ class SampleTable:
             {name: found.denoised for name, found in evaluated.items()},
             {name: said(score).denoised for name, score in self._reference.scores.items()},
             self._reference.samples,
-            torch.from_numpy(self._reference.moments.eigenvalues).to(x.device),
             evaluated,
+            self._alpha[state.turns],
+            self._sigma[state.turns],
+            self._eigenvalues,
         )
 
     def _evaluate(self, score: Score, x: Tensor, t: Tensor, label: Tensor | None, density: bool) -> Evaluated:
