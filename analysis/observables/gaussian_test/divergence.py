@@ -79,7 +79,7 @@ def gain(row: xr.Dataset, truth: GroundTruth, of_score: ScoreFacts) -> Gain:
         rounded, small = rounding * np.sqrt(len(truth.eigenvalues)), np.ones(len(nu), dtype=bool)
     else:
         values = gaussian_information(truth.eigenvalues, nu) - _by_sample(row["sample_posterior_information"])
-        with np.errstate(over="ignore"):  # where the divergence is large, and the estimator is not taken
+        with np.errstate(over="ignore", invalid="ignore"):  # where it is large, and this estimator is not taken
             squares = _by_sample(ratio + np.expm1(-ratio))
             small = (values.mean(0) < SMALL) & (squares.var(0) < values.var(0))
         values, rounded = np.where(small, squares, values), np.zeros(len(nu))
