@@ -16,7 +16,6 @@ HOMES = {  # current module of each name
     "observables.balance.exchange": "Symmetry antisymmetric class_symmetry energy_symmetry",
     "observables.chains.chains": "chain_autocorrelation_gaussian chain_products chain_table class_persistence "
     "integrated_time_gaussian",
-    "observables.gaussian_test.curves": "divergence",
     "observables.normality.lilliefors": "KSTest ks_distance ks_null ks_pvalue",
     "observables.normality.normality": "ks_dataset",
     "observables.quality.distances": "Distance frechet_between null_distance",
@@ -27,8 +26,7 @@ HOMES = {  # current module of each name
     "statistics.curves": "Crossing banded falls_through ratio_of_means share_time",
     "theory.affine_ends": "affine_uturns",
     "theory.closed_form": "discrete_law forward_autocorrelation path_autocorrelation_discrete",
-    "theory.predictions": "ClassStructure class_structure excess_entropy excess_entropy_crossing information_integral "
-    "kl_from_gaussian",
+    "theory.predictions": "ClassStructure class_structure excess_entropy excess_entropy_crossing information_integral",
     "theory.two_modes": "TwoGaussians retention_signal_to_noise",
     "uturn.classifier": "FittedClassifier cross_validated_accuracy make_classifier nearest_accuracy typical_nearest_distance",
     "uturn.reference": "Reference",
@@ -46,7 +44,6 @@ REORDERED = {  # earlier argument order, still valid under the earlier name
     "excess_entropy_crossing": "noise_to_signal excess error",
     "falls_through": "noise_to_signal curve level",
     "information_integral": "noise_to_signal excess",
-    "kl_from_gaussian": "noise_to_signal excess",
     "share_time": "noise_to_signal curve replicates level confidence",
 }
 

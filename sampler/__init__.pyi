@@ -32,6 +32,6 @@ from .reverse import (
 )
 from .scores.empirical import EmpiricalScore as EmpiricalScore
 from .scores.gaussian import GaussianComponents as GaussianComponents, MixtureScore as MixtureScore, eigen_factors as eigen_factors
-from .scores.score import ModalForm as ModalForm, Score as Score
+from .scores.score import Evaluated as Evaluated, ModalForm as ModalForm, Score as Score
 from .scores.store import ByteSamples as ByteSamples, ResidentSamples as ResidentSamples, StreamedSamples as StreamedSamples
 from .uturn import State as State, UTurnPlan as UTurnPlan

@@ -28,6 +28,8 @@ from gaussian_test.sampler import (
     eigen_factors,
 )
 from gaussian_test.sampler.process import Time
+from gaussian_test.sampler.scores.gaussian import over_noise
+from gaussian_test.sampler.scores.score import Evaluated
 
 
 class GaussianScore(Score):
@@ -179,6 +181,11 @@ class GaussianScore(Score):
     def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
         return self._by_class(label, lambda k: self.components.denoise(k, y, variance)).reshape(x.shape)
+
+    def evaluate(self, x: Tensor, t: Time, about: Tensor, label: Tensor | None = None) -> Evaluated:
+        y, variance = self.signal(x, t)
+        log_density = self._by_class(label, lambda k: self.components.log_density(k, y, variance).unsqueeze(1))
+        return Evaluated(self.denoise(x, t, label), over_noise(log_density[:, 0], y, variance, about))
 
     def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)

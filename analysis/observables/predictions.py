@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gaussian_test.analysis.declarations import NO_LABELS, ONE_CLASS, Variable, declared
+from gaussian_test.analysis.declarations import ERROR, NO_LABELS, ONE_CLASS, Variable, declared, parts_of, reason_of
 from gaussian_test.analysis.observables.record import Inputs, Observable
 
 if TYPE_CHECKING:
     import xarray as xr
 
+ROUNDING = 1e-9  # nat: an excess entropy above it is not one of exactly zero
 WITHIN = "memorization: class entropy and the information of Gaussians within classes make log N; speciation: two symmetric classes"
 VARIABLES = (
     *(
@@ -25,8 +26,9 @@ VARIABLES = (
         "excess_entropy",
         ("score", "turn_time"),
         "excess entropy: information about the sample, less that which tells all samples apart",
-        "sum of log(1 + lambda/nu^2) / 2 less half the integral of lmmse - mmse over 1/nu^2, less log N",
+        "sum of log(1 + lambda/nu^2) / 2 less likelihood_gain, less log N (of the samples of its class, for a conditional score)",
         "nat",
+        band=ERROR,
         needs="sample",
     ),
     Variable(
@@ -73,25 +75,37 @@ def _within_classes(inputs: Inputs) -> xr.Dataset:
 
 def _excess_entropy(inputs: Inputs) -> xr.Dataset:
     import numpy as np
+    from scipy.special import xlogy
 
     from gaussian_test.analysis.theory import predictions
-    from gaussian_test.analysis.theory.predictions import information_integral
 
     nu, truth, result = inputs.noise_to_signal, inputs.truth, inputs.measured
     curves, crossings, reasons = [], [], {}
     for name, facts in inputs.scores.items():
-        area = information_integral(result["gap_one_shot"].sel(score=name).values * float(truth.eigenvalues.sum()), nu)
-        divergence, error = area.value, area.error
-        if facts.is_truth and np.isfinite(result["kl_from_gaussian"]).all():
-            divergence = result["kl_from_gaussian"].values
-            error = np.hypot(result["kl_from_gaussian_quadrature_error"].values, 2 * result["kl_from_gaussian_se"].values)
-        curve = predictions.excess_entropy(divergence, truth.eigenvalues, nu, count=truth.count)
-        crossing, reasons[name] = predictions.excess_entropy_crossing(curve, nu, error=error)
-        curves.append(curve)
+        row = result.sel(score=name)
+        integral, quadrature = parts_of(row, "likelihood_gain_integral", ("_quadrature_error",))
+        gain, sampling = parts_of(row, "likelihood_gain", ("_se",))
+        by_integral = np.array_equal(gain, integral, equal_nan=True)
+        error = np.hypot(2 * sampling, quadrature if by_integral else ROUNDING)
+        shares = truth.class_shares if facts.conditional and truth.class_shares is not None else np.ones(1)
+        told = float(np.exp(xlogy(shares, shares).sum()))  # share of the samples that the class leaves
+        curve = predictions.excess_entropy(gain, truth.eigenvalues, nu, count=truth.count * told)
+        defined, why = np.isfinite(curve), reason_of(result["likelihood_gain"], name)
+        crossing, said = np.nan, ""
+        if defined.any():
+            crossing, said = predictions.excess_entropy_crossing(curve[defined], nu[defined], error=error[defined])
+        reasons[name] = "; ".join(filter(None, (said, why))) if np.isnan(crossing) else ""
+        curves.append((curve, sampling))
         crossings.append(crossing)
     crossed = "memorization_noise_to_signal_predicted_excess_entropy"
-    values = {"excess_entropy": np.array(curves), crossed: np.array(crossings)}
-    return declared(VARIABLES, values, {"score": list(inputs.scores)}, {crossed: reasons})
+    values = {f"excess_entropy{ending}": np.array(of) for ending, of in zip(("", "_se"), zip(*curves, strict=True), strict=True)}
+    because = {name: reason_of(result["likelihood_gain"], name) for name in inputs.scores}
+    return declared(
+        VARIABLES,
+        values | {crossed: np.array(crossings)},
+        {"score": list(inputs.scores)},
+        {crossed: reasons, "excess_entropy": because},
+    )
 
 
 PREDICTIONS = Observable(

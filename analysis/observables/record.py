@@ -42,6 +42,7 @@ class Column:
     under: str = ""
     any_size: bool = False  # numbers of any size, three digits; else shares, three decimals
     not_zero: bool = False  # omitted if zero throughout, by construction
+    unlike: str = ""  # omitted if it equals this variable throughout
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def resolved(function: str) -> Callable[..., Any]:
 class Turned:
     """Turned states and denoised states of every score: (turn times, samples x repeats, features), centred on the mean.
 
-    Only ``x`` is not centred; ``truth`` is the exact score of the ground truth.
+    Only ``x`` is not centred; ``truth`` is the exact score of the ground truth; ``evaluated`` holds the densities of the
+    scores that know them, relative to noise about the mean.
     """
 
     x: Tensor
@@ -148,22 +150,10 @@ class Turned:
     denoised: Mapping[str, Tensor]
     references: Mapping[str, Tensor]
     truth: sampler.EmpiricalScore
-
-    @cached_property
-    def alpha(self) -> Tensor:
-        r""":math:`\alpha` of each turn time, float64, shape (turn times, 1)."""
-        return self.process.alpha(self._times).to(self.x.device)[:, None]
-
-    @cached_property
-    def sigma(self) -> Tensor:
-        r""":math:`\sigma` of each turn time, float64, shape (turn times, 1)."""
-        return self.process.sigma(self._times).to(self.x.device)[:, None]
-
-    @property
-    def _times(self) -> Tensor:
-        import torch
-
-        return torch.tensor(self.levels, dtype=torch.float64)
+    evaluated: Mapping[str, sampler.Evaluated]
+    alpha: Tensor  # of each turn time, float64, (turn times, 1)
+    sigma: Tensor
+    eigenvalues: Tensor
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """Return inner products over the features, in units of the total variance."""

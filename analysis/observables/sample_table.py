@@ -20,7 +20,7 @@ from gaussian_test.analysis.observables.gaussian_test import GAUSSIAN_TEST
 from gaussian_test.analysis.observables.record import Ended, Observable, Turned
 from gaussian_test.analysis.observables.run import COORDINATES, KEPT
 from gaussian_test.analysis.uturn.reference import Reference
-from gaussian_test.sampler import Score, State, UTurnPlan
+from gaussian_test.sampler import Evaluated, Score, State, UTurnPlan
 
 
 class SampleTable:
@@ -74,6 +74,9 @@ class SampleTable:
         own = torch.as_tensor(self._samples, device=x0.device).repeat_interleave(plan.repeats, 0)
         self._index = own if starts_are_samples else None
         self._mean = torch.from_numpy(reference.moments.mean.reshape(-1)).to(x0)
+        levels = torch.tensor(plan.levels, dtype=torch.float64)
+        self._alpha, self._sigma = (of(levels).to(x0.device)[:, None] for of in (plan.process.alpha, plan.process.sigma))
+        self._eigenvalues = torch.from_numpy(reference.moments.eigenvalues).to(x0.device)
         self._x0 = x0.repeat_interleave(plan.repeats, 0)
         self._start = self._x0.flatten(1) - self._mean
         self._values: dict[str, Tensor] = {}
@@ -118,18 +121,18 @@ class SampleTable:
         """Evaluate every score and reference score on turned states, each once."""
         count = len(state.x)
         x, t = state.x.flatten(0, 1), self._plan.row_times(state.turns, state.x.shape[1])
-        known: dict[int, Tensor] = {}  # without labels; a score can also be a reference
+        known: dict[int, Evaluated] = {}  # without labels; a score can also be a reference
 
-        def said(score: Score, label: Tensor | None = None) -> Tensor:
+        def said(score: Score, label: Tensor | None = None, density: bool = False) -> Evaluated:
             if label is not None:
-                return self._centered(self._denoise(score, x, t, label), count)
+                return self._evaluate(score, x, t, label, density)
             if id(score) not in known:
-                known[id(score)] = self._centered(self._denoise(score, x, t, None), count)
+                known[id(score)] = self._evaluate(score, x, t, None, density)
             return known[id(score)]
 
-        gaussian = said(self._reference.gaussian)
-        references = {name: said(score) for name, score in self._reference.scores.items()}
+        gaussian = said(self._reference.gaussian).denoised
         labels = {name: label.repeat(count) for name, label in self._labels.items()}
+        evaluated = {name: said(score, labels.get(name), density=True) for name, score in self._scores.items()}
         return Turned(
             state.x.reshape(count, -1, self._mean.numel()),
             self._plan.process,
@@ -138,17 +141,32 @@ class SampleTable:
             self._mean,
             self._reference.moments.trace,
             gaussian,
-            {name: said(score, labels.get(name)) for name, score in self._scores.items()},
-            references,
+            {name: found.denoised for name, found in evaluated.items()},
+            {name: said(score).denoised for name, score in self._reference.scores.items()},
             self._reference.samples,
+            evaluated,
+            self._alpha[state.turns],
+            self._sigma[state.turns],
+            self._eigenvalues,
         )
 
-    def _denoise(self, score: Score, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        denoised = torch.empty_like(x)
+    def _evaluate(self, score: Score, x: Tensor, t: Tensor, label: Tensor | None, density: bool) -> Evaluated:
+        """Evaluate in micro-batches; return centred states, and the density if it is asked for and known."""
+        denoised, count = torch.empty_like(x), len(x) // len(self._start)
+        ratios: list[Tensor] = []
+        informations: list[Tensor] = []
         for start in range(0, len(x), self._plan.micro_batch):
             rows = slice(start, start + self._plan.micro_batch)
-            denoised[rows] = score.denoise(x[rows], t[rows], None if label is None else label[rows])
-        return denoised
+            of_rows = None if label is None else label[rows]
+            if density:
+                found = score.evaluate(x[rows], t[rows], self._mean, of_rows)
+                ratios += [] if found.log_ratio is None else [found.log_ratio]
+                informations += [] if found.information is None else [found.information]
+                denoised[rows] = found.denoised
+            else:
+                denoised[rows] = score.denoise(x[rows], t[rows], of_rows)
+        joined = (torch.cat(parts).reshape(count, -1) if parts else None for parts in (ratios, informations))
+        return Evaluated(self._centered(denoised, count), *joined)
 
     def _centered(self, x: Tensor, count: int) -> Tensor:
         return x.reshape(count, -1, self._mean.numel()) - self._mean

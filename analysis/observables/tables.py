@@ -37,6 +37,8 @@ def _table(table: Table, result: xr.Dataset, networks: Sequence[str]) -> list[st
             if group[0].not_zero and not result[group[0].variable].sel(score=score).values.any():
                 omitted = True
                 continue  # skip the reference itself
+            if (other := group[0].unlike) and result[other].sel(score=score).equals(result[group[0].variable].sel(score=score)):
+                continue
             for column, titles, values in _columns(group, result, score, facts):
                 if not np.isnan(values).all():
                     title = "" if table.once and titles[0] == first else titles[0]

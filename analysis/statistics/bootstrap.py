@@ -248,7 +248,7 @@ class ClusterBootstrap:
             low[point], high[point] = exact.low, exact.high
         return Band(p, band.standard_error, low.clip(0, 1), high.clip(0, 1), band.pvalue, band.replicates)
 
-    def positive_band(self, values: ArrayLike) -> Band:
+    def positive_band(self, values: ArrayLike, studentized: bool = True) -> Band:
         r"""Return the band of a positive mean of skewed values, symmetric in its logarithm.
 
         .. math:: \log\bar y \pm c\,\mathrm{se}/\bar y
@@ -257,6 +257,8 @@ class ClusterBootstrap:
         ----------
         values : array
             Shape (clusters, points).
+        studentized : bool
+            As in :meth:`band`.
 
         Returns
         -------
@@ -273,7 +275,7 @@ class ClusterBootstrap:
         mean = y.mean(0)
         positive = mean > NEGLIGIBLE
         scale = np.where(positive, mean, 1.0)
-        logs = self.band(np.where(positive, np.log(scale) + (y - mean) / scale, y))
+        logs = self.band(np.where(positive, np.log(scale) + (y - mean) / scale, y), studentized=studentized)
         with np.errstate(over="ignore"):  # an edge beyond the float range is infinite
             low, high, replicates = (np.where(positive, np.exp(edge), edge) for edge in (logs.low, logs.high, logs.replicates))
         return Band(mean, logs.standard_error * scale, low, high, logs.pvalue, replicates)

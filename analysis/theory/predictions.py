@@ -5,12 +5,6 @@ All start from the mutual information of a sample and its noised state :math:`x_
 
 .. math:: I(x_0; x_t) = \tfrac12\sum_i\log(1+\lambda_i\gamma) - \mathrm{KL}(p_t\|\mathcal N_t),\qquad
           \mathrm{KL} = \tfrac12\int_0^{\gamma}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma .
-
-The divergence of the noised data from its Gaussian, by the area under the gap.
-
-With :math:`\gamma = 1/\nu^2` (I-MMSE),
-
-.. math:: \mathrm{KL}(p_t\|\mathcal N_t) = \tfrac12\int_0^{\gamma_t}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma .
 """
 
 from collections.abc import Sequence
@@ -18,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import cumulative_trapezoid
-from scipy.interpolate import PchipInterpolator
+from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
 
 from gaussian_test.analysis.moments.moments import Moments
@@ -168,7 +161,7 @@ def class_structure(classes: Sequence[Moments], moments: Moments) -> ClassStruct
     return ClassStructure(between, max(float(along**2 @ moments.eigenvalues) - between, 0.0))
 
 
-def excess_entropy(kl: ArrayLike, eigenvalues: ArrayLike, noise_to_signal: ArrayLike, *, count: int) -> Array:
+def excess_entropy(kl: ArrayLike, eigenvalues: ArrayLike, noise_to_signal: ArrayLike, *, count: float) -> Array:
     r"""Return the information about the sample in excess of that needed to tell N samples apart.
 
     .. math:: f^e = I(x_0;x_t) - \log N = \tfrac12\sum_i\log(1+\lambda_i/\nu^2) - \mathrm{KL} - \log N
@@ -179,13 +172,13 @@ def excess_entropy(kl: ArrayLike, eigenvalues: ArrayLike, noise_to_signal: Array
     Parameters
     ----------
     kl : array
-        :math:`\frac12\int_0^\gamma(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma` of the score, in nats, shape (..., points).
+        Mean log density of the noised data under the score less that under the Gaussian, in nats, shape (..., points).
     eigenvalues : array
         Of the ground-truth covariance, shape (modes,).
     noise_to_signal : array
         :math:`\nu`, positive, shape (points,).
-    count : int
-        Number of ground-truth samples N.
+    count : float
+        Number of ground-truth samples N; for a score that is told the class, the geometric mean of that of each sample's class.
 
     Returns
     -------
@@ -244,62 +237,29 @@ def excess_entropy_crossing(excess: ArrayLike, noise_to_signal: ArrayLike, *, er
     return crossing, ""
 
 
-def kl_from_gaussian(excess: ArrayLike, noise_to_signal: ArrayLike) -> Array:
-    r"""Return :math:`\mathrm{KL}(p_t\|\mathcal N_t) = \frac12\int_0^{\gamma_t}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma`.
-
-    Between the noise levels the logarithm of the integrand is a monotone cubic of :math:`\log\gamma` (exact for a power law);
-    beyond the largest level it continues as :math:`\gamma^2`, its leading order for skewed data (an upper bound on the rest for
-    symmetric data).
-
-    Parameters
-    ----------
-    excess : array
-        :math:`\mathrm{lmmse}-\mathrm{mmse}`, nonnegative, in the squared unit of the data, shape (points,).
-    noise_to_signal : array
-        :math:`\nu`, ascending, shape (points,).
-
-    Returns
-    -------
-    ndarray
-        Nats, shape (points,).
-
-    References
-    ----------
-    Guo, Shamai & Verdú, IEEE Trans. Inf. Theory 51(4) (2005).
-
-    Examples
-    --------
-    >>> kl_from_gaussian([6.0, 6.0 / 16], [1.0, 2.0]).round(12).tolist()  # excess = 6 gamma^2, KL = gamma^3
-    [1.0, 0.015625]
-    """
-    logs = -2 * np.log(noise_levels(noise_to_signal))[::-1]
-    density = (np.exp(logs) * np.asarray(excess, dtype=np.float64)[::-1]).clip(min=np.finfo(np.float64).tiny)
-    pieces = np.array([density[0] / 3])
-    if len(logs) > 1:
-        curve = PchipInterpolator(logs, np.log(density))
-        nodes, weights = np.polynomial.legendre.leggauss(8)
-        half = np.diff(logs)[:, None] / 2
-        inside = np.exp(curve((logs[1:] + logs[:-1])[:, None] / 2 + half * nodes))
-        pieces = np.append(pieces, (half * inside) @ weights)
-    total: Array = pieces.cumsum()[::-1] / 2
-    return total
+LEVELS = 5  # fewer noise levels do not tell the error of the quadrature
+TRUSTED, NEGLIGIBLE = 0.1, 0.01  # an integral is given up to this relative error, or up to this one in nats
 
 
 @dataclass(frozen=True)
 class InformationIntegral:
     r"""An area :math:`\frac12\int_0^\gamma\,d\gamma`, with an error estimate."""
 
-    value: Array  # nats, shape (..., points)
-    error: Array  # change when every second noise level is omitted, shape (..., points)
+    value: Array  # nats, shape (..., points); NaN where the error is not small
+    error: Array  # of the quadrature and of the part beyond the largest noise level, shape (..., points)
     tail: Array  # part beyond the largest noise level, common to all values, shape (...)
+    reason: str = ""  # why values are NaN
 
 
-def information_integral(excess: ArrayLike, noise_to_signal: ArrayLike) -> InformationIntegral:
+def information_integral(
+    excess: ArrayLike, noise_to_signal: ArrayLike, *, eigenvalues: ArrayLike, third_cumulant_norm: float, of_class: bool = False
+) -> InformationIntegral:
     r"""Return :math:`\frac12\int_0^{\gamma}\text{excess}\,d\gamma` of an excess of either sign, with its error.
 
-    The trapezoidal rule for :math:`\gamma\cdot\text{excess}` over :math:`\log\gamma`; beyond the largest noise level the excess
-    goes on as :math:`\gamma^2`. It is linear in the excess, so that the noise of a sampled one averages out; for a positive,
-    smooth one the cubics of ``kl_from_gaussian`` are closer.
+    A cubic spline of :math:`\gamma\cdot\text{excess}` in :math:`\log\nu`: linear in the excess, so that the noise of a sampled
+    one averages out. At large noise the area is :math:`\|\kappa_3\|^2\gamma^3/12` to leading order, an upper bound for skewed
+    data where :math:`\nu^2` is comparable to the eigenvalues, and a sixth of :math:`\gamma\cdot\text{excess}`, a lower bound;
+    the part beyond the largest noise level is taken halfway between the two.
 
     Parameters
     ----------
@@ -307,33 +267,80 @@ def information_integral(excess: ArrayLike, noise_to_signal: ArrayLike) -> Infor
         :math:`\mathrm{lmmse}-\mathrm{mmse}` of a score, in the squared unit of the data, shape (..., points).
     noise_to_signal : array
         :math:`\nu`, ascending, positive, shape (points,).
+    eigenvalues : array
+        Of the covariance of the data, shape (modes,).
+    third_cumulant_norm : float
+        :math:`\|\kappa_3\|^2` of the data.
+    of_class : bool
+        Whether the score is told the class: its excess tends to the variance of the class means, so that the upper bound of the
+        part beyond is half of :math:`\gamma\cdot\text{excess}`.
 
     Returns
     -------
     InformationIntegral
-        ``error`` at a level compares with the rule on every second level from there on: about three times the true error of a
-        smooth excess. It can vanish by chance where the two cross, and is 0 at the largest level, where all is ``tail``.
+        ``error`` adds half the distance of the two bounds and the change when every second level is left out. Values are NaN,
+        with a reason, where it exceeds a tenth of them and 0.01 nat, with fewer than 5 levels, and where the largest is not beyond
+        :math:`2\sqrt{\lambda_1}`. An excess of zero at all levels, that of the Gaussian score, has no area.
 
     Examples
     --------
-    >>> nu = np.geomspace(0.5, 20, 200)
-    >>> area = information_integral(-6 * nu**-4, nu)  # excess = -6 gamma^2, of which the area is -gamma^3
-    >>> bool(abs(area.value[0] + 64) < area.error[0] < 0.3), round(float(area.tail) * 20**6, 12)
-    (True, -1.0)
+    >>> nu = np.geomspace(0.5, 20, 30)
+    >>> area = information_integral(6 * nu**-4, nu, eigenvalues=[1.0], third_cumulant_norm=12.0)  # excess = 6 gamma^2
+    >>> bool(abs(area.value[0] - 64) < area.error[0] < 2), round(float(area.tail) * 20**6, 12)  # area gamma^3
+    (True, 1.0)
     """
-    gamma = noise_levels(noise_to_signal) ** -2.0
+    nu = noise_levels(noise_to_signal)
     values = np.asarray(excess, dtype=np.float64)
-    area = _area(gamma, values)
-    coarse = np.empty_like(area)
-    for first in range(min(2, len(gamma))):
-        every_second = slice(first, None, 2)
-        coarse[..., every_second] = _area(gamma[every_second], values[..., every_second])
-    return InformationIntegral(area, np.abs(area - coarse), area[..., -1])
+    shape, lead = values.shape, values.shape[:-1]
+    if not values.any():
+        return InformationIntegral(np.zeros(shape), np.zeros(shape), np.zeros(lead))
+    lower = values[..., -1] / nu[-1] ** 2 / 6
+    upper = 3 * lower if of_class else np.full(lead, third_cumulant_norm / 12 / nu[-1] ** 6)
+    tail = (lower + upper) / 2
+    beyond = 2 * float(np.sqrt(np.max(np.asarray(eigenvalues, dtype=np.float64))))
+    reason = ""
+    if len(nu) < LEVELS:
+        reason = f"{len(nu)} turn times are too few for the integral over noise levels: give at least {LEVELS}"
+    elif nu[-1] < beyond:
+        reason = (
+            f"the integral over noise levels ends at the largest turn time {nu[-1]:.3g}, and the part beyond is bounded only from "
+            f"{beyond:.3g} on: add larger turn times"
+        )
+    if reason:
+        return InformationIntegral(np.full(shape, np.nan), np.full(shape, np.nan), tail, reason)
+    area, coarse = inner_area(values, nu), np.empty(shape)
+    for first in range(2):
+        kept = np.append(np.arange(first, len(nu) - 1, 2), len(nu) - 1)
+        coarse[..., kept] = inner_area(values[..., kept], nu[kept])
+    total = area + tail[..., None]
+    error = np.abs(area - coarse) + np.abs(upper - lower)[..., None] / 2
+    large = error > np.maximum(TRUSTED * np.abs(total), NEGLIGIBLE)
+    if large.any():
+        reason = "the error of the integral over noise levels is not small: add turn times between these and larger ones"
+    return InformationIntegral(np.where(large, np.nan, total), error, tail, reason)
 
 
-def _area(gamma: Array, excess: Array) -> Array:
-    """Return half the area from 0 up to each of descending gammas."""
-    density = gamma * excess
-    inside = cumulative_trapezoid(density[..., ::-1], np.log(gamma[::-1]), initial=0)[..., ::-1]
-    total: Array = (inside + density[..., -1:] / 3) / 2
-    return total
+def inner_area(excess: ArrayLike, noise_to_signal: ArrayLike) -> Array:
+    r"""Return half the area from the :math:`\gamma` of the largest noise level up to that of each, linear in the excess.
+
+    Parameters
+    ----------
+    excess, noise_to_signal : array
+        As for :func:`information_integral`.
+
+    Returns
+    -------
+    ndarray
+        Shape (..., points).
+
+    Examples
+    --------
+    >>> inner_area(np.ones(50), np.geomspace(0.5, 1, 50))[[0, -1]].round(6).tolist()  # (4 - 1) / 2
+    [1.5, 0.0]
+    """
+    nu = noise_levels(noise_to_signal)
+    if len(nu) == 1:
+        return np.zeros(np.shape(excess))
+    inside = CubicSpline(np.log(nu), np.asarray(excess, dtype=np.float64) / nu**2, axis=-1).antiderivative()(np.log(nu))
+    area: Array = inside[..., -1:] - inside
+    return area

@@ -66,6 +66,8 @@ class GroundTruth:
         Share of each class, shape (classes,).
     typical_distance : float
         Of a sample to its nearest neighbour, in the unit of the data.
+    precision : float
+        Of the states: the distance from 1 to the next number.
     """
 
     count: int
@@ -73,6 +75,7 @@ class GroundTruth:
     third_cumulant_norm: float
     class_shares: Array | None
     typical_distance: float = np.nan
+    precision: float = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)

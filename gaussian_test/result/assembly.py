@@ -66,6 +66,7 @@ def _inputs(prepared: Prepared, table: xr.Dataset) -> Inputs:
             analysis.third_cumulant_norm(prepared.truth["x"], reference.moments.mean),
             None if reference.labels is None else np.bincount(reference.labels) / len(reference.labels),
             typical_nearest_distance(reference.samples),
+            torch.finfo(prepared.dtype).eps,
         ),
         reference,
         prepared.plan,

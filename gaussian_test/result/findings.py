@@ -25,7 +25,9 @@ def _of_turns(seen: View, score: ScoreView) -> str:
     if score.kind == "gaussian":
         first = f"The {score.name} score is affine by construction"
     elif not math.isnan(found.value):
-        first = f"The {score.name} score is affine beyond noise-to-signal {found}"
+        by = "" if score.kernel == "exact" else " by one evaluation" if seen.affine_by_one_evaluation else " in its U-Turns"
+        tolerance = seen.settings["statistics"]["tolerance"]
+        first = f"The {score.name} score is affine{by}, to {tolerance:g} of the auto-correlation, beyond noise-to-signal {found}"
     else:
         first = f"The {score.name} score has no affine time ({affine.reason or NO_REASON})"
     own = seen.settings["statistics"]["memorization"] == "own"

@@ -113,6 +113,11 @@ class View:
         return UNITS[:1] if self.settings["process"]["kind"] == "variance_exploding" else UNITS
 
     @property
+    def affine_by_one_evaluation(self) -> bool:
+        """Whether the affine time is read off the gap of one evaluation, rather than that of the U-Turns."""
+        return bool(self.settings["statistics"].get("affine", "one_shot") == "one_shot")
+
+    @property
     def headline(self) -> tuple[str, str]:
         """Summary of the run in two lines."""
         sizes, attributes = self.result.sizes, self.attributes
@@ -147,9 +152,10 @@ class View:
                 )
         kernels = {score.kernel for score in self.scores} - {"exact"}
         if kernels and self.start == "noised_data":
+            off = "the gap of one evaluation, which holds neither" if self.affine_by_one_evaluation else "it all the same, as asked"
             yield (
                 "Note: the gap of simulated U-Turns at T also holds what the score does below T and its own discretisation error; "
-                "the affine time is read off the gap of one evaluation, gap_one_shot, which holds neither."
+                f"the affine time is read off {off}."
             )
             if self.networks and "sde" in kernels and self.settings["reverse"]["clock"] == "time":
                 yield "Note: the balance of the simulation also holds its discretisation error: reverse.clock=variance has less."

@@ -23,8 +23,9 @@ from gaussian_test.sampler.noise import Noise
 from gaussian_test.sampler.process import Process, Time, as_time
 from gaussian_test.sampler.processes import VarianceExploding
 from gaussian_test.sampler.scores.nearest import least_distance, nearest_of, numbered_points
+from gaussian_test.sampler.scores.posterior_weights import PosteriorWeights
 from gaussian_test.sampler.scores.products import Others, Products
-from gaussian_test.sampler.scores.score import Score
+from gaussian_test.sampler.scores.score import Evaluated, Score, shifted_noise
 from gaussian_test.sampler.scores.store import (
     ByteSamples,
     ResidentSamples,
@@ -239,6 +240,16 @@ class EmpiricalScore(Score):
         mean = parts[0] if len(parts) == 1 else torch.cat(parts)
         return mean.to(y.dtype).add_(self.center).reshape(x.shape)
 
+    def evaluate(self, x: Tensor, t: Time, about: Tensor, label: Tensor | None = None) -> Evaluated:
+        (y, variance), means, sums = self.signal(x, t), [], []
+        for rows in row_chunks(len(y), MAX_ROWS):
+            seen = PosteriorWeights(label is not None)
+            means.append(self.products.mean(*self._offset(y, variance, rows, t), self._others(label, rows), seen).to(y.dtype))
+            sums.append(torch.stack(seen.summed()))
+        log_mean, information = torch.cat(sums, 1)
+        to_center = shifted_noise(y - self.center, about - self.center, variance)
+        return Evaluated((torch.cat(means) + self.center).reshape(x.shape), log_mean + to_center, information)
+
     def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
         return self.originals(self.posterior_index(x, t, noise, label))
 
@@ -272,17 +283,7 @@ class EmpiricalScore(Score):
         return out
 
     def nearest_index(self, x: Tensor, prefer: Tensor | None = None, exclude: Tensor | None = None) -> Tensor:
-        """Return the index of the sample nearest to each state, the limit of the weights at vanishing noise.
-
-        Parameters
-        ----------
-        x, prefer, exclude
-            As in :meth:`nearest`.
-
-        Returns
-        -------
-        Tensor
-            int64, shape (batch,).
+        """Return the index of the sample nearest to each state, int64, (batch,), from arguments as those of :meth:`nearest`.
 
         Examples
         --------

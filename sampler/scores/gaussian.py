@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from gaussian_test.sampler.noise import Noise
 from gaussian_test.sampler.process import Process, Time
 from gaussian_test.sampler.processes import VarianceExploding
-from gaussian_test.sampler.scores.score import Score, pick
+from gaussian_test.sampler.scores.score import Evaluated, Score, pick
 from gaussian_test.sampler.scores.store import to_tensor
 
 
@@ -112,17 +112,26 @@ class GaussianComponents(nn.Module):
         return self.means[component] + self.from_modes(component, modes)
 
     def log_density(self, component: int, y: Tensor, variance: Tensor) -> Tensor:
-        r"""Return :math:`\log\mathcal N(y; \mu, \Sigma + \nu^2)` up to :math:`\frac d2\log 2\pi`, shape (batch,)."""
+        r"""Return :math:`\log\mathcal N(y; \mu, \Sigma + \nu^2)` up to :math:`\frac d2\log 2\pi\nu^2`, shape (batch,)."""
         values = self.eigenvalues[component]
         offset = y - self.means[component]
         modes = self.to_modes(component, offset)
-        outside = y.shape[1] - values.shape[0]
-        result = (modes.square() / (values + variance)).sum(1) + (values + variance).log().expand_as(modes).sum(1)
-        if outside:  # directions without data contain only noise
+        result = (modes.square() / (values + variance)).sum(1) + (values / variance).log1p().expand_as(modes).sum(1)
+        if y.shape[1] > values.shape[0]:  # directions without data contain only noise
             rest = (offset - self.from_modes(component, modes)).square().sum(1)  # a difference of squares would cancel
-            flat_variance = variance.reshape(-1) if variance.ndim else variance
-            result = result + rest / flat_variance + outside * flat_variance.log()
+            result = result + rest / (variance.reshape(-1) if variance.ndim else variance)
         return -result / 2
+
+
+def over_noise(log_density: Tensor, y: Tensor, variance: Tensor, about: Tensor) -> Tensor:
+    r"""Return a log density, up to :math:`\frac d2\log 2\pi\nu^2`, relative to noise of this variance about an origin, in float64.
+
+    Examples
+    --------
+    >>> over_noise(torch.tensor([-0.5]), torch.tensor([[3.0]]), torch.tensor(1.0), torch.tensor([2.0])).item()
+    0.0
+    """
+    return log_density.double() + (y.double() - about.double()).square().sum(1) / variance.double().reshape(-1) / 2
 
 
 def eigen_factors(covariance: Tensor) -> tuple[Tensor, Tensor]:
@@ -327,11 +336,14 @@ class MixtureScore(Score):
 
     def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
-        shares = self._responsibilities(y, variance, label)
-        mean = torch.zeros_like(y)
-        for component in range(len(self.components)):
-            mean.addcmul_(shares[:, component, None], self.components.denoise(component, y, variance))
-        return mean.reshape(x.shape)
+        return self._mean(y, variance, self._responsibilities(y, variance, label)).reshape(x.shape)
+
+    def evaluate(self, x: Tensor, t: Time, about: Tensor, label: Tensor | None = None) -> Evaluated:
+        y, variance = self.signal(x, t)
+        logs = self._logs(y, variance, label)
+        mass = 0 if label is None else self._of_class(self.log_weights.expand_as(logs), label).logsumexp(1)
+        log_ratio = over_noise(logs.logsumexp(1) - mass, y, variance, about)
+        return Evaluated(self._mean(y, variance, logs.softmax(1)).reshape(x.shape), log_ratio)
 
     def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
@@ -343,8 +355,19 @@ class MixtureScore(Score):
             drawn = torch.where((chosen == component).unsqueeze(1), here, drawn)
         return drawn.reshape(x.shape)
 
+    def _mean(self, y: Tensor, variance: Tensor, shares: Tensor) -> Tensor:
+        mean = torch.zeros_like(y)
+        for component in range(len(self.components)):
+            mean.addcmul_(shares[:, component, None], self.components.denoise(component, y, variance))
+        return mean
+
     def _responsibilities(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
+        return self._logs(y, variance, label).softmax(1)
+
+    def _logs(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
+        r"""Return :math:`\log\pi_k\mathcal N_k(y)` up to :math:`\frac d2\log 2\pi\nu^2`, shape (batch, components)."""
         logs = torch.stack([self.components.log_density(k, y, variance) for k in range(len(self.components))], 1) + self.log_weights
-        if label is not None:
-            logs = logs.masked_fill(self.labels != label.unsqueeze(1), -torch.inf)
-        return logs.softmax(1)
+        return logs if label is None else self._of_class(logs, label)
+
+    def _of_class(self, logs: Tensor, label: Tensor) -> Tensor:
+        return logs.masked_fill(self.labels != label.unsqueeze(1), -torch.inf)

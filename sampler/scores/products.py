@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gaussian_test.sampler.scores.posterior_weights import LOG_2, PosteriorWeights
 from gaussian_test.sampler.scores.score import finite, pick, weights_of
 from gaussian_test.sampler.scores.store import SAMPLE_ELEMENTS, Store, block_size, row_chunks
 
 TILE_ELEMENTS = 2**22  # elements of a (rows, samples) tile of logits
 DRAWN_ELEMENTS = 2**20  # elements of a (rows, blocks) table of weights, in float64, drawn from at once
-LOG_2 = math.log(2)  # weights are powers of 2: torch's exp is fifty times slower on underflow, exp2 is not
 Others = Callable[[slice | Tensor], Tensor]  # from indices of samples to whether each is left out for each row, (rows, samples)
 
 
@@ -50,8 +49,8 @@ class Products:
                 logits.masked_fill_(others(numbers), -torch.inf)
             yield numbers, tile, logits
 
-    def mean(self, offset: Tensor, variance: Tensor, others: Others | None = None) -> Tensor:
-        """Return the weighted mean by online softmax, rescaled whenever the running maximum rises."""
+    def mean(self, offset: Tensor, variance: Tensor, others: Others | None = None, seen: PosteriorWeights | None = None) -> Tensor:
+        """Return the weighted mean by online softmax, rescaled whenever the running maximum rises; ``seen`` sums the weights."""
         variance = variance * LOG_2
         scaled = offset.div_(variance)
         mean, highest = torch.empty_like(scaled), scaled.new_full((len(scaled), 1), -torch.inf)
@@ -59,7 +58,8 @@ class Products:
         for _, tile, logits in self.logits(scaled, variance, others):
             new_highest = torch.maximum(highest, logits.amax(1, keepdim=True))
             reference = finite(new_highest)
-            weights = logits.sub_(reference).exp2_()
+            relative = logits.sub_(reference)
+            weights = relative.exp2_() if seen is None else seen.add(relative, highest, new_highest)
             summed = weights.sum(1, keepdim=True)
             if total is None:
                 torch.mm(weights, tile, out=mean)

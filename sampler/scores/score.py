@@ -27,6 +27,26 @@ class ModalForm:
     rotate_back: Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    r"""What one evaluation of a score tells: denoised states and, if the score knows its density, how likely they were.
+
+    Attributes
+    ----------
+    denoised : Tensor
+        :math:`D(x, t)`, shape of the states.
+    log_ratio : Tensor or None
+        :math:`\log p_t(x) - \log\mathcal N(x;\ \alpha_t m,\ \sigma_t^2)`, the log density relative to noise about an origin m,
+        float64, shape (batch,); None if the score does not know its density.
+    information : Tensor or None
+        :math:`\log N - H(w)` of posterior weights w over N samples, in nats, float64, shape (batch,); None if there are none.
+    """
+
+    denoised: Tensor
+    log_ratio: Tensor | None = None
+    information: Tensor | None = None
+
+
 class Score(nn.Module, ABC):
     r"""A score function of noised data, at any time of its process.
 
@@ -59,6 +79,11 @@ class Score(nn.Module, ABC):
 
         def __call__(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor: ...
 
+    def __init_subclass__(cls, **arguments: object) -> None:
+        super().__init_subclass__(**arguments)
+        if "denoise" in vars(cls) and "evaluate" not in vars(cls):  # another denoiser does not have the inherited density
+            cls.evaluate = Score.evaluate  # type: ignore[method-assign]
+
     def __init__(self, process: Process, event_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.process = process
@@ -88,6 +113,22 @@ class Score(nn.Module, ABC):
         t = as_time(t)
         denoised = self.denoise(x, t, label)
         return (per_row(self.process.alpha(t), x) * denoised - x) / per_row(self.process.sigma(t) ** 2, x)
+
+    def evaluate(self, x: Tensor, t: Time, about: Tensor, label: Tensor | None = None) -> Evaluated:
+        r"""Return denoised states and, if the score knows its density, the log density, from one evaluation.
+
+        Parameters
+        ----------
+        x, t, label
+            As in :meth:`denoise`; with a label, the density is that of the class.
+        about : Tensor
+            Origin m of the noise that densities are relative to, such as the mean of the data, shape (features,).
+
+        Returns
+        -------
+        Evaluated
+        """
+        return Evaluated(self.denoise(x, t, label))
 
     def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
         r"""Draw :math:`x_0 \sim p(x_0 \mid x_t = x)`, one per row, from the given noise.
@@ -157,6 +198,20 @@ def pick(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
 def finite(highest: Tensor) -> Tensor:
     """Return the running maximum, or 0 for rows without a sample of their class so far."""
     return torch.where(torch.isinf(highest), torch.zeros_like(highest), highest)
+
+
+def shifted_noise(offset: Tensor, shift: Tensor, variance: Tensor) -> Tensor:
+    r"""Return :math:`\log\mathcal N(y;\ c,\ \nu^2) - \log\mathcal N(y;\ c + s,\ \nu^2)` in float64, shape (batch,).
+
+    Of offsets :math:`y - c`, the shift s, (features,), and the variance :math:`\nu^2`, scalar or (batch, 1).
+
+    Examples
+    --------
+    >>> shifted_noise(torch.tensor([[1.0]]), torch.tensor([1.0]), torch.tensor(2.0)).item()  # 0 - 1/4 in the exponents
+    -0.25
+    """
+    along = ((offset - shift / 2).double() * shift.double()).sum(1)
+    return -along / variance.double().reshape(-1)
 
 
 def weights_of(logits: Tensor) -> Tensor:

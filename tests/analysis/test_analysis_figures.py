@@ -7,6 +7,8 @@ from matplotlib.collections import PolyCollection
 
 import gaussian_test as gt
 from gaussian_test.analysis.figures import drawing, parts
+from gaussian_test.result.findings import finding
+from gaussian_test.result.views import view
 
 # one for each observable of a default run
 OBSERVED = (
@@ -158,3 +160,37 @@ def test_the_figures_of_the_observables_show_their_numbers_with_labels(drawn, re
     shown = drawn["explained"].axes[0].lines[0].get_ydata()
     np.testing.assert_allclose(shown, result["score_explained"].sel(score="empirical", reference="isotropic"))
     np.testing.assert_allclose(drawn["normality"].axes[0].lines[0].get_ydata(), result["ks_mean"])
+
+
+@pytest.mark.parametrize("affine", ["one_shot", "uturn"])
+@pytest.mark.parametrize("kernel", [{"kind": "exact"}, {"kind": "sde", "steps": 24}, {"kind": "heun", "steps": 16}])
+def test_the_affine_time_is_read_off_the_gap_that_is_drawn_solid(kernel, affine):
+    """T_G was read off one gap and another one drawn, which rose above the tolerance beyond it; all say which, and draw both."""
+    settings = {"samples": 96, "observables": "none", "scores": [{"kind": "empirical"}, {"kind": "gaussian"}]}
+    settings |= {"turn_times": {"noise_to_signal": {"min": 0.3, "max": 12, "count": 10}}, "reverse": kernel}
+    settings |= {"statistics": {"bootstrap": 100, "affine": affine, "tolerance": 0.15 if affine == "uturn" else 0.03}}
+    result = gt.run(settings, progress=False)
+    figure = result.gaussian_test.plot()["gap"]
+    axis, row = figure.axes[0], result.sel(score="empirical")
+    lines = {line.get_label(): line for line in axis.lines}
+    steps, used = kernel["kind"] != "exact", "gap_one_shot" if affine == "one_shot" else "gap"
+    of = {"gap_one_shot": "empirical score, one evaluation", "gap": "empirical score, U-Turns"}
+    drawn = {name: lines[f"{said if steps else 'empirical score'}, 95% band"] for name, said in of.items() if steps or name == used}
+    for name, line in drawn.items():
+        np.testing.assert_array_equal(line.get_ydata(), row[name])
+        assert line.get_linestyle() == ("-" if name == used else ":")
+    assert any(f"tolerance $\\pm${settings['statistics']['tolerance']:g}" == patch.get_label() for patch in axis.patches)
+    marked = float(row["affine_noise_to_signal"])
+    told = finding(view(result))[0]
+    if np.isfinite(marked):
+        beyond = row[used].values[row["noise_to_signal"].values > marked]
+        assert (np.abs(beyond) <= settings["statistics"]["tolerance"]).all()
+        (label,) = (label for label in lines if "T_G" in label)
+        by = {"gap_one_shot": "one evaluation", "gap": "U-Turns"}[used]
+        assert (f"({by})" in label) == steps
+        assert (by in told) == steps
+    else:
+        assert "no affine time" in told
+    text = result.gaussian_test.show()
+    assert ("gap, one evaluation" in text) == steps
+    assert ("read off the gap of one evaluation" in text) == (steps and affine == "one_shot")

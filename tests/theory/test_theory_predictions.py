@@ -105,7 +105,7 @@ def test_separated_classes_collapse_where_predicted_within_classes():
     """Two Gaussians far apart: the information is log 2 and that of one; f^e vanishes where the within-class time says, to 1e-4."""
     nu = np.geomspace(0.05, 400, 1500)
     excess, values = _excess_of_two(nu, 30.0, 1.0, 6)
-    area = information_integral(excess, nu)
+    area = information_integral(excess, nu, eigenvalues=values, third_cumulant_norm=0.0)
     curve = excess_entropy(area.value, values, nu, count=400)
     crossing, reason = excess_entropy_crossing(curve, nu, error=area.error)
     assert crossing == pytest.approx(analysis.predicted_memorization_within_class([[1.0] * 6] * 2, [200, 200]), rel=1e-4)
@@ -117,7 +117,9 @@ def test_the_information_of_two_gaussians_is_that_of_their_density():
     """I = h(x_t) - h(noise), with the entropy of the one-dimensional mixture by adaptive quadrature."""
     nu = np.geomspace(0.05, 100, 1000)
     excess, values = _excess_of_two(nu, 1.5, 0.3, 1)
-    information = excess_entropy(information_integral(excess, nu).value, values, nu, count=1)
+    information = excess_entropy(
+        information_integral(excess, nu, eigenvalues=values, third_cumulant_norm=0.0).value, values, nu, count=1
+    )
     for index in (200, 400, 600):
         spread = np.sqrt(0.3 + nu[index] ** 2)
 

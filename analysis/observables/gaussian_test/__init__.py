@@ -4,6 +4,7 @@ from gaussian_test.analysis.declarations import BAND, ERROR, INTERVAL, TESTED, T
 from gaussian_test.analysis.observables.record import Column, Figure, Observable, Panel, Table
 
 ROWS, CURVE = ("score", "turn_time", "sample", "repeat"), ("score", "turn_time")
+INTEGRAL = BAND | {"_quadrature_error": ", error of the quadrature and of the part beyond the largest turn time"}
 CLOSED = "closed form through the very steps simulated; NaN where there is none"
 OF_TIMES = {  # level that each curve falls through, and its prediction
     "memorization": "{memorized} share falls through {levels[0]:g}; predicted: sum of log(1 + lambda/nu^2) / 2 = log N",
@@ -48,6 +49,22 @@ VARIABLES = (
         "one-evaluation auto-correlation of the Gaussian score: the control variate",
         "(x0-mu).(D_G-mu)/tr(Sigma)",
         needs="start",
+    ),
+    Variable(
+        "sample_likelihood_gain",
+        ROWS,
+        "log-likelihood of one noised sample that the score gains over the Gaussian",
+        "log p_t - log N_t; NaN for a score without a density",
+        "nat",
+        needs="sample",
+    ),
+    Variable(
+        "sample_posterior_information",
+        ROWS,
+        "information of the score's posterior weights about the sample that a noised one came from",
+        "log N - H(w), N of the class for a conditional score; NaN for a score without weights of samples",
+        "nat",
+        needs="sample",
     ),
     Variable("sample_end_square", ROWS, "squared distance of the end point from the data's mean", "|end-mu|^2/tr(Sigma)"),
     Variable(
@@ -108,10 +125,30 @@ VARIABLES = (
         "kl_from_gaussian",
         ("turn_time",),
         "Kullback-Leibler divergence of the noised data from its Gaussian",
-        "half the integral of lmmse - mmse = E|D-D_G|^2 over 1/nu^2 (I-MMSE); monotone cubics of its logarithm between turn times, "
-        "gamma^2 beyond the largest one",
+        "from the log density of the exact score at the noised samples: sum of log(1 + lambda/nu^2) / 2 - log N + entropy of the "
+        "posterior weights above 0.4 nat, E[a + exp(-a) - 1] below, a = log p_t - log N_t",
         "nat",
-        band=BAND | {"_quadrature_error": ", error of the quadrature"},
+        band=BAND,
+        needs="sample",
+    ),
+    Variable(
+        "likelihood_gain",
+        CURVE,
+        "log-likelihood of the noised data that the score gains over the Gaussian",
+        "E[log p_t - log N_t] of a score that knows its density p_t, which is kl_from_gaussian for the exact one; of others "
+        "likelihood_gain_integral",
+        "nat",
+        band=BAND,
+        needs="sample",
+    ),
+    Variable(
+        "likelihood_gain_integral",
+        CURVE,
+        "log-likelihood that the score gains over the Gaussian, by the integral over noise levels",
+        "half the integral of lmmse - E|x0-D|^2 over 1/nu^2 (I-MMSE), by a cubic spline in log(nu); beyond the largest turn time "
+        "halfway between the leading order from the third cumulant and that from the last value; NaN where the error is not small",
+        "nat",
+        band=INTEGRAL,
         needs="sample",
     ),
     Variable(
@@ -199,6 +236,7 @@ GAUSSIAN_TEST = Observable(
             (
                 (Column("autocorrelation", "C", "{score}"),),
                 (Column("gap", "gap", "{score}", not_zero=True),),
+                (Column("gap_one_shot", "gap, one evaluation", "{score}", not_zero=True, unlike="gap"),),
                 (Column("memorized_share", "memorized", "{score}"),),
                 (Column("class_retention", "class kept", "{score}"),),
                 (Column("kl_from_gaussian", "KL from", "Gaussian (nat)", any_size=True),),
@@ -237,8 +275,10 @@ GAUSSIAN_TEST = Observable(
             "gap",
             "The Gaussian Test: gap to the Gaussian score",
             "Above: the auto-correlation less that of the Gaussian score with the same noise. Where the band holds zero, the test "
-            "does not tell the score from an affine one; dashed lines mark from where on the gap stays within the tolerance, "
-            "shaded their intervals. Below: how far the noised data are from a Gaussian, the area under the gap.",
+            "does not tell the score from an affine one. U-Turns simulated in steps have two gaps: that of one evaluation is of "
+            "the score at this noise level alone, that of the U-Turns also holds what the score does below it and the error of the "
+            "steps. Dashed lines mark from where on the gap drawn solid stays within the tolerance (grey), shaded their intervals. "
+            "Below: how far the noised data are from a Gaussian; for an exact score the area under the gap.",
             ("gap",),
             shown_for="gap",
             draw="gaussian_test.figures:gap",

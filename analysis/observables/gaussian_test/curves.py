@@ -1,8 +1,7 @@
 r"""Curves, gap and times from the sample table.
 
 :math:`\Delta(T) = C(T) - C_G(T)`. For an exact score :math:`\mathrm{tr}\Sigma\cdot\Delta = \mathrm{lmmse} - \mathrm{mmse} =
-\mathbb E\|D - D_G\|^2 \ge 0`, zero exactly where the score is affine, and with :math:`\gamma = 1/\nu^2`
-:math:`\mathrm{KL}(p_t\|\mathcal N_t) = \tfrac12\int_0^{\gamma_t}(\mathrm{lmmse}-\mathrm{mmse})\,d\gamma`.
+\mathbb E\|D - D_G\|^2 \ge 0`, zero exactly where the score is affine.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gaussian_test.analysis.declarations import (
@@ -25,6 +24,7 @@ from gaussian_test.analysis.declarations import (
     why_no_speciation,
 )
 from gaussian_test.analysis.observables.gaussian_test import VARIABLES
+from gaussian_test.analysis.observables.gaussian_test.divergence import likelihood_gain
 from gaussian_test.analysis.observables.record import Ended, Inputs, Rows, Turned, product
 from gaussian_test.analysis.statistics.bootstrap import Band, ClusterBootstrap, expanded, with_control_variate
 from gaussian_test.analysis.statistics.curves import (
@@ -36,11 +36,9 @@ from gaussian_test.analysis.statistics.curves import (
     share_time,
 )
 from gaussian_test.analysis.theory.closed_form import autocorrelation_exact
-from gaussian_test.analysis.theory.predictions import kl_from_gaussian
 from gaussian_test.analysis.uturn.reference import GroundTruth, ScoreFacts
 
 Array = NDArray[np.float64]
-STEP = 1e-4  # relative, of the derivatives of the integral
 
 
 def gaussian_test(
@@ -109,7 +107,6 @@ def gaussian_test(
     control = _by_sample(table["sample_autocorrelation_gaussian"])
     columns: dict[str, list[Array]] = {}
     crossings: dict[str, dict[str, Crossing]] = {name: {} for name in TIMES}
-    excess = None
     for score, of_score in facts.items():
         row = table.sel(score=score)
         simulated = _by_sample(row["sample_autocorrelation"])
@@ -156,11 +153,10 @@ def gaussian_test(
         crossings["affine"][score] = affine_time(
             tested.estimate, tested.low, tested.high, nu, tolerance=settings.tolerance, standard_error=tested.standard_error
         )
-        if of_score.is_truth and not of_score.conditional and excess is None:
-            excess = _by_sample(row["sample_denoiser_gap"])
     declared_names = {name for variable in VARIABLES for name in variable.names}
     values = {name: np.array(column) for name, column in columns.items() if name in declared_names}
-    reasons: dict[str, dict[str, str]] = {}
+    gains, reasons = likelihood_gain(table, truth, facts, resample)
+    values |= gains
     if np.isnan(values["class_retention"]).all():
         reasons["class_retention"] = {"": why_not}
     for time, found in crossings.items():
@@ -178,8 +174,9 @@ def gaussian_test(
     if truth.class_shares is not None:
         for suffix in ("", *BAND):
             result["class_retention" + suffix].attrs["by_chance"] = float((truth.class_shares**2).sum())
+    result["affine_noise_to_signal"].attrs |= {"read_off": _names(settings)["tested"], "tolerance": settings.tolerance}
     mask_undefined(result, VARIABLES, "noised_data", [score for score, of_score in facts.items() if of_score.flow != "sde"])
-    return result.merge(divergence(excess, float(truth.eigenvalues.sum()), nu, resample), compat="override")
+    return result
 
 
 def _names(settings: Statistics) -> dict[str, Any]:
@@ -218,6 +215,15 @@ def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
 
 def at_turn(turned: Turned) -> Rows:
     """Yield the table rows of turned states."""
+    y, nu2 = turned.x / turned.alpha.to(turned.x)[..., None] - turned.mean, (turned.sigma / turned.alpha) ** 2
+    # log density of the Gaussian relative to noise about the mean
+    gaussian = (y * turned.gaussian).sum(-1, dtype=torch.float64) / nu2 / 2 - (turned.eigenvalues / nu2).log1p().sum(-1, True) / 2
+    for score, found in turned.evaluated.items():
+        of_gaussian = found.denoised is turned.gaussian  # gains nothing, without rounding
+        ratio = gaussian if of_gaussian or found.log_ratio is None else found.log_ratio
+        unknown = torch.full_like(gaussian, torch.nan)
+        yield "sample_likelihood_gain", score, unknown if found.log_ratio is None and not of_gaussian else ratio - gaussian
+        yield "sample_posterior_information", score, unknown if found.information is None else found.information
     yield "sample_autocorrelation_gaussian", None, turned.product(turned.start, turned.gaussian)
     for score, denoised in turned.denoised.items():
         yield "sample_autocorrelation_one_shot", score, turned.product(turned.start, denoised)
@@ -252,63 +258,6 @@ def retained(result: xr.Dataset) -> xr.DataArray:
     by_chance = float(result["class_retention"].attrs["by_chance"])
     found: xr.DataArray = (kept - by_chance) / (1 - by_chance)
     return found
-
-
-def divergence(excess: Array | None, trace: float, noise_to_signal: ArrayLike, resample: ClusterBootstrap) -> xr.Dataset:
-    r"""Return the divergence of the noised data from its Gaussian, with sampling and quadrature errors.
-
-    The sampling error is that of the integral linearised in the integrand. The quadrature error is the change when every second
-    noise level is left out: an upper estimate, as the integrand is smooth.
-
-    Parameters
-    ----------
-    excess : ndarray or None
-        :math:`\|D-D_G\|^2/\mathrm{tr}\,\Sigma` of the exact score of the samples, shape (samples, points); None where it was
-        not run.
-    trace : float
-        :math:`\mathrm{tr}\,\Sigma`.
-    noise_to_signal : array
-        :math:`\nu`, ascending, shape (points,).
-    resample : ClusterBootstrap
-        For the band.
-
-    Returns
-    -------
-    Dataset
-        ``kl_from_gaussian`` (``_se``, ``_low``, ``_high``, ``_quadrature_error``) over ``turn_time``, in nats. Its attribute
-        ``beyond_largest_turn_time`` is the part from extrapolation beyond the largest noise level.
-
-    Examples
-    --------
-    >>> found = divergence(np.array([[6.0, 6 / 16]] * 4), 1.0, [1.0, 2.0], ClusterBootstrap(4, 100))
-    >>> found.kl_from_gaussian.values.round(12).tolist(), found.kl_from_gaussian_se.values.tolist()
-    ([1.0, 0.015625], [0.0, 0.0])
-    """
-    nu = np.asarray(noise_to_signal, dtype=np.float64)
-    names = ("", *BAND, "_quadrature_error")
-    if excess is None:
-        columns = [np.full(len(nu), np.nan)] * len(names)
-        why = "no unconditional empirical score was run"
-        values = {f"kl_from_gaussian{name}": column for name, column in zip(names, columns, strict=True)}
-        return declared(VARIABLES, values, None, {"kl_from_gaussian": {"": why}})
-    mean = excess.mean(0) * trace
-    total = kl_from_gaussian(mean, nu)
-    moved = [kl_from_gaussian(mean * (1 + STEP * (np.arange(len(nu)) == point)), nu) for point in range(len(nu))]
-    change = mean * STEP
-    slopes = np.divide((np.array(moved) - total).T, change, out=np.zeros((len(nu), len(nu))), where=change > 0)
-    band = resample.positive_band(total + (excess * trace - mean) @ slopes.T)
-    coarse = [_without_every_second(nu, mean, point) for point in range(len(nu))]
-    columns = [total, band.standard_error, band.low, band.high, np.abs(total - coarse)]
-    result = declared(VARIABLES, {f"kl_from_gaussian{name}": column for name, column in zip(names, columns, strict=True)})
-    for variable in result.values():
-        variable.attrs |= {"cut_off_noise_to_signal": float(nu[-1]), "beyond_largest_turn_time": float(total[-1])}
-    return result
-
-
-def _without_every_second(nu: Array, excess: Array, point: int) -> float:
-    """Return the integral up to a noise level, omitting every second level beyond it except the largest."""
-    kept = np.unique(np.append(np.arange(point, len(nu), 2), len(nu) - 1))
-    return float(kl_from_gaussian(excess[kept], nu[kept])[0])
 
 
 def _by_sample(values: xr.DataArray) -> Array:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from gaussian_test.analysis.declarations import TIMES, reasons_of
-from gaussian_test.analysis.figures.parts import LEGEND, MARKERS, canvas, colours, curve, log_noise, mark, names_above, plain
+from gaussian_test.analysis.figures.parts import LEGEND, MARKERS, band, canvas, colours, curve, log_noise, mark, names_above, plain
 
 
 def autocorrelation(result: xr.Dataset) -> Figure:
@@ -33,20 +33,36 @@ def autocorrelation(result: xr.Dataset) -> Figure:
     return figure
 
 
+GAPS = {"gap": "U-Turns", "gap_one_shot": "one evaluation"}
+
+
 def gap(result: xr.Dataset) -> Figure:
-    r"""Draw the gap to the Gaussian with its band and the affine time, and the divergence from the Gaussian."""
-    figure, axes = canvas(2, 4.6)
+    r"""Draw the gaps to the Gaussian of U-Turns and of one evaluation, the tolerance and the affine time, and the divergence."""
+    times = result["affine_noise_to_signal"].attrs
+    read_off, tolerance = str(times.get("read_off", "gap_one_shot")), float(times.get("tolerance", np.nan))
+    # under exact reversal the two gaps are one; omit the reference itself, which is zero by construction
+    drawn = {
+        index: [name for name in GAPS if name == read_off or (row[name].any() and not row[name].equals(row[read_off]))]
+        for index, row in ((index, result.isel(score=index)) for index in range(result.sizes["score"]))
+        if row["gap"].any() and not row["gap"].isnull().all()
+    }
+    figure, axes = canvas(2, 4.6 + 0.2 * sum(len(names) - 1 for names in drawn.values()))
     nu = result["noise_to_signal"].values
-    # omit the reference itself, which is zero by construction
-    drawn = [index for index, values in enumerate(result["gap"].transpose("score", ...).values) if values.any()]
-    for index in drawn:
-        curve(axes[0], result, "gap", index)
-    for index in drawn:  # after all curves: the legend has a column of curves and one of times
+    for index, names in drawn.items():
         score, colour = colours(result)[index]
-        mark(axes[0], result.sel(score=score), "affine", colour, plain(score) if result.sizes["score"] > 2 else "")
+        for name in names:
+            of = f", {GAPS[name]}" if len(names) > 1 else ""
+            label = f"{plain(score)} score{of}, {result.attrs['confidence']:.0%} band"
+            band(axes[0], nu, result.isel(score=index), name, colour, index, label, "-" if name == read_off else ":")
+    for index, names in drawn.items():  # after all curves: the legend has a column of curves and one of times
+        score, colour = colours(result)[index]
+        said = [plain(score)] * (result.sizes["score"] > 2) + [f"({GAPS[read_off]})"] * (len(names) > 1)
+        mark(axes[0], result.isel(score=index), "affine", colour, " ".join(said))
+    if np.isfinite(tolerance):
+        axes[0].axhspan(-tolerance, tolerance, color="0.85", zorder=-1, label=rf"tolerance $\pm${tolerance:g}")
     axes[0].axhline(0, color="0.6", linewidth=0.8, zorder=0)
     axes[0].set_ylabel(r"gap $\Delta(T)=C-C_G$")
-    if axes[0].lines[1:]:
+    if drawn:
         names_above(figure, axes[0], 2)
     else:
         axes[0].text(
