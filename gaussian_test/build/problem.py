@@ -29,7 +29,7 @@ from gaussian_test.build.features import (
     build_features,
 )
 from gaussian_test.build.scores import Built, build_scores, make_kernels, make_process
-from gaussian_test.build.truth import open_truth
+from gaussian_test.build.truth import Source, open_truth
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment
 from gaussian_test.store import archive
@@ -60,6 +60,7 @@ class Prepared:
     custom_observables: tuple[BuiltObservable, ...]  # custom observables
     fits: Fits  # quantities fitted to the ground truth
     data_digest: str  # digest of the ground truth
+    source: Source | None  # where samples are read on demand
 
     @property
     def scores(self) -> dict[str, sampler.Score]:

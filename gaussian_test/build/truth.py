@@ -1,5 +1,6 @@
 """Ground truth of a run: opened, checked, and in a precision that holds its differences."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,12 +25,50 @@ Precision = Literal["float32", "float64"]
 
 
 @dataclass(frozen=True)
+class Source:
+    """Samples that are read on demand, as they were when a run began."""
+
+    settings: experiment.Data
+    truth: xr.Dataset
+    dtype: str
+    digest: str
+    states: tuple[tuple[str, int, int], ...]  # of its files: name, size and time of modification
+
+    def check(self, whole: bool = False) -> None:
+        """Raise if a file has changed its size or time, or if the samples, read once more as a ``whole``, have another digest.
+
+        Raises UserError with the source.
+        """
+        now = file_states(self.settings)
+        if len(now) == len(self.states) and now != self.states:
+            name = next(before[0] for before, after in zip(self.states, now, strict=True) if before != after)
+        elif whole and data_digest(self.truth, self.dtype) != self.digest:
+            name = self.settings.path or "the data set that was given"
+        else:
+            return  # a file that is gone is missed by who reads it
+        raise UserError(f"{name} has changed since the run began: let it be until the run is done, and run again with --overwrite")
+
+
+def file_states(settings: experiment.Data) -> tuple[tuple[str, int, int], ...]:
+    """Return name, size and time of modification of every file of a source that is there."""
+    if settings.path is None:
+        return ()
+    path, found = Path(settings.path), []
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        with suppress(OSError):
+            state = file.stat()
+            found.append((str(file), state.st_size, state.st_mtime_ns))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
 class Truth:
     """Ground truth of a run, with what follows from it before scores are built."""
 
     settings: experiment.Experiment  # with the source and the precision that are used
     truth: xr.Dataset
     resident: bool  # whether the samples of the exact score are held in memory
+    source: Source | None  # of samples that stay in their source; None if they are held in memory
     samples: NDArray[np.int64]  # indices to start from
     digest: str
     fits: Fits
@@ -87,6 +126,7 @@ def _open(
     given_classifier: bool,
     shards_only: bool,
 ) -> Truth:
+    states = file_states(settings.data)  # before anything is read
     if truth is None:
         truth = load_truth(settings.data, "float64" if settings.dtype == "float64" else "float32")
     cap = memory_cap(settings)
@@ -102,7 +142,8 @@ def _open(
         check_memory(settings, truth, len(plan.levels), kept, cap, shards_only)
     digest = data_digest(truth, settings.dtype)
     fits = Fits(digest, folder)
-    return Truth(settings, truth, resident, samples, digest, fits, fits.moments(truth["x"]))
+    source = None if load else Source(settings.data, truth, settings.dtype, digest, states)
+    return Truth(settings, truth, resident, source, samples, digest, fits, fits.moments(truth["x"]))
 
 
 LABELS = 1_000_001

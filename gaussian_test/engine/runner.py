@@ -150,8 +150,17 @@ def _in_memory(prepared: Prepared, progress: bool | None, interruption: Interrup
         tables = compute_here(prepared, None, range(len(shards)), counter, interruption)
         counter.then(AFTER)
     with computing(prepared):
-        result, groups = assemble(prepared, joined([tables[shard] for shard in range(len(shards))]), run_identity(prepared))
+        table = joined([tables[shard] for shard in range(len(shards))])
+        result, groups = _assembled(prepared, table, run_identity(prepared))
     return archive.attach(result, groups)
+
+
+def _assembled(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
+    """Put the archive together, of samples that are still those the run began with."""
+    result = assemble(prepared, table, identity)
+    if prepared.source is not None:
+        prepared.source.check(whole=True)
+    return result
 
 
 def _to_archive(
@@ -183,7 +192,7 @@ def _to_archive(
             with to_file(parts.folder), _said(parts, len(shards)):
                 tables = _tables(prepared, parts, order, client, progress, interruption)
                 with computing(prepared):
-                    result, groups = assemble(prepared, joined(tables), identity)
+                    result, groups = _assembled(prepared, joined(tables), identity)
                 _write(path, result, groups)
         finally:
             if not parts.count():

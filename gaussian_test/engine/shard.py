@@ -30,7 +30,7 @@ def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
     """
     before = [score.micro_batch for score in prepared.scores.values()]
     kept = tuple(np.intersect1d(shard, prepared.kept).tolist())  # both ascend
-    with _user_errors(prepared):
+    with _same_source(prepared), _user_errors(prepared):
         result, states = _turns(prepared, shard, kept)
         _check_finite(prepared, result, shard)
         for observable in prepared.observables if kept else ():
@@ -48,6 +48,19 @@ def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
     sizes_of_rows = np.repeat(np.array(sizes, dtype=np.int64)[:, None], len(shard), axis=1)
     result = result.merge(declared(FACTS, {"micro_batch": sizes_of_rows}))
     return result.merge(states, compat="override", join="exact")
+
+
+@contextmanager
+def _same_source(prepared: Prepared) -> Iterator[None]:
+    """Raise if the source of the samples has changed meanwhile, whatever else went wrong by that."""
+    try:
+        yield
+    except Exception:
+        if prepared.source is not None:
+            prepared.source.check()
+        raise
+    if prepared.source is not None:
+        prepared.source.check()
 
 
 @contextmanager

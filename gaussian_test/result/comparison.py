@@ -24,7 +24,8 @@ def compare(a: Source, b: Source) -> xr.Dataset:
 
     Runs that share samples, noise and turn times are compared sample by sample, with bands and p-values of the paired differences.
     Otherwise the values of every sample are interpolated linearly in :math:`\log\nu` to the turn times of ``a`` that ``b`` also
-    covers, and the two sets of samples are resampled independently.
+    covers, and the two sets of samples are resampled independently. Runs of two processes are compared in what does not depend on
+    the scaling of the state: the norm of the score, for one, is left out.
 
     Parameters
     ----------
@@ -77,10 +78,10 @@ def compare(a: Source, b: Source) -> xr.Dataset:
             result[name].values[1] - result[name].values[0],
             {"long_name": f"difference of the {name} times as noise-to-signal ratios, b - a", "units": "1"},
         )
-    settings = yaml.safe_load(a.attrs["experiment"])["statistics"]
-    compared = {
-        variable.name: variable for one in (*in_result(a), *in_archive(b)) for variable in one.variables if variable.compared
-    }
+    experiments = [yaml.safe_load(side.attrs["experiment"]) for side in (a, b)]
+    settings, one_process = experiments[0]["statistics"], experiments[0]["process"] == experiments[1]["process"]
+    variables = (variable for one in (*in_result(a), *in_archive(b)) for variable in one.variables)
+    compared = {variable.name: variable for variable in variables if variable.compared and (variable.invariant or one_process)}
     for name, variable in compared.items():
         bands = [_difference(a, b, variable, score, shared, together, settings) for score in scores]
         if all(band is None for band in bands):

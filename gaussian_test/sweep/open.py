@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+import yaml
 
 from gaussian_test.data.formats.netcdf import NETCDF_LOCK
 from gaussian_test.errors import UserError
 from gaussian_test.store import archive, files
 from gaussian_test.sweep.states import read_runs, status
+
+SAME = 1e-6  # relative difference of noise levels that are one
 
 
 def open_sweep(folder: str | Path) -> xr.Dataset:
@@ -25,7 +28,8 @@ def open_sweep(folder: str | Path) -> xr.Dataset:
     Dataset
         The root groups of the archives along ``run``, with the label of each key of the sweep as a coordinate of ``run``, and
         each run's ``experiment`` as a variable. Values are read on demand (Dask). If runs differ in scores, turn times or samples,
-        missing values are NaN, -1 for integers and empty for text.
+        missing values are NaN, -1 for integers and empty for text. Runs of several processes, whose times mean different things,
+        lie along ``noise_to_signal`` instead of ``turn_time``, which is then a variable.
 
     Raises
     ------
@@ -43,13 +47,13 @@ def open_sweep(folder: str | Path) -> xr.Dataset:
     names = [run.name for run in status(place) if run.state == "finished"]
     if not names:
         raise UserError(f"{place} holds no finished run: see gaussian-test status {place}")
-    opened = [_opened(place / f"{name}.nc") for name in names]
+    opened = _on_noise_levels([_opened(place / f"{name}.nc") for name in names])
     experiments = [str(dataset.attrs["experiment"]) for dataset in opened]
     combined = xr.concat(
         opened,
         xr.Variable("run", names, {"long_name": "name of the run", "units": "1"}),
         data_vars="all",
-        coords=["noise_to_signal"],  # the same time can differ in it between processes
+        coords=[name for name in ("noise_to_signal",) if name not in opened[0].dims],
         compat="override",
         join="outer",
         fill_value=_fill_values(opened),
@@ -63,6 +67,21 @@ def open_sweep(folder: str | Path) -> xr.Dataset:
         coordinate = f"sweep_{key}" if key in combined.variables or key in combined.dims else key
         combined = combined.assign_coords({coordinate: ("run", labels, {"long_name": f"value of {key}", "units": "1"})})
     return combined
+
+
+def _on_noise_levels(opened: list[xr.Dataset]) -> list[xr.Dataset]:
+    """Return datasets of several processes along their noise-to-signal ratios, one level where they are equal to rounding."""
+    processes = {str(yaml.safe_load(dataset.attrs["experiment"])["process"]) for dataset in opened}
+    if len(processes) == 1:
+        return opened
+    levels = np.unique(np.concatenate([dataset["noise_to_signal"].values for dataset in opened]))
+    known = levels[np.r_[True, levels[1:] > levels[:-1] * (1 + SAME)]]  # the smallest of those that are equal to rounding
+    found = []
+    for dataset in opened:
+        nearest = known[np.searchsorted(known, dataset["noise_to_signal"].values * (1 + SAME), side="right") - 1]
+        level = xr.Variable("turn_time", nearest, dataset["noise_to_signal"].attrs)
+        found.append(dataset.assign_coords(noise_to_signal=level).swap_dims(turn_time="noise_to_signal").reset_coords("turn_time"))
+    return found
 
 
 def _opened(path: Path) -> xr.Dataset:

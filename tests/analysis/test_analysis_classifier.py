@@ -64,6 +64,16 @@ def test_the_nearest_sample_is_leave_one_out_one_neighbour():
     assert found == pytest.approx((Y[neighbours[:, 1]] == Y).mean(), abs=2 / 600)
 
 
+@pytest.mark.parametrize("copies", [2, 7])
+def test_a_held_out_sample_is_not_known_by_its_copy(copies):
+    """Classes by chance: no classifier is better than chance, also where each sample is there several times."""
+    random = np.random.default_rng(1)
+    x, labels = np.repeat(random.normal(size=(400, 5)), copies, 0), np.repeat(random.integers(2, size=400), copies)
+    error = np.sqrt(0.25 / 400)  # copies do not make it smaller
+    assert nearest_accuracy(EmpiricalScore.fit(x), labels)[0] == pytest.approx(0.5, abs=4 * error)
+    assert cross_validated_accuracy(KNeighborsClassifier(1), x, labels)[0] == pytest.approx(0.5, abs=4 * error)
+
+
 def test_an_unknown_classifier_is_refused():
     with pytest.raises(ValueError, match=r"classifier 'tree' is unknown: choose 'knn' or 'svc'"):
         make_classifier("tree")

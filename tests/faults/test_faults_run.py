@@ -207,6 +207,47 @@ def test_data_that_vanish_are_one_sentence_and_cost_no_shard(tmp_path, start):
     assert undated(gt.run(settings, tmp_path / "run.nc", resume=True, progress=False)).identical(undated(whole))
 
 
+def other_values(path):
+    np.lib.format.open_memmap(path, "r+")[:] *= 0.5
+
+
+def back_dated(path):
+    before = path.stat()
+    other_values(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+CHANGES = {
+    "other values": other_values,
+    "other values at the same time": back_dated,
+    "cut short": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "longer": lambda path: os.truncate(path, path.stat().st_size + 8),
+    "NaN": lambda path: np.lib.format.open_memmap(path, "r+").fill(np.nan),
+    "another file": lambda path: (np.save(path.with_name("y.npy"), np.load(path)[::-1]), os.replace(path.with_name("y.npy"), path)),
+}
+
+
+@pytest.mark.parametrize("output", ["run.nc", None], ids=["disk", "memory"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_source_that_changes_under_a_run_ends_it(change, output, tmp_path):
+    """Streamed: the shard that was being computed is not kept, no score is blamed, and no archive is sealed; nor on resuming."""
+    path = tmp_path / "x.npy"
+    np.save(path, gt.data.load("digits")["x"].values)
+    settings = {**LONG, "data": {"source": "file", "path": str(path)}, "samples": 40, "memory": "800KB"}
+    output = output and tmp_path / output
+    with pytest.MonkeyPatch.context() as patch:
+        before_shards(patch, lambda number: CHANGES[change](path) if number == 3 else None)
+        with pytest.raises(UserError, match=r"x\.npy has changed since the run began: let it be") as error:
+            gt.run(settings, output, progress=False)
+    assert len(str(error.value).splitlines()) == 1
+    if output:
+        assert not output.exists()
+        assert len(finished(tmp_path)) == (5 if change == "other values at the same time" else 2)
+        with pytest.raises(UserError):
+            gt.run(settings, output, resume=True, progress=False)
+        assert not output.exists()
+
+
 # -- damaged parts -------------------------------------------------------------------------------------------------------------
 
 

@@ -196,6 +196,30 @@ def test_what_a_run_lacks_is_nan(combined):
     assert np.isfinite(exact["autocorrelation"].sel(score="empirical")).all()
 
 
+def test_runs_of_several_processes_lie_along_the_noise_levels(tmp_path):
+    """Each level once, with the time that each process calls it; what one of them lacks is NaN."""
+    kinds = [{"kind": kind} for kind in ("variance_exploding", "cosine", "rectified", "ornstein_uhlenbeck")]
+    settings = {**SMALL, "observables": ["affinity"], "turn_times": {"noise_to_signal": [0.3, 1.0, 7.0]}}
+    gt.run_sweep({**settings, "sweep": {"process": kinds}}, tmp_path / "a", progress=False)
+    runs = gt.open_sweep(tmp_path / "a").load()
+    assert dict(runs["turn_time"].sizes) == {"run": 4, "noise_to_signal": 3}
+    np.testing.assert_allclose(runs["noise_to_signal"], [0.3, 1.0, 7.0], rtol=1e-6)
+    assert np.isfinite(runs["autocorrelation"]).all()
+    for name in runs["run"].values:
+        alone = gt.open_archive(tmp_path / "a" / f"{name}.nc")
+        for variable in ("turn_time", "score_norm"):
+            np.testing.assert_array_equal(runs.sel(run=name)[variable].transpose(..., "noise_to_signal"), alone[variable])
+    one, *others = sorted((tmp_path / "a").glob("*.nc"))
+    for other in others:  # the same samples, the same noise: nothing differs but the scaling of the state
+        found = gt.compare(one, other)
+        assert found.attrs["paired"] == 1
+        assert "denoiser_gap_difference" in found
+        assert "score_norm_difference" not in found
+        for name in ("autocorrelation_one_shot_difference", "denoiser_gap_difference"):
+            np.testing.assert_allclose(found[name], 0, atol=1e-4)
+    assert "score_norm_difference" in gt.compare(one, one)
+
+
 def test_a_damaged_archive_is_refused_by_name(folder, tmp_path):
     for path in folder.glob("*.nc"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
