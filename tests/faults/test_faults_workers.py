@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib import import_module
 
 import dask
@@ -180,7 +181,8 @@ def test_workers_that_dask_has_given_up_are_started_anew(tmp_path, monkeypatch):
         def kill():
             for process in multiprocessing.active_children():
                 if process.pid not in others and process.name.startswith("Dask Worker"):
-                    os.kill(process.pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):  # it is dead, and Dask has not noticed
+                        os.kill(process.pid, signal.SIGKILL)
 
         wait(lambda: kill() or not client.cluster.workers, "Dask keeps workers that are gone")
         kill_until = time.monotonic() + 2.5
