@@ -77,6 +77,8 @@ def to_json(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) 
             "source": attributes["data_source"],
             "digest": attributes["data_digest"],
             "samples": attributes["samples_in_ground_truth"],
+            "duplicates": attributes.get("duplicates_in_ground_truth"),
+            "precision": attributes.get("precision"),
         },
         "experiment": seen.settings,
         "versions": attributes["versions"],

@@ -127,9 +127,10 @@ class View:
             f"{one.name} {one.kernel}" + (f" ({one.steps} steps from the largest turn time)" if one.steps > 1 else "")
             for one in self.scores
         )
+        copies = attributes.get("duplicates_in_ground_truth", 0)
         return (
             f"Gaussian Test of {attributes['data_source']}: {sizes['sample']} of {attributes['samples_in_ground_truth']} samples "
-            f"x {sizes['turn_time']} turn times x {repeats}, seed {attributes['seed']}, {attributes['device']}",
+            f"{f'({copies} of them copies of others) ' if copies else ''}x {sizes['turn_time']} turn times x {repeats}, seed {attributes['seed']}, {attributes['device']}",
             f"process {process}; {STARTS[self.start].headline}reverse: {', '.join(kernels)}",
         )
 

@@ -124,7 +124,10 @@ def test_the_largest_gap_is_that_of_the_curve(printed):
 def test_what_made_it_is_in_it(printed, result):
     assert gt.Experiment.load(printed["experiment"]) == gt.Experiment.load({**ALL, "dtype": "float32"})
     assert printed["versions"]["gaussian_test"] == gt.__version__
-    assert printed["data"] == {"source": "digits", "digest": result.attrs["data_digest"], "samples": 1797}
+    assert printed["data"] == {"source": "digits", "digest": result.attrs["data_digest"], "samples": 1797} | {
+        "duplicates": 0,
+        "precision": result.attrs["precision"],
+    }
     assert printed["digests"] == json.loads(result.attrs["score_digest"])
     assert (printed["run"]["samples"], printed["run"]["repeats"], printed["run"]["confidence"]) == (12, 1, 0.95)
 

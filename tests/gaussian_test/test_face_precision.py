@@ -129,6 +129,10 @@ def test_copies_are_counted_and_change_neither_distances_nor_shares(copies):
         once, often = execute(points, [0.05, 2.0]), execute(np.repeat(points, copies, 0), [0.05, 2.0])
         assert once.attrs["duplicates_in_ground_truth"] == 0
         assert often.attrs["duplicates_in_ground_truth"] == (copies - 1) * len(points)
+        assert (
+            f"{copies * len(points)} samples ({(copies - 1) * len(points)} of them copies of others) x"
+            in often.gaussian_test.show()
+        )
         for result in (once, often):
             near = result.sel(score="empirical")
             assert float(near["memorized_share"][0]) >= 0.99  # any copy is the own sample
