@@ -128,9 +128,11 @@ class View:
             for one in self.scores
         )
         copies = attributes.get("duplicates_in_ground_truth", 0)
+        samples = f"{sizes['sample']} of {attributes['samples_in_ground_truth']} samples"
+        samples += f" ({copies} of them copies of others)" if copies else ""
         return (
-            f"Gaussian Test of {attributes['data_source']}: {sizes['sample']} of {attributes['samples_in_ground_truth']} samples "
-            f"{f'({copies} of them copies of others) ' if copies else ''}x {sizes['turn_time']} turn times x {repeats}, seed {attributes['seed']}, {attributes['device']}",
+            f"Gaussian Test of {attributes['data_source']}: {samples} x {sizes['turn_time']} turn times x {repeats}, "
+            f"seed {attributes['seed']}, {attributes['device']}",
             f"process {process}; {STARTS[self.start].headline}reverse: {', '.join(kernels)}",
         )
 
