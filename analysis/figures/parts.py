@@ -68,7 +68,7 @@ def lay_out(figure: Figure) -> None:
     """
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # with any other, saving would draw once more, to lay out
 
 
 def canvas(panels: int, height: float) -> tuple[Figure, list[Axes]]:

@@ -3,6 +3,7 @@ r"""Two Gaussian classes at :math:`\pm m` with variance v.
 All depends on :math:`c^2 = |m|^2/(v+\nu^2)` through :math:`\mathbb E\tanh(c^2+cy)`, :math:`y\sim\mathcal N(0,1)`.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ from scipy.special import roots_hermitenorm
 Array = NDArray[np.float64]
 
 NODES = 1000  # of the Gauss-Hermite rule
+
+
+_hermite = functools.cache(roots_hermitenorm)  # some milliseconds, for every step of a root search
 
 
 def retention_signal_to_noise(level: float) -> float:
@@ -52,7 +56,7 @@ def _lost(square: Array) -> Array:
 
     The last form, from a shift of y, is positive at every node.
     """
-    nodes, weights = roots_hermitenorm(NODES)
+    nodes, weights = _hermite(NODES)
     argument = np.abs(np.sqrt(square)[..., None] * nodes)
     sech = 2 * np.exp(-argument) / (1 + np.exp(-2 * argument))
     result: Array = np.exp(-square / 2) * (sech @ (weights / weights.sum()))

@@ -4,7 +4,7 @@ import datetime
 import json
 import platform
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -29,6 +29,8 @@ from gaussian_test.store import archive
 DOI = "https://doi.org/10.3390/e27040343"
 LIBRARIES = ("torch", "numpy", "scipy", "xarray", "netCDF4", "scikit-learn", "safetensors")
 Array = NDArray[np.float64]
+
+_version = cache(version)  # a millisecond for each library
 
 
 def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
@@ -196,7 +198,7 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
     settings = prepared.settings
     networks = {name: score for name, score in prepared.scores.items() if isinstance(score, sampler.NetworkScore)}
     used = [*LIBRARIES, *sorted({score.network.library for score in networks.values()} - {""})]
-    libraries = {"python": platform.python_version(), "gaussian_test": __version__} | {name: version(name) for name in used}
+    libraries = {"python": platform.python_version(), "gaussian_test": __version__} | {name: _version(name) for name in used}
     asked = prepared.plan.process.noise_to_signal(
         torch.tensor(turn_levels(prepared.plan.process, settings.turn_times), dtype=torch.float64)
     ).numpy()

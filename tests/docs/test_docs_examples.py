@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -195,12 +196,16 @@ def test_the_driver_goes_on_where_it_was_interrupted(room, monkeypatch):
     assert_same(folder / "checked" / "step_000040.nc", folder / "undisturbed.nc")
 
 
-def test_the_driver_refuses_in_one_sentence(room):
+def test_the_driver_refuses_in_one_sentence(room, monkeypatch, capsys):
     folder, _ = room
     (folder / "bad.safetensors").write_bytes(b"no weights")
-    process = start([sys.executable, "driver.py", "bad.safetensors"], room)
-    (said,) = process.communicate(timeout=120)[1].splitlines()
-    assert (process.returncode, said[:8]) == (2, "driver: ")
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "argv", ["driver.py", "bad.safetensors"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path("driver.py", run_name="__main__")
+    (said,) = capsys.readouterr().err.splitlines()
+    assert (ended.value.code, said[:8]) == (2, "driver: ")
 
 
 def test_one_allocation_of_slurm(slurm):

@@ -147,10 +147,10 @@ print(peak() - before)
 def test_a_source_four_times_the_cap_stays_under_it(tmp_path):
     """A whole run, of the exact score and the Gaussian one, on 512 MB with a cap of 128."""
     random = np.random.default_rng(0)
-    file = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (2_000_000, 64))
-    block = random.normal(size=(50_000, 1)) + random.normal(size=(50_000, 64))
+    file = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (500_000, 256))
+    block = random.normal(size=(50_000, 1)) + random.normal(size=(50_000, 256))
     for start in range(0, len(file), 50_000):
-        file[start : start + 50_000] = block + 0.1 * random.normal(size=64)
+        file[start : start + 50_000] = block + 0.1 * random.normal(size=256)
     file.flush()
     del file
     done = subprocess.run(
