@@ -28,7 +28,7 @@ from gaussian_test.build.features import (
     build_custom_observables,
     build_features,
 )
-from gaussian_test.build.memory import check_memory, check_streamed, fits_in_memory, memory_cap
+from gaussian_test.build.memory import check_memory, check_streamed, fits_in_memory, memory_cap, memory_needs
 from gaussian_test.build.scores import Built, build_scores, checked_truth, make_kernels, make_process
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment
@@ -185,20 +185,18 @@ def prepare(
             grid_of=settings.reverse.grid,
         )
         if truth is None:
-            truth = load_truth(settings.data)
+            truth = load_truth(settings.data, memory_cap(settings))
         else:
             truth = checked_truth(truth)
             settings = settings.model_copy(update={"data": experiment.Data(source=FROM_PYTHON)})
         cap = memory_cap(settings)
         load, resident = fits_in_memory(truth, 8 if settings.dtype == "float64" else 4, cap)
-        if load:
-            truth = truth.assign(x=truth["x"].load())
+        samples = draw_samples(settings, truth.sizes["sample"])
         if not resident:
             check_streamed(settings, given.classifier is not None, cap)
-        samples = draw_samples(settings, truth.sizes["sample"])
-        if settings.memory is not None or not resident:
-            kept = min(len(samples), settings.end_points) if _keeps(settings) and not shards_only else 0
-            check_memory(settings, truth, len(plan.levels), kept, cap, shards_only)
+        check_memory(memory_needs(settings, truth, len(plan.levels), len(samples), shards_only), settings, cap)
+        if load:
+            truth = truth.assign(x=truth["x"].load())
         dtype = torch.float64 if settings.dtype == "float64" else torch.float32
         labels = np.asarray(truth["label"].values, dtype=np.int64) if "label" in truth else None
         digest = data_digest(truth)
@@ -256,14 +254,14 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def load_truth(settings: experiment.Data) -> xr.Dataset:
-    """Load the ground truth of an experiment."""
+def load_truth(settings: experiment.Data, memory: int) -> xr.Dataset:
+    """Load the ground truth of an experiment, of which no more than some bytes are read at once."""
     options: dict[str, Any] = settings.model_dump(exclude={"source", "path"}, exclude_none=True)
     if settings.path is None and settings.source == FROM_PYTHON:
         raise UserError(f"data.source = {FROM_PYTHON}: these samples were handed in from python: hand them in again, as truth")
     if settings.path is None:
-        return data.load(settings.source, **options)
-    return data.load(settings.path, source=settings.source, **options)
+        return data.load(settings.source, memory=memory, **options)
+    return data.load(settings.path, source=settings.source, memory=memory, **options)
 
 
 def turn_levels(process: sampler.Process, settings: experiment.TurnTimes) -> list[float]:
