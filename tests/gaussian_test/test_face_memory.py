@@ -76,7 +76,7 @@ def test_a_run_may_be_resumed_with_another_cap(source):
         ({"memory": "900KB", "scores": [{"kind": "mixture", "components": 3}]}, r"a mixture of 3 fitted components needs"),
         ({"memory": "3MB", "samples": 24, "repeats": 10**6}, r"the states of a shard of 8 samples, which takes"),
         ({"memory": "8MB", "samples": 24, "shard_size": 1, "repeats": 3000}, r"the states of a shard of 1 samples, which takes 9"),
-        ({"memory": "3MB", "samples": 24, "shard_size": 1, "repeats": 100}, r"the sample table of 24 samples x 100 repeats"),
+        ({"memory": "3MB", "samples": 24, "shard_size": 1, "repeats": 120}, r"the sample table of 24 samples x 120 repeats"),
         ({"memory": "3MB", "statistics": {"bootstrap": 100_000}}, r"100000 resamples, which takes .*a smaller statistics"),
         ({"memory": "3MB", "observables": ["chains"], "chains": {"length": 2000}}, r"the pairs of 2000 links of chains"),
         ({"memory": "3MB", "keep": {"pictures": 24, "trajectory": True}, "reverse": {"steps": 5000}}, r"the paths of 24 pictures"),
