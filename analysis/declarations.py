@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from gaussian_test.text import printable
+
 if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
@@ -147,9 +149,10 @@ def reasons_of(values: xr.DataArray) -> dict[str, str]:
     text = str(values.attrs.get("reason", ""))
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = text
-    return {str(score): str(reason) for score, reason in found.items()} if isinstance(found, dict) else {"": text} if text else {}
+    reasons = found if isinstance(found, dict) else {"": text} if text else {}
+    return {str(score): printable(str(reason)) for score, reason in reasons.items()}
 
 
 def split_reasons(sentence: str, scores: Iterable[str]) -> dict[str, str]:

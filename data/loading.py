@@ -1,5 +1,6 @@
 """Loader of named data sets, files and folders."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,9 @@ from gaussian_test.data.formats.lazy import ScaledArray
 from gaussian_test.data.formats.netcdf import open_netcdf
 from gaussian_test.data.formats.rows import MemoryRows
 from gaussian_test.data.samples import Samples
-from gaussian_test.data.values import DataError, DType, cause, check_shape, choose_scaling, encode_labels, nearest
+from gaussian_test.data.values import DataError, DType, cause, check_shape, check_size, choose_scaling, encode_labels, nearest
+from gaussian_test.machine import allowed
+from gaussian_test.paths import special
 
 _SOURCES = {
     "digits": "handwritten digits of 8 x 8 pixels that come with scikit-learn; needs no file",
@@ -54,6 +57,7 @@ def load(
     key: str | None = None,
     value_range: tuple[float, float] | None = None,
     dtype: DType = "float32",
+    memory: int | None = None,
 ) -> xr.Dataset:
     r"""Load ground-truth samples as $x = \mathrm{scale} \cdot v + \mathrm{offset}$ in [-1, 1], read on demand.
 
@@ -79,6 +83,9 @@ def load(
         Raw values, in the units of the source, that map to -1 and 1.
     dtype : {"float32", "float64"}
         Of ``x``.
+    memory : int or None
+        Most bytes that what is read at once may take, by what its header says: a compressed array, a picture, a sample; by default
+        half of the machine's memory.
 
     Returns
     -------
@@ -93,7 +100,7 @@ def load(
         If the path does not exist.
     DataError
         A ValueError whose message is one sentence: an unknown source, a damaged file, a pickle, wrong shapes or types,
-        NaN, infinite or constant values, fewer than two samples, or labels that do not fit.
+        NaN, infinite or constant values, fewer than two samples, labels that do not fit, or more than ``memory``.
 
     Examples
     --------
@@ -104,11 +111,12 @@ def load(
     (-1.0, 1.0, 0.125)
     """
     try:
-        return _load(name_or_path, source, split, labels, key, value_range, dtype)
+        return _load(name_or_path, source, split, labels, key, value_range, dtype, allowed(memory))
     except FileNotFoundError as error:
         raise FileNotFoundError(" ".join(str(error).splitlines())) from None  # a path may span lines
     except OSError as error:
-        raise DataError(f"{name_or_path} cannot be read ({cause(error)}): check the file and its permissions.") from error
+        what, why = (error.filename, error.strerror) if error.filename and error.strerror else (name_or_path, cause(error))
+        raise DataError(f"{what} cannot be read ({why}): check the file and its permissions.") from error
 
 
 def _load(
@@ -119,15 +127,17 @@ def _load(
     key: str | None,
     value_range: tuple[float, float] | None,
     dtype: DType,
+    memory: int,
 ) -> xr.Dataset:
     path, source = _recognise(name_or_path, source)
     name = source if path is None else str(path)
     if path is None:
         samples = _digits(split, key)
     else:
-        samples, labels = _open(path, source, split, key, labels)
+        samples, labels = _open(path, source, split, key, labels, memory)
     rows = samples.rows
     check_shape(rows.shape, name)
+    check_size(math.prod(rows.shape[1:]) * rows.dtype.itemsize, memory, f"a sample of {name}")
     scaling = choose_scaling(rows, name, samples.value_range if value_range is None else value_range, dtype)
     found = samples.labels if labels is None else encode_labels(_label_array(labels), rows.shape[0], "the labels given")
 
@@ -175,6 +185,8 @@ def _recognise(name_or_path: str | os.PathLike[str], source: str | None) -> tupl
             f"{text!r} is neither a source nor a file: expected one of {', '.join(_SOURCES)} or a path; did you mean "
             f"{nearest(text, _SOURCES)!r}?"
         )
+    if kind := special(path):
+        raise DataError(f"{path} is {kind}: expected a file or folder with samples; save them to a file.")
     return path, source or _guess(path)
 
 
@@ -211,7 +223,7 @@ def _refuse(option: str, value: str | None, source: str) -> None:
         raise DataError(f"{option}={value!r} was given with source {source!r}: it is for {fits}; drop {option}.")
 
 
-def _open(path: Path, source: str, split: str | None, key: str | None, labels: Any) -> tuple[Samples, Any]:
+def _open(path: Path, source: str, split: str | None, key: str | None, labels: Any, memory: int) -> tuple[Samples, Any]:
     """Open a source, and return it with the labels still to be read."""
     if path.is_dir() and source in ("file", "zip"):
         raise DataError(f"{path} is a folder: expected a file for source={source!r}; give the file or another source.")
@@ -224,8 +236,8 @@ def _open(path: Path, source: str, split: str | None, key: str | None, labels: A
         if source == "cifar10":
             return cifar10.open_cifar10(path, split), labels
         if source == "imagenet":
-            return imagenet.open_imagenet(path, split), labels
-        return (open_folder(path) if source == "folder" else open_zip(path)), labels
+            return imagenet.open_imagenet(path, split, memory), labels
+        return (open_folder if source == "folder" else open_zip)(path, memory), labels
     suffix = path.suffix.lower()
     if suffix == ".npy":
         return open_npy(path, key), labels
@@ -233,7 +245,7 @@ def _open(path: Path, source: str, split: str | None, key: str | None, labels: A
         raise DataError(f"{path} ends in {suffix!r}: expected .npy, .npz or .nc for source='file'; convert the file.")
     label_key = labels if isinstance(labels, str) and not labels.lower().endswith(".npy") else None
     remaining = None if label_key is not None else labels
-    return (open_npz if suffix == ".npz" else open_netcdf)(path, key, label_key), remaining
+    return (open_npz if suffix == ".npz" else open_netcdf)(path, key, label_key, memory), remaining
 
 
 def _label_array(labels: Any) -> Any:

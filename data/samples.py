@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gaussian_test.data.formats.rows import Rows
 from gaussian_test.data.values import DataError, Labels, nearest
+from gaussian_test.paths import special
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ def choose_batches(path: Path, train: re.Pattern[str], test: re.Pattern[str], sp
     for part, pattern in (("train", train), ("test", test)):
         if split in (None, "all", part):
             chosen += sorted((file for file in path.iterdir() if pattern.fullmatch(file.name)), key=_number)
+    if special_file := next((file for file in chosen if special(file)), None):
+        raise DataError(f"{special_file} is {special(special_file)}, not a batch: remove it.")
     if not chosen:
         wanted = {"train": [train], "test": [test]}.get(split or "all", [train, test])
         raise DataError(

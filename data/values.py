@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gaussian_test.data.formats.rows import Array, Rows
+from gaussian_test.text import byte_size, printable
 
 DType = Literal["float32", "float64"]
 SCAN_BYTES = 2**24  # a block of raw values; with the one before and decoding copies, a scan stays below 64 MB
@@ -28,7 +29,7 @@ class DataError(ValueError):
     """An unusable data source; the message is one sentence on one line, for the user."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.splitlines()))  # quoted causes may span lines
+        super().__init__(printable(" ".join(message.splitlines())))  # causes may span lines, names hold escapes of a terminal
 
 
 def cause(error: Exception) -> str:
@@ -75,6 +76,24 @@ def check_shape(shape: tuple[int, ...], name: str) -> None:
         raise DataError(f"{name} holds {shape[0]} sample(s): expected at least 2; give a file with more samples.")
     if 0 in shape:
         raise DataError(f"{name} has shape {shape} with an empty axis: expected at least one value per sample.")
+
+
+def check_size(size: int, memory: int, name: str, what: str = "in memory") -> None:
+    """Raise if something that is read at once, by what its header says, takes more than a number of bytes.
+
+    Raises DataError with both.
+
+    Examples
+    --------
+    >>> check_size(6 * 10**9, 10**8, "0.png in bomb.zip")
+    Traceback (most recent call last):
+    ...
+    gaussian_test.data.values.DataError: 0.png in bomb.zip takes 6.0GB in memory, more than the 100.0MB given: give more memory...
+    """
+    if size > memory:
+        raise DataError(
+            f"{name} takes {byte_size(size)} {what}, more than the {byte_size(memory)} given: give more memory or less data."
+        )
 
 
 def check_dtype(dtype: np.dtype[np.generic], name: str) -> None:
@@ -309,5 +328,5 @@ def encode_labels(raw: ArrayLike, count: int, name: str, names: Sequence[str] | 
         raise DataError(f"{name} have dtype {values.dtype}: expected integers or strings, one class per sample.")
     classes, positions = np.unique(values, return_inverse=True)
     if names is not None and values.dtype.kind in "iu" and classes[0] >= 0 and classes[-1] < len(names):
-        return Labels(values.astype(np.int64), tuple(names))
-    return Labels(positions.astype(np.int64), tuple(str(value) for value in classes))
+        return Labels(values.astype(np.int64), tuple(map(printable, names)))
+    return Labels(positions.astype(np.int64), tuple(printable(str(value)) for value in classes))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from gaussian_test.errors import UserError
+from gaussian_test.errors import UserError, user_input
 from gaussian_test.store import archive
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ class GaussianTestAccessor:
 
         drawn = drawing.draw(self._dataset, archive.groups(self._dataset, "pictures", "normality", "chains"))
         if folder is not None:
-            parts.save(drawn, Path(folder))
+            with user_input():
+                parts.save(drawn, Path(folder))
         return drawn
 
     def report(self, output: str | os.PathLike[str]) -> Path:

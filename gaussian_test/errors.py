@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gaussian_test.text import printable
+
 
 class UserError(ValueError):
     """Bad input. Its message is one sentence; the command line prints it without a traceback and exits with code 2.
@@ -16,7 +18,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(" ".join(message.splitlines()))  # file names may contain line breaks
+        super().__init__(printable(" ".join(message.splitlines())))  # file names may hold line breaks and escapes of a terminal
 
 
 @contextmanager

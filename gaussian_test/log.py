@@ -13,6 +13,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from gaussian_test.paths import regular
+from gaussian_test.text import printable
+
 LOGGER = logging.getLogger("gaussian_test")
 LOG = "log"
 EVERY = 0.5  # seconds at least between two states that a run tells
@@ -36,7 +39,7 @@ class _KeyValue(logging.Formatter):
 def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = " ".join(str(value).split())
+    text = printable(" ".join(str(value).split()))
     return '"' + text.replace('"', "'") + '"' if " " in text or not text else text
 
 
@@ -77,7 +80,7 @@ def to_file(folder: Path) -> Iterator[None]:
     'time=... level=info event=start shards=8\n'
     """
     try:
-        handler: logging.Handler = _LogFile(folder / LOG, encoding="utf-8")
+        handler: logging.Handler = _LogFile(regular(folder / LOG), encoding="utf-8")
     except OSError:  # a run works without a log
         handler = logging.NullHandler()
     with _handled(handler):

@@ -2,7 +2,22 @@
 
 import difflib
 import math
+import re
 from pathlib import Path
+
+# control characters, which a terminal obeys; marks that turn the direction of text; halves and non-characters, which XML lacks
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Return text with the characters written out that a terminal or a page would obey, but for those to keep.
+
+    Examples
+    --------
+    >>> printable("caf\xe9 \x1b[31m")
+    'café \\x1b[31m'
+    """
+    return UNSAFE.sub(lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode(), text)
 
 
 def aligned(rows: list[list[str]]) -> list[str]:
@@ -124,14 +139,9 @@ def near_files(path: Path, *suffixes: str) -> str:
         return ""
     near = difflib.get_close_matches(path.name, there, n=1) or [name for name in there if Path(name).stem == path.name]
     if near:
-        return f"did you mean {_printable(str(path.with_name(near[0])))}?"
+        return f"did you mean {path.with_name(near[0])}?"
     if not there:
         return ""
     more = f" and {len(there) - MOST} more" if len(there) > MOST else ""
     names = ", ".join(str(path.with_name(name)) for name in there[:MOST])
-    return f"there {'are' if len(there) > 1 else 'is'} {_printable(names)}{more}"
-
-
-def _printable(name: str) -> str:
-    """Return a name without bytes that are not text."""
-    return name.encode(errors="replace").decode()
+    return f"there {'are' if len(there) > 1 else 'is'} {names}{more}"

@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from gaussian_test.analysis.declarations import TIMES, parts_of
+from gaussian_test.paths import inside, replaceable
 
 WIDTH = 6.4  # inches; figures are drawn at print size
 STYLE: dict[str, Any] = {
@@ -35,23 +36,27 @@ NU_LABEL = r"noise-to-signal ratio at the turn, $\nu_T=\sigma_T/\alpha_T$"
 
 
 def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Write figures as PNG and PDF, each file atomically."""
+    """Write figures as PNG and PDF, each file atomically.
+
+    Raises UserError if a name leads out of the folder or is that of a link or special file, OSError with a file that fails.
+    """
+    paths = {name: [inside(folder, f"{name}.{kind}") for kind in ("png", "pdf")] for name in figures}
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         for name, figure in figures.items():
             lay_out(figure)
-            for kind in ("png", "pdf"):
-                path = folder / f"{name}.{kind}"
+            for path in paths[name]:
+                kind = path.suffix[1:]
                 temporary = folder / f".{name}.{secrets.token_hex(8)}.{kind}"
                 try:
                     # no creation date: the same result gives the same file
                     figure.savefig(temporary, metadata={"CreationDate": None} if kind == "pdf" else None)
-                    os.replace(temporary, path)
+                    os.replace(temporary, replaceable(path))
+                except OSError as error:  # a full disk names no file
+                    raise OSError(error.errno, error.strerror, str(path)) from error
                 finally:
                     temporary.unlink(missing_ok=True)
-                written.append(path)
-    return written
+    return [path for both in paths.values() for path in both]
 
 
 def lay_out(figure: Figure) -> None:

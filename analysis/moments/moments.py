@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf_shrinkage, oas, shrunk_covariance
 
 from gaussian_test.analysis.declarations import MOMENTS, declared
-from gaussian_test.analysis.moments.running import CHUNK_ELEMENTS, chunks, moments_of
+from gaussian_test.analysis.moments.running import CHUNK_ELEMENTS, chunks, moments_of, real
 
 Shrinkage = Literal["ledoit_wolf", "oas"] | float | None
 Array = NDArray[np.float64]
@@ -309,7 +309,7 @@ def shrink(covariance: Array, shrinkage: Shrinkage, x: Any) -> Array:
     if isinstance(shrinkage, str):
         if shrinkage not in ("ledoit_wolf", "oas"):
             raise ValueError(f"shrinkage {shrinkage!r} is unknown: choose 'ledoit_wolf', 'oas', a number in [0, 1] or none")
-        flat = np.asarray(x, dtype=np.float64).reshape(len(x), -1)
+        flat = real(x, np.float64).reshape(len(x), -1)
         weight = float(ledoit_wolf_shrinkage(flat) if shrinkage == "ledoit_wolf" else oas(flat)[1])
     else:
         weight = float(shrinkage)
@@ -370,7 +370,7 @@ class _Members:
         return len(self._members)
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        return np.asarray(self._x[self._members[rows]])
+        return real(self._x[self._members[rows]])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[:], dtype)

@@ -29,6 +29,22 @@ MOST_ROWS = 2**12  # rows of bytes multiplied at once
 PANEL = 256  # columns of the triangle added at once
 
 
+def real(values: Any, dtype: type | None = None) -> NDArray[Any]:
+    """Return samples as an array: tensors without their gradients, and no complex numbers, of which numpy drops a half.
+
+    Raises ValueError for complex numbers.
+
+    Examples
+    --------
+    >>> real([1, 2], np.float64)
+    array([1., 2.])
+    """
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if array.dtype.kind == "c":
+        raise ValueError(f"samples of type {array.dtype} are complex: give real ones, such as real and imaginary part as features")
+    return array if dtype is None else np.asarray(array, dtype)
+
+
 class RunningMoments:
     r"""Streaming, mergeable sums for mean and covariance.
 
@@ -62,7 +78,7 @@ class RunningMoments:
         >>> running = RunningMoments(2); running.update(np.eye(2)); running.count
         2
         """
-        values = np.asarray(chunk)
+        values = real(chunk)
         if values.ndim != 2 or values.shape[1] != len(self.mean):
             raise ValueError(f"a chunk of shape {values.shape} does not fit {len(self.mean)} features: give (samples, features)")
         if _are_bytes(values):
@@ -180,7 +196,7 @@ def chunks(x: Any, elements: int | None = None) -> Iterator[NDArray[Any]]:
     features = int(np.prod(x.shape[1:]))
     step = max(1, (elements or CHUNK_ELEMENTS) // max(features, 1))
     for start in range(0, x.shape[0], step):
-        yield np.asarray(x[start : start + step]).reshape(-1, features)
+        yield real(x[start : start + step]).reshape(-1, features)
 
 
 def moments_of(x: Any, features: int) -> RunningMoments:
@@ -281,7 +297,7 @@ def third_cumulant_norm(x: Any, mean: ArrayLike, *, limit: int = 4096, seed: int
         random.shuffle(chosen)
     pairs, number = 0.0, 0
     for group in np.array_split(chosen, groups):
-        some = np.asarray(x[np.sort(group)]).reshape(len(group), -1) - center
+        some = real(x[np.sort(group)]).reshape(len(group), -1) - center
         for start in range(0, len(some), 512):
             products = some[start : start + 512] @ some.T
             pairs += float((products * products * products).sum())  # numpy's power takes ten times as long

@@ -19,6 +19,7 @@ from sklearn.svm import SVC
 from torch import Tensor
 
 from gaussian_test.analysis.moments.moments import evenly_spaced
+from gaussian_test.analysis.moments.running import real
 from gaussian_test.sampler import EmpiricalScore
 
 MOST = 4096  # samples, evenly spaced over the set, for a cross-validated accuracy
@@ -210,5 +211,5 @@ def _share(right: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def _flat(x: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(x, dtype=np.float64)
+    values = real(x, np.float64)
     return values.reshape(len(values), -1)

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from gaussian_test.analysis.moments.moments import Moments, event_dims
+from gaussian_test.analysis.moments.running import real
 from gaussian_test.analysis.observables.normality.lilliefors import ks_distance
 
 Array = NDArray[np.float64]
@@ -176,7 +177,7 @@ def mode_products(a: Array, b: Array, moments: Moments) -> Array:
 
 
 def _flat(x: xr.DataArray, event_ndim: int) -> NDArray[np.floating]:
-    values = x.values if x.dtype in (np.float32, np.float64) else x.values.astype(np.float64)
+    values = x.values if x.dtype in (np.float32, np.float64) else real(x.values, np.float64)
     return values.reshape(*values.shape[: values.ndim - event_ndim], -1)
 
 
@@ -232,7 +233,8 @@ def path_statistics(
     t = np.asarray(times, dtype=np.float64)
     factors = np.broadcast_to(np.asarray(amplitude, dtype=np.float64), t.shape)
     mean = moments.mean.reshape(-1)
-    start = np.asarray(reference, dtype=np.float64).reshape(len(np.asarray(reference)), -1) - mean
+    start = real(reference, np.float64)
+    start = start.reshape(len(start), -1) - mean
     offset = start @ mean
     rows = np.empty((len(t), 3))
     count = 0

@@ -1,5 +1,7 @@
 """Arrays in ``.npy`` and ``.npz`` files, memory-mapped, without pickles."""
 
+import io
+import math
 import struct
 import tokenize
 import warnings
@@ -14,9 +16,12 @@ import numpy as np
 
 from gaussian_test.data.formats.rows import Array, MappedRows, MemoryRows, Rows, as_images
 from gaussian_test.data.samples import Samples
-from gaussian_test.data.values import DataError, cause, check_shape, encode_labels, object_refusal
+from gaussian_test.data.values import DataError, cause, check_shape, check_size, encode_labels, object_refusal
+from gaussian_test.machine import allowed
+from gaussian_test.paths import regular
 
 READ_BYTES = 2**24
+HEADER_BYTES = 2**17  # more than numpy reads as a header
 X_KEYS = ("x", "images", "data")
 LABEL_KEYS = ("label", "labels", "y")
 NAMES_KEY = "class_name"
@@ -38,8 +43,9 @@ class _Header:
         return size
 
 
-def _read_header(stream: IO[bytes], name: str, available: int) -> _Header:
+def _read_header(file: IO[bytes], name: str, available: int) -> _Header:
     """Parse the header of a ``.npy`` stream of `available` bytes; raise if its values are not numbers."""
+    stream = io.BytesIO(file.read(HEADER_BYTES))  # numpy would read as many bytes as a header says, before it refuses it
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional header parsing")  # python 2's
@@ -87,7 +93,7 @@ def npy_rows(path: Path) -> Rows:
     ...     npy_rows(Path(folder, "x.npy")).shape
     (5, 2)
     """
-    with path.open("rb") as stream:
+    with regular(path).open("rb") as stream:
         return _mapped(path, _read_header(stream, str(path), path.stat().st_size))
 
 
@@ -98,6 +104,8 @@ class Npz:
     ----------
     path : pathlib.Path
         The file.
+    memory : int, optional
+        Most bytes that an array may take in memory; by default half of the machine's.
 
     Raises
     ------
@@ -114,10 +122,11 @@ class Npz:
     (['x', 'y'], array([0, 1, 2, 3]))
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, memory: int | None = None) -> None:
         self._path = path
+        self._memory = allowed(memory)
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(regular(path)) as archive:
                 members = archive.namelist()
         except _ZIP_FAULTS as error:
             raise DataError(f"{path} is not a readable .npz archive ({cause(error)}): save or copy it again.") from error
@@ -137,6 +146,8 @@ class Npz:
                 with archive.open(info) as stream:
                     header = _read_header(stream, name, info.file_size)
                     if info.compress_type != zipfile.ZIP_STORED:
+                        check_size(header.nbytes, self._memory, name, "in memory, since it is compressed")
+                        stream.seek(header.start)
                         return MemoryRows(_read_array(stream, header))
                     while stream.read(READ_BYTES):  # to the end, where zipfile verifies the checksum
                         pass
@@ -148,7 +159,9 @@ class Npz:
 
     def array(self, key: str) -> Array:
         """Return one whole array in memory; see `rows` for the arguments and errors."""
-        return np.array(self.rows(key).read(slice(None)))
+        rows = self.rows(key)
+        check_size(math.prod(rows.shape) * rows.dtype.itemsize, self._memory, f"{key!r} in {self._path}")
+        return np.array(rows.read(slice(None)))
 
 
 def _read_array(stream: IO[bytes], header: _Header) -> Array:
@@ -198,7 +211,7 @@ def open_npy(path: Path, key: str | None = None) -> Samples:
     return Samples(as_images(rows), f"Array file {path.name}")
 
 
-def open_npz(path: Path, key: str | None = None, label_key: str | None = None) -> Samples:
+def open_npz(path: Path, key: str | None = None, label_key: str | None = None, memory: int | None = None) -> Samples:
     """Open the arrays of a ``.npz`` file as samples and labels.
 
     Raises
@@ -214,7 +227,7 @@ def open_npz(path: Path, key: str | None = None, label_key: str | None = None) -
     ...     open_npz(Path(folder, "a.npz")).labels.names
     ('cat', 'dog')
     """
-    archive = Npz(path)
+    archive = Npz(path, memory)
     if label_key is None:
         label_key = next((name for name in LABEL_KEYS if name in archive.keys and name != key), None)
     if key is None:

@@ -16,7 +16,7 @@ TEST = re.compile(r"val_data\.npz")
 CLASSES = 1000
 
 
-def open_imagenet(path: Path, split: str | None = None) -> Samples:
+def open_imagenet(path: Path, split: str | None = None, memory: int | None = None) -> Samples:
     """Open one batch, or a folder of ``train_data_batch_*.npz`` and ``val_data.npz``.
 
     Raises
@@ -37,7 +37,7 @@ def open_imagenet(path: Path, split: str | None = None) -> Samples:
     parts: list[Rows] = []
     values = []
     for file in files:
-        archive = Npz(file)
+        archive = Npz(file, memory)
         rows = archive.rows("data")
         side = math.isqrt(rows.shape[-1] // 3) if len(rows.shape) == 2 else 0
         if rows.dtype != np.uint8 or len(rows.shape) != 2 or rows.shape[1] != 3 * side * side or side == 0:

@@ -1,5 +1,6 @@
 """Arrays in NetCDF files, opened lazily through xarray."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,16 @@ from xarray.backends.locks import SerializableLock
 
 from gaussian_test.data.formats.rows import Array, Rows, Selection, as_images
 from gaussian_test.data.samples import Samples
-from gaussian_test.data.values import DataError, cause, check_shape, encode_labels
+from gaussian_test.data.values import DataError, cause, check_shape, check_size, encode_labels
+from gaussian_test.machine import allowed
+from gaussian_test.text import byte_size
 
 # xarray locks reads but not opening and closing, and the netCDF library is not thread-safe in any of them. The lock is shared by
 # name, so other code in this process can take it too.
 NETCDF_LOCK = SerializableLock("gaussian_test.netcdf")
+
+
+DENSEST = 10_000  # bytes of values for each byte of a file; deflate reaches 1,032
 
 
 class NetcdfRows:
@@ -49,7 +55,7 @@ class NetcdfRows:
         return np.transpose(block, self._axes)
 
 
-def open_netcdf(path: Path, key: str | None = None, label_key: str | None = None) -> Samples:
+def open_netcdf(path: Path, key: str | None = None, label_key: str | None = None, memory: int | None = None) -> Samples:
     """Open the variables of a NetCDF file as samples and labels.
 
     Dimensions called sample, channel, row and column are recognised by name; without "sample", the first dimension counts the
@@ -86,16 +92,29 @@ def open_netcdf(path: Path, key: str | None = None, label_key: str | None = None
     dims = _order(tuple(str(dim) for dim in variable.dims))
     rows: Rows = NetcdfRows(variable, dims, name)
     check_shape(rows.shape, name)
+    _check_header(variable, path, name, memory)
     labels = None
     if label_key is not None:
         if label_key not in variables:
             raise DataError(f"{path} has no variable {label_key!r}: expected labels in one of {_listed(variables)}.")
+        for one in (label_key, "class_name"):
+            if one in variables:
+                _check_header(variables[one], path, f"{one!r} in {path}", memory)
         with NETCDF_LOCK:
             raw = variables[label_key].to_numpy()
             names = [str(item) for item in variables["class_name"].to_numpy()] if "class_name" in variables else None
         labels = encode_labels(raw, rows.shape[0], f"the labels {label_key!r} in {path}", names)
     named = dims == ("sample", "channel", "row", "column")
     return Samples(rows if named else as_images(rows), f"NetCDF file {path.name}", labels)
+
+
+def _check_header(variable: xr.Variable, path: Path, name: str, memory: int | None) -> None:
+    """Raise if a variable is larger than its file can hold, or a piece that the library reads at once than the memory."""
+    size = path.stat().st_size
+    if variable.nbytes > DENSEST * size:
+        raise DataError(f"{name} claims {byte_size(variable.nbytes)} in a file of {byte_size(size)}: most of it was never written.")
+    piece = math.prod(variable.encoding.get("chunksizes") or variable.shape[1:]) * variable.dtype.itemsize
+    check_size(piece, allowed(memory), name, "in memory at a time")
 
 
 def _find_key(variables: Mapping[str, xr.Variable], key: str | None, label_key: str | None, path: Path) -> str:

@@ -1,9 +1,8 @@
 """Memory limits of a run and its ground truth."""
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -11,37 +10,13 @@ import xarray as xr
 from gaussian_test.errors import UserError
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.experiment.scores import Gaussian, Mixture
+from gaussian_test.machine import machine_memory
 from gaussian_test.text import byte_size
 
 LOADED = 2**30  # up to this many bytes samples are read once and kept, not re-read in each pass
+ROW = 200  # bytes of the sample table for each score, sample, repeat and turn time, and of its parts
+GENERATOR = 2700  # bytes of the generator of the noise of each sample and repeat
 SHARE = "GAUSSIAN_TEST_WORKERS"  # number of workers sharing the machine, set for workers that this program starts
-CGROUPS = Path("/sys/fs/cgroup")
-OWN_CGROUP = Path("/proc/self/cgroup")
-
-
-def machine_memory() -> tuple[int, str]:
-    """Return the memory of this machine, or the limit of a container or queue, and the owner of that limit."""
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = min(_limits(), default=physical)
-    return (limit, "control group") if limit < physical else (physical, "machine")
-
-
-def _limits() -> Iterator[int]:
-    """Yield the memory limits of this process's control groups (v1 or v2), up to the root."""
-    try:  # by hand, since psutil, which no run needs, knows the machine's memory alone
-        lines = OWN_CGROUP.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        root, name = (CGROUPS, "memory.max") if not controllers else (CGROUPS / "memory", "memory.limit_in_bytes")
-        own = root / path.lstrip("/")
-        for place in (own, *own.parents):
-            if place.is_relative_to(root):
-                with suppress(OSError, ValueError):
-                    yield int((place / name).read_text(encoding="ascii"))
 
 
 def memory_cap(settings: Experiment) -> int:
@@ -70,36 +45,88 @@ def fits_in_memory(truth: xr.Dataset, itemsize: int, cap: int) -> tuple[bool, bo
     return load, of_score + (read if load else 0) <= cap // 2
 
 
-def check_memory(settings: Experiment, truth: xr.Dataset, turn_times: int, kept: int, cap: int, shards_only: bool = False) -> None:
-    """Raise if covariance, states or features of an experiment exceed the memory cap.
+@dataclass(frozen=True)
+class Need:
+    """What an experiment takes of memory at a time, and what to change to take less."""
 
-    Raises UserError with the setting to change.
+    what: str
+    size: int  # bytes
+    remedy: str
+
+
+def memory_needs(settings: Experiment, truth: xr.Dataset, turn_times: int, samples: int, shards_only: bool = False) -> list[Need]:
+    """Return the largest needs of an experiment, estimated from its settings before anything is computed.
+
+    They hold one after the other, not all at once. ``turn_times`` and ``samples`` are the numbers of a run; ``shards_only`` leaves
+    out what is computed from all shards.
     """
     count, features = truth.sizes["sample"], int(np.prod(truth["x"].shape[1:]))
-    itemsize = 8 if settings.dtype == "float64" else 4
-    state = features * itemsize * turn_times
-    modes = min(features, count)
-    scores = len(settings.scores)
+    state = features * (8 if settings.dtype == "float64" else 4)
+    modes, scores, repeats = min(features, count), len(settings.scores), settings.repeats
+    rows = min(settings.shard_size, samples) * repeats
+    keeps = settings.keep.end_points or settings.needs("end points")
+    kept = min(samples, settings.end_points) if keeps and not shards_only else 0
+    pictures = min(settings.keep.pictures, samples)
     needs = [
-        (f"the covariance of {features} features", 4 * 8 * features * modes, "give more"),
-        (
-            f"the states of a shard of {settings.shard_size} samples",
-            4 * state * settings.shard_size * settings.repeats,
-            "give a smaller shard_size or more",
+        Need(f"the covariance of {features} features", 4 * 8 * features * modes, "give more"),
+        Need(
+            f"the states of a shard of {min(settings.shard_size, samples)} samples",
+            4 * state * turn_times * rows,
+            "give a smaller shard_size, fewer repeats or more",
         ),
-        (
+        Need(f"the noise of {rows} U-Turns in a shard", GENERATOR * rows, "give a smaller shard_size, fewer repeats or more"),
+        Need(
             f"the end points of {kept} samples",
-            state * kept * (settings.repeats + 1) * scores * 2,
+            state * turn_times * kept * (repeats + 1) * scores * 2,
             "give fewer end_points, fewer observables or more",
         ),
     ]
-    compared = settings.needs("features")
-    if compared and not shards_only and settings.features.kind in ("pixels", "pca"):
+    needs += [
+        Need(f"a mixture of {one.components} components", 3 * 8 * one.components * (features**2 + count), "give fewer or more")
+        for one in settings.scores
+        if isinstance(one, Mixture) and isinstance(one.components, int)
+    ]
+    if shards_only:
+        return needs
+    if settings.keep.trajectory:
+        times = (
+            len(settings.keep.trajectory) if isinstance(settings.keep.trajectory, tuple) else settings.reverse.steps + turn_times
+        )
+        size = 2 * state * pictures * scores * turn_times * times
+        needs.append(Need(f"the paths of {pictures} pictures", size, "give fewer keep.pictures, a list as keep.trajectory or more"))
+    if "chains" in settings.observed:
+        length, turns = settings.chains.length, min(settings.chains.turn_times, turn_times)
+        size = 2 * 8 * scores * turns * kept * (length + 1) ** 2
+        needs.append(Need(f"the pairs of {length} links of chains", size, "give a smaller chains.length, fewer end_points or more"))
+    resamples = settings.statistics.bootstrap
+    needs += [
+        Need(
+            f"the sample table of {samples} samples x {repeats} repeats x {turn_times} turn times",
+            ROW * scores * samples * repeats * turn_times,
+            "give fewer samples, repeats or turn times, or more",
+        ),
+        Need(
+            f"{resamples} resamples",
+            resamples * (8 * turn_times * (10 + 12 * scores) + 2 * samples),
+            "give a smaller statistics.bootstrap, fewer turn times or more",
+        ),
+    ]
+    if settings.needs("features") and settings.features.kind in ("pixels", "pca"):
         columns = features if settings.features.kind == "pixels" else min(settings.features.components, modes)
-        needs.append((f"{columns} features of {count} samples", 16 * columns * count, "use fewer, fewer observables or more"))
-    for what, takes, remedy in needs:
-        if takes > cap:
-            raise UserError(f"{named_cap(settings, cap)} is too little for {what}, which takes {byte_size(takes)}: {remedy}")
+        needs.append(Need(f"{columns} features of {count} samples", 16 * columns * count, "use fewer, fewer observables or more"))
+    return needs
+
+
+def check_memory(needs: Iterable[Need], settings: Experiment, cap: int) -> None:
+    """Raise if an experiment needs more than the memory cap.
+
+    Raises UserError with the setting to change.
+    """
+    for need in needs:
+        if need.size > cap:
+            raise UserError(
+                f"{named_cap(settings, cap)} is too little for {need.what}, which takes {byte_size(need.size)}: {need.remedy}"
+            )
 
 
 def check_streamed(settings: Experiment, given_classifier: bool, cap: int) -> None:

@@ -25,6 +25,7 @@ from gaussian_test import sampler
 from gaussian_test.build.factories import call_factory, current_folder
 from gaussian_test.errors import UserError
 from gaussian_test.experiment import scores
+from gaussian_test.paths import regular
 from gaussian_test.store.files import file_digest
 
 EMBEDDED = "digits_network.safetensors"
@@ -222,7 +223,7 @@ class _Exported(nn.Module):
 
 def _content(path: Path) -> tuple[bytes, str]:
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): give the path of a checkpoint") from error
     return content, hashlib.sha256(content).hexdigest()

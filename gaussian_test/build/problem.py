@@ -220,6 +220,7 @@ def prepare(
         own,
         fitted,
         opened.digest,
+        opened.source,
     )
 
 

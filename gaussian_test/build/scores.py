@@ -29,6 +29,7 @@ from gaussian_test.experiment.scores import NAME
 from gaussian_test.sampler import kernels
 from gaussian_test.store.digest import is_recognisable
 from gaussian_test.store.parts import Fits
+from gaussian_test.text import printable
 
 
 @dataclass(frozen=True)
@@ -242,8 +243,8 @@ def kernel_name(settings: experiment.Reverse, kernel: sampler.ReverseKernel) -> 
 
 def try_score(name: str, score: sampler.Score, event_shape: tuple[int, ...], plan: sampler.UTurnPlan) -> None:
     """Raise if a score from Python does not fit the experiment."""
-    if not re.match(NAME, name):
-        raise UserError(f"score name {name!r} cannot name a file: leave out slashes, and dots at the start")
+    if not re.match(NAME, name) or printable(name) != name:
+        raise UserError(f"score name {name!r} cannot name a file: leave out slashes, control characters, and dots at the start")
     if not isinstance(score, sampler.Score):
         raise UserError(f"score {name!r} is a {type(score).__name__}: derive it from gaussian_test.sampler.Score")
     if score.event_shape != event_shape:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gaussian_test import data, sampler
 from gaussian_test.analysis.moments.moments import Moments
 from gaussian_test.analysis.moments.running import chunks
-from gaussian_test.build.memory import check_memory, check_streamed, fits_in_memory, memory_cap
+from gaussian_test.build.memory import check_memory, check_streamed, fits_in_memory, memory_cap, memory_needs
 from gaussian_test.errors import UserError
 from gaussian_test.experiment import experiment
 from gaussian_test.store.digest import data_digest
@@ -126,20 +126,16 @@ def _open(
     given_classifier: bool,
     shards_only: bool,
 ) -> Truth:
-    states = file_states(settings.data)  # before anything is read
+    cap, states = memory_cap(settings), file_states(settings.data)  # before anything is read
     if truth is None:
-        truth = load_truth(settings.data, "float64" if settings.dtype == "float64" else "float32")
-    cap = memory_cap(settings)
+        truth = load_truth(settings.data, cap, "float64" if settings.dtype == "float64" else "float32")
     load, resident = fits_in_memory(truth, 8 if settings.dtype == "float64" else 4, cap)
-    if load:
-        truth = truth.assign(x=truth["x"].load())
+    samples = draw_samples(settings, truth.sizes["sample"])
     if not resident:
         check_streamed(settings, given_classifier, cap)
-    samples = draw_samples(settings, truth.sizes["sample"])
-    if settings.memory is not None or not resident:
-        keeps = settings.keep.end_points or settings.needs("end points")
-        kept = min(len(samples), settings.end_points) if keeps and not shards_only else 0
-        check_memory(settings, truth, len(plan.levels), kept, cap, shards_only)
+    check_memory(memory_needs(settings, truth, len(plan.levels), len(samples), shards_only), settings, cap)
+    if load:
+        truth = truth.assign(x=truth["x"].load())
     digest = data_digest(truth, settings.dtype)
     fits = Fits(digest, folder)
     source = None if load else Source(settings.data, truth, settings.dtype, digest, states)
@@ -174,14 +170,14 @@ def checked_truth(truth: xr.Dataset) -> tuple[xr.Dataset, float]:
     return truth, largest
 
 
-def load_truth(settings: experiment.Data, dtype: Precision = "float32") -> xr.Dataset:
-    """Load the ground truth of an experiment."""
+def load_truth(settings: experiment.Data, memory: int, dtype: Precision = "float32") -> xr.Dataset:
+    """Load the ground truth of an experiment, of which no more than some bytes are read at once."""
     options: dict[str, Any] = settings.model_dump(exclude={"source", "path"}, exclude_none=True)
     if settings.path is None and settings.source == FROM_PYTHON:
         raise UserError(f"data.source = {FROM_PYTHON}: these samples were handed in from python: hand them in again, as truth")
     if settings.path is None:
-        return data.load(settings.source, dtype=dtype, **options)
-    return data.load(settings.path, source=settings.source, dtype=dtype, **options)
+        return data.load(settings.source, memory=memory, dtype=dtype, **options)
+    return data.load(settings.path, source=settings.source, memory=memory, dtype=dtype, **options)
 
 
 def draw_samples(settings: experiment.Experiment, count: int) -> NDArray[np.int64]:

@@ -229,8 +229,8 @@ def samplers(experiment: Path | None, changes: tuple[str, ...], steps: str, fold
 
     settings = Experiment.load(experiment, changes)
     counts = [part.strip() for part in steps.split(",")]
-    if not all(part.isdecimal() for part in counts):
-        raise UserError(f"--steps {steps!r} is no list of whole numbers: write for example 8,16,32")
+    if not all(part.isdecimal() and len(part) < 10 for part in counts):
+        raise UserError(f"--steps {steps[:60]!r} is no list of whole numbers: write for example 8,16,32")
     study = study_samplers(settings, [int(part) for part in counts])
     click.echo(samplers_text(study))
     if folder is not None:

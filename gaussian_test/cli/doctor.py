@@ -179,7 +179,8 @@ def _blas() -> Check:
 
 
 def _memory(settings: Experiment) -> Check:
-    from gaussian_test.build.memory import machine_memory, memory_cap
+    from gaussian_test.build.memory import memory_cap
+    from gaussian_test.machine import machine_memory
 
     (whole, whose), cap, free = machine_memory(), memory_cap(settings), _free()
     numbers = {"bytes": whole, "cap_bytes": cap} | ({} if free is None else {"free_bytes": free})
@@ -224,6 +225,7 @@ def _scores(settings: Experiment, device: str) -> Iterator[Check]:
     except UserError as error:
         yield Check("experiment", "problem", str(error))
         return
+    yield _needs(prepared)
     total = 0.0
     with computing(prepared):
         for name in prepared.scores:
@@ -241,6 +243,17 @@ def _scores(settings: Experiment, device: str) -> Iterator[Check]:
         "observables and statistics come on top",
         numbers={"seconds": total},
     )
+
+
+def _needs(prepared: Prepared) -> Check:
+    """Return what takes the most memory, which :func:`prepare` has held against the cap."""
+    from gaussian_test.build.memory import memory_cap, memory_needs, named_cap
+
+    settings = prepared.settings
+    needs = memory_needs(settings, prepared.truth, len(prepared.plan.levels), len(prepared.samples))
+    most = max(needs, key=lambda need: need.size)
+    found = f"up to {byte_size(most.size)}, for {most.what}; {named_cap(settings, memory_cap(settings))}"
+    return Check("needs", "ok", found, numbers={need.what: need.size for need in needs})
 
 
 def _time_of_a_call(prepared: Prepared, name: str) -> tuple[int, float]:

@@ -1,17 +1,20 @@
 """Shared behaviour of commands: plain errors and next steps."""
 
 import difflib
+import errno
 import os
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NoReturn
 
 import click
 
 from gaussian_test.errors import UserError
+from gaussian_test.text import printable
 
+UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of standard output, which has no file name
 ARGUMENTS = "gaussian_test.arguments"  # raw arguments of the command line
 
 
@@ -20,6 +23,18 @@ class PlainErrors(click.Group):
 
     For an unknown command it suggests the nearest one; for an interrupted run, the command that resumes it.
     """
+
+    def main(self, *arguments: Any, **settings: Any) -> Any:
+        """Run the program, and report output that cannot be written as one sentence."""
+        try:
+            return super().main(*arguments, **settings)
+        except OSError as error:
+            if error.filename is None and error.errno not in UNWRITTEN:
+                raise
+            _drop_output()  # what is left of it would fail again at the end
+            what = printable(str(error.filename or "standard output"))
+            click.echo(f"gaussian-test: {what}: {error.strerror}: make room or write elsewhere", err=True)
+            sys.exit(2)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Store the arguments, for the command that resumes an interrupted run."""
@@ -56,13 +71,18 @@ class PlainErrors(click.Group):
             ctx.exit(2)
         except BrokenPipeError:
             # the reader of our output has gone (`show | head`)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             ctx.exit(0)
         except KeyboardInterrupt as interrupt:  # its message tells what is left, its exit code the signal
             click.echo(": ".join(["gaussian-test: interrupted", *filter(None, [str(interrupt)])]), err=True)
             if "--resume" in str(interrupt):
                 click.echo(f"next: {resumed(ctx.meta[ARGUMENTS])}", err=True)
             ctx.exit(getattr(interrupt, "exit_code", 130))
+
+
+def _drop_output() -> None:
+    with suppress(OSError, ValueError):  # not one of the operating system
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(error: click.UsageError) -> NoReturn:

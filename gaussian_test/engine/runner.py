@@ -24,13 +24,13 @@ from gaussian_test.engine.shard import compute_here, computing, settle_micro_bat
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.log import Progress, log, to_file
+from gaussian_test.paths import nameable, regular, replaceable
 from gaussian_test.result.assembly import assemble
 from gaussian_test.store import archive, files
 from gaussian_test.store.files import locked
-from gaussian_test.store.parts import STATE, Parts, first_difference, parts_folder
+from gaussian_test.store.parts import MICRO_BATCHES, STATE, Parts, check_ours, first_difference, is_of_a_run, parts_folder
 
 AFTER = "statistics and observables of all shards"
-MICRO_BATCHES = "micro_batches.json"
 
 
 def run(
@@ -127,8 +127,9 @@ def run(
     # bits depend on threads: each of our workers has one, and so has the assembly here
     share = threads or (1 if workers else None)
     with _torch_threads(share), Interruption().listening() as interruption, locked(path):
-        with suppress(OSError):  # what a run that was killed told of itself
-            (parts_folder(path) / STATE).unlink()
+        if is_of_a_run(parts_folder(path)):
+            with suppress(OSError):  # what a run that was killed told of itself
+                (parts_folder(path) / STATE).unlink()
         with user_input():
             _check_output(path, resume, overwrite)  # check again: another run may just have finished
         # on a cluster the driver may lack the workers' GPU
@@ -270,9 +271,9 @@ def _known_micro_batches(parts: Parts, prepared: Prepared, finished: list[xr.Dat
     """Return the micro-batches at the start of the run, for networks without a fixed one."""
     names = [name for name, score in prepared.scores.items() if isinstance(score, sampler.NetworkScore)]
     try:
-        known = json.loads((parts.folder / MICRO_BATCHES).read_text(encoding="utf-8"))
+        known = json.loads(regular(parts.folder / MICRO_BATCHES).read_text(encoding="utf-8"))
         return {name: int(known[name]) for name in names}
-    except (OSError, ValueError, KeyError, TypeError):  # a memory shortage may have halved it in some parts
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # a memory shortage may have halved it in some parts
         return {name: max(int(table["micro_batch"].sel(score=name).max()) for table in finished) for name in names if finished}
 
 
@@ -323,6 +324,9 @@ def _check_output(path: Path, resume: bool, overwrite: bool) -> None:
         raise UserError(f"{path.parent} is not a folder: create it or choose another output")
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the name of a file in it")
+    parts = replaceable(parts_folder(replaceable(nameable(path))))
+    if parts.is_dir():
+        check_ours(parts)
     if path.exists() and not (resume or overwrite):
         raise UserError(f"{path} exists: add --overwrite to replace it or choose another output")
 

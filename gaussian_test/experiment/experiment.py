@@ -23,6 +23,7 @@ from gaussian_test.experiment.scores import Count, Empirical, Gaussian, ScoreSet
 from gaussian_test.sampler.kernels import KERNELS
 
 DEFAULTS = Statistics()
+MOST_STEPS, MOST_TURN_TIMES = 10_000, 1000
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Confidence = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]  # so that 1 minus it rounds to neither 1 nor 0
 Level = Annotated[float, Field(ge=0)]
@@ -45,14 +46,14 @@ class Spacing(Settings):
 
     min: PositiveFloat
     max: PositiveFloat
-    count: Count
+    count: Annotated[int, Field(strict=True, ge=1, le=MOST_TURN_TIMES)]
 
 
 class TurnTimes(Settings):
     """Turn times, either as noise-to-signal ratios or in the process's time."""
 
-    noise_to_signal: Spacing | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
-    time: Spacing | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
+    noise_to_signal: Spacing | Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=MOST_TURN_TIMES)] | None = None
+    time: Spacing | Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=MOST_TURN_TIMES)] | None = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
@@ -92,7 +93,7 @@ class Reverse(Settings):
     kind: Kernel = "auto"
     factory: Factory | None = None
     arguments: Arguments = Field(default_factory=dict)
-    steps: Count = 64
+    steps: Annotated[int, Field(strict=True, ge=1, le=MOST_STEPS)] = 64
     grid: Literal["turn_times", "process"] = "turn_times"
     rho: Rho = 7.0
     clock: Literal["time", "variance"] = "variance"
@@ -140,7 +141,7 @@ class StatisticsSettings(Settings):
     """
 
     confidence: Confidence = DEFAULTS.confidence
-    bootstrap: Annotated[int, Field(strict=True, ge=100)] = DEFAULTS.bootstrap
+    bootstrap: Annotated[int, Field(strict=True, ge=100, le=100_000)] = DEFAULTS.bootstrap
     level: Fraction = DEFAULTS.level
     memorization_level: Fraction | None = DEFAULTS.memorization_level
     speciation_level: Fraction | None = DEFAULTS.speciation_level
@@ -148,6 +149,15 @@ class StatisticsSettings(Settings):
     memorization: Memorization = DEFAULTS.memorization
     speciation: Speciation = DEFAULTS.speciation
     affine: Affine = DEFAULTS.affine
+
+    @model_validator(mode="after")
+    def _resamples_of_the_tail(self) -> Self:
+        if self.bootstrap * (1 - self.confidence) < 1 - 1e-9:
+            raise ValueError(
+                f"confidence = {self.confidence} is an event of less than one in bootstrap = {self.bootstrap} resamples, whose "
+                "bands would be too short: give less confidence or more resamples"
+            )
+        return self
 
 
 class Experiment(Settings):

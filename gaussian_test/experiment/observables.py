@@ -54,7 +54,7 @@ class Classifier(_FromFactory):
 
     kind: Literal["nearest", "knn", "svc", "factory"] = "nearest"
     neighbors: Count = 5
-    folds: Annotated[int, Field(strict=True, ge=2)] = 5
+    folds: Annotated[int, Field(strict=True, ge=2, le=20)] = 5
 
 
 class CustomObservable(Settings):
@@ -70,5 +70,5 @@ class CustomObservable(Settings):
 class Chains(Settings):
     """Chains of U-Turns: their length, and the number of evenly spaced turn times."""
 
-    length: Count = 16
+    length: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 16
     turn_times: Count = 6

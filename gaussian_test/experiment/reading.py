@@ -10,11 +10,13 @@ from pydantic import ValidationError
 from gaussian_test.errors import UserError
 from gaussian_test.experiment.processes import Process, shown
 from gaussian_test.experiment.scores import ScoreSettings
-from gaussian_test.text import near_files
+from gaussian_test.paths import regular
+from gaussian_test.text import byte_size, near_files
 
 # invalid dates, deep brackets, tags such as !!float '' and !!timestamp now
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError, ArithmeticError)
 DEEPEST, LARGEST = 40, 100_000  # limits on nesting and number of values of an experiment
+LARGEST_FILE = 10_000_000  # bytes
 
 
 def check_size(key: Any, values: Any) -> None:
@@ -47,8 +49,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises UserError if it cannot be read or holds something else.
     """
-    name = " ".join(str(path).encode(errors="replace").decode().split())
+    name = " ".join(str(path).split())
     try:
+        if regular(path).stat().st_size > LARGEST_FILE:
+            raise UserError(f"{name} has more than {byte_size(LARGEST_FILE)}: give the path of an experiment file")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = near_files(path, ".yaml", ".yml") or "give the path of an experiment file"

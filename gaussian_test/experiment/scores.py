@@ -2,12 +2,22 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from gaussian_test.experiment.processes import Arguments, Factory, Process, Settings
+from gaussian_test.text import printable
 
 NAME = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$"  # score names become file names
-Name = Annotated[str, Field(pattern=NAME, max_length=80)]
+
+
+def shown_as_it_is(name: str) -> str:
+    """Return a name; raise ValueError if a terminal would obey it, or no page can show it."""
+    if printable(name) != name:
+        raise ValueError(f"{printable(name)!r} holds control characters: leave them out")
+    return name
+
+
+Name = Annotated[str, Field(pattern=NAME, max_length=80), AfterValidator(shown_as_it_is)]
 Count = Annotated[int, Field(strict=True, ge=1, lt=2**31)]  # strict: booleans are integers in Python
 
 

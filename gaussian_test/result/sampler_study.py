@@ -11,11 +11,13 @@ from gaussian_test import analysis
 from gaussian_test.analysis.moments.moments import whole_spectrum
 from gaussian_test.analysis.theory.samplers import KERNELS
 from gaussian_test.build.factories import custom_kernel
+from gaussian_test.build.memory import memory_cap
 from gaussian_test.build.problem import turn_levels
 from gaussian_test.build.scores import make_process
 from gaussian_test.build.truth import load_truth
 from gaussian_test.errors import UserError, user_input
-from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.experiment.experiment import MOST_STEPS, Experiment
+from gaussian_test.experiment.processes import shown
 from gaussian_test.text import aligned
 
 STEPS = (4, 8, 16, 32, 64, 128, 256)
@@ -57,12 +59,13 @@ def samplers(
     True
     """
     settings = Experiment.load(experiment)
-    if not len(steps) or min(steps) < 1:
-        raise UserError(f"steps = {', '.join(map(str, steps)) or 'none'} are no numbers of steps: give whole numbers from 1")
+    if not len(steps) or min(steps) < 1 or max(steps) > MOST_STEPS:
+        said = shown(list(steps)).strip("[]") or "none"
+        raise UserError(f"steps = {said} are no numbers of steps: give whole numbers from 1 to {MOST_STEPS}")
     with user_input():
         process = make_process(settings.process)
         turn = max(turn_levels(process, settings.turn_times))
-        truth = load_truth(settings.data)
+        truth = load_truth(settings.data, memory_cap(settings))
         moments = analysis.fit_moments(truth["x"])
         own, kernels = settings.reverse.factory, dict(KERNELS)
         if own is not None:

@@ -16,8 +16,11 @@ import xarray as xr
 
 from gaussian_test.analysis.declarations import split_reasons
 from gaussian_test.errors import UserError
+from gaussian_test.machine import allowed
+from gaussian_test.paths import special
+from gaussian_test.store import foreign
 from gaussian_test.store.files import ChecksumError, State, atomic_path, check, seal, sync
-from gaussian_test.text import near_files
+from gaussian_test.text import byte_size, near_files
 
 SCHEMA_VERSION = 2  # 1: version 0.1, with reasons as sentences
 Source = str | os.PathLike[str] | xr.Dataset  # an archive, or a result
@@ -38,7 +41,9 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
     with atomic_path(path) as temporary:
         try:
             for group, dataset in contents:
-                dataset.to_netcdf(temporary, mode="a" if group else "w", group=group, engine="netcdf4", encoding=_encoding(dataset))
+                dataset.to_netcdf(
+                    temporary.absolute(), mode="a" if group else "w", group=group, engine="netcdf4", encoding=_encoding(dataset)
+                )
             sync(temporary)
             whole = all(read_unchecked(temporary, group).identical(dataset) for group, dataset in contents)
         except RuntimeError as error:  # raised by the NetCDF library if the disk is full or fails
@@ -63,7 +68,9 @@ def read(path: Path, group: str | None = None, known: State | None = None) -> xr
 
 def read_unchecked(path: Path, group: str | None = None) -> xr.Dataset:
     """Load a group of a NetCDF file whose sha256 is already verified, and close the file."""
-    with xr.open_dataset(path, group=group, engine="netcdf4", decode_times=False) as dataset:
+    with xr.open_dataset(Path(path).absolute(), group=group, engine="netcdf4", decode_times=False) as dataset:
+        if dataset.nbytes > (most := allowed(None)):
+            raise UserError(f"{path} holds {byte_size(dataset.nbytes)}, and no more than {byte_size(most)} is read on this machine")
         loaded = dataset.load()
         for variable in loaded.variables.values():
             variable.encoding = {}
@@ -72,13 +79,13 @@ def read_unchecked(path: Path, group: str | None = None) -> xr.Dataset:
 
 def refusal(path: str | Path, error: Exception) -> UserError:
     """Return the UserError for an archive that could not be read."""
-    if isinstance(error, ChecksumError):
+    if isinstance(error, ChecksumError | UserError):
         return UserError(str(error))
     return UserError(f"{path} is damaged ({' '.join(str(error).split())}): restore it or run again")
 
 
 def open_archive(path: str | os.PathLike[str]) -> xr.Dataset:
-    """Open an archive, after checking its format and its checksum.
+    r"""Open an archive, after checking its format and its checksum.
 
     Parameters
     ----------
@@ -93,8 +100,8 @@ def open_archive(path: str | os.PathLike[str]) -> xr.Dataset:
     Raises
     ------
     UserError
-        If the file is missing, is not an archive, is damaged (wrong checksum), truncated or modified (no checksum), or has a newer
-        schema.
+        If the file is missing, is not an archive, is damaged (wrong checksum), truncated or modified (no checksum), has a newer
+        schema, or holds what no archive of this program does. Characters that a terminal obeys are written out (``\x1b``).
 
     Examples
     --------
@@ -112,6 +119,8 @@ def open_archive(path: str | os.PathLike[str]) -> xr.Dataset:
         raise UserError(f"{path} does not exist: {near_files(path, '.nc') or 'give the path of an archive'}")
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the path of an archive in it")
+    if kind := special(path):
+        raise UserError(f"{path} is {kind}: give the path of an archive")
     no_archive = UserError(f"{path} is not an archive of gaussian_test: give a file written by 'gaussian-test run'")
     try:
         with path.open("rb") as file:
@@ -136,7 +145,12 @@ def open_archive(path: str | os.PathLike[str]) -> xr.Dataset:
     if "classifier_accuracy" not in dataset.variables:
         raise UserError(f"{path} was written by an earlier gaussian-test, without what is shown now: run again")
     dataset.encoding |= {"source": str(path), "checked": state}  # for the groups, read on demand
-    return _of_today(dataset, dataset)
+    try:
+        dataset = foreign.checked(foreign.cleaned(dataset))
+        dataset.encoding["scores"] = set(dataset["score"].values.tolist())
+        return _of_today(dataset, dataset)
+    except ValueError as error:
+        raise UserError(f"{path} was not written by gaussian-test: {error}; give an archive of 'gaussian-test run'") from None
 
 
 def opened(source: Source) -> xr.Dataset:
@@ -171,7 +185,11 @@ def groups(result: xr.Dataset, *names: str) -> dict[str, xr.Dataset]:
     for name in names if source.is_file() else ():
         try:
             result.encoding["checked"] = check(source, result.encoding.get("checked"))
-            found.setdefault(name, _of_today(read_unchecked(source, name), result))
+            group = _of_today(foreign.cleaned(read_unchecked(source, name)), result)
+            scores = set(group["score"].values.tolist()) if "score" in group.coords else set()
+            if not scores <= result.encoding.get("scores", scores):
+                raise UserError(f"{source} was not written by gaussian-test: the scores of its group {name} are others")
+            found.setdefault(name, group)
         except DAMAGE as error:
             if "group not found" not in str(error) or isinstance(error, ChecksumError):
                 raise refusal(source, error) from None

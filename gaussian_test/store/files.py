@@ -4,10 +4,10 @@ The lock lets one run write an output at a time; the operating system releases i
 """
 
 import errno
-import glob
 import hashlib
 import logging
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +17,9 @@ import filelock
 
 from gaussian_test.errors import UserError
 from gaussian_test.log import log
+from gaussian_test.paths import regular, replaceable, special
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")  # names that atomic_path gives
 
 
 @contextmanager
@@ -24,20 +27,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of a file; rename it to the final name after syncing, or remove it on error.
 
     The name is chosen before anything is created, so an interruption at no moment leaves a file behind.
+
+    Raises OSError with the name of the file, and UserError if something other than a file has that name.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    replaceable(path)
     try:
         yield temporary
-        os.replace(temporary, path)
+        os.replace(temporary, replaceable(path))
         sync(path.parent)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, os.fspath(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk names no file, and nobody knows ours
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(path: Path) -> None:
     """Remove temporary files of killed writers of this file."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        left.unlink(missing_ok=True)
+    for left in path.parent.iterdir():
+        if left.name.startswith(f".{path.name}.") and TEMPORARY.fullmatch(left.name):
+            left.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
@@ -74,7 +85,7 @@ class ChecksumError(OSError):
 
 def file_digest(path: Path) -> str:
     """Return the sha256 of a file."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -109,7 +120,7 @@ def unsealed(content: bytes, path: Path) -> bytes:
 def is_sealed(path: Path) -> bool:
     """Return whether a file ends with a seal, without verifying it."""
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             file.seek(-TRAILER, os.SEEK_END)
             return file.read(len(SEAL)) == SEAL
     except OSError:
@@ -126,7 +137,7 @@ def check(path: Path, known: State | None = None) -> State:
     OSError
         If the file cannot be read.
     """
-    with open(path, "rb") as file:
+    with open(regular(path), "rb") as file:
         status = os.fstat(file.fileno())
         state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         if state == known:
@@ -171,7 +182,7 @@ def locked(output: Path) -> Iterator[None]:
     UserError
         If no file can be created in its folder.
     """
-    path = lock_path(output)
+    path = replaceable(lock_path(output))
     # half a second, as checks for the lock hold it for a moment
     lock = filelock.FileLock(path, timeout=0.5, poll_interval=0.02, thread_local=False, fallback_to_soft=False)
     try:
@@ -195,7 +206,7 @@ def locked(output: Path) -> Iterator[None]:
 def is_locked(output: Path) -> bool:
     """Return whether a run is writing an output now."""
     path = lock_path(output)
-    if not path.exists():
+    if not path.exists() or path.is_symlink() or special(path):
         return False
     lock = filelock.FileLock(path, timeout=0, thread_local=False)
     try:

@@ -12,7 +12,7 @@ any machine that resumes the run.
 import hashlib
 import json
 import math
-import shutil
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -29,11 +29,16 @@ from safetensors.numpy import load, save
 from gaussian_test import analysis
 from gaussian_test.analysis.moments.moments import Shrinkage
 from gaussian_test.errors import UserError
+from gaussian_test.log import LOG
+from gaussian_test.paths import regular, replaceable
 from gaussian_test.store import files
 
 MANIFEST = "manifest.json"
 STATE = "state.json"  # how far a run is, for whoever asks meanwhile
 STOP = "stop"  # exists while a stopped run waits for its workers
+MICRO_BATCHES = "micro_batches.json"
+COMPUTED = re.compile(r"shard-\d{6,}\.part|fit-[0-9a-f]{16}-[0-9a-f]{64}\.safetensors")  # which no one else writes
+OURS = re.compile(rf"{COMPUTED.pattern}|{re.escape(MANIFEST)}|{re.escape(STATE)}|{STOP}|{re.escape(MICRO_BATCHES)}|{LOG}")
 
 
 def parts_folder(output: Path) -> Path:
@@ -87,9 +92,11 @@ class Parts:
 
         Raises UserError if there are parts and neither option is set, or they belong to another run.
         """
+        replaceable(self.folder)
         if self.folder.exists():
+            check_ours(self.folder)
             if overwrite:
-                shutil.rmtree(self.folder)
+                self.remove()
             elif not resume:
                 raise UserError(
                     f"{self.folder} holds the parts of an interrupted run: add --resume to go on or --overwrite to start again"
@@ -97,8 +104,9 @@ class Parts:
             else:
                 self._check_owner()
         self.folder.mkdir(exist_ok=True)
-        for left in (*self.folder.glob(".*.tmp"), self.folder / STOP):  # left by killed runs
-            left.unlink(missing_ok=True)
+        for left in self.folder.iterdir():  # by killed runs
+            if left.name == STOP or files.TEMPORARY.fullmatch(left.name):
+                left.unlink(missing_ok=True)
         text = json.dumps({"sha256": self.digest, "shards": self._shards, "identity": self.identity}, indent=1)
         files.write_text(self.folder / MANIFEST, text)
 
@@ -172,17 +180,41 @@ class Parts:
         return count_parts(self.folder)[0]
 
     def remove(self) -> None:
-        """Remove the parts after the archive is written; in a read-only folder they stay."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove what a run has written, and the folder if nothing else is in it; in a read-only folder they stay."""
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                if OURS.fullmatch(path.name) or files.TEMPORARY.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+            self.folder.rmdir()
+
+
+def is_of_a_run(folder: Path) -> bool:
+    """Return whether a folder holds the parts of a run: a valid manifest, or something computed."""
+    try:
+        return read_identity(folder) is not None or any(COMPUTED.fullmatch(path.name) for path in folder.iterdir())
+    except OSError:
+        return False
+
+
+def check_ours(folder: Path) -> None:
+    """Raise for a folder with files that no run wrote: they are neither overwritten nor removed.
+
+    Raises UserError with the name of one; hidden files are left alone.
+    """
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    known = OURS if is_of_a_run(folder) else COMPUTED
+    for name in names:
+        if not known.fullmatch(name):
+            raise UserError(f"{folder} holds {name}, which no run wrote: move it away or choose another output")
 
 
 def read_identity(folder: Path) -> dict[str, str] | None:
     """Return the identity of the run of a parts folder, or None if its manifest is lost or damaged."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(regular(folder / MANIFEST).read_text(encoding="utf-8"))
         identity = {str(key): str(value) for key, value in manifest["identity"].items()}
         return identity if manifest["sha256"] == identity_digest(identity) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -190,22 +222,22 @@ def count_parts(folder: Path) -> tuple[int, int | None]:
     """Return the number of finished shards, by file name, and the total, None if unknown."""
     done = len(list(folder.glob("shard-*.part")))
     try:
-        return done, int(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["shards"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return done, int(json.loads(regular(folder / MANIFEST).read_text(encoding="utf-8"))["shards"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return done, None
 
 
 def read_remaining(folder: Path) -> float | None:
     """Return the seconds that a run expected to need when it last told; None where it has not, or the file is damaged."""
     try:
-        remaining = float(json.loads((folder / STATE).read_text(encoding="utf-8"))["remaining_seconds"])
+        remaining = float(json.loads(regular(folder / STATE).read_text(encoding="utf-8"))["remaining_seconds"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return remaining if math.isfinite(remaining) and remaining >= 0 else None
 
 
 DESCRIPTION = "dataset"  # reserved: no variable has this name
-DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)  # raised on damaged files
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)  # raised on damaged files
 
 
 def write_part(path: Path, dataset: xr.Dataset) -> None:
@@ -236,7 +268,7 @@ def read_part(path: Path) -> xr.Dataset:
     OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError
         :data:`DAMAGE`: a :class:`gaussian_test.store.files.ChecksumError` if the checksum does not match.
     """
-    arrays = load(files.unsealed(path.read_bytes(), path))
+    arrays = load(files.unsealed(regular(path).read_bytes(), path))
     description = json.loads(arrays.pop(DESCRIPTION).tobytes())
     coords = set(description["coords"])
     variables: dict[bool, dict[str, xr.Variable]] = {True: {}, False: {}}

@@ -13,7 +13,7 @@ from gaussian_test.errors import UserError, user_input
 from gaussian_test.log import Progress, log, to_file
 from gaussian_test.store import files
 from gaussian_test.store.files import LockedError
-from gaussian_test.store.parts import parts_folder
+from gaussian_test.store.parts import is_of_a_run, parts_folder
 from gaussian_test.sweep.states import error_path, save_runs
 from gaussian_test.sweep.sweep import Sweep
 
@@ -73,7 +73,7 @@ def run_sweep(
     outputs = {name: place / f"{name}.nc" for name in chosen.runs}
     if resume and overwrite:
         raise UserError("resume and overwrite exclude each other: go on with the sweep or run all of it again")
-    there = [path for path in outputs.values() if path.exists() or parts_folder(path).exists()]
+    there = [path for path in outputs.values() if path.exists() or is_of_a_run(parts_folder(path))]
     if there and not (resume or overwrite):
         raise UserError(
             f"{place} holds runs of this sweep ({there[0].name}): add --resume to go on or --overwrite to run them again"
@@ -88,7 +88,7 @@ def run_sweep(
         share = threads or (1 if workers else None)
         for number, (name, settings) in enumerate(chosen.runs.items()):
             log("run", run=name, number=number + 1, of=len(chosen.runs))
-            began, is_there = time.monotonic(), resume and outputs[name].exists() and not parts_folder(outputs[name]).exists()
+            began, is_there = time.monotonic(), resume and outputs[name].exists() and not is_of_a_run(parts_folder(outputs[name]))
             try:
                 run(
                     settings,

@@ -1,15 +1,17 @@
 """States of the runs in a folder."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from gaussian_test.errors import UserError
+from gaussian_test.paths import inside, regular
 from gaussian_test.store import files
 from gaussian_test.store.files import is_locked
-from gaussian_test.store.parts import count_parts, parts_folder, read_remaining
+from gaussian_test.store.parts import count_parts, is_of_a_run, parts_folder, read_remaining
 from gaussian_test.sweep.sweep import Sweep
-from gaussian_test.text import aligned, duration
+from gaussian_test.text import aligned, duration, printable
 
 RUNS = "sweep.json"  # in the folder of a sweep: the labels of its runs, by name
 STATES = ("finished", "running", "interrupted", "failed", "waiting")
@@ -35,9 +37,9 @@ def save_runs(folder: Path, sweep: Sweep) -> None:
 def read_runs(folder: Path) -> dict[str, dict[str, str]]:
     """Return the labels of the planned runs of a folder, by name; empty without a sweep."""
     try:
-        runs = json.loads((folder / RUNS).read_text(encoding="utf-8"))
+        runs = json.loads(regular(folder / RUNS).read_text(encoding="utf-8"))
         return {str(name): {str(key): str(label) for key, label in labels.items()} for name, labels in runs.items()}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
 
 
@@ -62,7 +64,7 @@ def status(folder: str | Path) -> list[RunStatus]:
     Raises
     ------
     UserError
-        If it is neither.
+        If it is neither, or its list of runs names a file outside.
 
     Examples
     --------
@@ -81,16 +83,18 @@ def status(folder: str | Path) -> list[RunStatus]:
     # other NetCDF files, such as the ground truth, may be in the folder
     names |= dict.fromkeys(sorted(path.name.removesuffix(".nc") for path in place.glob("*.nc") if files.is_sealed(path)))
     names |= dict.fromkeys(sorted(path.name.removesuffix(".nc.parts") for path in place.glob("*.nc.parts") if path.is_dir()))
-    return [_of_run(name, place / f"{name}.nc") for name in names]
+    return [_of_run(name, inside(place, f"{name}.nc")) for name in names]
 
 
 def _of_run(name: str, output: Path) -> RunStatus:
     parts = parts_folder(output)
-    done, of = count_parts(parts) if parts.is_dir() else (None, None)
+    done, of = count_parts(parts) if is_of_a_run(parts) else (None, None)
     if is_locked(output):
         return RunStatus(name, "running", done, of, read_remaining(parts))
+    reason = ""
     if error_path(output).exists() and not _is_newer(output, error_path(output)):
-        reason = error_path(output).read_text(encoding="utf-8", errors="replace").strip()
+        with suppress(OSError):
+            reason = regular(error_path(output)).read_text(encoding="utf-8", errors="replace").strip()
         return RunStatus(name, "failed", done, of, reason=reason)
     if done is not None:
         return RunStatus(name, "interrupted", done, of)
@@ -108,8 +112,8 @@ def status_text(found: list[RunStatus]) -> str:
     rows = [["run", "state", "shards", "remaining"]]
     for run in found:
         shards = "-" if run.done is None else f"{run.done} of {run.of or '?'}"
-        rows.append([run.name, run.state, shards, "-" if run.remaining is None else duration(run.remaining)])
+        rows.append([printable(run.name), run.state, shards, "-" if run.remaining is None else duration(run.remaining)])
     counts = [(sum(run.state == state for run in found), state) for state in STATES]
     total = ", ".join(f"{count} {state}" for count, state in counts if count)
-    reasons = [f"{run.name}: {run.reason}" for run in found if run.reason]
+    reasons = [printable(f"{run.name}: {run.reason}", keep="\n") for run in found if run.reason]
     return "\n".join([*aligned(rows), *reasons, "", f"{len(found)} run{'s' * (len(found) != 1)}: {total}"])

@@ -89,7 +89,7 @@ class EmpiricalScore(Score):
             raise ValueError(f"samples of type {samples.dtype} are not states: convert them to float32 or float64, or use fit")
         if labels is not None and labels.shape != (count,):
             raise ValueError(f"{tuple(labels.shape)} labels do not match {count} samples: give one label per sample")
-        store: Store = ResidentSamples(samples.reshape(count, -1)) if isinstance(samples, Tensor) else samples
+        store: Store = ResidentSamples(samples.detach().reshape(count, -1)) if isinstance(samples, Tensor) else samples
         features = math.prod(event)
         # Distances are invariant under a shift of origin, but logits lose fewer digits near it.
         mean = mean_of(store, features)
@@ -231,6 +231,7 @@ class EmpiricalScore(Score):
             return ByteSamples(self.samples, self.center.dtype, self._scaling, self.center)
         return ResidentSamples(self.samples)
 
+    @torch.no_grad()  # products are written in place, which no gradient can follow
     def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
         parts = [
@@ -253,6 +254,7 @@ class EmpiricalScore(Score):
     def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
         return self.originals(self.posterior_index(x, t, noise, label))
 
+    @torch.no_grad()
     def posterior_index(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
         r"""Draw the index of the sample that each noised state came from: :math:`n \sim w(x, t)`.
 
@@ -293,6 +295,7 @@ class EmpiricalScore(Score):
         """
         return self.nearest(x, prefer, exclude)[0]
 
+    @torch.no_grad()
     def nearest(self, x: Tensor, prefer: Tensor | None = None, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the index of the nearest sample to each state, and the distance.
 

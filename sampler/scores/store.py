@@ -210,7 +210,7 @@ class StreamedSamples:
         """Read samples by ascending index into memory of the same size."""
         features, target = out.shape[1], out.numpy()
         for part in row_slices(len(rows), features):
-            piece = np.asarray(self.source[_run(rows[part])]).reshape(-1, features)
+            piece = to_tensor(self.source[_run(rows[part])]).cpu().numpy().reshape(-1, features)
             with np.errstate(over="ignore"):  # the score rejects infinities
                 np.copyto(target[part], piece, casting="unsafe")
         if self.center is not None:
@@ -275,11 +275,21 @@ def _run(rows: NDArray[np.int64]) -> slice | NDArray[np.int64]:
     return rows
 
 
+def _check_real(dtype: object) -> None:
+    if "complex" in str(dtype):
+        raise ValueError(f"samples of type {dtype} are complex: give real ones, such as real and imaginary part as features")
+
+
 def to_tensor(values: Any) -> Tensor:
-    """Return any array as a CPU tensor; return tensors unchanged."""
+    """Return any array as a CPU tensor; return tensors unchanged, without their gradients.
+
+    Raises ValueError for complex numbers, of which torch drops a half.
+    """
     if isinstance(values, Tensor):
-        return values
+        _check_real(values.dtype)
+        return values.detach()
     array = np.asarray(values)
+    _check_real(array.dtype)
     # torch rejects foreign byte order, and warns for read-only arrays
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable))
 

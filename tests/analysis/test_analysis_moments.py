@@ -10,9 +10,10 @@ from hypothesis.extra.numpy import arrays
 from sklearn.covariance import OAS, LedoitWolf
 from sklearn.utils.estimator_checks import check_estimator
 
-from gaussian_test.analysis import StreamingCovariance, fit_moments, spectrum, third_cumulant_norm
+from gaussian_test.analysis import Population, StreamingCovariance, class_moments, fit_moments, spectrum, third_cumulant_norm
 from gaussian_test.analysis.moments import running as module
 from gaussian_test.analysis.moments.running import RunningMoments
+from gaussian_test.sampler import EmpiricalScore
 
 
 @pytest.mark.parametrize("chunk", [1, 300, 2**22])
@@ -190,3 +191,36 @@ def test_third_cumulants_of_groups_or_of_a_subset_estimate_that_of_all(monkeypat
 def test_unusable_samples_and_shrinkage_are_refused(call, x, shrinkage, message):
     with np.errstate(invalid="ignore"), pytest.raises(ValueError, match=message):
         call(x, shrinkage=shrinkage)
+
+
+X = skewed(12, 3).astype(np.float32)
+TAKING = {
+    "fit_moments": fit_moments,
+    "spectrum": spectrum,
+    "gram": lambda x: fit_moments(x[:3]),
+    "classes": lambda x: class_moments(x, [0] * 6 + [1] * 6)[0][1],
+    "shrinkage": lambda x: fit_moments(x, shrinkage="oas"),
+    "cumulant": lambda x: third_cumulant_norm(x, np.zeros(3)),
+    "empirical": lambda x: EmpiricalScore.fit(x).center,
+    "streamed": lambda x: EmpiricalScore.fit(x, resident=False).center,
+    "population": lambda x: Population(x).trace,
+}
+
+
+@pytest.mark.parametrize("name", TAKING)
+def test_complex_samples_are_refused_and_gradients_are_no_hindrance(name):
+    """Their imaginary part was lost, beside a warning at most."""
+    for wrong in ((X + 1j * X).astype("c8"), (X + 0j).astype("c16"), torch.from_numpy(X + 1j * X)):
+        with pytest.raises(ValueError, match="are complex: give real ones"):
+            TAKING[name](wrong)
+    expected, found = TAKING[name](X), TAKING[name](torch.from_numpy(X.copy()).requires_grad_())
+    for one, other in ((getattr(expected, "eigenvalues", expected), getattr(found, "eigenvalues", found)),):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_states_that_require_a_gradient_are_denoised():
+    score, x = EmpiricalScore(torch.from_numpy(X.copy()).requires_grad_()), torch.from_numpy(X.copy())
+    found = score.denoise(x.clone().requires_grad_(), 1.0)
+    assert torch.equal(found, score.denoise(x, 1.0))
+    assert not found.requires_grad
+    assert score.nearest_index(x.clone().requires_grad_()).tolist() == list(range(12))

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -85,6 +86,57 @@ def zipped(files, **options):
 
 def edm(labels):
     return zipped({"0/a.png": png(), "0/b.png": png(), "dataset.json": json.dumps({"labels": labels})})
+
+
+def fifo(place, **options):
+    """A named pipe that nobody writes to: whoever opens it waits for ever."""
+
+    def write(folder):
+        (folder / place).parent.mkdir(exist_ok=True)
+        os.mkfifo(folder / place)
+        return folder / (Path(place).parts[0]), options
+
+    return write
+
+
+def both(*writers):
+    """Write several things, and load the last."""
+    return lambda folder: [write(folder) for write in writers][-1]
+
+
+def claiming(size, member, held=b"x" * 100):
+    """A zip whose directory claims that a compressed member has this many bytes."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(member, held)
+    data = bytearray(stream.getvalue())
+    data[22:26] = data[data.rindex(b"PK\1\2") + 24 : data.rindex(b"PK\1\2") + 28] = struct.pack("<I", size)
+    return bytes(data)
+
+
+def npy_claiming(shape, version=1):
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", len(header)) + header.encode()
+
+
+def wide(folder):
+    """A NetCDF file of which most was never written."""
+    with netCDF4.Dataset(folder / "a.nc", "w") as file:
+        file.createDimension("sample", 10**6)
+        file.createDimension("feature", 10**4)
+        file.createVariable("x", "f4", ("sample", "feature"), zlib=True, chunksizes=(1, 1000))[0, :9] = range(9)
+    return folder / "a.nc", {}
+
+
+def one_chunk(folder):
+    """A NetCDF file whose single compressed chunk is read at once."""
+    values = xr.Dataset({"x": (("sample", "feature"), np.arange(200_000.0).reshape(100, -1) % 7)})
+    values.to_netcdf(folder / "a.nc", engine="netcdf4", encoding={"x": {"zlib": True, "chunksizes": (100, 2000)}})
+    return folder / "a.nc", {"memory": 10**6}
+
+
+GIGABYTES = 4_000_000_000
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\nshowpage\n%%EOF\n"
 
 
 def flipped(content, position):
@@ -234,8 +286,72 @@ REFUSED = {
     "edm vector": (edm([["0/a.png", [0, 1]], ["0/b.png", 1]]), "[0, 1]", "0/a.png"),
     "edm form": (edm([1, 2]), "dataset.json"),
     "edm json": (zipped({"a.png": png(), "b.png": png(), "dataset.json": "{"}), "dataset.json"),
+    "fifo npy": (fifo("a.npy"), "a.npy is a named pipe"),
+    "fifo npz": (fifo("a.npz"), "a.npz is a named pipe"),
+    "fifo zip": (fifo("a.zip"), "a.zip is a named pipe"),
+    "fifo netcdf": (fifo("a.nc"), "a.nc is a named pipe"),
+    "fifo picture": (both(folder({"a.png": png()}), fifo("d/b.png")), "d/b.png cannot be read (it is a named pipe"),
+    "fifo index": (both(folder({"a.png": png()}), fifo("d/dataset.json")), "dataset.json cannot be read (it is a named pipe"),
+    "fifo batch": (fifo("d/data_batch_1.bin"), "data_batch_1.bin is a named pipe"),
+    "fifo labels": (both(fifo("l.npy"), lambda folder: npy(GOOD, labels=folder / "l.npy")(folder)), "l.npy cannot be read (it is"),
+    "bomb zip": (raw("a.zip", claiming(GIGABYTES, "0.png"), memory=10**9), "0.png in", "takes 4.0GB in memory", "1.0GB given"),
+    "bomb index": (raw("a.zip", claiming(GIGABYTES, "dataset.json"), memory=10**9), "holds no images"),
+    "bomb npz": (
+        raw("a.npz", claiming(GIGABYTES + 128, "x.npy", npy_claiming((4, 10**9))), memory=2 * 10**8),
+        "'x' in",
+        "takes 4.0GB in memory, since it is compressed",
+        "200.0MB given",
+    ),
+    "bomb labels": (
+        raw("a.npz", claiming(GIGABYTES + 128, "labels.npy", npy_claiming((4, 10**9))), key="labels", memory=10**8),
+        "takes 4.0GB",
+    ),
+    "bomb header": (raw("a.npz", packed({"x.npy": b"\x93NUMPY\x02\0\xff\xff\xff\xff" + b" " * 2000})), "not a readable .npy"),
+    "bomb picture": (folder({"a.png": png((40, 40)), "b.png": png((40, 40))}, memory=4000), "a.png takes 4.8KB in memory"),
+    "bomb file": (folder({"a.png": png() + bytes(5000), "b.png": png()}, memory=4000), "a.png takes 5.", "in memory"),
+    "bomb sample": (npy(np.arange(2e4).reshape(2, -1), memory=1000), "a sample of", "takes 80.0KB in memory"),
+    "bomb netcdf": (wide, "'x' in", "claims 40.0GB"),
+    "bomb chunk": (one_chunk, "'x' in", "takes 1.6MB in memory at a time"),
+    "deep index": (zipped({"a.png": png(), "b.png": png(), "dataset.json": "[" * 200_000}), "dataset.json in", "cannot be read"),
+    "deep labels": (zipped({"a.png": png(), "dataset.json": '{"labels":' + "[" * 10**5}), "dataset.json in"),
+    "postscript": (folder({"a.png": POSTSCRIPT, "b.png": POSTSCRIPT}), "a.png is not a readable image"),
+    "postscript tif": (zipped({"a.tif": POSTSCRIPT, "b.tif": POSTSCRIPT}), "a.tif in", "is not a readable image"),
+    "gif": (folder({"a.png": content(Image.new("L", (4, 4)).save, "GIF")}), "a.png is not a readable image"),
+    "escapes": (npz({"\x1b[31mx": GOOD, "b": GOOD}), "\\x1b[31mx"),
     "edm no labels": (zipped({"a.png": png(), "b.png": png(), "dataset.json": "{}"}), "dataset.json"),
 }
+
+
+def test_postscript_starts_no_program(tmp_path, monkeypatch):
+    monkeypatch.setattr("subprocess.Popen.__init__", lambda *_, **__: pytest.fail("a program was started"))
+    path, _ = folder({"a.png": POSTSCRIPT, "b.png": POSTSCRIPT})(tmp_path)
+    with pytest.raises(ValueError, match="not a readable image"):
+        load(path)
+
+
+@pytest.mark.parametrize("links", [{"up": ".."}, {"self": "."}, {"a/up": "../.."}, {"up": "..", "a/top": "../../imgs"}])
+def test_links_back_are_not_followed(links, tmp_path):
+    """A link to the folder that holds it made 4,100 pictures of 100, and two never ended."""
+    (tmp_path / "imgs/a").mkdir(parents=True)
+    Image.effect_noise((4, 4), 50).save(tmp_path / "other.png")
+    for number in range(5):
+        Image.effect_noise((4, 4), 50).save(tmp_path / f"imgs/a/{number}.png")
+    os.symlink(tmp_path / "other.png", tmp_path / "imgs/a/linked.png")  # a link to a file is that file
+    for link, target in links.items():
+        os.symlink(target, tmp_path / "imgs" / link)
+    assert load(tmp_path / "imgs").sizes["sample"] == 6
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    (tmp_path / "imgs").mkdir()
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.effect_noise((4, 4), 50).save(tmp_path / name / "0.png")
+        os.symlink(tmp_path / name, tmp_path / "imgs" / name)
+    assert load(tmp_path / "imgs")["class_name"].values.tolist() == ["a", "b"]
+    os.symlink(tmp_path / "a", tmp_path / "imgs" / "c")
+    with pytest.raises(ValueError, match="holds a and c, which are one folder by a link"):
+        load(tmp_path / "imgs")
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -262,7 +378,7 @@ def test_unreadable_file_is_refused(tmp_path, without_privileges):
 def test_every_picture_is_decoded_before_any_is_used(tmp_path):
     path, _ = folder({"a.png": png(), "b.png": png(), "c.png": png((40, 40))[:-300]})(tmp_path)
     with pytest.raises(ValueError, match=r"c\.png"):
-        ImageRows(FolderStore(path), ["a.png", "b.png", "c.png"])
+        ImageRows(FolderStore(path, 2**30), ["a.png", "b.png", "c.png"], 2**30)
 
 
 def test_libraries_are_imported_where_they_are_needed(request):

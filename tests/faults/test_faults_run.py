@@ -152,6 +152,7 @@ def test_an_interrupted_run_that_replaces_an_archive_goes_on(same, tmp_path, mon
 
 def test_a_log_that_cannot_be_written_ends_no_run(tmp_path):
     (tmp_path / "run.nc.parts").mkdir()
+    (tmp_path / "run.nc.parts" / "shard-000000.part").touch()  # a folder of a run, and no one else's
     (tmp_path / "run.nc.parts" / "log").symlink_to("/dev/full")
     gt.run(SHORT, tmp_path / "run.nc", resume=True, progress=False)
     assert left(tmp_path) == ["run.nc"]
@@ -311,7 +312,7 @@ DAMAGE = {
     "lost fit": (lambda p: next(p.glob("fit-*")).unlink(), 0),
     "lost micro-batches": (lambda p: (p / "micro_batches.json").unlink(), 0),
     "lost log": (lambda p: (p / "log").unlink(), 0),
-    "forgotten temporary files": (lambda p: (p / ".shard-000000.part.abc.tmp").write_bytes(b"half"), 0),
+    "forgotten temporary files": (lambda p: (p / ".shard-000000.part.0123456789abcdef.tmp").write_bytes(b"half"), 0),
 }
 
 
@@ -400,7 +401,7 @@ def test_parts_whose_manifest_is_lost_still_belong_to_their_run(interrupted):
 
 
 @pytest.mark.parametrize(
-    ("limit", "why"), [(100, "File too large"), (12_000, "File too large"), (100_000, "run.nc could not be written")]
+    ("limit", "why"), [(300, "manifest.json: File too large"), (12_000, "File too large"), (100_000, "run.nc could not be written")]
 )
 def test_a_full_disk_is_one_sentence_and_resumable(limit, why, tmp_path, start, undisturbed):
     """No file may grow beyond the limit: a part or the archive cannot be written."""

@@ -4,8 +4,10 @@ import datetime
 import decimal
 import fractions
 import io
+import os
 import pathlib
 import types
+import zlib
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 import numpy as np
@@ -13,6 +15,7 @@ import xarray as xr
 import yaml
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.experiment.processes import Arguments, Factory, Settings
@@ -65,6 +68,8 @@ nested = st.recursive(
 ODD = [np.float64(0.5), np.int64(4), np.arange(4.0), np.arange(4000.0).reshape(2, -1), np.array(["a"]), np.bool_(True)]
 ODD += [decimal.Decimal("0.5"), fractions.Fraction(1, 3), 1j, {1, 2}, frozenset(), range(3), object(), int, len, b"\xff"]
 ODD += [pathlib.Path("a"), datetime.timedelta(1), (0.5, 1.0), deep(40), deep(600), deep(3000), circle(), iter([1, 2]), "9" * 5000]
+ESCAPES = ["\x1b]0;a\x07", "\x1b[31m", "a\rb", "\x9b2J", "a\u202eb", "\x7f", "../out", "/../../out", "..\\out", "\ufffe"]
+WORDS += ESCAPES
 BOMB = bomb()
 odd = st.sampled_from([*ODD, BOMB])
 junk = st.one_of(plain, nested, odd)
@@ -74,7 +79,8 @@ junk = st.one_of(plain, nested, odd)
 positive = st.one_of(
     st.floats(1e-3, 1e2), st.floats(min_value=5e-324, allow_infinity=False, allow_nan=False), st.integers(1, 10**9)
 )
-count = st.one_of(st.integers(1, 6), st.integers(1, 10**20))
+HUGE = [1001, 10_001, 100_001, 10**6, 2 * 10**7, 10**9, 2**31 - 1, 10**20]
+count = st.one_of(st.integers(1, 6), st.sampled_from(HUGE), st.integers(1, 10**20))
 fraction = st.floats(0, 1, exclude_min=True, exclude_max=True)
 flag = st.booleans()
 optional_name = st.one_of(st.none(), st.text(min_size=1, max_size=6), st.sampled_from(WORDS))
@@ -288,6 +294,61 @@ def npz_files(draw):
     return stream.getvalue()
 
 
+# -- folders -------------------------------------------------------------------------------------------------------------------
+
+PLACES = ["a", "b", "a/b", "."]
+FILES = ["0.png", "1.png", "2.tif", "dataset.json", "x.npy", ".hidden.png", "\x1b[31m.png"]
+CONTENTS = ["picture", "picture", "picture", "other size", "postscript", "bomb", "brackets", "noise", "empty", "pipe"]
+TARGETS = ["..", ".", "../..", "a", "b", "../b", "../a/b", "0.png", "../a/0.png", "nowhere", "../../outside"]
+NAMES = ["up", "link", "link.png", "c"]
+links = st.tuples(st.sampled_from(PLACES), st.sampled_from(NAMES), st.sampled_from(TARGETS).map("->".__add__))
+entries = st.tuples(st.sampled_from(PLACES), st.sampled_from(FILES), st.sampled_from(CONTENTS))
+folder_entries = st.lists(st.one_of(entries, links), min_size=1, max_size=9)
+
+
+def picture(size=(4, 4)):
+    stream = io.BytesIO()
+    Image.effect_noise(size, 50).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def bomb_picture():
+    """Return a PNG whose header claims more than any test may take."""
+    content = bytearray(picture())
+    content[16:24] = (30_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+HELD = {
+    "picture": picture(),
+    "other size": picture((5, 4)),
+    "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\nshowpage\n",
+    "bomb": bomb_picture(),
+    "brackets": b"[" * 200_000,
+    "noise": bytes(range(256)),
+    "empty": b"",
+}
+
+
+def lay_out(folder, content):
+    """Make a folder of pictures, links and named pipes."""
+    for place, name, what in content:
+        path = folder / place / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:  # a link is there
+            continue
+        if os.path.lexists(path):
+            continue
+        if what.startswith("->"):
+            path.symlink_to(what[2:])
+        elif what == "pipe":
+            os.mkfifo(path)
+        else:
+            path.write_bytes(HELD[what])
+
+
 # -- bytes ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -416,9 +477,11 @@ def truths(draw):
     )
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     values = rng.uniform(-1, 1, (size, *event))
-    how = draw(st.sampled_from(["plain", "plain", "plain", "repeated", "two", "flat", "one feature", "tiny", "binary"]))
+    how = draw(st.sampled_from(["plain", "plain", "plain", "repeated", "twins", "two", "flat", "one feature", "tiny", "binary"]))
     if how == "repeated":
         values[1::2] = values[0]
+    elif how == "twins":
+        values[1::2] = values[: 2 * (size // 2) : 2]
     elif how == "two":
         values[:] = values[0]
         values[-1] = -values[0]

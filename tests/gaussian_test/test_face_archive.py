@@ -1,6 +1,8 @@
 """The archive: it describes itself, it is the same on disk as in memory, and it is whole or not there at all."""
 
+import errno
 import hashlib
+import io
 import json
 import os
 import platform
@@ -23,9 +25,13 @@ from same_archives import undated
 
 import gaussian_test as gt
 from gaussian_test import UserError, sampler
+from gaussian_test.analysis.figures.parts import canvas, save
+from gaussian_test.cli.commands import main
 from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.log import log, to_file
 from gaussian_test.store import archive, files
 from gaussian_test.store.digest import score_digest
+from gaussian_test.store.parts import Parts
 
 BANDS = ("", "_se", "_low", "_high")
 BY_SCORE_AND_TIME = (
@@ -364,6 +370,262 @@ def test_others_open_an_archive_as_if_there_were_no_checksum(engine, full, recwa
         assert file.seed == 0
         assert set(file.groups) == {"moments", "pictures", "trajectory"}
     assert len(recwarn) == 0
+
+
+def resealed(source, path, change):
+    """Write an archive changed by somebody who knows how to seal it."""
+    shutil.copy(source, path)
+    os.truncate(path, path.stat().st_size - files.TRAILER)
+    with netCDF4.Dataset(path, "a") as file:
+        change(file)
+    files.seal(path)
+    return path
+
+
+ESCAPE = "\x1b]0;owned\x07\x1b[31m"
+
+
+def _attribute(name, value):
+    return lambda file: file.setncattr(name, value)
+
+
+def _named(text):
+    """Give a score another name wherever it has one."""
+
+    def change(file):
+        for group in (file, *file.groups.values()):
+            for place in np.flatnonzero(group["score"][:] == "empirical") if "score" in group.variables else ():
+                group["score"][int(place)] = text  # of at most nine letters
+        for name in ("score_digest", "score_origin"):
+            file.setncattr(name, file.getncattr(name).replace('"empirical"', json.dumps(text)))
+
+    return change
+
+
+def _setting(key, value):
+    def change(file):
+        settings = yaml.safe_load(file.experiment)
+        settings["process"][key] = value
+        file.experiment = yaml.safe_dump(settings)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _named("a\x1b[31mb\x7f"),
+        _named("\x1b]0;a\x07\r"),
+        _attribute("data_source", "a\u202egnp\x9b31m"),
+        _attribute("data_source", f"digits{ESCAPE}\r\n"),
+        _attribute("device", ESCAPE),
+        _setting("factory", f"a:{ESCAPE}"),  # which YAML writes in another notation
+        _attribute("score_origin", json.dumps({"empirical": {"level": ESCAPE}})),
+        lambda file: file["affine_noise_to_signal"].setncattr("reason", json.dumps({"gaussian": ESCAPE})),
+    ],
+)
+def test_escapes_of_somebody_elses_archive_reach_no_terminal_and_break_no_page(change, full, tmp_path):
+    path = resealed(full, tmp_path / "a.nc", change)
+    result = gt.open_archive(path).gaussian_test
+    page = gt.report(path, tmp_path / "a.html").read_text(encoding="utf-8")
+    for text in (result.show(), result.to_json(), page):
+        assert not [c for c in text if c != "\n" and (c < " " or "\x7f" <= c <= "\x9f" or c in "\u202e")]
+
+
+DEEP = "{a: " * 3000 + "1" + "}" * 3000
+LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{b}: &{b} [*{a},*{a},*{a},*{a},*{a},*{a},*{a},*{a},*{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(_attribute("experiment", text) for text in ("!!python/object/apply:os.system ['true']", DEEP, "{a: [", "a", "", "\t")),
+        _attribute("experiment", "start: noised_data\nprocess: {kind: cosine}\nreverse: {kind: sde}\n"),
+        lambda file: file.setncattr("experiment", file.experiment + LAUGHS),
+        lambda file: file.setncattr("experiment", file.experiment + "when: 2020-01-01\n"),
+        *(_attribute("versions", text) for text in ("[" * 10**5, "[]", "{", "3")),
+        _attribute("network_settings", "null"),
+        _attribute("a\u202eb", "b"),
+        lambda file: file.createVariable("a\u202eb", "f8"),
+        lambda file: file["score"].__setitem__(0, "other"),
+        _attribute("score_digest", "{}"),
+    ],
+)
+def test_somebody_elses_archive_that_is_none_is_refused(change, full, tmp_path):
+    path = resealed(full, tmp_path / "a.nc", change)
+    with pytest.raises(UserError, match="was not written by gaussian-test") as error:
+        gt.open_archive(path)
+    assert str(error.value).isprintable()
+
+
+def test_no_name_of_a_score_leads_out_of_the_folder_of_figures(full, tmp_path):
+    path = resealed(full, tmp_path / "a.nc", _named("/../../o"))
+    with pytest.raises(UserError, match=r"'pictures_/\.\./\.\./o\.png' is no name of a file in"):
+        gt.open_archive(path).gaussian_test.plot(tmp_path / "figures")
+    assert leaves(tmp_path) == ["a.nc"]
+
+
+@pytest.mark.parametrize("name", ["../out", "a/../../../out", "/tmp/out", "..\\out", "a\0b"])
+def test_no_name_of_a_figure_leads_out_of_its_folder(name, tmp_path):
+    with pytest.raises(UserError, match="is no name of a file in"):
+        save({"good": canvas(1, 1.0)[0], name: canvas(1, 1.0)[0]}, tmp_path / "figures")
+    assert leaves(tmp_path) == []
+
+
+def test_a_group_of_other_scores_is_refused(full, tmp_path):
+    path = resealed(full, tmp_path / "a.nc", lambda file: file["pictures/score"].__setitem__(0, "other"))
+    with pytest.raises(UserError, match="the scores of its group pictures are others"):
+        gt.open_archive(path).gaussian_test.group("pictures")
+
+
+def test_an_archive_larger_than_memory_is_refused(full, monkeypatch):
+    monkeypatch.setattr("gaussian_test.store.archive.allowed", lambda _: 1000)
+    with pytest.raises(UserError, match=r"full\.nc holds .*, and no more than 1\.0KB is read"):
+        gt.open_archive(full)
+
+
+# -- what a file may be, and what it may be called ------------------------------------------------------------------------------
+
+TINY = {"samples": 4, "turn_times": {"noise_to_signal": [0.3, 3.0]}, "observables": "none", "statistics": {"bootstrap": 100}}
+
+
+def _fifo(path):
+    os.mkfifo(path)
+
+
+def _socket(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(path))
+
+
+def _link(path):
+    (path.parent / "precious.txt").write_text("precious")
+    path.symlink_to("precious.txt")
+
+
+def _dangling(path):
+    path.symlink_to("nowhere.txt")
+
+
+@pytest.mark.parametrize("beside", ["", ".parts"])
+@pytest.mark.parametrize("make", [_fifo, _socket, _link, _dangling])
+def test_only_files_are_replaced(make, beside, tmp_path, monkeypatch):
+    """As root, --overwrite replaced a device by a file."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / f"run.nc{beside}"
+    make(path)
+    before = {item.name: os.lstat(item) for item in tmp_path.iterdir()}
+    for again in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(UserError, match=r"run\.nc(\.parts)? is a"):
+            gt.run(TINY, tmp_path / "run.nc", progress=False, **again)
+    assert {item.name: os.lstat(item).st_mode for item in tmp_path.iterdir()} == {n: s.st_mode for n, s in before.items()}
+    with pytest.raises(UserError, match=r"is a"):
+        files.write_text(path, "x")
+
+
+@pytest.mark.parametrize("again", [{"resume": True}, {"overwrite": True}, {}])
+@pytest.mark.parametrize("name", ["notes.txt", "manifest.json", "state.json", "stop", ".x.tmp", "log", "a.part"])
+def test_what_no_run_wrote_is_not_removed(name, again, tmp_path):
+    """A folder of the user's that happens to be called as that of the parts."""
+    place = tmp_path / "keep.nc.parts"
+    place.mkdir()
+    (place / name).write_text("mine")
+    if name == ".x.tmp":  # hidden files are no reason to stop
+        (tmp_path / "keep.nc.parts/manifest.json").write_text("mine")
+    with pytest.raises(UserError, match="which no run wrote: move it away"):
+        gt.run(TINY, tmp_path / "keep.nc", progress=False, **again)
+    assert (place / name).read_text() == "mine"
+    assert gt.status(tmp_path)[0].state == "waiting"
+
+
+def test_what_was_put_beside_the_parts_of_a_run_stays(tmp_path, monkeypatch):
+    def put(_parts, *_):
+        (tmp_path / "run.nc.parts/.mine").write_text("mine")
+        return real(_parts, *_)
+
+    real = Parts.write
+    monkeypatch.setattr(Parts, "write", put)
+    gt.run(TINY, tmp_path / "run.nc", progress=False)
+    assert leaves(tmp_path / "run.nc.parts") == [".mine"]
+    assert gt.status(tmp_path)[0].state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (os.fsdecode(b"caf\xe9.nc"), r"caf\\udce9\.nc is no text in UTF-8"),
+        (os.fsdecode(b"\xff\xfe/run.nc"), "is no text in UTF-8"),
+        ("x" * 240 + ".nc", "is a name of 243 bytes: give one of at most 233"),
+        ("\xe9" * 120 + ".nc", "is a name of 243 bytes"),
+    ],
+)
+def test_names_that_no_archive_can_have_are_refused_before_any_work(name, said, tmp_path, monkeypatch):
+    monkeypatch.setattr("gaussian_test.engine.runner.prepare", lambda *_, **__: pytest.fail("work began"))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    with pytest.raises(UserError, match=said):
+        gt.run(TINY, tmp_path / name, progress=False)
+
+
+@pytest.mark.parametrize("name", ["d::x/run.nc", "~/run.nc", "a b\u00e9.nc", "x" * 230 + ".nc"])
+def test_odd_names_are_names(name, tmp_path, monkeypatch):
+    """xarray takes a::b for an address and ~ for a home."""
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    gt.run(TINY, name, progress=False)
+    assert gt.open_archive(name).sizes["sample"] == 4
+    assert len(list(tmp_path.rglob("*.nc"))) == 1
+
+
+@pytest.mark.parametrize(
+    "read", [gt.open_archive, gt.Experiment.load, gt.Sweep.load, gt.status, lambda path: gt.report(path, path.with_suffix(".html"))]
+)
+def test_a_named_pipe_is_not_waited_for(read, tmp_path):
+    os.mkfifo(tmp_path / "a.nc")
+    with pytest.raises(UserError, match=r"a named pipe|neither a folder nor the archive"):
+        read(tmp_path / "a.nc")
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "run.nc.parts/manifest.json", "run.nc.parts/state.json", "run.nc.error", "log"])
+def test_a_folder_with_a_named_pipe_is_not_waited_for(name, tmp_path):
+    (tmp_path / "run.nc.parts").mkdir()
+    (tmp_path / "run.nc.parts/shard-000000.part").touch()
+    os.mkfifo(tmp_path / name)
+    assert [run.name for run in gt.status(tmp_path)] == ["run"]
+    with to_file(tmp_path):
+        log("start")
+
+
+class Full(io.StringIO):
+    """A stream on a full disk."""
+
+    def write(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("arguments", [["show"], ["show", "--json"], ["compare"], ["--help"], ["status"]])
+def test_a_full_standard_output_is_one_sentence(arguments, full, monkeypatch, capsys):
+    again = [str(full)] * {"show": 1, "status": 1, "compare": 2}.get(arguments[0], 0)
+    monkeypatch.setattr("sys.stdout", Full())
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, *again])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "gaussian-test: standard output: No space left on device: make room or write elsewhere\n"
+
+
+@pytest.mark.parametrize("arguments", [["plot", "-o", "figures"], ["report", "-o", "page.html"]])
+def test_a_full_disk_is_one_sentence_with_the_name_of_the_file(arguments, full, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr({"plot": "matplotlib.figure.Figure.savefig", "report": "os.fsync"}[arguments[0]], fail)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([arguments[0], str(full), *arguments[1:]])
+    assert ended.value.code == 2
+    assert re.fullmatch(r"gaussian-test: (figures/\w+\.png|page\.html): No space left on device\n", capsys.readouterr().err)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_every_byte_and_every_length_counts(tmp_path):

@@ -165,3 +165,20 @@ def test_the_time_of_a_call_is_that_of_the_batch_of_the_run_and_the_estimate_cou
     assert SEEN[:2] == [2, 2]  # with which a network is tried before it is run
     assert numbers["states_of_the_run"] == sum(SEEN[2:])
     assert checks["run"].numbers["seconds"] == pytest.approx(numbers["states_of_the_run"] * numbers["seconds"] / 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "for the covariance of 64 features"),
+        ({"statistics": {"bootstrap": 100_000}}, "for 100000 resamples"),
+        ({"repeats": 10**7}, None),
+    ],
+)
+def test_what_a_run_takes_of_memory_is_said_before_it(settings, said):
+    checks = diagnosed(SMALL | {"statistics": {"bootstrap": 100}, "memory": "2GB"} | settings)
+    if said is None:
+        assert "memory = 2.0GB is too little for the states" in checks["experiment"].found
+    else:
+        assert said in checks["needs"].found
+        assert max(checks["needs"].numbers.values()) < 2e9

@@ -257,3 +257,32 @@ def test_a_file_that_is_no_experiment_is_refused(text, said, tmp_path):
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     assert "none.yaml" in refused(tmp_path / "none.yaml")
     assert str(tmp_path) in refused(tmp_path)
+
+
+HUGE = [
+    *(f"reverse.steps={value}" for value in (10**9, 10_001, 1e6)),
+    *(f"turn_times.noise_to_signal={{min: 0.1, max: 20, count: {value}}}" for value in (2**31 - 1, 100_000, 1001)),
+    "turn_times.time=[" + ", ".join(str(number + 1) for number in range(1001)) + "]",
+    *(f"statistics.bootstrap={value}" for value in (100_001, 10**6, 2 * 10**7, 10**9)),
+    *(f"classifier={{kind: svc, folds: {value}}}" for value in (10**9, 21)),
+    *(f"chains.length={value}" for value in (10**9, 10_001)),
+    *(f"statistics.confidence={value}" for value in (0.999999, 0.9999, 0.9996)),  # of 2000 resamples
+    "statistics={confidence: 0.995, bootstrap: 100}",
+]
+
+
+@pytest.mark.parametrize("change", HUGE, ids=lambda change: change[:40])
+def test_what_would_take_minutes_or_gigabytes_is_refused(change):
+    said = refused(None, change)
+    assert change.replace("={", ".").split("=")[0].split(".")[0] in said
+    assert len(said) < 400
+
+
+def test_what_is_large_and_allowed_is_allowed():
+    changes = ["reverse.steps=10000", "statistics={bootstrap: 100000, confidence: 0.99999}", "chains.length=10000"]
+    assert Experiment.load(None, [*changes, "turn_times.noise_to_signal.count=1000"]).reverse.steps == 10_000
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\u202eb", "a\x9bb", "a\x7f"])
+def test_names_that_a_terminal_obeys_are_refused(name):
+    assert "scores.0.name" in refused({"scores": [{"kind": "empirical", "name": name}]})

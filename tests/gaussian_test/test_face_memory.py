@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gaussian_test as gt
-from gaussian_test import Experiment, UserError
+from gaussian_test import Experiment, UserError, machine
 from gaussian_test.build import memory
 from gaussian_test.build.problem import prepare
 from gaussian_test.store.digest import score_digest
@@ -74,6 +74,12 @@ def test_a_run_may_be_resumed_with_another_cap(source):
         ),
         ({"memory": "900KB", "scores": [{"kind": "gaussian", "shrinkage": "oas"}]}, r"shrinkage oas needs all samples"),
         ({"memory": "900KB", "scores": [{"kind": "mixture", "components": 3}]}, r"a mixture of 3 fitted components needs"),
+        ({"memory": "3MB", "samples": 24, "repeats": 10**6}, r"the states of a shard of 8 samples, which takes"),
+        ({"memory": "8MB", "samples": 24, "shard_size": 1, "repeats": 3000}, r"the states of a shard of 1 samples, which takes 9"),
+        ({"memory": "3MB", "samples": 24, "shard_size": 1, "repeats": 120}, r"the sample table of 24 samples x 120 repeats"),
+        ({"memory": "3MB", "statistics": {"bootstrap": 100_000}}, r"100000 resamples, which takes .*a smaller statistics"),
+        ({"memory": "3MB", "observables": ["chains"], "chains": {"length": 2000}}, r"the pairs of 2000 links of chains"),
+        ({"memory": "3MB", "keep": {"pictures": 24, "trajectory": True}, "reverse": {"steps": 5000}}, r"the paths of 24 pictures"),
         ({"memory": "lots"}, r"memory"),
         ({"memory": 0}, r"memory"),
     ],
@@ -110,9 +116,9 @@ def test_a_container_or_a_job_counts_as_the_machine(own, files, expected, tmp_pa
         (tmp_path / name).write_text(text)
     if own is not None:
         (tmp_path / "own").write_text(own)
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
-    monkeypatch.setattr(memory, "OWN_CGROUP", tmp_path / "own")
-    found, whose = memory.machine_memory()
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "OWN_CGROUP", tmp_path / "own")
+    found, whose = machine.machine_memory()
     assert found == (expected or found)
     assert (found > 2**28) == (expected is None)
     assert whose == ("control group" if expected else "machine")

@@ -1,5 +1,6 @@
 """Sweeps: names that stay, runs that do not stop each other, their states, and all archives as one dataset."""
 
+import json
 import sys
 import threading
 
@@ -140,6 +141,34 @@ def test_the_states_of_runs(tmp_path, interrupt):
     assert gt.status(place / "seed=0.nc")[0].state == "finished"
     with pytest.raises(UserError, match="neither a folder nor the archive"):
         gt.status(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/../../outside", "/etc/outside", "..\\outside"])
+def test_no_name_of_a_run_leads_out_of_the_folder(name, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "outside.nc").touch()
+    (tmp_path / "results/sweep.json").write_text(json.dumps({name: {"seed": "0"}}))
+    for look in (gt.status, gt.open_sweep, lambda folder: gt.report(folder, tmp_path / "a.html")):
+        with pytest.raises(UserError, match="is no name of a file in"):
+            look(tmp_path / "results")
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, '{"a":' * 10**5, "[1]", "{", '{"a": 3}'])
+def test_a_list_of_runs_that_is_none_is_none(text, tmp_path):
+    (tmp_path / "sweep.json").write_text(text)
+    assert gt.status(tmp_path) == []
+
+
+def test_escapes_in_names_of_runs_and_reasons_reach_no_terminal(tmp_path):
+    (tmp_path / "a\x1b[31m.nc.error").write_text("no \x1b]0;owned\x07\rway")
+    (tmp_path / "sweep.json").write_text(json.dumps({"a\x1b[31m": {}}))
+    shown = invoke("status", tmp_path).stdout
+    assert "no \\x1b]0;owned\\x07" in shown
+    assert "\x1b" not in shown
+    (tmp_path / "b\x1b[31m.nc").touch()
+    for arguments in (["show", str(tmp_path / "b.nc")], ["show", str(tmp_path / "b\x1b[31m.nc")]):  # hints and refusals
+        assert "\x1b" not in (said := invoke(*arguments).stderr)
+        assert "b\\x1b[31m.nc" in said
 
 
 def test_an_error_of_old_does_not_hide_an_archive(tmp_path):

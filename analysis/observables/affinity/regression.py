@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import GroupKFold
 
 from gaussian_test.analysis.moments.moments import Moments
+from gaussian_test.analysis.moments.running import real
 from gaussian_test.sampler import Process
 
 Array = NDArray[np.float64]
@@ -79,7 +80,7 @@ def affine_features(x: ArrayLike, moments: Moments, process: Process, time: floa
     array([5., 4.])
     """
     alpha, sigma = float(process.alpha(time)), float(process.sigma(time))
-    states = np.asarray(x, dtype=np.float64)
+    states = real(x, np.float64)
     offset = states.reshape(len(states), -1) - alpha * moments.mean.reshape(-1)
     modes = offset @ moments.eigenvectors
     variance = alpha**2 * moments.eigenvalues + sigma**2

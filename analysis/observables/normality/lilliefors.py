@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
 
 from gaussian_test.analysis.moments.moments import evenly_spaced
+from gaussian_test.analysis.moments.running import real
 
 Array = NDArray[np.float64]
 
@@ -207,7 +208,7 @@ def gaussian_replicates(x: ArrayLike, replicates: int, seed: int = 0) -> Iterato
     >>> bool(np.allclose(np.cov(replicate.T), np.cov(x.T), atol=1e-5))
     True
     """
-    values = np.asarray(x, dtype=np.float64)
+    values = real(x, np.float64)
     count, features = values.shape
     mean = values.mean(0)
     # a first column of ones makes all others of Q orthogonal to it, even if they are as many as samples

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gaussian_test.analysis.moments.running import real
 from gaussian_test.analysis.observables.quality.numerics import (
     FEWEST,
     Calibration,
@@ -134,7 +135,7 @@ class Population:
     """
 
     def __init__(self, features: ArrayLike) -> None:
-        self.features: Array = np.asarray(features, dtype=np.float64)
+        self.features: Array = real(features, np.float64)
         if self.features.ndim != 2:
             raise ValueError(f"ground-truth features of shape {self.features.shape} are no matrix: give (samples, features)")
         check_finite(self.features)

@@ -256,11 +256,10 @@ def _by_class(labels: NDArray[np.int64], classes: NDArray[np.int64], resample: C
     groups: Groups = []
     for name in classes:
         starts = np.flatnonzero(labels == name)
-        enough = len(starts) >= FEWEST_STARTS
-        if not enough:
+        confidence = expanded(resample.confidence, len(starts)) if len(starts) >= FEWEST_STARTS else 1.0
+        if confidence == 1:  # no resamples reach so far
             groups.append((starts, None))
             continue
-        confidence = expanded(resample.confidence, len(starts))
         groups.append((starts, ClusterBootstrap(len(starts), resample.resamples, confidence, resample.seed)))
     return groups
 
@@ -271,7 +270,8 @@ def _class_times(nu: Array, outcomes: NDArray[np.bool], groups: Groups, level: f
     crossings = []
     for (starts, resample), share in zip(groups, by_chance, strict=True):
         if resample is None:
-            crossings.append(Crossing(np.nan, np.nan, np.nan, f"it has {len(starts)} starts: needs at least {FEWEST_STARTS}"))
+            needs = f"at least {FEWEST_STARTS}" if len(starts) < FEWEST_STARTS else "more for this confidence"
+            crossings.append(Crossing(np.nan, np.nan, np.nan, f"it has {len(starts)} starts: needs {needs}"))
             continue
         kept = (shares[starts] - share) / (1 - share)
         replicates = resample.means(kept)
