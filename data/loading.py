@@ -16,6 +16,7 @@ from gaussian_test.data.formats.netcdf import open_netcdf
 from gaussian_test.data.formats.rows import MemoryRows
 from gaussian_test.data.samples import Samples
 from gaussian_test.data.values import DataError, cause, check_shape, choose_scaling, encode_labels, nearest
+from gaussian_test.locks import numpy_defaults
 
 _SOURCES = {
     "digits": "handwritten digits of 8 x 8 pixels that come with scikit-learn; needs no file",
@@ -45,6 +46,7 @@ def sources() -> dict[str, str]:
     return dict(_SOURCES)
 
 
+@numpy_defaults()
 def load(
     name_or_path: str | os.PathLike[str],
     *,

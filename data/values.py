@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gaussian_test.data.formats.rows import Array, Rows
+from gaussian_test.locks import numpy_defaults
 
 SCAN_BYTES = 2**24  # a block of raw values; with the one before and decoding copies, a scan stays below 64 MB
 
@@ -194,6 +195,7 @@ class Scaling:
             raise DataError(f"{name} ranges from {low:g} to {high:g}, which 64-bit floats cannot map to [-1, 1]: rescale the data.")
         return cls(scale, offset)
 
+    @numpy_defaults()
     def apply(self, values: Array) -> NDArray[np.float32]:
         """Return the scaled values."""
         if self.scale == 1.0 and self.offset == 0.0:

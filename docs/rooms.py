@@ -33,8 +33,11 @@ FLOORS = (
 ROOMS = tuple(room for floor in FLOORS for room in floor)
 # a script that is run and never imported: it stands above all rooms, in the folder of what it makes
 SCRIPTS = {f"{FACE}.data.train_digits_network"}
-ROOF, GROUND = {"__init__", "__main__", "accessor"}, {"errors", "log", "text", "_version"}
-WHAT = {"roof": "Public names, and what a dataset can do.", "ground": "The user's error, log lines, how numbers are written."}
+ROOF, GROUND = {"__init__", "__main__", "accessor"}, {"errors", "locks", "log", "text", "_version"}
+WHAT = {
+    "roof": "Public names, and what a dataset can do.",
+    "ground": "The user's error, locks, log lines, how numbers are written.",
+}
 
 
 def modules() -> dict[str, Path]:

@@ -15,11 +15,13 @@ from gaussian_test.build.problem import load_truth, turn_levels
 from gaussian_test.build.scores import make_process
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment.experiment import Experiment
+from gaussian_test.sampler.defaults import undisturbed
 from gaussian_test.text import aligned
 
 STEPS = (4, 8, 16, 32, 64, 128, 256)
 
 
+@undisturbed()
 def samplers(
     experiment: Experiment | Mapping[str, Any] | str | os.PathLike[str] | None = None, steps: Sequence[int] = STEPS
 ) -> xr.Dataset:
