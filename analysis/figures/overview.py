@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from gaussian_test.analysis.declarations import INTERVAL, TIMES, parts_of
-from gaussian_test.analysis.figures.parts import LEGEND, MARKERS, WIDTH, band, canvas, drawing, log_noise, names_above, plain
+from gaussian_test.analysis.figures.parts import LEGEND, MARKERS, STYLE, WIDTH, band, canvas, drawing, log_noise, names_above, plain
 from gaussian_test.analysis.observables.registry import titles
 
 MOST_NAMED = 12  # runs that a legend can hold

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import seaborn as sns
 import xarray as xr
-from matplotlib import style as styles
+from matplotlib import font_manager, style as styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
@@ -46,7 +47,12 @@ def drawing(further: Mapping[str, Any] | None = None) -> Iterator[None]:
     ...     figure, _ = canvas(1, 2.0)
     """
     with FIGURE_LOCK, styles.context(["default", STYLE | dict(further or {})]), sns.axes_style("ticks"):
-        yield
+        try:
+            yield
+        finally:  # matplotlib keeps the files of fonts open, for each thread anew, and offers no other way to close them
+            for cached in (getattr(font_manager, "_get_font", None), getattr(MathTextParser, "_parse_cached", None)):
+                if cached is not None:
+                    cached.cache_clear()
 
 
 def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:

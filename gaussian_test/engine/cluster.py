@@ -90,7 +90,12 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
         return
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads or 1)
     # Dask sets the workers' environment in this process before they start
-    with _environment_kept(), _random_kept(), config.set({"distributed.nanny.pre-spawn-environ": environment}), ExitStack() as stack:
+    with (
+        _environment_kept(),
+        _random_kept(),
+        config.set({"distributed.nanny.pre-spawn-environ": environment}),
+        ExitStack() as stack,
+    ):
         before = set(multiprocessing.active_children())
         try:
             cluster = distributed.LocalCluster(
