@@ -217,7 +217,7 @@ for thread in working:
     thread.start()
 for thread in working:
     thread.join()
-sys.exit("; ".join(wrong))
+sys.exit("; ".join(wrong) or 0)
 """
 
 
