@@ -73,10 +73,11 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
     Raises UserError if Dask is not installed, or no scheduler answers.
     """
     try:
+        import cryptography  # noqa: F401 # Dask makes certificates with it
         import distributed
         from dask import config
-    except ImportError:
-        raise UserError("workers need dask.distributed, which is not installed: pip install 'gaussian-test[cluster]'") from None
+    except ImportError as error:
+        raise UserError(f"workers need {error.name}, which is not installed: pip install 'gaussian-test[cluster]'") from None
     if scheduler is not None:
         try:
             with_file = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
@@ -114,8 +115,8 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
                 if process.name.startswith("Dask Worker"):  # only Dask's children
                     process.kill()
             raise UserError(
-                f"the workers could not be started ({_reason(error)[:120]}): in a script of your own, call run under "
-                "if __name__ == '__main__':, as each worker imports the script"
+                f"the workers could not be started ({_reason(error)[:120]}): see what they said above; a "
+                "script of your own must call run under if __name__ == '__main__':, as each worker imports the script"
             ) from error
         stack.callback(_close, cluster)
         stack.enter_context(_replaced(cluster))
