@@ -77,7 +77,8 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
         import distributed
         from dask import config
     except ImportError as error:
-        raise UserError(f"workers need {error.name}, which is not installed: pip install 'gaussian-test[cluster]'") from None
+        missing = "cryptography" if error.name == "cryptography" else "dask.distributed"
+        raise UserError(f"workers need {missing}, which is not installed: pip install 'gaussian-test[cluster]'") from None
     if scheduler is not None:
         try:
             with_file = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
