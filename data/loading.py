@@ -17,6 +17,7 @@ from gaussian_test.data.formats.netcdf import open_netcdf
 from gaussian_test.data.formats.rows import MemoryRows
 from gaussian_test.data.samples import Samples
 from gaussian_test.data.values import DataError, DType, cause, check_shape, check_size, choose_scaling, encode_labels, nearest
+from gaussian_test.locks import numpy_defaults
 from gaussian_test.machine import allowed
 from gaussian_test.paths import special
 
@@ -48,6 +49,7 @@ def sources() -> dict[str, str]:
     return dict(_SOURCES)
 
 
+@numpy_defaults()
 def load(
     name_or_path: str | os.PathLike[str],
     *,

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 import torch
@@ -34,7 +33,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gaussian_test.analysis import GaussianScore, fit_moments
-from gaussian_test.analysis.figures.parts import LEGEND, STYLE, WIDTH
+from gaussian_test.analysis.figures.parts import LEGEND, WIDTH, drawing
 from gaussian_test.data import load
 from gaussian_test.sampler import EmpiricalScore, NetworkScore, ProbabilityFlow, UTurnPlan, VarianceExploding
 from gaussian_test.sampler.networks.residual_denoiser import ResidualDenoiser
@@ -331,7 +330,7 @@ def draw(record: dict[str, Any]) -> Figure:
     table = {name: np.array([row[name] for row in record["table"]]) for name in record["table"][0]}
     curve = {name: np.array([row[name] for row in record["curve"]]) for name in record["curve"][0]}
     blue, orange, green, *_ = sns.color_palette("colorblind")
-    with mpl.rc_context(STYLE), sns.axes_style("ticks"):  # type: ignore[arg-type] # keys are literals there
+    with drawing():
         figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.plot(table["sigma"], table["lmmse"], color="black", linewidth=1, label="affine (LMMSE)")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gaussian_test.data.formats.rows import Array, Rows
+from gaussian_test.locks import numpy_defaults
 from gaussian_test.text import byte_size, printable
 
 DType = Literal["float32", "float64"]
@@ -215,6 +216,7 @@ class Scaling:
             raise DataError(f"{name} ranges from {low:g} to {high:g}, which 64-bit floats cannot map to [-1, 1]: rescale the data.")
         return cls(scale, offset)
 
+    @numpy_defaults()
     def apply(self, values: Array, dtype: DType = "float32") -> Array:
         """Return the scaled values."""
         if self.scale == 1.0 and self.offset == 0.0:

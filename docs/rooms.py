@@ -33,10 +33,10 @@ FLOORS = (
 ROOMS = tuple(room for floor in FLOORS for room in floor)
 # a script that is run and never imported: it stands above all rooms, in the folder of what it makes
 SCRIPTS = {f"{FACE}.data.train_digits_network"}
-ROOF, GROUND = {"__init__", "__main__", "accessor"}, {"errors", "log", "machine", "paths", "text", "_version"}
+ROOF, GROUND = {"__init__", "__main__", "accessor"}, {"errors", "locks", "log", "machine", "paths", "text", "_version"}
 WHAT = {
     "roof": "Public names, and what a dataset can do.",
-    "ground": "The user's error, log lines, paths, memory, how numbers are written.",
+    "ground": "The user's error, locks, log lines, paths, memory, how numbers are written.",
 }
 
 

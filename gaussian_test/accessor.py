@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from gaussian_test.errors import UserError, user_input
+from gaussian_test.locks import numpy_defaults
 from gaussian_test.store import archive
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class GaussianTestAccessor:
             raise UserError(f"the archive has no group {name!r}: run again and keep it, or open it from its file")
         return found[name]
 
+    @numpy_defaults()
     def show(self, every: bool = False) -> str:
         """Return the times, the test and the observables as tables of text.
 
@@ -113,6 +115,7 @@ class GaussianTestAccessor:
 
         return show(self._dataset, archive.groups(self._dataset, "chains"), every)
 
+    @numpy_defaults()
     def to_json(self) -> str:
         """Return times, gap, curves and observables as JSON, with all digits.
 
@@ -125,6 +128,7 @@ class GaussianTestAccessor:
 
         return to_json(self._dataset, archive.groups(self._dataset, "chains"))
 
+    @numpy_defaults()
     def plot(self, folder: str | Path | None = None) -> dict[str, Figure]:
         """Draw the figures, and write them as PNG and PDF if a folder is given.
 

@@ -32,7 +32,7 @@ class Noise(NamedTuple):
     second: Tensor | None = None
 
 
-NO_NOISE = Noise(torch.empty(0), torch.empty(0, dtype=torch.float64))  # passed to kernels that use none
+NO_NOISE = Noise(torch.empty(0, device="cpu"), torch.empty(0, dtype=torch.float64, device="cpu"))  # passed to kernels that use none
 
 
 class KeyedNoise:
@@ -89,8 +89,8 @@ class KeyedNoise:
         if done is not None and self.device.type == "cpu" and self.dtype == torch.float32:
             normal = done.normal
         else:  # an asynchronous copy may still read the last buffer
-            normal = torch.empty(count, *self.event_shape, dtype=torch.float32, pin_memory=pinned)
-        uniform = torch.empty(count, dtype=torch.float64, pin_memory=pinned)
+            normal = torch.empty(count, *self.event_shape, dtype=torch.float32, device="cpu", pin_memory=pinned)
+        uniform = torch.empty(count, dtype=torch.float64, device="cpu", pin_memory=pinned)
         rows, numbers = normal.numpy(), uniform.numpy()  # views
         for row, generator in enumerate(self._generators):
             generator.standard_normal(out=rows[row], dtype=np.float32)

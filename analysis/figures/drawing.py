@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 
-import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 import xarray as xr
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 from gaussian_test.analysis.declarations import COMPUTED
 from gaussian_test.analysis.figures.parts import (
     LEGEND,
-    STYLE,
     WIDTH,
     band,
     canvas,
     colours,
     curve,
+    drawing,
     evenly_picked,
     log_noise,
     names_above,
@@ -31,7 +30,7 @@ def draw(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> 
     """Return all figures of a result."""
     others = groups or {}
     pictures = others.get("pictures")
-    with mpl.rc_context(STYLE), sns.axes_style("ticks"):  # type: ignore[arg-type] # keys are literals there
+    with drawing():
         figures = {name: drawn for figure in declared_figures(result) for name, drawn in _drawn(figure, result, others)}
         if pictures is not None and "row" in pictures.dims:
             for score in pictures["score"].values:

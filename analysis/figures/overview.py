@@ -3,7 +3,6 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 import xarray as xr
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from gaussian_test.analysis.declarations import INTERVAL, TIMES, parts_of
-from gaussian_test.analysis.figures.parts import LEGEND, MARKERS, STYLE, WIDTH, band, canvas, log_noise, names_above, plain
+from gaussian_test.analysis.figures.parts import LEGEND, MARKERS, STYLE, WIDTH, band, canvas, drawing, log_noise, names_above, plain
 from gaussian_test.analysis.observables.registry import titles
 
 MOST_NAMED = 12  # runs that a legend can hold
@@ -21,7 +20,7 @@ MOST_NAMED = 12  # runs that a legend can hold
 def draw_comparison(a: xr.Dataset, b: xr.Dataset, comparison: xr.Dataset, names: tuple[str, str]) -> dict[str, Figure]:
     """Draw each curve that two results have, and below it their difference with its band."""
     called = titles()
-    with mpl.rc_context(STYLE), sns.axes_style("ticks"):  # type: ignore[arg-type] # keys are literals there
+    with drawing():
         return {
             name: _compared(a, b, comparison, name, called[name], names)
             for name in called
@@ -65,7 +64,7 @@ def _without_difference(row: xr.Dataset, name: str) -> dict[str, str]:
 def draw_runs(runs: Mapping[str, xr.Dataset]) -> dict[str, Figure]:
     """Draw the times of several runs with their intervals, and their auto-correlations."""
     scores = list(dict.fromkeys(str(score) for result in runs.values() for score in result["score"].values))
-    with mpl.rc_context(STYLE), sns.axes_style("ticks"):  # type: ignore[arg-type] # keys are literals there
+    with drawing():
         return {"times_of_runs": _times_of_runs(runs, scores), "autocorrelation_of_runs": _curves_of_runs(runs, scores)}
 
 
@@ -141,7 +140,7 @@ def sampler_figure(study: xr.Dataset) -> Figure:
     >>> [axis.get_yscale() for axis in figure.axes]
     ['log', 'log']
     """
-    with mpl.rc_context(STYLE), sns.axes_style("ticks"):  # type: ignore[arg-type] # keys are literals there
+    with drawing():
         panels = [("wasserstein_relative", "distance of the end points\n" + r"$W_2/\sqrt{\mathrm{tr}\,\Sigma}$")]
         if np.isfinite(study["autocorrelation_error"]).any():
             panels.append(("autocorrelation_error", "error of the auto-correlation\n" + r"$|C(T)-C_{\mathrm{exact}}(T)|$"))

@@ -2,20 +2,23 @@
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 import xarray as xr
+from matplotlib import font_manager, style as styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from gaussian_test.analysis.declarations import TIMES, parts_of
+from gaussian_test.locks import FIGURE_LOCK
 from gaussian_test.paths import inside, replaceable
 
 WIDTH = 6.4  # inches; figures are drawn at print size
@@ -35,6 +38,24 @@ LEGEND: dict[str, Any] = {"frameon": True, "framealpha": 0.9, "edgecolor": "none
 NU_LABEL = r"noise-to-signal ratio at the turn, $\nu_T=\sigma_T/\alpha_T$"
 
 
+@contextmanager
+def drawing(further: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Draw or write figures in their style, whatever a matplotlibrc says, one thread at a time.
+
+    Examples
+    --------
+    >>> with drawing({"svg.fonttype": "path"}):
+    ...     figure, _ = canvas(1, 2.0)
+    """
+    with FIGURE_LOCK, styles.context(["default", STYLE | dict(further or {})]), sns.axes_style("ticks"):
+        try:
+            yield
+        finally:  # matplotlib keeps the files of fonts open, for each thread anew, and offers no other way to close them
+            for cached in (getattr(font_manager, "_get_font", None), getattr(MathTextParser, "_parse_cached", None)):
+                if cached is not None:
+                    cached.cache_clear()
+
+
 def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     """Write figures as PNG and PDF, each file atomically.
 
@@ -42,7 +63,7 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     """
     paths = {name: [inside(folder, f"{name}.{kind}") for kind in ("png", "pdf")] for name in figures}
     folder.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+    with drawing():
         for name, figure in figures.items():
             lay_out(figure)
             for path in paths[name]:

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import roots_hermitenorm
 
+from gaussian_test.locks import numpy_defaults
+
 Array = NDArray[np.float64]
 
 NODES = 1000  # of the Gauss-Hermite rule
@@ -51,6 +53,7 @@ def retention_signal_to_noise(level: float) -> float:
     return float(brentq(lambda square: 1 - float(_lost(np.array(square))) - level, 0, -2 * np.log1p(-level), xtol=1e-14))
 
 
+@numpy_defaults()
 def _lost(square: Array) -> Array:
     r"""Return :math:`1 - \mathbb E\tanh^2(c^2+cy) = 1 - \mathbb E\tanh(c^2+cy) = e^{-c^2/2}\,\mathbb E\,\mathrm{sech}(cy)`.
 

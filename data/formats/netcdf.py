@@ -7,18 +7,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from xarray.backends.locks import SerializableLock
 
 from gaussian_test.data.formats.rows import Array, Rows, Selection, as_images
 from gaussian_test.data.samples import Samples
 from gaussian_test.data.values import DataError, cause, check_shape, check_size, encode_labels
+from gaussian_test.locks import NETCDF_LOCK, netcdf
 from gaussian_test.machine import allowed
 from gaussian_test.text import byte_size
-
-# xarray locks reads but not opening and closing, and the netCDF library is not thread-safe in any of them. The lock is shared by
-# name, so other code in this process can take it too.
-NETCDF_LOCK = SerializableLock("gaussian_test.netcdf")
-
 
 DENSEST = 10_000  # bytes of values for each byte of a file; deflate reaches 1,032
 
@@ -47,7 +42,7 @@ class NetcdfRows:
     def read(self, selection: Selection) -> Array:
         """Return the selected samples, (selected, ...)."""
         # Transpose after reading: a transposed lazy array would index the file point by point.
-        with NETCDF_LOCK:
+        with netcdf():
             try:
                 block = self._variable.isel({self._sample: selection}).to_numpy()
             except (OSError, RuntimeError) as error:
@@ -75,9 +70,9 @@ def open_netcdf(path: Path, key: str | None = None, label_key: str | None = None
     ...     open_netcdf(Path(folder, "x.nc")).rows.shape
     (5, 1, 8, 9)
     """
-    with NETCDF_LOCK:
+    with netcdf():
         try:
-            dataset = xr.open_dataset(path.absolute(), engine="netcdf4", cache=False, decode_times=False)
+            dataset = xr.open_dataset(path.absolute(), engine="netcdf4", cache=False, decode_times=False, lock=NETCDF_LOCK)
         except (OSError, ValueError, RuntimeError, TypeError) as error:  # TypeError: xarray of 2025, for invalid text
             raise DataError(f"{path} is not a readable NetCDF file ({cause(error)}): save or copy it again.") from error
     variables: dict[str, xr.Variable] = {str(name): variable for name, variable in dataset.variables.items()}
@@ -100,7 +95,7 @@ def open_netcdf(path: Path, key: str | None = None, label_key: str | None = None
         for one in (label_key, "class_name"):
             if one in variables:
                 _check_header(variables[one], path, f"{one!r} in {path}", memory)
-        with NETCDF_LOCK:
+        with netcdf():
             raw = variables[label_key].to_numpy()
             names = [str(item) for item in variables["class_name"].to_numpy()] if "class_name" in variables else None
         labels = encode_labels(raw, rows.shape[0], f"the labels {label_key!r} in {path}", names)

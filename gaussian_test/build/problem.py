@@ -32,6 +32,7 @@ from gaussian_test.build.scores import Built, build_scores, make_kernels, make_p
 from gaussian_test.build.truth import Source, open_truth
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment
+from gaussian_test.sampler.defaults import undisturbed
 from gaussian_test.store import archive
 from gaussian_test.store.digest import is_recognisable, kernel_digest, schedule_digest, score_digest
 from gaussian_test.store.parts import Fits
@@ -156,6 +157,7 @@ class Given:
         return [known.name for known, is_there in zip(fields(self), there, strict=False) if is_there]
 
 
+@undisturbed()
 def prepare(
     settings: experiment.Experiment,
     device: str = "auto",

@@ -13,9 +13,16 @@ VARIABLE = "_GAUSSIAN_TEST_COMPLETE"
 PROGRAM = "gaussian-test"
 DEVICES = "/dev/nvidia[0-9]*"
 # by hand, since click's script takes the words as bash cuts them, at = and : too: reverse.kind=h would be three. This one reads
-# the whole line, takes off what bash already has of the word, quotes what holds spaces, and adds none behind = and /
+# the whole line, takes off what bash already has of the word, quotes what the shell would obey, and adds no space behind = and /
 BASH = r"""%(complete_func)s() {
-    local word="${COMP_LINE:0:COMP_POINT}" breaks="${COMP_WORDBREAKS//[^=:]/}" cut='' type value
+    local word="${COMP_LINE:0:COMP_POINT}" breaks="${COMP_WORDBREAKS//[^=:]/}" cut='' quote='' i type value
+    for ((i = 0; i < ${#word}; i++)); do
+        case $quote${word:i:1} in
+            \\ | '"\') ((i++)) ;;
+            \" | \') quote="${word:i:1}" ;;
+            '""' | "''") quote='' ;;
+        esac
+    done
     word="${word##*[[:space:]]}"
     [[ $breaks ]] && cut="${word%%"${word##*[$breaks]}"}"
     COMPREPLY=()
@@ -25,7 +32,12 @@ BASH = r"""%(complete_func)s() {
             file) compopt -o default ;;
             plain)
                 [[ $value == *[=./] ]] && compopt -o nospace
-                printf -v value %%q "${value#"$cut"}"
+                if [[ -z $quote ]]; then
+                    printf -v value %%q "${value#"$cut"}"
+                elif [[ $value == *[\\\"\'\$\`!]* ]]; then
+                    compopt -o default  # bash itself knows what to write within quotes
+                    continue
+                fi
                 COMPREPLY+=("$value")
                 ;;
         esac
@@ -87,6 +99,7 @@ class File(click.Path):
         found = sorted(glob.glob(f"{glob.escape(incomplete)}*"))
         names = [name for name in found if name.endswith(self.suffixes) and os.path.isfile(name)]
         names += [os.path.join(name, "") for name in found if os.path.isdir(name) and not name.endswith(".parts")]
+        names = [name for name in names if name.isprintable()]  # a shell writes others in ways that another quote opens
         return [CompletionItem(name) for name in names] or super().shell_complete(ctx, param, incomplete)
 
 

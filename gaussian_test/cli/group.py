@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import io
 import os
 import shlex
 import sys
@@ -53,6 +54,9 @@ class PlainErrors(click.Group):
 
     def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
         """Parse the arguments, and report errors as one sentence."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a locale may know neither ∞ nor the bytes of a file's name
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().make_context(*arguments, **settings)
         except click.exceptions.NoArgsIsHelpError:

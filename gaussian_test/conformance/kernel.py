@@ -11,6 +11,7 @@ from torch import Tensor
 from gaussian_test.analysis import GaussianScore
 from gaussian_test.conformance.laws import Laws, draw, noise_for
 from gaussian_test.sampler import Cosine, EmpiricalScore, Noise, Process, ReverseKernel, Score, VarianceExploding
+from gaussian_test.sampler.defaults import undisturbed
 from gaussian_test.sampler.noise import NO_NOISE
 
 KERNEL_LAWS = {
@@ -31,6 +32,7 @@ MEAN = np.array([0.5, -2.0, 1.0, 3.0])
 STEPS = 32  # of the coarsest run in the convergence test
 
 
+@undisturbed()
 def check_kernel(kernel: ReverseKernel, process: Process | None = None, order: float | None = 1) -> None:
     r"""Raise unless a reverse kernel obeys the laws of reverse kernels.
 

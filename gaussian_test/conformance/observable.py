@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gaussian_test.conformance.laws import Laws, draw
+from gaussian_test.sampler.defaults import undisturbed
 
 OBSERVABLE_LAWS = {
     "number": "one finite number for each U-Turn: a tensor or an array of shape (batch,)",
@@ -20,6 +21,7 @@ OBSERVABLE_LAWS = {
 Observable = Callable[[Tensor, Tensor], Any]
 
 
+@undisturbed()
 def check_observable(
     function: Observable, event_shape: tuple[int, ...], start: Tensor | None = None, end: Tensor | None = None
 ) -> None:

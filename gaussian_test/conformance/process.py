@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gaussian_test.conformance.laws import Laws, draw
 from gaussian_test.sampler import Process
+from gaussian_test.sampler.defaults import undisturbed
 
 PROCESS_LAWS = {
     "number": "alpha, sigma, f, g2, noise_to_signal and time give finite float64 numbers in the shape of what they are given",
@@ -27,6 +28,7 @@ NUMBERS = ("alpha", "sigma", "f", "g2", "noise_to_signal")
 PLACES = 7  # times at which derivatives and integrals are compared
 
 
+@undisturbed()
 def check_process(process: Process) -> None:
     r"""Raise unless a forward process obeys the laws of processes.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gaussian_test.conformance.laws import Laws, draw, noise_for
 from gaussian_test.sampler import Noise, Score
+from gaussian_test.sampler.defaults import undisturbed
 
 SCORE_LAWS = {
     "states": "denoise gives finite states in the shape and the type of those it is given",
@@ -27,6 +28,7 @@ ERRORS = 5.0  # largest deviation of a mean of draws, in standard errors
 FEW = 160.0  # a variance below this share of spread^2/draws can come from draws too rare to occur
 
 
+@undisturbed()
 def check_score(
     score: Score,
     mean: Tensor | None = None,

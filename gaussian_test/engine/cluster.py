@@ -8,7 +8,9 @@ import logging
 import multiprocessing
 import os
 import queue
+import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +54,18 @@ def absolute(settings: Experiment, base: Path) -> dict[str, Any]:
     return values
 
 
+def check_may_start(workers: int) -> None:
+    """Raise UserError if this process cannot start workers: a daemonic one, or one whose script is no file."""
+    if multiprocessing.current_process().daemon:
+        raise UserError(
+            f"workers = {workers} cannot be started from a daemonic process, such as one of a pool, which may have no processes of "
+            "its own: run without workers there, or start that process with daemon=False"
+        )
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is not None and not Path(script).exists():
+        raise UserError(f"workers = {workers} import the script, and {script} is no file: save the script, or run without workers")
+
+
 @contextmanager
 def connected(workers: int | None, scheduler: str | None, threads: int | None) -> Iterator[Any]:
     """Start workers on this machine, or connect to a running scheduler.
@@ -59,10 +73,12 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
     Raises UserError if Dask is not installed, or no scheduler answers.
     """
     try:
+        import cryptography  # noqa: F401 # Dask makes certificates with it
         import distributed
         from dask import config
-    except ImportError:
-        raise UserError("workers need dask.distributed, which is not installed: pip install 'gaussian-test[cluster]'") from None
+    except ImportError as error:
+        missing = "cryptography" if error.name == "cryptography" else "dask.distributed"
+        raise UserError(f"workers need {missing}, which is not installed: pip install 'gaussian-test[cluster]'") from None
     if scheduler is not None:
         try:
             with_file = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
@@ -71,12 +87,17 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
             raise UserError(
                 f"no scheduler answers at {scheduler} ({_reason(error)[:160]}): give the address that it shows"
             ) from None
-        with client:
+        with _random_kept(), client:
             yield client
         return
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads or 1)
     # Dask sets the workers' environment in this process before they start
-    with _environment_kept(), config.set({"distributed.nanny.pre-spawn-environ": environment}), ExitStack() as stack:
+    with (
+        _environment_kept(),
+        _random_kept(),
+        config.set({"distributed.nanny.pre-spawn-environ": environment}),
+        ExitStack() as stack,
+    ):
         before = set(multiprocessing.active_children())
         try:
             cluster = distributed.LocalCluster(
@@ -87,6 +108,7 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
                 silence_logs=logging.CRITICAL,
                 preload=["gaussian_test.engine.worker_setup"],
                 env={SHARE: str(workers)},
+                security=distributed.Security.temporary(),  # whoever reaches a scheduler runs code as its owner
                 death_timeout=STARTING,
             )
         except Exception as error:  # Dask also fails on a late worker, and leaves it running
@@ -94,8 +116,8 @@ def connected(workers: int | None, scheduler: str | None, threads: int | None) -
                 if process.name.startswith("Dask Worker"):  # only Dask's children
                     process.kill()
             raise UserError(
-                f"the workers could not be started ({_reason(error)[:120]}): in a script of your own, call run under "
-                "if __name__ == '__main__':, as each worker imports the script"
+                f"the workers could not be started ({_reason(error)[:120]}): see what they said above; a "
+                "script of your own must call run under if __name__ == '__main__':, as each worker imports the script"
             ) from error
         stack.callback(_close, cluster)
         stack.enter_context(_replaced(cluster))
@@ -165,6 +187,16 @@ def _environment_kept() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextmanager
+def _random_kept() -> Iterator[None]:
+    """Give Python's random numbers back as they were: Dask draws from them."""
+    before = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 def ask(client: Any, question: Callable[[Order], Any], order: Order) -> Any:

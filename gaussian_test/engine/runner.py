@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -288,16 +289,28 @@ def _write(path: Path, result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> 
     log("archive", bytes=path.stat().st_size, seconds=time.monotonic() - began)
 
 
+_limiting = threading.Lock()
+_limited: list[tuple[int, int]] = []  # threads of Python whose runs set those of torch, and how many these were before
+
+
 @contextmanager
 def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Set torch's threads during a run."""
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    """Set torch's threads during a run, those of this thread of Python."""
+    if threads is None:
+        yield
+        return
+    me = threading.get_ident()
+    with _limiting:  # a new thread begins with the number that was set last, that of another run perhaps
+        is_first = not _limited or any(thread == me for thread, _ in _limited)
+        mine = me, torch.get_num_threads() if is_first else _limited[0][1]
+        _limited.append(mine)
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _limiting:
+            torch.set_num_threads(mine[1])
+            _limited.remove(mine)
 
 
 def _check_engine(workers: int | None, scheduler: str | None, threads: int | None, path: Path | None, given: list[str]) -> None:
@@ -308,6 +321,8 @@ def _check_engine(workers: int | None, scheduler: str | None, threads: int | Non
         return
     if workers is not None and scheduler is not None:
         raise UserError("workers and scheduler exclude each other: start workers here or use those of a running cluster")
+    if workers is not None:
+        cluster.check_may_start(workers)
     if path is None:
         raise UserError("workers write their shards beside the archive: give an output")
     if given:

@@ -18,7 +18,9 @@ from gaussian_test.build.problem import Prepared
 from gaussian_test.build.scores import evaluating
 from gaussian_test.engine.interruption import Interrupted, Interruption
 from gaussian_test.errors import UserError
+from gaussian_test.locks import SharedSetting
 from gaussian_test.log import Progress
+from gaussian_test.sampler.defaults import undisturbed
 from gaussian_test.sampler.process import Time, as_time
 from gaussian_test.store.parts import Parts
 
@@ -160,22 +162,27 @@ def compute_here(
 @contextmanager
 def computing(prepared: Prepared) -> Iterator[None]:
     """Set torch and the networks up for computing shards."""
-    with torch.inference_mode(), evaluating(prepared.scores.values()), _precision(prepared.settings.tf32):
+    with undisturbed(), torch.inference_mode(), evaluating(prepared.scores.values()), _precision(prepared.settings.tf32):
         yield
 
 
 @contextmanager
 def _precision(tf32: bool | None) -> Iterator[None]:
     """Switch TF32 for float32 products and convolutions during a computation."""
-    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined] # a class replaces the module
-    before = [switch.fp32_precision for switch in switches]
-    try:
-        for switch in switches if tf32 is not None else ():
-            switch.fp32_precision = "tf32" if tf32 else "ieee"
+    with _PRECISION.held(None if tf32 is None else ("tf32" if tf32 else "ieee",) * 2):
         yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.fp32_precision = value
+
+
+def _switch(values: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """Set the precision of float32 products and convolutions, and return what it was."""
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined] # a class replaces the module
+    before = tuple(switch.fp32_precision for switch in switches)
+    for switch, value in zip(switches, values or before, strict=True):
+        switch.fp32_precision = value
+    return before
+
+
+_PRECISION = SharedSetting(_switch, _switch)
 
 
 def settle_micro_batches(prepared: Prepared, known: dict[str, int]) -> dict[str, int]:

@@ -1,23 +1,26 @@
 """Figures of a page, with captions and alternative text."""
 
+from __future__ import annotations
+
 import io
 import re
 import xml.etree.ElementTree as ET
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from gaussian_test.analysis.figures.drawing import draw
-from gaussian_test.analysis.figures.parts import STYLE, lay_out
+from gaussian_test.analysis.figures.parts import drawing, lay_out
 from gaussian_test.analysis.observables import record
 from gaussian_test.analysis.observables.gaussian_test import GAUSSIAN_TEST
 from gaussian_test.analysis.observables.registry import declared_figures
 from gaussian_test.result.views import View
 from gaussian_test.text import number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAIN = [figure.name for figure in GAUSSIAN_TEST.figures[:3]]  # figures of the Gaussian Test; all others are of further observables
 
@@ -90,8 +93,8 @@ REFERENCE = re.compile(r"url\(#([^)]+)\)")
 def inline_svg(figure: Figure, name: str) -> Markup:
     """Return a figure as an SVG element for a page of HTML."""
     buffer = io.StringIO()
-    style = STYLE | {"svg.fonttype": "path", "svg.hashsalt": name, "svg.image_inline": True}
-    with mpl.rc_context(style):  # type: ignore[arg-type] # keys are literals there
+    style = {"svg.fonttype": "path", "svg.hashsalt": name, "svg.image_inline": True}
+    with drawing(style):
         lay_out(figure)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     root = ET.fromstring(buffer.getvalue())  # parsing drops comments, which contain texts of the figure

@@ -16,6 +16,7 @@ from gaussian_test.errors import UserError, user_input
 from gaussian_test.html_report.comparison import comparison_context
 from gaussian_test.html_report.overview import sweep_context
 from gaussian_test.html_report.result import result_context
+from gaussian_test.locks import numpy_defaults
 from gaussian_test.store import archive, files
 from gaussian_test.store.archive import Source
 
@@ -33,6 +34,7 @@ SECTIONS = {
 ANCHORS = {"frames": "pictures"}
 
 
+@numpy_defaults()
 def report(source: Source | Sequence[Source], output: str | os.PathLike[str]) -> Path:
     """Write a self-contained HTML page of a result: finding, times, figures, pictures, settings and provenance.
 

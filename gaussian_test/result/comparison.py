@@ -12,6 +12,7 @@ from gaussian_test.analysis.observables.record import resolved
 from gaussian_test.analysis.observables.registry import in_result
 from gaussian_test.analysis.statistics.curves import falls_through
 from gaussian_test.errors import UserError
+from gaussian_test.locks import numpy_defaults
 from gaussian_test.store.archive import Source, opened
 
 Array = NDArray[np.float64]
@@ -19,6 +20,7 @@ Array = NDArray[np.float64]
 CROSSED = {"memorization": {"own": "memorized_share", "any": "close_share"}, "speciation": {"retention": "class_retention"}}
 
 
+@numpy_defaults()
 def compare(a: Source, b: Source) -> xr.Dataset:
     r"""Compare two results: two models, two data sets, two checkpoints in training.
 

@@ -18,11 +18,13 @@ from gaussian_test.build.truth import load_truth
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment.experiment import MOST_STEPS, Experiment
 from gaussian_test.experiment.processes import shown
+from gaussian_test.sampler.defaults import undisturbed
 from gaussian_test.text import aligned
 
 STEPS = (4, 8, 16, 32, 64, 128, 256)
 
 
+@undisturbed()
 def samplers(
     experiment: Experiment | Mapping[str, Any] | str | os.PathLike[str] | None = None, steps: Sequence[int] = STEPS
 ) -> xr.Dataset:

@@ -9,13 +9,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from gaussian_test.analysis.declarations import split_reasons
 from gaussian_test.errors import UserError
+from gaussian_test.locks import netcdf, numpy_defaults
 from gaussian_test.machine import allowed
 from gaussian_test.paths import special
 from gaussian_test.store import foreign
@@ -40,10 +41,10 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
     contents: list[tuple[str | None, xr.Dataset]] = [(None, root), *(groups or {}).items()]
     with atomic_path(path) as temporary:
         try:
-            for group, dataset in contents:
-                dataset.to_netcdf(
-                    temporary.absolute(), mode="a" if group else "w", group=group, engine="netcdf4", encoding=_encoding(dataset)
-                )
+            with netcdf():
+                for group, dataset in contents:
+                    mode: Literal["a", "w"] = "a" if group else "w"
+                    dataset.to_netcdf(temporary.absolute(), mode=mode, group=group, engine="netcdf4", encoding=_encoding(dataset))
             sync(temporary)
             whole = all(read_unchecked(temporary, group).identical(dataset) for group, dataset in contents)
         except RuntimeError as error:  # raised by the NetCDF library if the disk is full or fails
@@ -68,7 +69,7 @@ def read(path: Path, group: str | None = None, known: State | None = None) -> xr
 
 def read_unchecked(path: Path, group: str | None = None) -> xr.Dataset:
     """Load a group of a NetCDF file whose sha256 is already verified, and close the file."""
-    with xr.open_dataset(Path(path).absolute(), group=group, engine="netcdf4", decode_times=False) as dataset:
+    with netcdf(), xr.open_dataset(Path(path).absolute(), group=group, engine="netcdf4", decode_times=False) as dataset:
         if dataset.nbytes > (most := allowed(None)):
             raise UserError(f"{path} holds {byte_size(dataset.nbytes)}, and no more than {byte_size(most)} is read on this machine")
         loaded = dataset.load()
@@ -84,6 +85,7 @@ def refusal(path: str | Path, error: Exception) -> UserError:
     return UserError(f"{path} is damaged ({' '.join(str(error).split())}): restore it or run again")
 
 
+@numpy_defaults()
 def open_archive(path: str | os.PathLike[str]) -> xr.Dataset:
     r"""Open an archive, after checking its format and its checksum.
 

@@ -7,14 +7,15 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from gaussian_test.data.formats.netcdf import NETCDF_LOCK
 from gaussian_test.errors import UserError
+from gaussian_test.locks import NETCDF_LOCK, netcdf, numpy_defaults
 from gaussian_test.store import archive, files
 from gaussian_test.sweep.states import read_runs, status
 
 SAME = 1e-6  # relative difference of noise levels that are one
 
 
+@numpy_defaults()
 def open_sweep(folder: str | Path) -> xr.Dataset:
     """Open all finished runs of a folder as one dataset.
 
@@ -94,8 +95,8 @@ def _opened(path: Path) -> xr.Dataset:
         files.check(path)
     except archive.DAMAGE as error:
         raise archive.refusal(path, error) from None
-    # opening and reading share the lock: the library is not thread-safe
-    return xr.open_dataset(path, engine="netcdf4", chunks={}, decode_times=False, lock=NETCDF_LOCK)
+    with netcdf():  # opening and reading share the lock
+        return xr.open_dataset(path, engine="netcdf4", chunks={}, decode_times=False, lock=NETCDF_LOCK)
 
 
 def _fill_values(datasets: list[xr.Dataset]) -> dict[Any, Any]:

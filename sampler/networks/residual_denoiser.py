@@ -69,7 +69,7 @@ class ResidualDenoiser(nn.Module):
         self.sigma_min = sigma_min
         self.sigma_max = sigma_max
         features = img_channels * img_resolution**2
-        self.register_buffer("frequencies", torch.arange(1, FREQUENCIES + 1) * (math.pi / 4), persistent=False)
+        self.register_buffer("frequencies", torch.arange(1, FREQUENCIES + 1, dtype=torch.float32) * (math.pi / 4), persistent=False)
         self.noise = nn.Linear(2 * FREQUENCIES, embedding)
         self.label = nn.Linear(label_dim, embedding, bias=False) if label_dim else None
         self.first = nn.Linear(features, width)

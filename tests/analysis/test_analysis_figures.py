@@ -1,5 +1,12 @@
 """Figures show the numbers of the result, with labels, legends, bands and nothing clipped."""
 
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
@@ -194,3 +201,30 @@ def test_the_affine_time_is_read_off_the_gap_that_is_drawn_solid(kernel, affine)
     text = result.gaussian_test.show()
     assert ("gap, one evaluation" in text) == steps
     assert ("read off the gap of one evaluation" in text) == (steps and affine == "one_shot")
+
+
+RC = {"text.usetex": True, "font.size": 30, "lines.linewidth": 9, "axes.facecolor": "red", "savefig.bbox": "tight"}
+
+
+def test_a_matplotlibrc_changes_no_figure_and_no_file_stays_open(result, tmp_path):
+    def files():
+        gc.collect()
+        return [path.resolve().name for path in Path("/proc/self/fd").iterdir() if path.resolve().suffix == ".ttf"]
+
+    parts.save({"figure": drawing.draw(result)["gap"]}, tmp_path / "plain")
+    with mpl.rc_context(RC):
+        parts.save({"figure": drawing.draw(result)["gap"]}, tmp_path / "theirs")
+        assert mpl.rcParams["font.size"] == 30
+    for name in ("figure.png", "figure.pdf"):
+        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
+    assert files() == []
+
+
+@pytest.mark.parametrize("backend", ["Qt4Agg", "QtAgg", "nonsense", "pdf", ""])
+def test_whatever_window_system_is_named_figures_are_drawn(backend):
+    code = (
+        "import os\nfrom gaussian_test.analysis.figures import parts, drawing\nimport matplotlib\n"
+        f"assert os.environ['MPLBACKEND'] == {backend!r}\n"
+        f"assert {backend!r} != 'pdf' or matplotlib.get_backend() == 'pdf'"
+    )
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"MPLBACKEND": backend}, check=True)

@@ -7,12 +7,14 @@ import random
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fault_rooms import LONG, NAMES, SHARDS, SHORT, before_shards, finish, finished, hashes, left, resumes, room, wait
+from fault_rooms import ENVIRONMENT, LONG, NAMES, SHARDS, SHORT, before_shards, finish, finished, hashes, left, resumes, room, wait
 from same_archives import assert_same, undated
 
 import gaussian_test as gt
@@ -159,6 +161,53 @@ def test_a_log_that_cannot_be_written_ends_no_run(tmp_path):
 
 
 # -- two writers, and other things that change meanwhile -----------------------------------------------------------------------
+
+
+THREADS = """
+import sys, threading
+from pathlib import Path
+import gaussian_test as gt
+from gaussian_test.analysis.figures import drawing, parts
+
+folder, threads, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+settings = {"samples": 6, "shard_size": 3, "turn_times": {"noise_to_signal": [0.1, 1.0, 5.0]}, "observables": "none"}
+settings |= {"statistics": {"bootstrap": 100}, "keep": {"pictures": 2}}
+first, wrong = gt.run(settings, f"{folder}/first.nc", progress=False), []
+
+
+def work(number):
+    try:
+        for turn in range(rounds):
+            path = f"{folder}/{number}-{turn}.nc"
+            gt.run(settings, path, progress=False, threads=1 + number % 2)
+            result = gt.open_archive(path)
+            assert all(result[name].shape == first[name].shape for name in first)
+            assert (result.memorized_share == first.memorized_share).all()
+            assert result.gaussian_test.group("pictures").sizes["sample"] == 2
+            if turn % 4 == number % 4:
+                figure = drawing.draw(result)["autocorrelation"]
+                parts.save({"figure": figure}, Path(folder, str(number)))
+    except BaseException as error:
+        wrong.append(repr(error))
+
+
+working = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+for thread in working:
+    thread.start()
+for thread in working:
+    thread.join()
+sys.exit("; ".join(wrong) or 0)
+"""
+
+
+def test_runs_in_threads_neither_crash_nor_disturb_each_other(long, tmp_path):
+    """Without the locks an interpreter crashes in nearly every run of six threads (a process of its own, since it is killed)."""
+    runs, threads, rounds = (8, 6, 20) if long else (1, 6, 2)
+    for run in range(runs):
+        room(tmp_path / str(run), SHORT)
+        command = [sys.executable, "-c", THREADS, str(tmp_path / str(run)), str(threads), str(rounds)]
+        done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr[-2000:]
 
 
 def test_of_two_writers_one_is_refused_and_a_crash_leaves_no_lock(tmp_path, start, undisturbed):

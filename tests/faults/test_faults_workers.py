@@ -91,8 +91,15 @@ def workers():
             yield client
 
 
+def certificates(security):
+    """Return Dask's own configuration of somebody who has the certificates of a cluster."""
+    names = {"ca-file": security.tls_ca_file, "client.cert": security.tls_client_cert, "client.key": security.tls_client_key}
+    return dask.config.set({f"distributed.comm.tls.{name}": value for name, value in names.items()})
+
+
 def run_there(settings, output, client, **options):
-    return gt.run(settings, output, scheduler=client.scheduler.address, threads=1, progress=False, **options)
+    with certificates(client.security):
+        return gt.run(settings, output, scheduler=client.scheduler.address, threads=1, progress=False, **options)
 
 
 def test_one_and_two_workers_give_the_bits_of_this_process(workers, tmp_path):
@@ -111,6 +118,64 @@ def test_one_and_two_workers_give_the_bits_of_this_process(workers, tmp_path):
         assert_same(tmp_path / f"{name}.nc", tmp_path / "here.nc")
         assert hashes(tmp_path / f"{name}.nc") == hashes(tmp_path / "here.nc")
     assert left(tmp_path) == ["here.nc", "one.nc", "two.nc"]
+
+
+def test_nobody_else_runs_code_on_the_workers_of_a_run(workers, tmp_path, monkeypatch):
+    address = workers.scheduler.address
+    assert address.startswith("tls://127.0.0.1:")
+    monkeypatch.setattr(cluster, "CONNECT", 2)
+    strangers = [distributed.Security(), distributed.Security.temporary(), distributed.Security(require_encryption=True)]
+    for stranger in strangers:
+        with pytest.raises((OSError, TypeError, ValueError)):
+            distributed.Client(address, security=stranger, timeout=2, set_as_default=False)
+    with pytest.raises(OSError, match=r"imed out|onnect"):
+        distributed.Client(address.replace("tls", "tcp"), timeout=2, set_as_default=False)
+    with pytest.raises(UserError, match=f"no scheduler answers at {address}"):
+        gt.run(SHORT, tmp_path / "run.nc", scheduler=address, progress=False)
+    assert left(tmp_path) == []
+
+
+def test_workers_draw_none_of_the_random_numbers_of_the_program_around(workers, tmp_path):
+    random.seed(5)
+    before, environment = random.getstate(), dict(os.environ)
+    run_there(SHORT, tmp_path / "run.nc", workers)
+    assert random.getstate() == before
+    assert dict(os.environ) == environment
+
+
+def asked_for_workers(output, said):
+    try:
+        gt.run(SHORT, output, workers=2, progress=False)
+    except UserError as error:
+        said.put(str(error))
+
+
+@pytest.mark.parametrize("sort", ["process", "pool", "thread of a process", "no file"])
+def test_who_cannot_start_workers_is_told_so_at_once(sort, tmp_path, monkeypatch):
+    said, output = multiprocessing.SimpleQueue(), tmp_path / "run.nc"
+    why = "workers = 2 cannot be started from a daemonic process"
+    with monkeypatch.context() as patch:
+        if sort == "no file":
+            patch.setattr(sys.modules["__main__"], "__file__", "<stdin>", raising=False)
+            asked_for_workers(output, said)
+            why = "workers = 2 import the script, and <stdin> is no file"
+        elif sort == "pool":
+            with multiprocessing.get_context("fork").Pool(1, lambda: asked_for_workers(output, said)):
+                why = why if said.get().startswith(why) else ""
+                said.put(why)
+        else:
+            target = asked_for_workers if sort == "process" else in_a_thread
+            process = multiprocessing.get_context("fork").Process(target=target, args=(output, said), daemon=True)
+            process.start()
+            process.join(60)
+    assert said.get().startswith(why)
+    assert left(tmp_path) == []
+
+
+def in_a_thread(output, said):
+    thread = threading.Thread(target=asked_for_workers, args=(output, said))
+    thread.start()
+    thread.join()
 
 
 def test_the_order_in_which_shards_come_in_does_not_matter(workers, tmp_path, undisturbed):

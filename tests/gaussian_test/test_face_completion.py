@@ -115,12 +115,23 @@ def until(end, terminal):
     return text
 
 
-@pytest.mark.parametrize("shell", REAL)
-def test_a_real_shell_completes(shell, room):
+HOSTILE = {  # what is typed, and the file that is meant
+    "a": "a$(touch PWNED).nc",
+    "b": "b`touch PWNED`.nc",
+    "c": "c;touch PWNED;.nc",
+    "d": "d'$(touch PWNED)'.nc",
+    '"a': "a$(touch PWNED).nc",
+    "'b": "b`touch PWNED`.nc",
+    "e": "e\x01$(touch PWNED).nc",
+    '"e': "e\x01$(touch PWNED).nc",
+}
+
+
+def completed(shell, room, typed):
+    """Return the words that a real shell makes of each line that is typed and completed, after the program's name."""
     command, setup = REAL[shell]
     if shutil.which(shell.split()[0]) is None:
         pytest.skip(f"there is no {shell} on this machine")
-    (room / "a b.nc").touch()
     ours, theirs = pty.openpty()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "TERM": "xterm", "COLUMNS": "200", "HOME": str(room / "results" / "deep")}
@@ -128,13 +139,27 @@ def test_a_real_shell_completes(shell, room):
     with subprocess.Popen(["setsid", "-c", *command.split()], **options) as process:
         os.write(ours, f"{setup}\n".encode())
         until("\n@@" if shell == "fish" else "\r@@", ours)
-        for typed, wanted in TYPED.items():
-            os.write(ours, f"gaussian-test {typed}\t+\x01printf '<%s>' \x05 end\n".encode())
-            found = re.findall("<([^<>%]*)>", until("<end>", ours))
-            assert found[1:-1] == shlex.split(wanted)
+        for line in typed:
+            os.write(ours, f"gaussian-test {line}\x01printf '<%s>' \x05 end\n".encode())
+            yield re.findall("<([^<>%]*)>", until("<end>", ours))[1:-1]
         process.kill()
     os.close(ours)
     os.close(theirs)
+
+
+@pytest.mark.parametrize("shell", REAL)
+def test_a_real_shell_completes(shell, room):
+    (room / "a b.nc").touch()
+    lines = [f"{line}\t+" for line in TYPED]
+    assert list(completed(shell, room, lines)) == [shlex.split(wanted) for wanted in TYPED.values()]
+
+
+def test_names_that_bash_would_obey_are_completed_and_not_obeyed(room):
+    for name in HOSTILE.values():
+        (room / name).touch()
+    found = list(completed("bash", room, [f"show {line}\t" for line in HOSTILE]))
+    assert not (room / "PWNED").exists()
+    assert found == [["show", name] for name in HOSTILE.values()]
 
 
 @pytest.mark.parametrize(("shell", "sign"), [("bash", "complete -o nosort -F"), ("zsh", "#compdef"), ("fish", "complete ")])

@@ -1,6 +1,10 @@
 """The run: the same bits every time, curves that follow from the table alone, and every setting used as it was asked for."""
 
 import json
+import os
+import subprocess
+import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -438,3 +442,48 @@ def test_the_table_shows_the_numbers_of_the_archive(memory):
         for row, nu, curve in zip(part, NU, memory[name].transpose("turn_time", "score").values, strict=True):
             assert row[0] == f"{nu:.3f}"
             assert [float(cell) for cell in row[1:3]] == pytest.approx(curve.tolist(), abs=5.1e-4)
+
+
+def _double():
+    torch.set_default_dtype(torch.float64)
+
+
+WORLDS = {
+    "underflow raises": lambda: np.seterr(under="raise"),
+    "all raises": lambda: np.seterr(all="raise"),
+    "default type": _double,
+    "default device": lambda: torch.set_default_device("meta"),
+    "warnings are errors": lambda: warnings.simplefilter("error"),
+}
+
+
+@pytest.fixture
+def world():
+    """Return a function that changes settings of the process; they are as before afterwards."""
+    with np.errstate(), warnings.catch_warnings():
+        yield lambda name: WORLDS[name]()
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_settings_of_the_world_around_change_no_bit(name, world, tiny, memory, tmp_path):
+    world(name)
+    before, filters = (np.geterr(), torch.get_default_dtype(), torch.get_default_device(), dict(os.environ)), list(warnings.filters)
+    result = gt.run(tiny(), tmp_path / "run.nc", progress=False)
+    assert [one for one in memory.data_vars if not result[one].equals(memory[one])] == []
+    gt.compare(result, memory)
+    assert result.gaussian_test.show(every=True) == memory.gaussian_test.show(every=True)
+    assert gt.report(result, tmp_path / "run.html").exists()
+    assert (np.geterr(), torch.get_default_dtype(), torch.get_default_device(), dict(os.environ)) == before
+    assert [one for one in filters if one not in warnings.filters] == []
+
+
+def test_netcdf_filters_are_not_handed_to_programs_that_are_started(disk):
+    code = (
+        "import os; before = dict(os.environ)\n"
+        f"import gaussian_test as gt; gt.open_archive({str(disk)!r})\n"
+        "assert 'HDF5_PLUGIN_PATH' not in set(os.environ) - set(before)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HDF5_PLUGIN_PATH"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)

@@ -272,3 +272,14 @@ def test_a_file_that_is_not_there_is_answered_with_those_that_are(arguments, sai
     assert (done.exit_code, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert said in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp437:strict", "koi8-r", "utf-8"])
+def test_a_terminal_that_does_not_know_a_sign_is_shown_its_number(encoding, tmp_path):
+    code = (
+        "import click; from gaussian_test.cli.commands import main\n@main.command()\ndef say(): click.echo('[1, ∞]')\nmain(['say'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True, check=True
+    )
+    assert done.stdout.decode(encoding.split(":")[0]).strip() in ("[1, ∞]", "[1, \\u221e]")

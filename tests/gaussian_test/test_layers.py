@@ -19,7 +19,11 @@ FLOOR = {room: floor for floor, names in enumerate(rooms.FLOORS) for room in nam
 MODULES = rooms.modules()
 IMPORTS = rooms.imports(MODULES)
 # libraries that the lower rooms may import; only the adapters hand a folder to another library
-LIBRARIES = {"sampler": {"torch", "numpy", "lazy_loader"}, "data": {"numpy", "xarray", "sklearn", "PIL"}, "ground": {"tqdm"}}
+LIBRARIES = {
+    "sampler": {"torch", "numpy", "lazy_loader"},
+    "data": {"numpy", "xarray", "sklearn", "PIL"},
+    "ground": {"netCDF4", "numpy", "tqdm"},
+}
 OUTSIDE_OF_FILE = {"gaussian_test.sampler.networks.adapters": {"diffusers"}}
 
 

@@ -23,6 +23,7 @@ from gaussian_test.analysis.moments.moments import Moments, evenly_spaced
 from gaussian_test.analysis.observables.chains import BAND, INTERVAL, VARIABLES, WINDOW
 from gaussian_test.analysis.observables.record import Inputs, Shard
 from gaussian_test.analysis.statistics.bootstrap import Band, ClusterBootstrap
+from gaussian_test.locks import numpy_defaults
 from gaussian_test.sampler import KeyedNoise, Noise, UTurnPlan
 
 Array = NDArray[np.float64]
@@ -87,6 +88,7 @@ def chain_autocorrelation(products: ArrayLike) -> Array:
     return np.stack([np.diagonal(p, k, 1, 2).mean(1) for k in range(p.shape[1])], axis=1)
 
 
+@numpy_defaults()
 def chain_autocorrelation_gaussian(eigenvalues: ArrayLike, noise_to_signal: ArrayLike, length: int) -> Array:
     r"""Return the auto-correlation of chains under the Gaussian score: :math:`\sum_i\lambda_iW_i^k/\sum_i\lambda_i`.
 

@@ -195,7 +195,7 @@ def self_averaging(log_times: ArrayLike, resample: ClusterBootstrap) -> tuple[fl
     influence = np.zeros(resample.clusters)
     influence[whole] = (pseudo - pseudo.mean()) / whole.mean()
     band = resample.band((pseudo.mean() + influence)[:, None])
-    with np.errstate(over="ignore"):  # with few samples the interval is open
+    with np.errstate(over="ignore", under="ignore"):  # with few samples the interval is open
         low, high = ((np.exp(end[0]) - 1) / repeats for end in (band.low, band.high))
     return ratio, max(0.0, float(low)), max(0.0, float(high)), reason
 
