@@ -1,5 +1,7 @@
 """In which precision: TF32 as the experiment says; types that hold the differences of the data; copies counted once."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,30 @@ def test_a_run_that_fails_leaves_nothing_behind():
     score = NetworkScore.from_callable(broken, (1, 8, 8))
     with pytest.raises(gt.UserError, match="broken"):
         gt.run({"samples": 4, "tf32": True}, scores={"broken": score}, progress=False)
+    assert [switch.fp32_precision for switch in SWITCHES] == before
+
+
+@pytest.mark.parametrize("others", [(False,), (None,), (False, None, True, False)])
+def test_runs_in_threads_that_differ_in_it_wait_for_one_another(others):
+    before, seen = [switch.fp32_precision for switch in SWITCHES], {}
+    expected = {True: ["tf32"] * 2, False: ["ieee"] * 2, None: before}
+
+    def run(number, tf32):
+        def watched(x, t, label):
+            seen.setdefault(number, []).append([switch.fp32_precision for switch in SWITCHES])
+            return x / 2
+
+        score = NetworkScore.from_callable(watched, (1, 8, 8))
+        settings = {"samples": 8, "shard_size": 2, "turn_times": {"noise_to_signal": [1.0]}, "reverse": {"steps": 8}, "tf32": tf32}
+        gt.run(settings, scores={"watched": score}, progress=False)
+        computing = [found for found in seen[number] if found == expected[tf32]]
+        assert len(computing) >= 8 * 4
+
+    asked = dict(enumerate((True, *others)))
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(run, number, tf32) for number, tf32 in asked.items()]:
+            done.result()
+    assert all(found[-1] == expected[asked[number]] for number, found in seen.items())
     assert [switch.fp32_precision for switch in SWITCHES] == before
 
 
