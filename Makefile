@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN := .venv/bin
 READY := .venv/ready
 # one process a core, of one thread each, but no more than memory has room for
-PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: help docs demo mutate test test-long test-oldest coverage lint bench calibration clean
 

@@ -223,7 +223,7 @@ def test_one_allocation_of_slurm(slurm):
         wait(lambda: (place / f"exit-{job}").exists() and is_gone(job), f"job {job} does not end", 300)
         return int((place / f"exit-{job}").read_text())
 
-    job = submit(3)
+    job = submit(2)  # one worker beside the driver
     wait((place / f"batch-{job}").exists, "the job does not start")
     wait(lambda: len(finished(folder)) >= 3 or is_gone(job), "no shard is finished")
     os.kill(int((place / f"batch-{job}").read_text()), signal.SIGTERM)  # to the script alone, as --signal=B:TERM says
@@ -240,7 +240,7 @@ def test_one_allocation_of_slurm(slurm):
                 seen[path] = path.stat().st_mtime_ns
         return is_gone(job)
 
-    job = submit(2)  # with another number of workers
+    job = submit(2)
     wait((place / f"batch-{job}").exists, "the job does not start")
     wait(look, "the job does not end", 300)
     assert ended(job) == 0

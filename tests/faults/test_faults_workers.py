@@ -214,7 +214,7 @@ def test_workers_killed_at_random_moments(long, tmp_path):
     settings |= {"start": "gaussian"}  # as many starts as are wanted
     gt.run(settings, tmp_path / "alone.nc", progress=False, threads=1)
     killed = []
-    with cluster.connected(3, None, 1) as client:
+    with cluster.connected(2, None, 1) as client:
 
         def kill():
             seen = 0
