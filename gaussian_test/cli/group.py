@@ -1,11 +1,12 @@
 """Shared behaviour of commands: plain errors and next steps."""
 
 import difflib
+import gc
 import os
 import shlex
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import click
@@ -13,6 +14,18 @@ import click
 from gaussian_test.errors import UserError
 
 ARGUMENTS = "gaussian_test.arguments"  # raw arguments of the command line
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import without looking for garbage, of which there is none: a sixth of the time of a short run."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not gc.get_freeze_count():
+            gc.freeze()  # nor is it looked for later among what was imported
+        gc.enable()
 
 
 class PlainErrors(click.Group):
