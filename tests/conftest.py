@@ -1,9 +1,17 @@
 """Options of the test command, and root as an ordinary owner."""
 
 import ctypes
+import gc
 import os
 
 import pytest
+
+gc.disable()  # what is imported and collected is no garbage, and takes seconds to look through
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_addoption(parser):

@@ -12,7 +12,6 @@ import numpy as np
 import scipy.linalg
 import xarray as xr
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf_shrinkage, oas, shrunk_covariance
 
 from gaussian_test.analysis.declarations import MOMENTS, declared
 from gaussian_test.analysis.moments.running import CHUNK_ELEMENTS, chunks, moments_of, real
@@ -306,6 +305,8 @@ def shrink(covariance: Array, shrinkage: Shrinkage, x: Any) -> Array:
     """
     if shrinkage is None:
         return covariance
+    from sklearn.covariance import ledoit_wolf_shrinkage, oas, shrunk_covariance  # slow to import, and seldom used
+
     if isinstance(shrinkage, str):
         if shrinkage not in ("ledoit_wolf", "oas"):
             raise ValueError(f"shrinkage {shrinkage!r} is unknown: choose 'ledoit_wolf', 'oas', a number in [0, 1] or none")

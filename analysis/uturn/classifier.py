@@ -9,13 +9,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 from torch import Tensor
 
 from gaussian_test.analysis.moments.moments import evenly_spaced
@@ -62,10 +55,19 @@ def make_classifier(kind: Literal["knn", "svc"], *, neighbors: int = 5, seed: in
     >>> make_classifier("knn", neighbors=3)
     KNeighborsClassifier(n_neighbors=3)
     """
+    # scikit-learn takes a third of a second to import, and the default classifier does without
     if kind == "knn":
+        from sklearn.neighbors import KNeighborsClassifier
+
         nearest: SklearnClassifier = KNeighborsClassifier(neighbors)
         return nearest
     if kind == "svc":
+        from sklearn.calibration import CalibratedClassifierCV
+        from sklearn.model_selection import StratifiedKFold
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import SVC
+
         folds = StratifiedKFold(5, shuffle=True, random_state=seed)
         machine: SklearnClassifier = CalibratedClassifierCV(make_pipeline(StandardScaler(), SVC()), cv=folds, ensemble=False)
         return machine
@@ -93,12 +95,14 @@ class FittedClassifier:
 
     Examples
     --------
-    >>> fitted = FittedClassifier(KNeighborsClassifier(1), [[0.0], [1.0]], [3, 5])
+    >>> fitted = FittedClassifier(make_classifier("knn", neighbors=1), [[0.0], [1.0]], [3, 5])
     >>> fitted(torch.tensor([[0.9], [0.2]])).tolist()
     [5, 3]
     """
 
     def __init__(self, classifier: SklearnClassifier, x: ArrayLike, labels: ArrayLike) -> None:
+        from sklearn.base import clone
+
         self.classifier = clone(classifier)
         self.classifier.fit(_flat(x), np.asarray(labels))
 
@@ -137,9 +141,11 @@ def cross_validated_accuracy(
 
     Examples
     --------
-    >>> cross_validated_accuracy(KNeighborsClassifier(1), [[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1], folds=2)
+    >>> cross_validated_accuracy(make_classifier("knn", neighbors=1), [[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1], folds=2)
     (1.0, 0.0)
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
+
     chosen = evenly_spaced(len(np.asarray(labels)), MOST)
     samples: Any = x if hasattr(x, "shape") else np.asarray(x)
     flat, classes = _flat(samples[chosen]), np.asarray(labels)[chosen]

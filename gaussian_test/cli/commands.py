@@ -8,7 +8,7 @@ import click
 
 from gaussian_test._version import __version__
 from gaussian_test.cli import completion
-from gaussian_test.cli.group import PlainErrors, next_commands, quiet_option, reporting
+from gaussian_test.cli.group import PlainErrors, importing, next_commands, quiet_option, reporting
 from gaussian_test.errors import UserError
 
 PATH, FOLDER = click.Path(path_type=Path), click.Path(path_type=Path, file_okay=False)
@@ -95,7 +95,8 @@ def run(experiment: Path | None, output: Path, changes: tuple[str, ...], folder:
     from gaussian_test.experiment.experiment import Experiment
 
     settings = Experiment.load(experiment, changes)  # refused before anything heavy is loaded
-    from gaussian_test.engine.runner import run as run_experiment
+    with importing():
+        from gaussian_test.engine.runner import run as run_experiment
 
     with reporting(quiet):
         result = run_experiment(settings, output, progress=False if quiet else None, **options)
@@ -122,7 +123,8 @@ def sweep(sweep: Path, folder: Path, changes: tuple[str, ...], quiet: bool, **op
     from gaussian_test.sweep.sweep import Sweep
 
     chosen = Sweep.load(sweep, changes)
-    from gaussian_test.sweep.run import run_sweep
+    with importing():
+        from gaussian_test.sweep.run import run_sweep
     from gaussian_test.sweep.states import status, status_text
 
     with reporting(quiet):
@@ -162,7 +164,8 @@ def show_status(folder: Path) -> None:
 )
 def show(archive: Path, every: bool, as_json: bool) -> None:
     """Print the times, the test and the observables of an ARCHIVE as tables, or as JSON."""
-    from gaussian_test.store.archive import open_archive
+    with importing():
+        from gaussian_test.store.archive import open_archive
 
     result = open_archive(archive).gaussian_test
     click.echo(result.to_json() if as_json else result.show(every))
@@ -174,7 +177,8 @@ def show(archive: Path, every: bool, as_json: bool) -> None:
 @quiet_option
 def plot(archive: Path, folder: Path, quiet: bool) -> None:
     """Draw the figures of an ARCHIVE as PNG and PDF."""
-    from gaussian_test.store.archive import open_archive
+    with importing():
+        from gaussian_test.store.archive import open_archive
 
     _plot(open_archive(archive), folder, quiet)
 
@@ -194,7 +198,8 @@ def _plot(result: object, folder: Path, quiet: bool) -> None:
 @click.argument("b", type=ARCHIVE)
 def compare(a: Path, b: Path) -> None:
     """Compare two archives, A and B: times and curves, b - a, with bands (of paired differences where they share samples)."""
-    from gaussian_test.result.comparison import compare as compare_results
+    with importing():
+        from gaussian_test.result.comparison import compare as compare_results
     from gaussian_test.result.text import compare_text
 
     click.echo(compare_text(compare_results(a, b), (str(a), str(b))))
@@ -206,7 +211,8 @@ def compare(a: Path, b: Path) -> None:
 @quiet_option
 def report(sources: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
     """Write one page of HTML, which loads nothing from anywhere: of a run, of two compared, or of the runs in a folder."""
-    from gaussian_test.html_report.page import report as write_report
+    with importing():
+        from gaussian_test.html_report.page import report as write_report
 
     first = sources[0].name.removesuffix(".nc") or "report"
     page = write_report(sources, output or Path(f"{first}.html"))

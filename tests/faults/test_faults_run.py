@@ -34,6 +34,8 @@ NETWORK = {**LONG, "samples": 96, "scores": SCORES, "observables": ["quality", "
 @pytest.mark.parametrize(("settings", "kills"), [(LONG, (5, 50)), (NETWORK, (2, 10))], ids=["exact", "network"])
 def test_killed_at_random_moments_and_resumed_it_is_the_same_archive(settings, kills, long, tmp_path, start, undisturbed):
     """Half of the kills come after a new shard, so that each gets further; the others whenever they come."""
+    if settings is NETWORK and not long:
+        pytest.skip("the exact score is killed as it is")
     if settings is LONG:
         expected, took = undisturbed["long"]
     else:

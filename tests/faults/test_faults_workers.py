@@ -209,8 +209,8 @@ def test_the_order_in_which_shards_come_in_does_not_matter(workers, tmp_path, un
 
 def test_workers_killed_at_random_moments(long, tmp_path):
     """Each kill comes within a shard or while a worker loads; the others go on, and the archive is that of an undisturbed run."""
-    kills, rng = (50 if long else 5), random.Random(3)
-    settings = {**LONG, "samples": 160 * kills if long else 480, "shard_size": 8, "repeats": 1}
+    kills, rng = (50 if long else 3), random.Random(3)
+    settings = {**LONG, "samples": 160 * kills if long else 320, "shard_size": 8, "repeats": 1}
     settings |= {"start": "gaussian"}  # as many starts as are wanted
     gt.run(settings, tmp_path / "alone.nc", progress=False, threads=1)
     killed = []
@@ -289,8 +289,8 @@ def test_workers_that_dask_does_not_close_are_killed(fault, tmp_path, monkeypatc
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_driver_that_goes_takes_no_finished_shard_with_it(number, long, tmp_path, start, undisturbed):
     """Terminals and queues send their signals to the workers as well: they finish what they are at."""
-    if number == signal.SIGINT and not long:
-        pytest.skip("Dask takes ten seconds longer to close; the driver does with it what it does with SIGTERM")
+    if number != signal.SIGTERM and not long:
+        pytest.skip("on SIGINT it does what it does on SIGTERM, and Dask closes later; killed, it leaves parts as any run")
     folder = room(tmp_path, LONG)
     command = [sys.executable, "-m", "gaussian_test", "run", "e.yaml", "-o", "run.nc", "--workers", "2"]
     process = subprocess.Popen(

@@ -33,8 +33,8 @@ def repeated(run, seeds):
 
 @pytest.mark.parametrize("problem", COVERAGE, ids=[problem.run.__name__ for problem in COVERAGE])
 def test_intervals_and_bands_hold_the_truth_as_often_as_they_say(problem):
-    """At a true rate of 95 %: of 120 seeds (of whole runs 80) at least three standard errors less, and not all of them."""
-    seeds = 80 if problem.run is problems.exact_turns else 120
+    """At a true rate of 95 %: of 100 seeds (of whole runs 80) at least three standard errors less, and not all of them."""
+    seeds = 80 if problem.run is problems.exact_turns else 100
     for name, held in repeated(problem.run, range(seeds)).items():
         assert held.mean() >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / seeds), name
         if AT_LEAST not in name:
@@ -43,9 +43,9 @@ def test_intervals_and_bands_hold_the_truth_as_often_as_they_say(problem):
 
 @pytest.mark.parametrize("problem", TESTS, ids=[problem.run.__name__ for problem in TESTS])
 def test_tests_reject_what_is_true_as_rarely_as_they_say(problem):
-    """Of 40 seeds at most 15 %: at a true rate of 5 % three standard errors are 10.3 %."""
-    for name, pvalue in repeated(problem.run, range(40)).items():
-        assert (pvalue <= 0.05).mean() <= 0.15, name
+    """Of 30 seeds at most 16.7 %: at a true rate of 5 % three standard errors are 11.9 %."""
+    for name, pvalue in repeated(problem.run, range(30)).items():
+        assert (pvalue <= 0.05).mean() <= 5 / 30, name
 
 
 def test_the_closed_forms_of_two_gaussians_are_met_over_a_grid_of_noise_levels():
