@@ -134,7 +134,7 @@ def near_files(path: Path, *suffixes: str) -> str:
                 f"its run is not finished: see 'gaussian-test status {path}', and if it was interrupted, repeat its command with "
                 "--resume"
             )
-        there = sorted(file.name for file in path.parent.iterdir() if file.name.endswith(suffixes) and file.is_file())
+        there = sorted(file.name for file in path.parent.glob("[!.]*") if file.name.endswith(suffixes) and file.is_file())
     except (OSError, ValueError):
         return ""
     near = difflib.get_close_matches(path.name, there, n=1) or [name for name in there if Path(name).stem == path.name]

@@ -32,6 +32,8 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.6,
     "pdf.fonttype": 42,  # text stays text
     "savefig.dpi": 200,
+    "figure.autolayout": False,  # a figure is laid out once, by lay_out
+    "figure.constrained_layout.use": False,
 }
 MARKERS = "osD^vPX"
 LEGEND: dict[str, Any] = {"frameon": True, "framealpha": 0.9, "edgecolor": "none"}  # readable where lines pass behind it

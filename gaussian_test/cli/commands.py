@@ -231,7 +231,9 @@ def report(sources: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
 def samplers(experiment: Path | None, changes: tuple[str, ...], steps: str, folder: Path | None) -> None:
     """Which sampler, how many steps: the exact errors of all reverse kernels on the Gaussian of an EXPERIMENT's data."""
     from gaussian_test.experiment.experiment import Experiment
-    from gaussian_test.result.sampler_study import samplers as study_samplers, samplers_text
+
+    with importing():
+        from gaussian_test.result.sampler_study import samplers as study_samplers, samplers_text
 
     settings = Experiment.load(experiment, changes)
     counts = [part.strip() for part in steps.split(",")]

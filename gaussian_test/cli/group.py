@@ -23,13 +23,15 @@ ARGUMENTS = "gaussian_test.arguments"  # raw arguments of the command line
 @contextmanager
 def importing() -> Iterator[None]:
     """Import without looking for garbage, of which there is none: a sixth of the time of a short run."""
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if not gc.get_freeze_count():
             gc.freeze()  # nor is it looked for later among what was imported
-        gc.enable()
+        if enabled:
+            gc.enable()
 
 
 class PlainErrors(click.Group):

@@ -113,10 +113,15 @@ def test_colour_pictures_stay_in_colour():
     np.testing.assert_allclose(rgb[1, :, :, 2], (pictures.values[1, 2] + 1) / 2)
 
 
-def test_files_are_whole_and_the_same_again(drawn, tmp_path):
+def test_files_are_whole_and_the_same_again(drawn, result, tmp_path):
     """PNG bytes depend on the result alone; PDF is complete; nothing else is left in the folder."""
     first, second = (parts.save({"gap": drawn["gap"]}, tmp_path / folder) for folder in "ab")
     assert first[0].read_bytes() == second[0].read_bytes()
+    pages = set()
+    for settings in ({}, {"figure.autolayout": True}, {"figure.constrained_layout.use": True}):  # of a matplotlibrc
+        with mpl.rc_context(settings):
+            pages.add(parts.save({"gap": drawing.draw(result)["gap"]}, tmp_path / "c")[0].read_bytes())
+    assert len(pages) == 1
     assert first[1].read_bytes().rstrip().endswith(b"%%EOF")
     assert b"CreationDate" not in first[1].read_bytes()
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["gap.pdf", "gap.png"]

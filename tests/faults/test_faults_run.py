@@ -35,7 +35,7 @@ NETWORK = {**LONG, "samples": 96, "scores": SCORES, "observables": ["quality", "
 def test_killed_at_random_moments_and_resumed_it_is_the_same_archive(settings, kills, long, tmp_path, start, undisturbed):
     """Half of the kills come after a new shard, so that each gets further; the others whenever they come."""
     if settings is NETWORK and not long:
-        pytest.skip("the exact score is killed as it is")
+        pytest.skip("with --long: the exact score is killed in the same way")
     if settings is LONG:
         expected, took = undisturbed["long"]
     else:

@@ -62,6 +62,8 @@ def test_what_shows_help_settings_and_mistakes_loads_nothing_heavy(tmp_path):
         print(public, *codes, *sorted((heavy - {{"xarray", "pandas"}}) & set(sys.modules)))
     """
     assert python(code, tmp_path).splitlines()[-2:] == ["plain,reverse.steps=", "True 0 0 0 0 2 0"]
+    mistake = command("run", "--set", "reverse.steps=0", cwd=tmp_path)
+    assert (mistake.returncode, mistake.stdout, len(mistake.stderr.splitlines())) == (2, "", 1)
 
 
 def test_show_does_not_import_torch_and_the_accessor_comes_before_xarray(disk, tmp_path):

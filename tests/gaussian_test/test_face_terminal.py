@@ -267,7 +267,8 @@ def test_a_file_that_is_not_there_is_answered_with_those_that_are(arguments, sai
         Path(name).write_bytes(disk.read_bytes())
     Path("deep").mkdir()
     Path("deep/other.nc").touch()
-    Path("experiment.yaml").touch()
+    for name in ("experiment.yaml", "deep/.hidden.yaml"):
+        Path(name).touch()
     done = invoke(*arguments)
     assert (done.exit_code, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
