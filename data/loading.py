@@ -18,8 +18,7 @@ from gaussian_test.data.formats.rows import MemoryRows
 from gaussian_test.data.samples import Samples
 from gaussian_test.data.values import DataError, DType, cause, check_shape, check_size, choose_scaling, encode_labels, nearest
 from gaussian_test.locks import numpy_defaults
-from gaussian_test.machine import allowed
-from gaussian_test.paths import special
+from gaussian_test.machine import allowed, special
 
 _SOURCES = {
     "digits": "handwritten digits of 8 x 8 pixels that come with scikit-learn; needs no file",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gaussian_test.data.formats.rows import Rows
 from gaussian_test.data.values import DataError, Labels, nearest
-from gaussian_test.paths import special
+from gaussian_test.machine import special
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from gaussian_test.paths import regular
+from gaussian_test.machine import regular
 from gaussian_test.text import printable
 
 LOGGER = logging.getLogger("gaussian_test")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gaussian_test.analysis.declarations import TIMES, parts_of
 from gaussian_test.locks import FIGURE_LOCK
-from gaussian_test.paths import inside, replaceable
+from gaussian_test.machine import inside, replaceable
 
 WIDTH = 6.4  # inches; figures are drawn at print size
 STYLE: dict[str, Any] = {

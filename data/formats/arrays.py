@@ -17,8 +17,7 @@ import numpy as np
 from gaussian_test.data.formats.rows import Array, MappedRows, MemoryRows, Rows, as_images
 from gaussian_test.data.samples import Samples
 from gaussian_test.data.values import DataError, cause, check_shape, check_size, encode_labels, object_refusal
-from gaussian_test.machine import allowed
-from gaussian_test.paths import regular
+from gaussian_test.machine import allowed, regular
 
 READ_BYTES = 2**24
 HEADER_BYTES = 2**17  # more than numpy reads as a header

@@ -18,7 +18,7 @@ from xarray.backends.locks import SerializableLock
 from gaussian_test.data.formats.rows import Array, Selection
 from gaussian_test.data.samples import Samples
 from gaussian_test.data.values import DataError, Labels, cause, check_size, encode_labels
-from gaussian_test.paths import regular
+from gaussian_test.machine import regular
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16B")

@@ -25,7 +25,7 @@ from gaussian_test import sampler
 from gaussian_test.build.factories import call_factory, current_folder
 from gaussian_test.errors import UserError
 from gaussian_test.experiment import scores
-from gaussian_test.paths import regular
+from gaussian_test.machine import regular
 from gaussian_test.store.files import file_digest
 
 EMBEDDED = "digits_network.safetensors"

@@ -25,7 +25,7 @@ from gaussian_test.engine.shard import compute_here, computing, settle_micro_bat
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.log import Progress, log, to_file
-from gaussian_test.paths import nameable, regular, replaceable
+from gaussian_test.machine import nameable, regular, replaceable
 from gaussian_test.result.assembly import assemble
 from gaussian_test.store import archive, files
 from gaussian_test.store.files import locked

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from gaussian_test.errors import UserError
 from gaussian_test.experiment.processes import Process, shown
 from gaussian_test.experiment.scores import ScoreSettings
-from gaussian_test.paths import regular
+from gaussian_test.machine import regular
 from gaussian_test.text import byte_size, near_files
 
 # invalid dates, deep brackets, tags such as !!float '' and !!timestamp now

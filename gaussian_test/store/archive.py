@@ -17,8 +17,7 @@ import xarray as xr
 from gaussian_test.analysis.declarations import split_reasons
 from gaussian_test.errors import UserError
 from gaussian_test.locks import netcdf, numpy_defaults
-from gaussian_test.machine import allowed
-from gaussian_test.paths import special
+from gaussian_test.machine import allowed, special
 from gaussian_test.store import foreign
 from gaussian_test.store.files import ChecksumError, State, atomic_path, check, seal, sync
 from gaussian_test.text import byte_size, near_files

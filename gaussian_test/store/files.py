@@ -17,7 +17,7 @@ import filelock
 
 from gaussian_test.errors import UserError
 from gaussian_test.log import log
-from gaussian_test.paths import regular, replaceable, special
+from gaussian_test.machine import regular, replaceable, special
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")  # names that atomic_path gives
 

@@ -30,7 +30,7 @@ from gaussian_test import analysis
 from gaussian_test.analysis.moments.moments import Shrinkage
 from gaussian_test.errors import UserError
 from gaussian_test.log import LOG
-from gaussian_test.paths import regular, replaceable
+from gaussian_test.machine import regular, replaceable
 from gaussian_test.store import files
 
 MANIFEST = "manifest.json"

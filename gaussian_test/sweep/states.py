@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gaussian_test.errors import UserError
-from gaussian_test.paths import inside, regular
+from gaussian_test.machine import inside, regular
 from gaussian_test.store import files
 from gaussian_test.store.files import is_locked
 from gaussian_test.store.parts import count_parts, is_of_a_run, parts_folder, read_remaining

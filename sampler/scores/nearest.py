@@ -50,19 +50,23 @@ def least_distance(products: Products) -> float:
     return math.sqrt(least)
 
 
-def numbered_points(tiles: Iterable[Tensor], center: Tensor) -> Tensor:
+def numbered_points(count: int, tiles: Iterable[Tensor], center: Tensor) -> Tensor:
     """Return a number for each sample, int64, shape (N,), that only copies of it share.
 
     Examples
     --------
-    >>> numbered_points([torch.tensor([[2.0], [0.0]]), torch.tensor([[-0.0], [2.0], [1.0]])], torch.zeros(1)).unique().numel()
+    >>> numbered_points(5, [torch.tensor([[2.0], [0.0]]), torch.tensor([[-0.0], [2.0], [1.0]])], torch.zeros(1)).unique().numel()
     3
     """
     random = torch.Generator().manual_seed(0)
     odd = torch.randint(-(2**62), 2**62, center.shape, generator=random).to(center.device) * 2 + 1
-    keys = []  # sums of 64-bit products, which wrap: equal for equal samples, and for others by a chance of 2^-64
+    # sums of 64-bit products, which wrap: equal for equal samples, and for others by a chance of 2^-64; in one block of memory,
+    # for small ones between large temporary ones keep those from being used again
+    keys, done = torch.empty(count, dtype=torch.int64, device=center.device), 0
     for tile in tiles:
         bits = (tile + 0.0).view(torch.int32 if tile.dtype == torch.float32 else torch.int64)  # -0 + 0 is 0
-        keys += [(bits[rows] * odd).sum(1) for rows in row_slices(len(bits), len(odd))]
-    number: Tensor = torch.unique(torch.cat(keys), return_inverse=True)[1]
+        for rows in row_slices(len(bits), len(odd)):
+            torch.sum(bits[rows] * odd, 1, out=keys[done + rows.start : done + rows.stop])
+        done += len(bits)
+    number: Tensor = torch.unique(keys, return_inverse=True)[1]
     return number

@@ -295,9 +295,10 @@ def test_a_source_that_changes_under_a_run_ends_it(change, output, tmp_path):
     if output:
         assert not output.exists()
         assert len(finished(tmp_path)) == (5 if change == "other values at the same time" else 2)
-        with pytest.raises(UserError):
-            gt.run(settings, output, resume=True, progress=False)
-        assert not output.exists()
+        if change != "longer":  # its samples are the same: the run goes on
+            with pytest.raises(UserError):
+                gt.run(settings, output, resume=True, progress=False)
+            assert not output.exists()
 
 
 # -- damaged parts -------------------------------------------------------------------------------------------------------------

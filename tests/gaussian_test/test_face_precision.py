@@ -83,10 +83,10 @@ def execute(x, levels, **changes):
 
 def remembered(x, levels, draws=8):
     """Return the mean posterior weight of the own sample, in float64 by differences, and what C is then."""
-    centred = x - x.mean(0)
+    centred, random = x - x.mean(0), np.random.default_rng(1)
     shares, correlations = [], []
     for level in levels:
-        noise = RANDOM.normal(size=(draws, *x.shape))
+        noise = random.normal(size=(draws, *x.shape))
         square = ((x[:, None] - x[None]) ** 2).sum(2) / 2 + level * np.einsum("rni,nmi->rnm", noise, x[:, None] - x[None])
         logits = -square / level**2
         weights = np.exp(logits - logits.max(2, keepdims=True))
@@ -99,7 +99,7 @@ def remembered(x, levels, draws=8):
 PRECISE = {  # samples, noise levels, the type that auto takes
     "two clusters": (np.c_[0.1 * RANDOM.normal(size=(200, 4)), (np.arange(200) % 2) * 1000.0], [0.01, 0.02, 0.03, 0.04], "float32"),
     "offset": (1e6 + 0.3 * RANDOM.normal(size=(200, 4)), [0.03, 0.1, 0.3], "float64"),
-    "heavy tails": (np.exp(3 * RANDOM.normal(size=(200, 3))), [0.03, 0.1, 0.3], "float64"),
+    "heavy tails": (np.exp(4 * RANDOM.normal(size=(200, 3))), [0.03, 0.1, 0.3], "float64"),
     "tiny": (1e-5 * RANDOM.normal(size=(200, 4)), [1e-6, 3e-6, 1e-5], "float32"),
 }
 
@@ -138,21 +138,22 @@ def test_a_type_that_cannot_hold_the_differences_is_refused_before_any_work(x, d
 
 def test_a_file_in_float64_is_read_in_it_where_that_is_needed(tmp_path):
     """Values within a millionth of 0.9: in float32 a tenth of them would be equal."""
-    np.save(tmp_path / "x.npy", 0.9 + 1e-6 * RANDOM.normal(size=(60, 3)))
+    np.save(tmp_path / "x.npy", 0.9 + 1e-6 * np.random.default_rng(2).normal(size=(60, 3)))
     settings = SETTINGS | {"data": {"source": "file", "path": str(tmp_path / "x.npy")}, "process": {"kind": "variance_exploding"}}
-    settings["process"] = {"kind": "variance_exploding", "sigma_min": 1e-8}
-    result = gt.run({**settings, "turn_times": {"noise_to_signal": [1e-7, 1e-6]}}, progress=False)
+    settings["process"] = {"kind": "variance_exploding", "sigma_min": 1e-9}
+    result = gt.run({**settings, "turn_times": {"noise_to_signal": [1e-8, 1e-6]}}, progress=False)
     assert yaml.safe_load(result.attrs["experiment"])["dtype"] == "float64"
-    assert float(result["memorized_share"][0, 0]) > 0.95
+    assert float(result["memorized_share"][0, 0]) == 1
     assert float(result.gaussian_test.group("moments")["eigenvalue"].sum()) == pytest.approx(3e-12, rel=0.3)
 
 
 @pytest.mark.parametrize("copies", [2, 9])
 def test_copies_are_counted_and_change_neither_distances_nor_shares(copies):
     """Spins and gaussian samples, each several times: the typical distance is that of the set without them."""
+    random = np.random.default_rng(3)
     spins = np.array(np.meshgrid(*[[-1.0, 1.0]] * 5)).reshape(5, -1).T
-    for points in (spins, RANDOM.normal(size=(40, 3)).astype(np.float32)):
-        once, often = execute(points, [0.05, 2.0]), execute(np.repeat(points, copies, 0), [0.05, 2.0])
+    for points in (spins, random.normal(size=(40, 3)).astype(np.float32)):
+        once, often = execute(points, [0.01, 2.0]), execute(np.repeat(points, copies, 0), [0.01, 2.0])
         assert once.attrs["duplicates_in_ground_truth"] == 0
         assert often.attrs["duplicates_in_ground_truth"] == (copies - 1) * len(points)
         assert (
@@ -161,6 +162,6 @@ def test_copies_are_counted_and_change_neither_distances_nor_shares(copies):
         )
         for result in (once, often):
             near = result.sel(score="empirical")
-            assert float(near["memorized_share"][0]) >= 0.99  # any copy is the own sample
+            assert float(near["memorized_share"][0]) == 1  # any copy is the own sample
             assert (near["close_share"] == 1).all()  # every end point is a sample
         assert often["typical_nearest_distance"].item() == pytest.approx(once["typical_nearest_distance"].item(), rel=1e-6)
