@@ -166,9 +166,11 @@ def show(archive: Path, every: bool, as_json: bool) -> None:
     """Print the times, the test and the observables of an ARCHIVE as tables, or as JSON."""
     with importing():
         from gaussian_test.store.archive import open_archive
+        from gaussian_test.store.foreign import complete
 
-    result = open_archive(archive).gaussian_test
-    click.echo(result.to_json() if as_json else result.show(every))
+    with complete(archive):
+        result = open_archive(archive).gaussian_test
+        click.echo(result.to_json() if as_json else result.show(every))
 
 
 @main.command(epilog="Example: gaussian-test plot run.nc -o figures")
@@ -179,8 +181,10 @@ def plot(archive: Path, folder: Path, quiet: bool) -> None:
     """Draw the figures of an ARCHIVE as PNG and PDF."""
     with importing():
         from gaussian_test.store.archive import open_archive
+        from gaussian_test.store.foreign import complete
 
-    _plot(open_archive(archive), folder, quiet)
+    with complete(archive):
+        _plot(open_archive(archive), folder, quiet)
 
 
 def _plot(result: object, folder: Path, quiet: bool) -> None:
@@ -201,8 +205,10 @@ def compare(a: Path, b: Path) -> None:
     with importing():
         from gaussian_test.result.comparison import compare as compare_results
     from gaussian_test.result.text import compare_text
+    from gaussian_test.store.foreign import complete
 
-    click.echo(compare_text(compare_results(a, b), (str(a), str(b))))
+    with complete(a, b):
+        click.echo(compare_text(compare_results(a, b), (str(a), str(b))))
 
 
 @main.command(epilog="Example: gaussian-test report run.nc -o run.html")
@@ -213,9 +219,11 @@ def report(sources: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
     """Write one page of HTML, which loads nothing from anywhere: of a run, of two compared, or of the runs in a folder."""
     with importing():
         from gaussian_test.html_report.page import report as write_report
+    from gaussian_test.store.foreign import complete
 
     first = sources[0].name.removesuffix(".nc") or "report"
-    page = write_report(sources, output or Path(f"{first}.html"))
+    with complete(*sources):
+        page = write_report(sources, output or Path(f"{first}.html"))
     if not quiet:
         click.echo(f"report: {page}")
 

@@ -61,6 +61,8 @@ def compare(a: Source, b: Source) -> xr.Dataset:
             f"the archives have no score in common ({', '.join(a['score'].values)} and {', '.join(b['score'].values)}): "
             "give the scores to compare the same name"
         )
+    if (fewest := min(a.sizes["sample"], b.sizes["sample"])) < 2:
+        raise UserError(f"{fewest} sample has no band: compare results of at least 2 samples")
     nu, other = a["noise_to_signal"].values, b["noise_to_signal"].values
     shared = nu[(nu >= other[0] * (1 - 1e-9)) & (nu <= other[-1] * (1 + 1e-9))]
     if not len(shared):

@@ -1,18 +1,34 @@
-"""Archives of anybody: names without escapes, attributes that can be parsed."""
+"""Archives of anybody: names without escapes, attributes that can be parsed, variables as they are declared."""
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 import yaml
 
+from gaussian_test.analysis.observables.registry import variables
+from gaussian_test.errors import UserError
 from gaussian_test.text import printable
 
 LONGEST, DEEPEST, LARGEST = 1_000_000, 50, 200_000  # characters, nesting and number of values of a structured attribute
 OBJECTS = ("versions", "score_digest", "score_origin", "network_settings")  # attributes in JSON
 NEEDED = ("start", "process.kind", "reverse.kind", "statistics.confidence")  # keys of an experiment that everything shown needs
+
+
+@contextmanager
+def complete(*paths: Path) -> Iterator[None]:
+    """Turn a LookupError of what is shown of archives into a UserError: what it looks for is in every archive of a run."""
+    try:
+        yield
+    except LookupError as error:
+        what = re.search("'[^']*'", str(error))
+        name = printable(what[0]) if what else "some of its values"
+        raise UserError(f"{' or '.join(map(str, paths))} lacks {name}, which 'gaussian-test run' writes: run again") from error
 
 
 def cleaned(dataset: xr.Dataset) -> xr.Dataset:
@@ -43,8 +59,16 @@ def _clean(value: Any, keep: str = "") -> Any:
 def checked(dataset: xr.Dataset) -> xr.Dataset:
     """Return the root of an archive, whose structured attributes hold what they should, and no escapes in another notation.
 
-    Raises ValueError if they do not.
+    Raises ValueError if they do not, or if a dimension is empty or a variable has others than are declared.
     """
+    if lacking := {"score", "turn_time", "sample", "seed", "start", "data_digest"} - {*dataset.variables, *dataset.attrs}:
+        raise ValueError(f"it lacks {min(lacking)}")
+    if empty := [name for name, size in dataset.sizes.items() if not size]:
+        raise ValueError(f"its dimension {empty[0]} is empty")
+    for variable in variables(""):
+        for name in variable.names:
+            if name in dataset.variables and dataset[name].dims != variable.dims:
+                raise ValueError(f"the dimensions of its {name} are not {', '.join(variable.dims) or 'none'}")
     parsers: dict[str, Callable[[str], Any]] = {**dict.fromkeys(OBJECTS, json.loads), "experiment": yaml.safe_load}
     for name, parse in parsers.items():
         text = str(dataset.attrs.get(name, ""))

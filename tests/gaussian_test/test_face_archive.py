@@ -20,6 +20,7 @@ import scipy
 import torch
 import xarray as xr
 import yaml
+from click.testing import CliRunner
 from face_zoo import QUICK
 from same_archives import undated
 
@@ -458,6 +459,32 @@ def test_somebody_elses_archive_that_is_none_is_refused(change, full, tmp_path):
     with pytest.raises(UserError, match="was not written by gaussian-test") as error:
         gt.open_archive(path)
     assert str(error.value).isprintable()
+
+
+def _over(name, dims):
+    def change(file):
+        file.renameVariable(name, "other")
+        file.createVariable(name, "f8", dims)
+
+    return change
+
+
+@pytest.mark.parametrize("change", [_over("gap_low", ("score",)), _over("end_square", ()), _over("affine_time", ("turn_time",))])
+def test_a_variable_over_other_dimensions_is_refused(change, full, tmp_path):
+    with pytest.raises(UserError, match="was not written by gaussian-test: the dimensions of its"):
+        gt.open_archive(resealed(full, tmp_path / "a.nc", change))
+
+
+@pytest.mark.parametrize("name", ["gap_low", "memorization_noise_to_signal", "close_share", "sample", "score", "nearest_sample"])
+def test_what_somebody_elses_archive_lacks_is_one_sentence(name, full, tmp_path):
+    path = str(resealed(full, tmp_path / "a.nc", lambda file: file.renameVariable(name, "other")))
+    refused = 0
+    for command in (["show", "--all"], ["show", "--json"], ["compare", str(full)], ["report", "-o", str(tmp_path / "a.html")]):
+        done = CliRunner().invoke(main, [command[0], path, *command[1:]])
+        assert done.exit_code in (0, 2), done.exception
+        assert done.exit_code == 0 or re.fullmatch(f"gaussian-test: .* lacks '?{name}.*\n", done.stderr)
+        refused += done.exit_code == 2
+    assert refused
 
 
 def test_no_name_of_a_score_leads_out_of_the_folder_of_figures(full, tmp_path):
