@@ -25,8 +25,11 @@ from gaussian_test.engine.worker import Order, Receipt, compute
 from gaussian_test.errors import UserError
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.log import Progress, log
+from gaussian_test.machine import machine_memory
 from gaussian_test.store.parts import Parts
+from gaussian_test.text import byte_size
 
+WORKER = 200_000_000  # bytes of a worker's libraries
 RETRIES = 2  # of a shard whose task raised; one that killed its worker is retried as the scheduler allows, then once more
 CONNECT = 15  # seconds for a scheduler to answer
 POLL = 0.5  # seconds between checks for signals and lost connections
@@ -55,7 +58,13 @@ def absolute(settings: Experiment, base: Path) -> dict[str, Any]:
 
 
 def check_may_start(workers: int) -> None:
-    """Raise UserError if this process cannot start workers: a daemonic one, or one whose script is no file."""
+    """Raise UserError if workers cannot be started: by a daemonic process, one whose script is no file, or for want of memory."""
+    memory, whose = machine_memory()
+    if workers * WORKER > memory:
+        raise UserError(
+            f"workers = {workers} need {byte_size(WORKER)} each for their libraries, and the {whose} has {byte_size(memory)}: "
+            f"give at most {max(1, memory // WORKER)}"
+        )
     if multiprocessing.current_process().daemon:
         raise UserError(
             f"workers = {workers} cannot be started from a daemonic process, such as one of a pool, which may have no processes of "

@@ -290,6 +290,7 @@ def _write(path: Path, result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> 
 
 
 _limiting = threading.Lock()
+MOST_THREADS = 1024  # which OpenMP can start anywhere
 _limited: list[tuple[int, int]] = []  # threads of Python whose runs set those of torch, and how many these were before
 
 
@@ -317,6 +318,8 @@ def _check_engine(workers: int | None, scheduler: str | None, threads: int | Non
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None and value < 1:
             raise UserError(f"{name} = {value} is too few: give at least 1")
+    if threads is not None and threads > MOST_THREADS:
+        raise UserError(f"threads = {threads} is too many: give at most {MOST_THREADS}, such as the number of cores")
     if workers is None and scheduler is None:
         return
     if workers is not None and scheduler is not None:

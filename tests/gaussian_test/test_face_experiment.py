@@ -7,7 +7,8 @@ import pytest
 import yaml
 from hypothesis import given, settings, strategies as st
 
-from gaussian_test import Experiment
+import gaussian_test as gt
+from gaussian_test import Experiment, UserError
 from gaussian_test.experiment.experiment import Spacing
 
 KINDS = {
@@ -276,6 +277,14 @@ def test_what_would_take_minutes_or_gigabytes_is_refused(change):
     said = refused(None, change)
     assert change.replace("={", ".").split("=")[0].split(".")[0] in said
     assert len(said) < 400
+
+
+@pytest.mark.parametrize("count", [10**5, 10**9, 10**18])
+@pytest.mark.parametrize("name", ["workers", "threads"])
+def test_more_processes_or_threads_than_a_machine_can_start_are_refused(name, count, tmp_path):
+    with pytest.raises(UserError, match=f"{name} = {count} .*: give at most"):
+        gt.run(None, tmp_path / "a.nc", **{name: count})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_large_and_allowed_is_allowed():
