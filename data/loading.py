@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from xarray.core.indexing import LazilyIndexedArray
 
-from gaussian_test.data.formats import cifar10, imagenet
+from gaussian_test.data.formats import cifar10, idx, imagenet
 from gaussian_test.data.formats.arrays import npy_rows, open_npy, open_npz
 from gaussian_test.data.formats.images import SUFFIXES, open_folder, open_zip
 from gaussian_test.data.formats.lazy import ScaledArray
@@ -23,6 +23,7 @@ from gaussian_test.machine import allowed, special
 _SOURCES = {
     "digits": "handwritten digits of 8 x 8 pixels that come with scikit-learn; needs no file",
     "cifar10": "CIFAR-10 in the binary format: a .bin file, or a folder of data_batch_*.bin and test_batch.bin",
+    "idx": "MNIST's format: a file of images, or a folder of train-images-idx3-ubyte and t10k-images-idx3-ubyte, .gz or not",
     "imagenet": "downsampled ImageNet: a .npz batch, or a folder of train_data_batch_*.npz and val_data.npz",
     "file": "an array in a .npy, .npz or .nc file",
     "folder": "a folder of images, with sub-folders as classes if there are any",
@@ -43,7 +44,7 @@ def sources() -> dict[str, str]:
     Examples
     --------
     >>> list(sources())
-    ['digits', 'cifar10', 'imagenet', 'file', 'folder', 'zip']
+    ['digits', 'cifar10', 'idx', 'imagenet', 'file', 'folder', 'zip']
     """
     return dict(_SOURCES)
 
@@ -74,7 +75,7 @@ def load(
     source : str or None
         One of `sources`; by default recognised from the path.
     split : {"train", "test", "all"} or None
-        Which batches of a cifar10 or imagenet folder; by default all present, train before test.
+        Which files of a folder of cifar10, idx or imagenet; by default all present, train before test.
     labels : str, path-like, array_like or None
         Classes instead of those found: a name in a ``.npz`` or ``.nc`` file, a ``.npy`` file, or one per sample.
     key : str or None
@@ -195,12 +196,14 @@ def _guess(path: Path) -> str:
     """Recognise a source from a file name or the contents of a folder."""
     if path.is_dir():
         names = [entry.name for entry in path.iterdir()]
-        for source, module in (("cifar10", cifar10), ("imagenet", imagenet)):
+        for source, module in (("cifar10", cifar10), ("idx", idx), ("imagenet", imagenet)):
             if any(module.TRAIN.fullmatch(name) or module.TEST.fullmatch(name) for name in names):
                 return source
         return "folder"
     if imagenet.TRAIN.fullmatch(path.name) or imagenet.TEST.fullmatch(path.name):
         return "imagenet"
+    if idx.is_idx(path.name):
+        return "idx"
     suffix = path.suffix.lower()
     if suffix in {".npy", ".npz", *_NETCDF}:
         return "file"
@@ -220,7 +223,7 @@ def _digits(split: str | None, key: str | None) -> Samples:
 
 def _refuse(option: str, value: str | None, source: str) -> None:
     if value is not None:
-        fits = {"split": "cifar10 and imagenet folders", "key": ".npz and .nc files"}[option]
+        fits = {"split": "folders of cifar10, idx and imagenet", "key": ".npz and .nc files"}[option]
         raise DataError(f"{option}={value!r} was given with source {source!r}: it is for {fits}; drop {option}.")
 
 
@@ -230,12 +233,14 @@ def _open(path: Path, source: str, split: str | None, key: str | None, labels: A
         raise DataError(f"{path} is a folder: expected a file for source={source!r}; give the file or another source.")
     if path.is_file() and source == "folder":
         raise DataError(f"{path} is a file: expected a folder for source='folder'; give the folder or another source.")
-    if source not in ("cifar10", "imagenet"):
+    if source not in ("cifar10", "idx", "imagenet"):
         _refuse("split", split, source)
     if source != "file":
         _refuse("key", key, source)
         if source == "cifar10":
             return cifar10.open_cifar10(path, split), labels
+        if source == "idx":
+            return idx.open_idx(path, split, memory), labels
         if source == "imagenet":
             return imagenet.open_imagenet(path, split, memory), labels
         return (open_folder if source == "folder" else open_zip)(path, memory), labels
