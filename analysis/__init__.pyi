@@ -32,6 +32,7 @@ from .theory.closed_form import (
     path_autocorrelation as path_autocorrelation,
 )
 from .theory.predictions import (
+    pilot_levels as pilot_levels,
     predicted_memorization_within_class as predicted_memorization_within_class,
     predicted_speciation_within_class as predicted_speciation_within_class,
 )

@@ -1,4 +1,4 @@
-r"""Training of the shipped digits denoiser: ``python -m gaussian_test.data.train_digits_network``.
+r"""Training of the shipped denoisers: ``python -m gaussian_test.data.train_network digits``, or a folder of Fashion-MNIST.
 
 EDM's loss, :math:`E\,\|D(x_0 + \sigma z, \sigma) - x_0\|^2/(d\,c_{out}^2)` with a log-normal :math:`\sigma` (Karras et al., arXiv
 2206.00364), on the samples that are not held out. All randomness of a step is keyed by (seed, step), so a resumed training ends in
@@ -17,41 +17,31 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import seaborn as sns
 import torch
 import xarray as xr
-from matplotlib.figure import Figure
-from safetensors import safe_open
 from safetensors.torch import save
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gaussian_test.analysis import GaussianScore, fit_moments
-from gaussian_test.analysis.figures.parts import LEGEND, WIDTH, drawing
 from gaussian_test.data import load
-from gaussian_test.sampler import EmpiricalScore, NetworkScore, ProbabilityFlow, UTurnPlan, VarianceExploding
 from gaussian_test.sampler.networks.edm_denoiser import EDMDenoiser
 from gaussian_test.sampler.networks.residual_denoiser import ResidualDenoiser
 from gaussian_test.sampler.networks.unet_denoiser import UNetDenoiser
 from gaussian_test.store.digest import data_digest
 
-OUTPUT = Path(__file__).with_name("digits_network.safetensors")
-LEVELS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 40.0, 80.0)  # noise levels of the record
+DIGITS_OUTPUT, FASHION_OUTPUT = (Path(__file__).with_name(f"{name}_network.safetensors") for name in ("digits", "fashion"))
+HELD_OUT = 360  # of the digits
+SOME = 2000  # samples of each part that the record tries a network on
 WARM_UP = 200  # steps
 CHECKPOINT_EVERY = 500
 PIECE = 1024  # samples of one call without gradients
 DRAWS = 2**13  # noise draws per mean of the curve; the record uses four times as many
-U_TURNS = 512
-TURN_TIME = 10.0
-
-Denoise = Callable[[Tensor, float], Tensor]
 
 
 @dataclass(frozen=True)
@@ -244,41 +234,80 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def read_network(path: Path = DIGITS_OUTPUT) -> tuple[EDMDenoiser, dict[str, Any]]:
+    """Load a network and its configuration from its file.
+
+    Examples
+    --------
+    >>> network, config = read_network()
+    >>> network.label_dim, config["held_out"]
+    (10, 360)
+    """
+    with safe_open(path, framework="pt") as file:
+        config = json.loads(file.metadata()["config"])
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # not a dict
+    network = NETWORKS[config["network"].rpartition(".")[2]](**config["arguments"])
+    network.load_state_dict(weights)
+    return network.eval(), config
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=OUTPUT, help="The weights (.safetensors).")
+@click.argument("data", metavar="digits | FOLDER")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The weights (.safetensors).")
 @click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="Also draw the record into this file.")
-@click.option("--steps", type=click.IntRange(1), default=Settings.steps, help="Steps of training.")
+@click.option("--steps", type=click.IntRange(1), help="Steps of training.")
 @click.option("--seed", type=click.IntRange(0), default=Settings.seed, help="Of the split, the weights and all noise.")
 @click.option("--threads", type=click.IntRange(1), default=1, help="Threads of torch; they decide the last bits.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of an interrupted training.")
-def main(output: Path, figure: Path | None, steps: int, seed: int, threads: int, resume: bool) -> None:
-    """Train the denoiser of the embedded digits; write its weights and, beside them, its record (.json)."""
+def main(data: str, output: Path | None, figure: Path | None, steps: int | None, seed: int, threads: int, resume: bool) -> None:
+    """Train the denoiser of the digits, or of Fashion-MNIST in a folder of its IDX files.
+
+    Writes its weights and, beside them, its record (.json).
+    """
+    from gaussian_test.data.network_record import draw, record
+
     torch.set_num_threads(threads)
-    truth, settings = load("digits"), Settings(steps=steps, seed=seed)
-    training, checkpoint = Training(truth, settings), output.with_suffix(".checkpoint")
+    is_digits = data == "digits"
+    settings = replace(DIGITS if is_digits else FASHION, seed=seed)
+    settings = replace(settings, steps=steps or settings.steps)
+    output = output or (DIGITS_OUTPUT if is_digits else FASHION_OUTPUT)
+    if is_digits:
+        parts = split(load("digits"), seed, HELD_OUT)
+        said = {"data": "digits", "data_digest": data_digest(load("digits")), "held_out": HELD_OUT}
+        said["split"] = (
+            "order = numpy.random.default_rng(seed).permutation(1797); held out are the first 360, the rest is trained on"
+        )
+    else:
+        parts = part_of(load(data, split="train")), part_of(load(data, split="test"))
+        said = {
+            "data": "Fashion-MNIST",
+            "held_out": len(parts[1].x),
+            "split": "that of Fashion-MNIST: its test images are held out",
+        }
+    training, checkpoint = Training(*parts, settings), output.with_suffix(".checkpoint")
     if resume and checkpoint.exists():
         training.resume(checkpoint)
     started = time.perf_counter()
-    with tqdm(total=steps, initial=training.step, unit="step") as bar:
+    with tqdm(total=settings.steps, initial=training.step, unit="step") as bar:
         training.run(checkpoint, lambda _: bar.update())
     click.echo(f"trained in {time.perf_counter() - started:.0f} s")
+    network = training.average
     config = {
-        "network": "gaussian_test.sampler.networks.residual_denoiser.ResidualDenoiser",
+        "network": f"{type(network).__module__}.{type(network).__qualname__}",
         "arguments": training.arguments,
         "label_names": [str(k) for k in range(training.arguments["label_dim"])],
-        "data": "digits",
-        "data_digest": data_digest(truth),
+        **said,
         "seed": seed,
-        "held_out": settings.held_out,
-        "split": "order = numpy.random.default_rng(seed).permutation(1797); held out are the first 360, the rest is trained on",
     }
-    weights = save(training.average.state_dict(), {"config": json.dumps(config)})
-    write(output, lambda path: path.write_bytes(weights))
+    weights = {name: weight.half() if settings.half else weight for name, weight in network.state_dict().items()}
+    content = save(weights, {"config": json.dumps(config)})
+    write(output, lambda path: path.write_bytes(content))
+    network, _ = read_network(output)  # as it is shipped
     result = {
         "config": config,
         "settings": asdict(settings) | {"threads": threads, "torch": torch.__version__},
-        "parameters": sum(weights.numel() for weights in training.average.parameters()),
-        **record(truth, training.average, settings),
+        "parameters": sum(weights.numel() for weights in network.parameters()),
+        **record(network, *parts, some=SOME),
         "curve": training.curve,
     }
     write(output.with_suffix(".json"), lambda path: path.write_text(json.dumps(result, indent=1) + "\n"))

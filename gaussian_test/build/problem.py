@@ -28,8 +28,9 @@ from gaussian_test.build.features import (
     build_custom_observables,
     build_features,
 )
-from gaussian_test.build.scores import Built, build_scores, make_kernels, make_process
+from gaussian_test.build.scores import Built, build_scores, make_kernels
 from gaussian_test.build.truth import Source, open_truth
+from gaussian_test.build.turns import Turns
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment
 from gaussian_test.sampler.defaults import undisturbed
@@ -62,6 +63,7 @@ class Prepared:
     fits: Fits  # quantities fitted to the ground truth
     data_digest: str  # digest of the ground truth
     source: Source | None  # where samples are read on demand
+    turns: Turns  # process and turn times, as asked
 
     @property
     def scores(self) -> dict[str, sampler.Score]:
@@ -172,11 +174,12 @@ def prepare(
     given = given or Given()
     place = pick_device(device)
     with user_input():
-        process = make_process(settings.process)
-        levels = turn_levels(process, settings.turn_times)
+        opened = open_truth(settings, given.truth, folder, given.classifier is not None, shards_only)
+        settings, truth, moments, fitted = opened.settings, opened.truth, opened.moments, opened.fits
+        process = opened.turns.process
         plan = sampler.UTurnPlan(
             process,
-            levels,
+            opened.turns.levels,
             steps=settings.reverse.steps,
             repeats=settings.repeats,
             seed=settings.seed,
@@ -185,8 +188,6 @@ def prepare(
             rho=settings.reverse.rho,
             grid_of=settings.reverse.grid,
         )
-        opened = open_truth(settings, given.truth, plan, folder, given.classifier is not None, shards_only)
-        settings, truth, moments, fitted = opened.settings, opened.truth, opened.moments, opened.fits
         dtype = torch.float64 if settings.dtype == "float64" else torch.float32
         labels = np.asarray(truth["label"].values, dtype=np.int64) if "label" in truth else None
         ground_truth = sampler.EmpiricalScore.fit(truth["x"], labels, process, dtype, opened.resident)
@@ -223,6 +224,7 @@ def prepare(
         fitted,
         opened.digest,
         opened.source,
+        opened.turns,
     )
 
 
@@ -255,21 +257,13 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def turn_levels(process: sampler.Process, settings: experiment.TurnTimes) -> list[float]:
-    """Return the turn times used for the requested ones, in the process's time."""
-    asked = settings.noise_to_signal or settings.time
-    if isinstance(asked, experiment.Spacing):
-        asked = tuple(sampler.log_levels(asked.min, asked.max, asked.count).tolist())
-    used = process.turn_time_from_noise_to_signal if settings.noise_to_signal else process.turn_time
-    return [used(value) for value in asked or ()]
-
-
 def run_identity(prepared: Prepared) -> dict[str, str]:
     """Return the identity of a run: two runs with the same one give the same bits."""
     settings = prepared.settings.model_dump(mode="json")
     identity = {key: json.dumps(_without_files(value)) for key, value in settings.items() if key not in NOT_OF_A_RESULT}
     identity |= {f"score {name}": score_digest(score) for name, score in prepared.scores.items()}
     plan = prepared.plan
+    identity["turn times used"] = json.dumps(plan.levels)
     if prepared.settings.process.kind == "factory":  # the name may refer to a changed function
         identity["process"] += f" {schedule_digest(plan.process)}"
     if prepared.settings.reverse.factory is not None:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from gaussian_test import data, sampler
+from gaussian_test import data
 from gaussian_test.analysis.moments.moments import Moments
 from gaussian_test.analysis.moments.running import chunks
 from gaussian_test.build.memory import check_memory, check_streamed, fits_in_memory, memory_cap, memory_needs
+from gaussian_test.build.turns import Turns, choose_turns
 from gaussian_test.errors import UserError
 from gaussian_test.experiment import experiment
 from gaussian_test.store.digest import data_digest
@@ -73,15 +73,11 @@ class Truth:
     digest: str
     fits: Fits
     moments: Moments
+    turns: Turns
 
 
 def open_truth(
-    settings: experiment.Experiment,
-    given: xr.Dataset | None,
-    plan: sampler.UTurnPlan,
-    folder: Path | None,
-    given_classifier: bool,
-    shards_only: bool,
+    settings: experiment.Experiment, given: xr.Dataset | None, folder: Path | None, given_classifier: bool, shards_only: bool
 ) -> Truth:
     """Open the ground truth in the precision of the experiment; ``auto`` is float32 where that holds the differences of states.
 
@@ -91,13 +87,13 @@ def open_truth(
     if given is not None:
         given, largest = checked_truth(given)
         settings = settings.model_copy(update={"data": experiment.Data(source=FROM_PYTHON)})
-    scale = float(plan.process.noise_to_signal(torch.tensor(min(plan.levels), dtype=torch.float64)))
-    dtype = precision(settings.dtype, largest, scale)
-    found = _open(settings.model_copy(update={"dtype": dtype}), given, plan, folder, given_classifier, shards_only)
+    dtype = precision(settings.dtype, largest, np.inf)
+    found = _open(settings.model_copy(update={"dtype": dtype}), given, folder, given_classifier, shards_only)
     spread = float(np.sqrt(found.moments.trace / found.truth["x"][0].size))
+    scale = float(found.turns.noise_to_signal.min())
     needed = precision(settings.dtype, largest, min(scale, spread or scale))  # equal samples are refused below
     if needed != dtype:
-        found = _open(settings.model_copy(update={"dtype": needed}), given, plan, folder, given_classifier, shards_only)
+        found = _open(settings.model_copy(update={"dtype": needed}), given, folder, given_classifier, shards_only)
     return found
 
 
@@ -119,12 +115,7 @@ def precision(asked: str, largest: float, scale: float) -> Precision:
 
 
 def _open(
-    settings: experiment.Experiment,
-    truth: xr.Dataset | None,
-    plan: sampler.UTurnPlan,
-    folder: Path | None,
-    given_classifier: bool,
-    shards_only: bool,
+    settings: experiment.Experiment, truth: xr.Dataset | None, folder: Path | None, given_classifier: bool, shards_only: bool
 ) -> Truth:
     cap, states = memory_cap(settings), file_states(settings.data)  # before anything is read
     if truth is None:
@@ -133,13 +124,15 @@ def _open(
     samples = draw_samples(settings, truth.sizes["sample"])
     if not resident:
         check_streamed(settings, given_classifier, cap)
-    check_memory(memory_needs(settings, truth, len(plan.levels), len(samples), shards_only), settings, cap)
+    check_memory(memory_needs(settings, truth, settings.turn_times.number, len(samples), shards_only), settings, cap)
     if load:
         truth = truth.assign(x=truth["x"].load())
     digest = data_digest(truth, settings.dtype)
     fits = Fits(digest, folder)
     source = None if load else Source(settings.data, truth, settings.dtype, digest, states)
-    return Truth(settings, truth, resident, source, samples, digest, fits, fits.moments(truth["x"]))
+    moments = fits.moments(truth["x"])
+    turns = choose_turns(settings, moments, truth["x"], fits)
+    return Truth(settings, truth, resident, source, samples, digest, fits, moments, turns)
 
 
 LABELS = 1_000_001

@@ -50,16 +50,33 @@ class Spacing(Settings):
 
 
 class TurnTimes(Settings):
-    """Turn times, either as noise-to-signal ratios or in the process's time."""
+    """Turn times, either as noise-to-signal ratios or in the process's time; without them ``count`` that follow the data.
+
+    ``turn_times: auto`` is the default.
+    """
 
     noise_to_signal: Spacing | Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=MOST_TURN_TIMES)] | None = None
     time: Spacing | Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=MOST_TURN_TIMES)] | None = None
+    count: Annotated[int, Field(strict=True, ge=1, le=MOST_TURN_TIMES)] = 24
+
+    @model_validator(mode="before")
+    @classmethod
+    def _automatic(cls, values: Any) -> Any:
+        return {} if values == "auto" else values
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
-        if (self.noise_to_signal is None) == (self.time is None):
-            raise ValueError("turn_times needs exactly one of noise_to_signal and time: give one of them")
+    def _one_of_them(self) -> Self:
+        given = [name for name in ("noise_to_signal", "time", "count") if name in self.model_fields_set]
+        given = [name for name in given if getattr(self, name) is not None and (name != "count" or self.count != 24)]
+        if len(given) > 1:
+            raise ValueError(f"turn_times has {' and '.join(given)}: give one of them")
         return self
+
+    @property
+    def number(self) -> int:
+        """Number of turn times that are asked for."""
+        asked = self.noise_to_signal or self.time
+        return self.count if asked is None else asked.count if isinstance(asked, Spacing) else len(asked)
 
 
 if TYPE_CHECKING:
@@ -228,7 +245,7 @@ class Experiment(Settings):
     data: Data = Data()
     process: Process = VarianceExploding()
     scores: Annotated[tuple[ScoreSettings, ...], Field(min_length=1)] = (Empirical(kind="empirical"), Gaussian(kind="gaussian"))
-    turn_times: TurnTimes = TurnTimes(noise_to_signal=Spacing(min=0.1, max=20, count=24))
+    turn_times: TurnTimes = TurnTimes()
     start: StartName = "noised_data"
     reverse: Reverse = Reverse()
     samples: Annotated[int, Field(strict=True, ge=4)] | Literal["all"] = 512

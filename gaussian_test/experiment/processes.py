@@ -61,11 +61,11 @@ Arguments = Annotated[dict[str, Any], BeforeValidator(_plain)]
 
 
 class VarianceExploding(Settings):
-    """EDM's process."""
+    """EDM's process; automatic limits follow the turn times."""
 
     kind: Literal["variance_exploding"] = "variance_exploding"
-    sigma_min: PositiveFloat = 0.002
-    sigma_max: PositiveFloat = 80.0
+    sigma_min: PositiveFloat | Literal["auto"] = "auto"
+    sigma_max: PositiveFloat | Literal["auto"] = "auto"
 
 
 class OrnsteinUhlenbeck(Settings):

@@ -22,7 +22,7 @@ from gaussian_test.analysis.observables.record import Inputs
 from gaussian_test.analysis.observables.run import FACTS
 from gaussian_test.analysis.observables.sample_table import path_table, picture_table
 from gaussian_test.analysis.uturn.classifier import typical_nearest_distance
-from gaussian_test.build.problem import Prepared, turn_levels
+from gaussian_test.build.problem import Prepared
 from gaussian_test.build.scores import kernel_name
 from gaussian_test.store import archive
 
@@ -199,9 +199,7 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
     networks = {name: score for name, score in prepared.scores.items() if isinstance(score, sampler.NetworkScore)}
     used = [*LIBRARIES, *sorted({score.network.library for score in networks.values()} - {""})]
     libraries = {"python": platform.python_version(), "gaussian_test": __version__} | {name: _version(name) for name in used}
-    asked = prepared.plan.process.noise_to_signal(
-        torch.tensor(turn_levels(prepared.plan.process, settings.turn_times), dtype=torch.float64)
-    ).numpy()
+    asked = prepared.turns.noise_to_signal
     # largest distance of the levels of a fixed grid from the requested ones, as a ratio minus 1
     moved = float(np.expm1(np.abs(np.log(asked[:, None] / prepared.noise_to_signal)).min(1).max()))
     return {

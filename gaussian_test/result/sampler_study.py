@@ -12,13 +12,13 @@ from gaussian_test.analysis.moments.moments import whole_spectrum
 from gaussian_test.analysis.theory.samplers import KERNELS
 from gaussian_test.build.factories import custom_kernel
 from gaussian_test.build.memory import memory_cap
-from gaussian_test.build.problem import turn_levels
-from gaussian_test.build.scores import make_process
 from gaussian_test.build.truth import load_truth
+from gaussian_test.build.turns import choose_turns
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment.experiment import MOST_STEPS, Experiment
 from gaussian_test.experiment.processes import shown
 from gaussian_test.sampler.defaults import undisturbed
+from gaussian_test.store.parts import Fits
 from gaussian_test.text import aligned
 
 STEPS = (4, 8, 16, 32, 64, 128, 256)
@@ -65,10 +65,10 @@ def samplers(
         said = shown(list(steps)).strip("[]") or "none"
         raise UserError(f"steps = {said} are no numbers of steps: give whole numbers from 1 to {MOST_STEPS}")
     with user_input():
-        process = make_process(settings.process)
-        turn = max(turn_levels(process, settings.turn_times))
         truth = load_truth(settings.data, memory_cap(settings))
         moments = analysis.fit_moments(truth["x"])
+        turns = choose_turns(settings, moments, truth["x"], Fits(""))
+        process, turn = turns.process, max(turns.levels)
         own, kernels = settings.reverse.factory, dict(KERNELS)
         if own is not None:
             kernels[own] = custom_kernel(own, settings.reverse.arguments, process)

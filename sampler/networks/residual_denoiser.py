@@ -1,6 +1,5 @@
 """A small trainable denoiser: a residual network of dense layers."""
 
-import torch
 from torch import Tensor, nn
 
 from gaussian_test.sampler.networks.edm_denoiser import EDMDenoiser, modulated
