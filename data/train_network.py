@@ -25,6 +25,7 @@ import click
 import numpy as np
 import torch
 import xarray as xr
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -220,7 +221,7 @@ class Training:
             x0 = part.x.repeat(-(-DRAWS // len(part.x)), 1, 1, 1) if len(part.x) < DRAWS else part.x[:DRAWS]
             # levels ascend: shuffle them over the samples
             sigma, noise = self._levels(len(x0))[torch.randperm(len(x0))], torch.randn_like(x0)
-        pieces = zip(x0.split(PIECE), sigma.split(PIECE), noise.split(PIECE), strict=True)
+        pieces = zip(*(torch.split(values, PIECE) for values in (x0, sigma, noise)), strict=True)
         return float(torch.cat([self._losses(self.average, *piece, None) for piece in pieces]).mean())
 
 
@@ -274,9 +275,7 @@ def main(data: str, output: Path | None, figure: Path | None, steps: int | None,
     if is_digits:
         parts = split(load("digits"), seed, HELD_OUT)
         said = {"data": "digits", "data_digest": data_digest(load("digits")), "held_out": HELD_OUT}
-        said["split"] = (
-            "order = numpy.random.default_rng(seed).permutation(1797); held out are the first 360, the rest is trained on"
-        )
+        said["split"] = "order = numpy.random.default_rng(seed).permutation(1797); held out are the first 360 of it"
     else:
         parts = part_of(load(data, split="train")), part_of(load(data, split="test"))
         said = {

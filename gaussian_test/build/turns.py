@@ -44,7 +44,7 @@ def choose_turns(settings: Experiment, moments: Moments, x: xr.DataArray, fits: 
     asked = turns.noise_to_signal or turns.time
     if asked is None:
         wide = make_process(_with_limits(settings.process, (float(np.finfo(float).tiny), float(np.finfo(float).max))))
-        within = tuple(float(wide.noise_to_signal(time)) for time in (wide.time_min, wide.time_max))
+        within = (float(wide.noise_to_signal(wide.time_min)), float(wide.noise_to_signal(wide.time_max)))
         key = f"turn times {turns.count} {settings.process.model_dump_json()}"
 
         def pilot() -> dict[str, Any]:
