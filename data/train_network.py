@@ -222,7 +222,7 @@ class Training:
             # levels ascend: shuffle them over the samples
             sigma, noise = self._levels(len(x0))[torch.randperm(len(x0))], torch.randn_like(x0)
         pieces = zip(*(torch.split(values, PIECE) for values in (x0, sigma, noise)), strict=True)
-        return float(torch.cat([self._losses(self.average, *piece, None) for piece in pieces]).mean())
+        return float(torch.cat([self._losses(self.average, x, s, z, None) for x, s, z in pieces]).mean())
 
 
 def write(path: Path, save: Callable[[Path], object]) -> None:
