@@ -158,7 +158,8 @@ def _difference(
 
 def _unrounded(difference: Any, of: Any, settings: Mapping[str, float]) -> Array:
     """Return a difference, with 0 where it is rounding of the states."""
-    found: Array = np.where(np.abs(difference) <= ROUNDED * settings["precision"] * np.maximum(1, np.abs(of)), 0.0, difference)
+    largest = np.abs(of[np.isfinite(of)]).max(initial=0)
+    found: Array = np.where(np.abs(difference) <= ROUNDED * settings["precision"] * largest, 0.0, difference)
     return found
 
 
