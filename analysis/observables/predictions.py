@@ -26,7 +26,7 @@ VARIABLES = (
         "excess_entropy",
         ("score", "turn_time"),
         "excess entropy: information about the sample, less that which tells all samples apart",
-        "sum of log(1 + lambda/nu^2) / 2 less likelihood_gain, less log N (of the samples of its class, for a conditional score)",
+        "sum of log(1 + lambda/nu^2) / 2 less likelihood_gain, less log N without copies (of the class, for a conditional score)",
         "nat",
         band=ERROR,
         needs="sample",
@@ -52,6 +52,7 @@ def _within_classes(inputs: Inputs) -> xr.Dataset:
     from gaussian_test.analysis.theory import predictions
 
     labels, moments = inputs.reference.labels, inputs.reference.moments
+    points = inputs.reference.samples.points.cpu().numpy()
     values, reason, counts = [np.nan, np.nan], NO_LABELS, np.zeros(1, dtype=np.int64)
     if labels is not None:
         counts = np.unique(labels, return_counts=True)[1]
@@ -61,11 +62,15 @@ def _within_classes(inputs: Inputs) -> xr.Dataset:
             by_class = [of_class for _, of_class in inputs.class_moments()]
         except ValueError:  # all samples of a class are equal
             counts, reason = counts[:1], "a class does not vary"
-    if len(counts) > 1 and counts.min() > 1:
+    if labels is not None and len(counts) > 1 and counts.min() > 1:
         structure = predictions.class_structure(by_class, moments)
         level = inputs.statistics.levels[1]
         values = [
-            predictions.predicted_memorization_within_class([of_class.eigenvalues for of_class in by_class], counts),
+            predictions.predicted_memorization_within_class(
+                [of_class.eigenvalues for of_class in by_class],
+                counts,
+                [predictions.distinct_count(points[labels == label]) for label in np.unique(labels)],
+            ),
             predictions.predicted_speciation_within_class(structure.between_eigenvalue, structure.within_variance, level=level),
         ]
         reason = "" if np.isfinite(values).all() else "no noise level fulfils it"
@@ -75,11 +80,10 @@ def _within_classes(inputs: Inputs) -> xr.Dataset:
 
 def _excess_entropy(inputs: Inputs) -> xr.Dataset:
     import numpy as np
-    from scipy.special import xlogy
 
     from gaussian_test.analysis.theory import predictions
 
-    nu, truth, result = inputs.noise_to_signal, inputs.truth, inputs.measured
+    nu, truth, result, labels = inputs.noise_to_signal, inputs.truth, inputs.measured, inputs.reference.labels
     curves, crossings, reasons = [], [], {}
     for name, facts in inputs.scores.items():
         row = result.sel(score=name)
@@ -87,9 +91,8 @@ def _excess_entropy(inputs: Inputs) -> xr.Dataset:
         gain, sampling = parts_of(row, "likelihood_gain", ("_se",))
         by_integral = np.array_equal(gain, integral, equal_nan=True)
         error = np.hypot(2 * sampling, quadrature if by_integral else ROUNDING)
-        shares = truth.class_shares if facts.conditional and truth.class_shares is not None else np.ones(1)
-        told = float(np.exp(xlogy(shares, shares).sum()))  # share of the samples that the class leaves
-        curve = predictions.excess_entropy(gain, truth.eigenvalues, nu, count=truth.count * told)
+        number = predictions.distinct_count(inputs.reference.samples.points.cpu(), labels if facts.conditional else None)
+        curve = predictions.excess_entropy(gain, truth.eigenvalues, nu, count=number)
         defined, why = np.isfinite(curve), reason_of(result["likelihood_gain"], name)
         crossing, said = np.nan, ""
         if defined.any():

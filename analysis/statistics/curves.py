@@ -306,7 +306,7 @@ def _last_crossing(nu: Array, values: Array, level: float) -> float:
     return _between(nu, last, float(share))
 
 
-def predicted_memorization(eigenvalues: ArrayLike, count: int) -> float:
+def predicted_memorization(eigenvalues: ArrayLike, count: float) -> float:
     r"""Return the :math:`\nu` at which the Gaussian's information about the sample falls to :math:`\log N`.
 
     .. math:: \tfrac12\sum_i\log(1 + \lambda_i/\nu^2) = \log N
@@ -315,8 +315,8 @@ def predicted_memorization(eigenvalues: ArrayLike, count: int) -> float:
     ----------
     eigenvalues : array
         Of the ground-truth covariance, shape (modes,).
-    count : int
-        Number of ground-truth samples N, at least 2.
+    count : float
+        Number of ground-truth samples N, without copies, more than 1.
 
     Returns
     -------

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
+from scipy.stats import entropy
 
 from gaussian_test.analysis.moments.moments import Moments
 from gaussian_test.analysis.statistics.curves import (
@@ -28,7 +29,35 @@ from gaussian_test.analysis.theory.two_modes import retention_signal_to_noise
 Array = NDArray[np.float64]
 
 
-def predicted_memorization_within_class(eigenvalues: Sequence[ArrayLike], counts: ArrayLike) -> float:
+def distinct_count(points: ArrayLike, classes: ArrayLike | None = None) -> float:
+    r"""Return how many samples without copies carry as much information: :math:`e^{H(\text{point}|\text{class})}`.
+
+    Parameters
+    ----------
+    points : array
+        A number for each sample that only its copies share, shape (N,), integers.
+    classes : array, optional
+        Class of each sample, shape (N,), for a score that is told it.
+
+    Returns
+    -------
+    float
+        N without copies and classes.
+
+    Examples
+    --------
+    >>> round(distinct_count([0, 1, 2, 2]), 12), round(distinct_count([0, 1, 2, 3], [0, 0, 1, 1]), 12)
+    (2.828427124746, 2.0)
+    """
+    known = np.asarray(points) if classes is None else np.stack([np.asarray(points), np.asarray(classes)])
+    information = entropy(np.unique(known, axis=-1, return_counts=True)[1])
+    given = 0.0 if classes is None else entropy(np.unique(classes, return_counts=True)[1])
+    return float(np.exp(information - given))
+
+
+def predicted_memorization_within_class(
+    eigenvalues: Sequence[ArrayLike], counts: ArrayLike, distinct: ArrayLike | None = None
+) -> float:
     r"""Return the :math:`\nu` of memorization for well separated Gaussian classes.
 
     The information about a sample is its class and, within it, the Gaussian's information; with :math:`\pi_k = N_k/N`,
@@ -41,6 +70,8 @@ def predicted_memorization_within_class(eigenvalues: Sequence[ArrayLike], counts
         Of the covariance within each class, shapes (modes of the class,).
     counts : array
         Number :math:`N_k` of ground-truth samples of each class, at least 1, shape (classes,).
+    distinct : array, optional
+        The same without copies, as :func:`distinct_count` has it.
 
     Returns
     -------
@@ -67,7 +98,7 @@ def predicted_memorization_within_class(eigenvalues: Sequence[ArrayLike], counts
     varying = [values > 0 for values in spectra]
     logs = np.concatenate([np.log(values[kept]) for values, kept in zip(spectra, varying, strict=True)])
     weights = np.repeat(share, [kept.sum() for kept in varying])
-    target = float(share @ np.log(number))  # log N - H(pi)
+    target = float(share @ np.log(number if distinct is None else np.asarray(distinct)))  # log N - H(pi)
     if not len(logs) or target == 0:
         return float("nan")
 
@@ -258,14 +289,15 @@ class InformationIntegral:
 
 
 def information_integral(
-    excess: ArrayLike, noise_to_signal: ArrayLike, *, eigenvalues: ArrayLike, third_cumulant_norm: float, of_class: bool = False
+    excess: ArrayLike, noise_to_signal: ArrayLike, *, eigenvalues: ArrayLike, third_cumulant_norm: float, exact: bool = True
 ) -> InformationIntegral:
     r"""Return :math:`\frac12\int_0^{\gamma}\text{excess}\,d\gamma` of an excess of either sign, with its error.
 
     A cubic spline of :math:`\gamma\cdot\text{excess}` in :math:`\log\nu`: linear in the excess, so that the noise of a sampled
     one averages out. At large noise the area is :math:`\|\kappa_3\|^2\gamma^3/12` to leading order, an upper bound for skewed
     data where :math:`\nu^2` is comparable to the eigenvalues, and a sixth of :math:`\gamma\cdot\text{excess}`, a lower bound;
-    the part beyond the largest noise level is taken halfway between the two.
+    the part beyond the largest noise level is taken halfway between the two. The excess of any other score may fall more slowly,
+    or tend to a constant: its upper bound is half of :math:`\gamma\cdot\text{excess}`.
 
     Parameters
     ----------
@@ -277,9 +309,9 @@ def information_integral(
         Of the covariance of the data, shape (modes,).
     third_cumulant_norm : float
         :math:`\|\kappa_3\|^2` of the data.
-    of_class : bool
-        Whether the score is told the class: its excess tends to the variance of the class means, so that the upper bound of the
-        part beyond is half of :math:`\gamma\cdot\text{excess}`.
+    exact : bool
+        Whether the score is that of the data. Others are a network, a Gaussian of another mean, or a score that is told the class,
+        whose excess tends to the variance of the class means.
 
     Returns
     -------
@@ -301,7 +333,7 @@ def information_integral(
     if not values.any():
         return InformationIntegral(np.zeros(shape), np.zeros(shape), np.zeros(lead))
     lower = values[..., -1] / nu[-1] ** 2 / 6
-    upper = 3 * lower if of_class else np.full(lead, third_cumulant_norm / 12 / nu[-1] ** 6)
+    upper = np.full(lead, third_cumulant_norm / 12 / nu[-1] ** 6) if exact else 3 * lower
     tail = (lower + upper) / 2
     beyond = 2 * float(np.sqrt(np.max(np.asarray(eigenvalues, dtype=np.float64))))
     reason = ""

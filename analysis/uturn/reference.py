@@ -68,6 +68,8 @@ class GroundTruth:
         Of a sample to its nearest neighbour, in the unit of the data.
     precision : float
         Of the states: the distance from 1 to the next number.
+    distinct : float or None
+        Number of samples without copies; by default that of all.
     """
 
     count: int
@@ -76,6 +78,7 @@ class GroundTruth:
     class_shares: Array | None
     typical_distance: float = np.nan
     precision: float = float(np.finfo(np.float32).eps)
+    distinct: float | None = None
 
 
 @dataclass(frozen=True)

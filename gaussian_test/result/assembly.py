@@ -21,6 +21,7 @@ from gaussian_test.analysis.observables import registry
 from gaussian_test.analysis.observables.record import Inputs
 from gaussian_test.analysis.observables.run import FACTS
 from gaussian_test.analysis.observables.sample_table import path_table, picture_table
+from gaussian_test.analysis.theory.predictions import distinct_count
 from gaussian_test.analysis.uturn.classifier import typical_nearest_distance
 from gaussian_test.build.problem import Prepared
 from gaussian_test.build.scores import kernel_name
@@ -69,6 +70,7 @@ def _inputs(prepared: Prepared, table: xr.Dataset) -> Inputs:
             None if reference.labels is None else np.bincount(reference.labels) / len(reference.labels),
             typical_nearest_distance(reference.samples),
             torch.finfo(prepared.dtype).eps,
+            distinct_count(reference.samples.points.cpu()),
         ),
         reference,
         prepared.plan,

@@ -1,5 +1,8 @@
 """Comparison of the times and curves of two archives."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import xarray as xr
 import yaml
@@ -17,6 +20,7 @@ from gaussian_test.store.archive import Source, opened
 
 Array = NDArray[np.float64]
 # curve of each time, by definition
+ROUNDED = 8  # units of the last place of the states, below which a difference between paired runs is rounding
 CROSSED = {"memorization": {"own": "memorized_share", "any": "close_share"}, "speciation": {"retention": "class_retention"}}
 
 
@@ -70,6 +74,10 @@ def compare(a: Source, b: Source) -> xr.Dataset:
             f"the archives share no noise level ({nu[0]:.3g} to {nu[-1]:.3g} and {other[0]:.3g} to {other[-1]:.3g}): "
             "run them on turn times that overlap"
         )
+    experiments = [yaml.safe_load(side.attrs["experiment"]) for side in (a, b)]
+    dtype = "float64" if all(one.get("dtype") == "float64" for one in experiments) else "float32"
+    settings = experiments[0]["statistics"] | {"precision": float(np.finfo(dtype).eps)}
+    one_process = experiments[0]["process"] == experiments[1]["process"]
     together = paired(a, b)
     result = xr.Dataset(coords={"score": scores, "archive": ["a", "b"], "noise_to_signal": shared}, attrs={"paired": int(together)})
     for name in TIMES:
@@ -77,13 +85,12 @@ def compare(a: Source, b: Source) -> xr.Dataset:
             values = [side[f"{name}_noise_to_signal{suffix}"].sel(score=scores).values for side in (a, b)]
             attributes = a[f"{name}_noise_to_signal{suffix}"].attrs
             result[name + suffix] = (("archive", "score"), np.array(values), {k: attributes[k] for k in ("long_name", "units")})
+        first, second = result[name].values
         result[f"{name}_difference"] = (
             "score",
-            result[name].values[1] - result[name].values[0],
+            _unrounded(second - first, first, settings),
             {"long_name": f"difference of the {name} times as noise-to-signal ratios, b - a", "units": "1"},
         )
-    experiments = [yaml.safe_load(side.attrs["experiment"]) for side in (a, b)]
-    settings, one_process = experiments[0]["statistics"], experiments[0]["process"] == experiments[1]["process"]
     variables = (variable for one in (*in_result(a), *in_archive(b)) for variable in one.variables)
     compared = {variable.name: variable for variable in variables if variable.compared and (variable.invariant or one_process)}
     for name, variable in compared.items():
@@ -142,11 +149,18 @@ def _difference(
     if together and first.shape == second.shape:
         chosen = np.isin(a["noise_to_signal"].values, nu)
         return analysis.ClusterBootstrap(len(first), resamples, confidence).band(
-            (second - first)[:, chosen], studentized=not variable.is_share
+            _unrounded(second - first, first, settings)[:, chosen], studentized=not variable.is_share
         )
     first, second = _at(a, first, nu), _at(b, second, nu)
     resample = [analysis.ClusterBootstrap(len(v), resamples, confidence, seed) for seed, v in enumerate((second, first))]
     return resample[0].difference_band(second, resample[1], first, studentized=not variable.is_share)
+
+
+def _unrounded(difference: Any, of: Any, settings: Mapping[str, float]) -> Array:
+    """Return a difference, with 0 where it is rounding of the states."""
+    largest = np.abs(of[np.isfinite(of)]).max(initial=0)
+    found: Array = np.where(np.abs(difference) <= ROUNDED * settings["precision"] * largest, 0.0, difference)
+    return found
 
 
 def _at(side: xr.Dataset, values: Array, nu: Array) -> Array:
@@ -183,7 +197,7 @@ def _add_time_intervals(
             continue
         crossings = [np.array([falls_through(curve, nu, level=level) for curve in curves]) for nu, curves in sides]
         with np.errstate(invalid="ignore"):  # infinity minus infinity: neither side crosses
-            difference = crossings[1] - crossings[0]
+            difference = _unrounded(crossings[1] - crossings[0], crossings[0], settings)
         low, high = np.nanquantile(difference, [tail, 1 - tail], method="inverted_cdf")
         edges.append((float(low), float(high)))
     for suffix, column in zip(("_low", "_high"), np.array(edges).T, strict=True):

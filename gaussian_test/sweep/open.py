@@ -75,11 +75,14 @@ def _on_noise_levels(opened: list[xr.Dataset]) -> list[xr.Dataset]:
     processes = {str(yaml.safe_load(dataset.attrs["experiment"])["process"]) for dataset in opened}
     if len(processes) == 1:
         return opened
-    levels = np.unique(np.concatenate([dataset["noise_to_signal"].values for dataset in opened]))
-    known = levels[np.r_[True, levels[1:] > levels[:-1] * (1 + SAME)]]  # the smallest of those that are equal to rounding
-    found = []
+    known, found = np.zeros(0), []
     for dataset in opened:
-        nearest = known[np.searchsorted(known, dataset["noise_to_signal"].values * (1 + SAME), side="right") - 1]
+        nearest = dataset["noise_to_signal"].values.copy()
+        for number, level in enumerate(nearest):  # levels of one run stay apart, however close they are
+            others = np.setdiff1d(known, nearest[:number])
+            same = others[np.abs(others - level) <= SAME * level]
+            nearest[number] = same[np.abs(same - level).argmin()] if len(same) else level
+        known = np.union1d(known, nearest)
         level = xr.Variable("turn_time", nearest, dataset["noise_to_signal"].attrs)
         found.append(dataset.assign_coords(noise_to_signal=level).swap_dims(turn_time="noise_to_signal").reset_coords("turn_time"))
     return found

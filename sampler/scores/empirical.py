@@ -180,7 +180,7 @@ class EmpiricalScore(Score):
     @functools.cached_property
     def points(self) -> Tensor:
         """Number of each sample's point, int64, shape (N,): copies of a sample share one."""
-        return numbered_points(self.count, self.tiles(), self.center)
+        return numbered_points(self.count, self.tiles(), self.center.device)
 
     def tiles(self) -> Iterator[Tensor]:
         """Yield all samples in order, relative to :attr:`center`, in tiles (n, features) on the device.

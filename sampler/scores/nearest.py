@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gaussian_test.sampler.scores.products import Others, Products
-from gaussian_test.sampler.scores.store import row_chunks, row_slices
+from gaussian_test.sampler.scores.store import row_chunks
 
 CANDIDATES = 4  # from a matrix product, among which differences find the nearest sample
 SOME = 64  # samples whose neighbours show how close samples come
@@ -50,23 +52,21 @@ def least_distance(products: Products) -> float:
     return math.sqrt(least)
 
 
-def numbered_points(count: int, tiles: Iterable[Tensor], center: Tensor) -> Tensor:
+def numbered_points(count: int, tiles: Iterable[Tensor], device: torch.device) -> Tensor:
     """Return a number for each sample, int64, shape (N,), that only copies of it share.
 
     Examples
     --------
-    >>> numbered_points(5, [torch.tensor([[2.0], [0.0]]), torch.tensor([[-0.0], [2.0], [1.0]])], torch.zeros(1)).unique().numel()
+    >>> tiles = [torch.tensor([[2.0], [0.0]]), torch.tensor([[-0.0], [2.0], [1.0]])]
+    >>> numbered_points(5, tiles, torch.device("cpu")).unique().numel()
     3
     """
-    random = torch.Generator().manual_seed(0)
-    odd = torch.randint(-(2**62), 2**62, center.shape, generator=random).to(center.device) * 2 + 1
-    # sums of 64-bit products, which wrap: equal for equal samples, and for others by a chance of 2^-64; in one block of memory,
-    # for small ones between large temporary ones keep those from being used again
-    keys, done = torch.empty(count, dtype=torch.int64, device=center.device), 0
+    # digests of 64 bits, equal for equal samples, and for N others by a chance of N^2 2^-65; in one block of memory, for small ones
+    # between large temporary ones keep those from being used again
+    digests, done = np.empty(count, dtype=np.int64), 0
     for tile in tiles:
-        bits = (tile + 0.0).view(torch.int32 if tile.dtype == torch.float32 else torch.int64)  # -0 + 0 is 0
-        for rows in row_slices(len(bits), len(odd)):
-            torch.sum(bits[rows] * odd, 1, out=keys[done + rows.start : done + rows.stop])
-        done += len(bits)
-    number: Tensor = torch.unique(keys, return_inverse=True)[1]
-    return number
+        rows = (tile + 0.0).cpu().numpy()  # -0 + 0 is 0
+        found = b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in rows)
+        digests[done : done + len(rows)] = np.frombuffer(found, dtype=np.int64)
+        done += len(rows)
+    return torch.from_numpy(np.unique(digests, return_inverse=True)[1].astype(np.int64)).to(device)

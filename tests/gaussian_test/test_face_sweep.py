@@ -244,9 +244,22 @@ def test_runs_of_several_processes_lie_along_the_noise_levels(tmp_path):
         assert found.attrs["paired"] == 1
         assert "denoiser_gap_difference" in found
         assert "score_norm_difference" not in found
-        for name in ("autocorrelation_one_shot_difference", "denoiser_gap_difference"):
-            np.testing.assert_allclose(found[name], 0, atol=1e-4)
+        for name in ("autocorrelation_one_shot", "denoiser_gap", "memorization", "speciation"):
+            assert np.nan_to_num(found[f"{name}_difference"].values).max() <= 1e-4
+            assert (found[f"{name}_difference_low"].fillna(0) <= 0).all()  # rounding is no difference
+            assert (found[f"{name}_difference_high"].fillna(0) >= 0).all()
     assert "score_norm_difference" in gt.compare(one, one)
+
+
+def test_levels_of_one_run_stay_apart_however_close_they_are(tmp_path):
+    (tmp_path / "a").mkdir()
+    near = [0.1, 1.0, 1.0000005, 5.0]
+    gt.run({**SMALL, "turn_times": {"noise_to_signal": near}}, tmp_path / "a" / "near.nc", progress=False)
+    gt.run({**SMALL, "process": {"kind": "cosine"}}, tmp_path / "a" / "plain.nc", progress=False)
+    runs = gt.open_sweep(tmp_path / "a")
+    np.testing.assert_allclose(runs["noise_to_signal"], near, rtol=1e-7)
+    assert np.isfinite(runs["autocorrelation"].sel(run="near")).all()
+    assert np.isfinite(runs["autocorrelation"].sel(run="plain")).sum() == 3 * runs.sizes["score"]
 
 
 def test_a_damaged_archive_is_refused_by_name(folder, tmp_path):

@@ -201,3 +201,16 @@ def test_copies_of_a_sample_are_not_its_neighbours():
     same = EmpiricalScore(torch.ones(5, 2))
     assert torch.isinf(same.nearest(torch.ones(1, 2), exclude=torch.tensor([2]))[1]).all()
     assert EmpiricalScore(normal(50, 3)).duplicates == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "values", [[-1.0, 1.0], [-1.0, 0.0, 1.0], [0.25, 0.5, 0.75, 1.0], [0.0, 1.0, 2.0, 3.0, 4.0], [1.0, 2.0**20, 2.0**-20]]
+)
+def test_samples_of_few_bits_are_told_apart(values, dtype):
+    """Spins, grids, whole numbers and powers of two, all combinations twice: as many points as numpy counts."""
+    axes = {2: 11, 3: 7, 4: 5, 5: 5}[len(values)]
+    x = torch.cartesian_prod(*[torch.tensor(values, dtype=dtype)] * axes)
+    score = EmpiricalScore(torch.cat([x, x]))
+    assert score.duplicates == len(x)
+    assert len(np.unique(score.points[: len(x)])) == len(np.unique(x.numpy(), axis=0)) == len(x)

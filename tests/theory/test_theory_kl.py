@@ -8,7 +8,7 @@ from scipy.special import logsumexp, xlogy
 from scipy.stats import norm
 
 import gaussian_test as gt
-from gaussian_test.analysis import ClusterBootstrap, GroundTruth, ScoreFacts, fit_moments
+from gaussian_test.analysis import ClusterBootstrap, GaussianScore, GroundTruth, Moments, ScoreFacts, fit_moments
 from gaussian_test.analysis.observables.gaussian_test.divergence import likelihood_gain
 from gaussian_test.analysis.theory.predictions import information_integral, inner_area
 from gaussian_test.sampler import EmpiricalScore, Score
@@ -148,9 +148,9 @@ def test_of_scores_told_the_class_and_of_a_mixture_it_is_that_by_quadrature():
         assert (np.abs(row["likelihood_gain"].values - value) < 4 * row["likelihood_gain_se"].values + unseen).all(), name
     assert np.isnan(found["kl_from_gaussian"]).all()
     assert "no unconditional empirical score" in found["kl_from_gaussian"].attrs["reason"]
-    # the entropy of the weights within the class, with its sign
+    # the entropy of the weights within the class, with its sign; copies are one point
     assert (found["excess_entropy"].sel(score="empirical") < 1e-9).all()
-    assert float(found["excess_entropy"].sel(score="empirical")[0]) == pytest.approx(-np.log(20), abs=1e-6)
+    assert float(found["excess_entropy"].sel(score="empirical")[0]) == pytest.approx(0, abs=1e-6)
 
 
 class _Unknown(Score):
@@ -192,6 +192,62 @@ def test_of_a_network_it_is_the_integral_or_why_not(low, high, count, reason):
     assert defined.all() == (not reason)
     assert reason in net["likelihood_gain"].attrs.get("reason", "") + net["excess_entropy"].attrs.get("reason", "")
     assert np.isnan(net["memorization_noise_to_signal_predicted_excess_entropy"])
+
+
+@pytest.mark.parametrize(("off", "larger", "top"), [(0.3, 1.0, 20), (1.0, 1.0, 20), (1.0, 1.0, 2.4), (0.0, 0.5, 4), (0.0, 2.0, 20)])
+def test_of_a_wrong_gaussian_it_is_minus_its_divergence_from_the_right_one_or_undefined(off, larger, top):
+    """A mean or a variance that is off: the excess falls more slowly than that of the exact score, or not at all."""
+    x = np.random.default_rng(0).normal(size=(1000, 16))
+    moments = fit_moments(x)
+    wrong = Moments(moments.count, moments.mean + off, larger * moments.eigenvalues, moments.eigenvectors)
+    nu = np.geomspace(0.05, top, 30)
+    truth = xr.Dataset({"x": (("sample", "feature"), x)})
+    score = _Unknown(GaussianScore.from_moments(wrong))
+    settings = {"samples": 500, "turn_times": {"noise_to_signal": nu.tolist()}, "reverse": {"kind": "sde", "steps": 1}}
+    settings = PLAIN | settings | {"scores": [{"kind": "gaussian"}]}
+    found = gt.run(settings, truth=truth, scores={"net": score}, progress=False).sel(score="net")
+    shift = (moments.eigenvectors.T @ np.full(16, off)) ** 2
+    ours, theirs = (spectrum[:, None] + nu**2 for spectrum in (larger * moments.eigenvalues, moments.eigenvalues))
+    true = -((theirs + shift[:, None]) / ours - 1 + np.log(ours / theirs)).sum(0) / 2
+    error = 5 * found["likelihood_gain_se"] + found["likelihood_gain_integral_quadrature_error"]
+    defined = np.isfinite(found["likelihood_gain"].values)
+    assert (np.abs(found["likelihood_gain"] - true) <= error)[defined].all()
+    assert defined.any() or found["likelihood_gain"].attrs["reason"]
+    assert defined.sum() >= (10 if top == 20 else 0)
+
+
+def test_the_divergence_is_never_beyond_what_the_entropy_of_the_posterior_allows():
+    """A single sample apart, or two: few starts see it, and a resample without them has no bound of its own."""
+    for some in ([[1.0, 0.0, 0.0]], [[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]):
+        x = np.concatenate([np.zeros((48, 3)), some])
+        found = _run(x, [0.05, 0.2, 1.0, 4.0, 30.0], repeats=2)
+        nu, values = found["noise_to_signal"].values, fit_moments(x).eigenvalues
+        most = np.log1p(values[:, None] / nu**2).sum(0) / 2
+        assert (found["kl_from_gaussian_high"] <= most + 1e-12).all()
+        assert (found["kl_from_gaussian_low"] >= np.maximum(most - np.log(len(x)), 0) - 1e-12).all()
+
+
+def test_the_gaussian_gains_nothing_over_itself_at_any_noise():
+    found = gt.run(PLAIN | {"samples": 16, "turn_times": {"noise_to_signal": [0.002, 0.01, 1.0]}}, progress=False)
+    assert (found["likelihood_gain"].sel(score="gaussian") == 0).all()
+
+
+@pytest.mark.parametrize("copies", [[3] * 60, [1, 20] * 30])
+def test_predictions_of_memorization_do_not_count_copies(copies):
+    """The information about a point: log N without copies, its entropy if some have more."""
+    x = np.random.default_rng(1).normal(size=(60, 4))
+    nu, classes = np.geomspace(0.1, 6, 16), np.arange(60) % 2
+    once, often = (
+        _run(np.repeat(x, n, 0), nu, np.repeat(classes, n), ("empirical", "gaussian", {"kind": "mixture"}), repeats=1)
+        for n in (1, copies)
+    )
+    shares = np.array(copies) / np.sum(copies)
+    values = fit_moments(np.repeat(x, copies, 0)).eigenvalues
+    information = np.log1p(values / float(often["memorization_noise_to_signal_predicted"][0]) ** 2).sum() / 2
+    assert information == pytest.approx(-(shares @ np.log(shares)), rel=1e-9)
+    for name in ("", "_within_class", "_excess_entropy"):
+        ratio = often[f"memorization_noise_to_signal_predicted{name}"] / once[f"memorization_noise_to_signal_predicted{name}"]
+        np.testing.assert_allclose(np.nan_to_num(ratio, nan=1), 1, rtol=0.02 if len(set(copies)) == 1 else 0.4)
 
 
 def test_a_score_with_another_denoiser_has_no_density():

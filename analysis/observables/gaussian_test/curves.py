@@ -164,7 +164,7 @@ def gaussian_test(
         values |= {f"{time}_noise_to_signal{suffix}": ends[:, place] for place, suffix in enumerate(("", *INTERVAL))}
         reasons[f"{time}_noise_to_signal"] = {score: crossing.reason for score, crossing in found.items()}
     for time, prediction in (
-        ("memorization", predicted_memorization(truth.eigenvalues, truth.count)),
+        ("memorization", predicted_memorization(truth.eigenvalues, truth.distinct or truth.count)),
         ("speciation", predicted_speciation(truth.eigenvalues)),
         ("affine", predicted_affine(truth.third_cumulant_norm, float(truth.eigenvalues.sum()), tolerance=settings.tolerance)),
     ):

@@ -7,7 +7,7 @@ With :math:`a = \log p_t(x) - \log\mathcal N_t(x)` of a score's density at noise
 
 for data of the law :math:`p_t` and a score of the law :math:`q_t`. For the exact score of the data two estimators with less noise
 have the same mean: :math:`I_G - \log N + H`, the better one for large divergences, and :math:`a + e^{-a} - 1 \ge 0` for small ones
-(taken where its variance is smaller as well), with :math:`I_G = \frac12\sum_i\log(1+\lambda_i/\nu^2)`.
+(below 0.4 nat), with :math:`I_G = \frac12\sum_i\log(1+\lambda_i/\nu^2)`.
 """
 
 from collections.abc import Mapping
@@ -75,13 +75,13 @@ def gain(row: xr.Dataset, truth: GroundTruth, of_score: ScoreFacts) -> Gain:
     if not of_score.is_truth:
         control = _by_sample(row["sample_autocorrelation_gaussian"])
         values = with_control_variate(_by_sample(ratio), control, autocorrelation_exact(truth.eigenvalues, nu))
-        fine = rounding < ROUNDED * np.maximum(1, np.abs(values.mean(0)))
+        fine = (rounding < ROUNDED * np.maximum(1, np.abs(values.mean(0)))) | ~values.any(0)  # the Gaussian's own gain is 0
         rounded, small = rounding * np.sqrt(len(truth.eigenvalues)), np.ones(len(nu), dtype=bool)
     else:
         values = gaussian_information(truth.eigenvalues, nu) - _by_sample(row["sample_posterior_information"])
         with np.errstate(over="ignore", invalid="ignore"):  # where it is large, and this estimator is not taken
             squares = _by_sample(ratio + np.expm1(-ratio))
-            small = (values.mean(0) < SMALL) & (squares.var(0) < values.var(0))
+            small = values.mean(0) < SMALL  # not by their variances: where rare samples were missed, both are too small
         values, rounded = np.where(small, squares, values), np.zeros(len(nu))
         fine = ~small | (np.sqrt(2 * squares.mean(0)) > RESOLVED * rounding)
     why = "" if fine.all() else _unresolved(nu[~fine], truth.precision)
@@ -122,22 +122,18 @@ def integrated(row: xr.Dataset, truth: GroundTruth, of_score: ScoreFacts, resamp
     tuple of ndarray and str
         Value, standard error, band and error of the integral, shape (5, points), and why values are NaN.
     """
-    nu, trace = row["noise_to_signal"].values, float(truth.eigenvalues.sum())
+    nu, trace, exact = row["noise_to_signal"].values, float(truth.eigenvalues.sum()), of_score.is_truth and not of_score.conditional
     excess = trace * _by_sample(row["sample_denoiser_gap"])
-    if excess.any() and (of_score.conditional or not of_score.is_truth):  # the gap is lmmse - mmse for the exact score alone
-        exact = autocorrelation_exact(truth.eigenvalues, nu)
+    if excess.any() and not exact:  # the gap is lmmse - mmse for the exact score alone
+        affine = autocorrelation_exact(truth.eigenvalues, nu)
         closer = _by_sample(2 * row["sample_autocorrelation_one_shot"] - row["sample_autocorrelation_one_shot_squared"])
-        excess = trace * (with_control_variate(closer, _by_sample(row["sample_autocorrelation_gaussian"]), exact) - exact)
+        excess = trace * (with_control_variate(closer, _by_sample(row["sample_autocorrelation_gaussian"]), affine) - affine)
     area = information_integral(
-        excess.mean(0),
-        nu,
-        eigenvalues=truth.eigenvalues,
-        third_cumulant_norm=truth.third_cumulant_norm,
-        of_class=of_score.conditional,
+        excess.mean(0), nu, eigenvalues=truth.eigenvalues, third_cumulant_norm=truth.third_cumulant_norm, exact=exact
     )
     found = np.full((5, len(nu)), np.nan)
     if (defined := np.isfinite(area.value)).any():
-        beyond = excess[:, -1:] / nu[-1] ** 2 * (1 / 3 if of_score.conditional else 1 / 12)  # part of the tail that is measured
+        beyond = excess[:, -1:] / nu[-1] ** 2 * (1 / 12 if exact else 1 / 3)  # part of the tail that is measured
         band = resample.band(inner_area(excess, nu) + beyond)
         shift = area.value - band.estimate
         found = np.stack([area.value, band.standard_error, band.low + shift, band.high + shift, area.error])
@@ -186,7 +182,7 @@ def likelihood_gain(
     tuple of dict
         Values by variable, and reasons by variable and score.
     """
-    count = table.sizes["turn_time"]
+    count, nu = table.sizes["turn_time"], table["noise_to_signal"].values
     values: dict[str, list[Array]] = {}
     why: dict[str, dict[str, str]] = {"likelihood_gain": {}, "likelihood_gain_integral": {}}
     divergence, why["kl_from_gaussian"] = np.full((4, count), np.nan), {"": NO_TRUTH}
@@ -195,6 +191,9 @@ def likelihood_gain(
         direct = gain(row, truth, of_score)
         integral, why["likelihood_gain_integral"][name] = integrated(row, truth, of_score, resample)
         found = _band(direct, resample, of_score.is_truth)
+        if of_score.is_truth and not of_score.conditional:  # since the entropy of the posterior is between 0 and log N
+            information = gaussian_information(truth.eigenvalues, nu)
+            found[[0, 2, 3]] = found[[0, 2, 3]].clip(np.maximum(information - np.log(truth.count), 0), information)
         why["likelihood_gain"][name] = direct.reason
         if of_score.is_truth and not of_score.conditional:
             divergence, why["kl_from_gaussian"] = found, {"": direct.reason}
