@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +29,7 @@ from gaussian_test.build.features import (
     build_custom_observables,
     build_features,
 )
-from gaussian_test.build.scores import Built, build_scores, make_kernels, make_process
+from gaussian_test.build.scores import Built, build_scores, make_kernels, make_process, open_networks, trained_ranges
 from gaussian_test.build.truth import Source, open_truth
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment
@@ -62,6 +63,7 @@ class Prepared:
     fits: Fits  # quantities fitted to the ground truth
     data_digest: str  # digest of the ground truth
     source: Source | None  # where samples are read on demand
+    limits: str  # what narrowed the process's automatic limits; empty if nothing did
 
     @property
     def scores(self) -> dict[str, sampler.Score]:
@@ -173,20 +175,18 @@ def prepare(
     place = pick_device(device)
     with user_input():
         process = make_process(settings.process)
-        levels = turn_levels(process, settings.turn_times)
-        plan = sampler.UTurnPlan(
-            process,
-            levels,
-            steps=settings.reverse.steps,
-            repeats=settings.repeats,
-            seed=settings.seed,
-            shard_size=settings.shard_size,
-            micro_batch=settings.micro_batch,
-            rho=settings.reverse.rho,
-            grid_of=settings.reverse.grid,
-        )
+        plan = _plan(settings, process)
         opened = open_truth(settings, given.truth, plan, folder, given.classifier is not None, shards_only)
         settings, truth, moments, fitted = opened.settings, opened.truth, opened.moments, opened.fits
+        networks = open_networks(settings, moments.event_shape, process, given.scores, given.trust)
+        from_python = dict(given.scores)
+        process, limits = _narrowed(settings, plan, {name: entry.score for name, entry in networks.items()} | from_python)
+        if limits:
+            plan = _plan(settings, process)
+            from_python = {name: copy(score) for name, score in from_python.items()}  # which stay as they are
+            for score in (*from_python.values(), *(entry.score for entry in networks.values())):
+                if isinstance(score, sampler.NetworkScore) and type(score.process) is type(process):
+                    score.enter(process)
         dtype = torch.float64 if settings.dtype == "float64" else torch.float32
         labels = np.asarray(truth["label"].values, dtype=np.int64) if "label" in truth else None
         ground_truth = sampler.EmpiricalScore.fit(truth["x"], labels, process, dtype, opened.resident)
@@ -203,7 +203,7 @@ def prepare(
             classify=classified.classify,
             scores=_references(reference, truth["x"], fitted, process, dtype, place) if settings.needs("references") else {},
         )
-        built = build_scores(settings, truth["x"], reference, fitted, plan, place, given.scores, given.trust)
+        built = build_scores(settings, truth["x"], reference, fitted, plan, place, from_python, networks)
         kernels = make_kernels(settings.reverse, {name: entry.score for name, entry in built.items()}, plan)
         own = build_custom_observables(settings.custom_observables, given.custom_observables, place, truth["x"][:2].values)
     nu = process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
@@ -223,7 +223,42 @@ def prepare(
         fitted,
         opened.digest,
         opened.source,
+        limits,
     )
+
+
+def _plan(settings: experiment.Experiment, process: sampler.Process) -> sampler.UTurnPlan:
+    return sampler.UTurnPlan(
+        process,
+        turn_levels(process, settings.turn_times),
+        steps=settings.reverse.steps,
+        repeats=settings.repeats,
+        seed=settings.seed,
+        shard_size=settings.shard_size,
+        micro_batch=settings.micro_batch,
+        rho=settings.reverse.rho,
+        grid_of=settings.reverse.grid,
+    )
+
+
+def _narrowed(
+    settings: experiment.Experiment, plan: sampler.UTurnPlan, scores: Mapping[str, sampler.Score]
+) -> tuple[sampler.Process, str]:
+    """Return the process within the noise levels that the scores were trained for, and what narrowed it, in words.
+
+    A turn time beyond these leaves the process as it is: it is refused by the name of the score.
+    """
+    process = plan.process
+    ranges = trained_ranges(scores)
+    narrowed = make_process(settings.process, ranges)
+    before, now, turns = (
+        process.noise_to_signal(torch.tensor(times, dtype=torch.float64)).tolist()
+        for times in ((process.time_min, process.time_max), (narrowed.time_min, narrowed.time_max), plan.levels)
+    )
+    if now == before or not now[0] <= min(turns) <= max(turns) <= now[1]:
+        return process, ""
+    by = [name for name, ends in ranges.items() if ends[0] > before[0] or ends[1] < before[1]]
+    return narrowed, f"noise-to-signal {now[0]:.4g} to {now[1]:.4g}, which {' and '.join(by)} was trained for"
 
 
 def _references(

@@ -58,22 +58,23 @@ def _plain(value: Any) -> Any:
 
 Factory = Annotated[str, AfterValidator(_factory)]
 Arguments = Annotated[dict[str, Any], BeforeValidator(_plain)]
+Limit = PositiveFloat | Literal["auto"]  # auto: the class's own, within the noise levels that the scores were trained for
 
 
 class VarianceExploding(Settings):
     """EDM's process."""
 
     kind: Literal["variance_exploding"] = "variance_exploding"
-    sigma_min: PositiveFloat = 0.002
-    sigma_max: PositiveFloat = 80.0
+    sigma_min: Limit = "auto"
+    sigma_max: Limit = "auto"
 
 
 class OrnsteinUhlenbeck(Settings):
     """The Ornstein-Uhlenbeck process."""
 
     kind: Literal["ornstein_uhlenbeck"]
-    time_min: PositiveFloat = 2e-6
-    time_max: PositiveFloat = 10.0
+    time_min: Limit = "auto"
+    time_max: Limit = "auto"
 
 
 class VariancePreserving(Settings):
@@ -82,24 +83,24 @@ class VariancePreserving(Settings):
     kind: Literal["variance_preserving"]
     beta_min: PositiveFloat = 0.1
     beta_max: PositiveFloat = 20.0
-    time_min: PositiveFloat = 1e-5
-    time_max: PositiveFloat = 1.0
+    time_min: Limit = "auto"
+    time_max: Limit = "auto"
 
 
 class Cosine(Settings):
     """The cosine process."""
 
     kind: Literal["cosine"]
-    time_min: PositiveFloat = 0.001
-    time_max: PositiveFloat = 0.9999
+    time_min: Limit = "auto"
+    time_max: Limit = "auto"
 
 
 class Rectified(Settings):
     """The rectified process."""
 
     kind: Literal["rectified"]
-    time_min: PositiveFloat = 0.001
-    time_max: PositiveFloat = 0.9999
+    time_min: Limit = "auto"
+    time_max: Limit = "auto"
 
 
 class DiscreteVP(Settings):

@@ -67,12 +67,14 @@ class Network(_Network):
 
 
 class Diffusers(_Network):
-    """A folder of a diffusers UNet2DModel or of a pipeline with one, in safetensors."""
+    """A folder of a diffusers model or of a pipeline with one, in safetensors; ``arguments`` go to every call."""
 
     kind: Literal["diffusers"]
     path: str
     scheduler: str | None = None
     null_label: Annotated[int, Field(strict=True, ge=0)] | None = None
+    arguments: Arguments = Field(default_factory=dict)
+    variant: str | None = None
 
 
 class _CustomNetwork(_Network):

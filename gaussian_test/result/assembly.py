@@ -219,6 +219,7 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
         "start": settings.start,
         "turn_times_asked": len(asked),
         "turn_time_moved": moved,
+        "process_limits": prepared.limits,
         "confidence": settings.statistics.confidence,
         "versions": json.dumps(libraries),
         "data_source": str(prepared.truth.attrs.get("source", "given in python")),

@@ -127,13 +127,14 @@ class View:
             f"{one.name} {one.kernel}" + (f" ({one.steps} steps from the largest turn time)" if one.steps > 1 else "")
             for one in self.scores
         )
+        limits = f" (limits of {said})" if (said := attributes.get("process_limits")) else ""
         copies = attributes.get("duplicates_in_ground_truth", 0)
         samples = f"{sizes['sample']} of {attributes['samples_in_ground_truth']} samples"
         samples += f" ({copies} of them copies of others)" if copies else ""
         return (
             f"Gaussian Test of {attributes['data_source']}: {samples} x {sizes['turn_time']} turn times x {repeats}, "
             f"seed {attributes['seed']}, {attributes['device']}",
-            f"process {process}; {STARTS[self.start].headline}reverse: {', '.join(kernels)}",
+            f"process {process}{limits}; {STARTS[self.start].headline}reverse: {', '.join(kernels)}",
         )
 
     def notes(self) -> Iterator[str]:

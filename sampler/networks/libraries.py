@@ -1,11 +1,12 @@
 """Constructors of :class:`NetworkScore`, one for each library."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self, TypedDict, Unpack
 
 from torch import Tensor
 
-from gaussian_test.sampler.networks.adapters import Called, Network, adapt_azula, adapt_diffusers, adapt_edm
+from gaussian_test.sampler.networks.adapters import Called, Network, adapt_azula, adapt_edm
+from gaussian_test.sampler.networks.diffusers_models import adapt_diffusers
 from gaussian_test.sampler.networks.prediction import Prediction
 from gaussian_test.sampler.process import Process, Schedule
 
@@ -69,23 +70,32 @@ class FromLibraries:
         process: Process | None = None,
         *,
         null_label: int | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        variant: str | None = None,
         **options: Unpack[NetworkOptions],
     ) -> Self:
-        r"""Wrap a diffusers ``UNet2DModel``, or open the folder of one or of a pipeline (safetensors only, nothing downloaded).
+        r"""Wrap a model of diffusers, or open the folder of one or of a pipeline (safetensors only, nothing downloaded).
 
-        The checkpoint's level k is matched by noise-to-signal ratio; :math:`\bar\alpha` is computed from the scheduler's betas in
-        float64. Noise levels outside its training range raise an error.
+        The scheduler says what the network was trained on: levels :math:`\bar\alpha_k`, which are matched by noise-to-signal ratio,
+        with the time k; continuous noise levels, with the time :math:`\frac14\ln\nu`; or flow matching, with the time 1000 s. Noise
+        levels outside its training range raise an error.
 
         Parameters
         ----------
-        model : UNet2DModel, pipeline or path
-            The network, a pipeline that contains one, or a folder.
+        model : model, pipeline or path
+            The network (``UNet2DModel``, ``UNet2DConditionModel``, ``DiTTransformer2DModel``, ...), a pipeline with one, or
+            a folder.
         scheduler : scheduler or path, optional
-            Betas and prediction type of the training. Default: the scheduler of the pipeline or folder.
+            Noise levels and prediction type of the training. Default: the scheduler of the pipeline or folder.
         process : Process, optional
             The process of the experiment; default: variance exploding.
         null_label : int, optional
             Class that means "no label", if the network was trained with one.
+        arguments : dict, optional
+            What every call gets besides, such as ``encoder_hidden_states``: numbers, arrays of shape (1, ...), or files of one
+            (``.npy``, ``.safetensors``).
+        variant : str, optional
+            The variant of the weights in the folder, such as "fp16".
         **options
             As for :class:`NetworkScore`.
 
@@ -96,7 +106,7 @@ class FromLibraries:
         Raises
         ------
         ValueError
-            If there is no scheduler with betas, or the model is not one that this adapter knows.
+            If the scheduler does not tell the noise levels, the model is not one that this adapter knows, or lacks an argument.
 
         Examples
         --------
@@ -107,7 +117,7 @@ class FromLibraries:
         >>> NetworkScore.from_diffusers(small, DDPMScheduler()).event_shape
         (3, 8, 8)
         """
-        return cls._of(*adapt_diffusers(model, scheduler, null_label), process, options)
+        return cls._of(*adapt_diffusers(model, scheduler, null_label, arguments, variant), process, options)
 
     @classmethod
     def from_azula(

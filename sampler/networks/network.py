@@ -109,8 +109,9 @@ class NetworkScore(FromLibraries, Score):
         micro_batch: int | None = None,
     ) -> None:
         super().__init__(process or VarianceExploding(), event_shape)
-        # share an equal process, so that whole levels of a discrete one stay whole
-        self.trained = self.process if trained is None or _same(trained, self.process) else trained
+        self._trained = trained
+        self.trained_range = noise_range or (None if trained is None else _range_of(trained))
+        self.enter(self.process)
         if prediction not in get_args(Prediction):
             raise ValueError(f"prediction = {prediction!r} is not known: choose one of {', '.join(get_args(Prediction))}")
         if prediction == "velocity" and not isinstance(self.trained, Process):
@@ -138,7 +139,6 @@ class NetworkScore(FromLibraries, Score):
         self.prediction = prediction
         self.classes = classes
         self.label_free = label_free
-        self.noise_range = noise_range or _range_of(self.trained)
         self.levels = levels
         self.conditional = conditional
         self.guidance = float(guidance)
@@ -146,6 +146,27 @@ class NetworkScore(FromLibraries, Score):
         self.channels_last = channels_last
         self.compiled = compile
         self.micro_batch = self.asked_micro_batch = micro_batch
+
+    def enter(self, process: Process) -> None:
+        """Take the times of another process from now on.
+
+        Parameters
+        ----------
+        process : Process
+            The process of the experiment.
+
+        Examples
+        --------
+        >>> from gaussian_test.sampler import Cosine
+        >>> score = NetworkScore(lambda x, t, label: x, (2,), trained=VarianceExploding())
+        >>> score.enter(Cosine())
+        >>> score.process, score.noise_range
+        (Cosine(time_min=0.001, time_max=0.9999), (0.002, 80.0))
+        """
+        self.process = process
+        # share an equal process, so that whole levels of a discrete one stay whole
+        self.trained = process if self._trained is None or _same(self._trained, process) else self._trained
+        self.noise_range = self.trained_range or _range_of(process)
 
     @property
     def settings(self) -> dict[str, Any]:

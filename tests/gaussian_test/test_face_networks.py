@@ -326,7 +326,10 @@ def test_churn_beyond_the_networks_training_is_refused():
     score = gt.sampler.NetworkScore(lambda x, t, label: x / 2, SHAPE, noise_range=(0.002, 4.1))
     execute({"net": score}, reverse={"kind": "edm", "steps": 8, "S_churn": 0.0})
     with pytest.raises(UserError, match=r"score 'net': noise-to-signal ratio 5 is outside the 0.002 to 4.1"):
-        execute({"net": score}, reverse={"kind": "edm", "steps": 8, "S_churn": 2.0})
+        execute({"net": score}, reverse={"kind": "edm", "steps": 8, "S_churn": 2.0}, process={"sigma_max": 80.0})
+    result = execute({"net": score}, reverse={"kind": "edm", "steps": 8, "S_churn": 2.0})  # it stops at the automatic limit
+    assert result.attrs["process_limits"] == "noise-to-signal 0.002 to 4.1, which net was trained for"
+    assert (score.process.time_max, score.noise_range) == (80.0, (0.002, 4.1))
 
 
 def test_python_scores_condition_on_the_class_where_they_say_so():
