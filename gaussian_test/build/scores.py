@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, sampler
 from gaussian_test.analysis.moments.gaussian_score import mixture_of_classes, stack_components
+from gaussian_test.analysis.moments.moments import evenly_spaced
 from gaussian_test.analysis.uturn.reference import Reference
+from gaussian_test.build.conventions import STATES, check_convention
 from gaussian_test.build.factories import custom_kernel, custom_process, source_digest
 from gaussian_test.build.networks import COMPUTED, GIVEN, Opening, Origin, open_network
 from gaussian_test.conformance.kernel import times_asked
@@ -111,6 +113,7 @@ def build_scores(
         entry.score.to(device, dtype)
         if entry.origin is not COMPUTED:
             probe(name, entry.score, plan, device, dtype, entry.conditional)
+            check_convention(name, entry.score, *_few(ground, device, entry.conditional))
     return built
 
 
@@ -157,6 +160,16 @@ class Ground:
     fits: Fits
     process: sampler.Process
     dtype: torch.dtype
+
+
+def _few(ground: Ground, device: torch.device, conditional: bool) -> tuple[torch.Tensor, torch.Tensor | None, float]:
+    """Return a few samples, their classes where a score is given these, and the standard deviation of a feature."""
+    x, moments = ground.x, ground.reference.moments
+    kept = evenly_spaced(len(x), STATES)
+    labels = None if ground.reference.labels is None or not conditional else torch.from_numpy(ground.reference.labels[kept])
+    spread = math.sqrt(moments.trace / math.prod(moments.event_shape))
+    few = torch.from_numpy(np.array(x[kept].values)).to(device, ground.dtype)
+    return few, None if labels is None else labels.to(device), spread
 
 
 def _empirical(_: scores.Empirical, ground: Ground) -> sampler.Score:
@@ -249,11 +262,16 @@ def check_levels(name: str, score: sampler.Score, plan: sampler.UTurnPlan, kerne
                 )
     if not isinstance(score, sampler.NetworkScore):
         return
-    times = list(plan.levels) if kernel.exact else times_asked(kernel, plan.process, plan.grid.tolist())
     try:
-        score.check_levels(plan.process.noise_to_signal(torch.tensor(times, dtype=torch.float64)))
+        score.check_levels(levels_asked(plan, kernel))
     except ValueError as error:
         raise UserError(f"score {name!r}: {error}") from error
+
+
+def levels_asked(plan: sampler.UTurnPlan, kernel: sampler.ReverseKernel) -> torch.Tensor:
+    """Return the noise-to-signal ratios at which a run evaluates a score."""
+    times = list(plan.levels) if kernel.exact else times_asked(kernel, plan.process, plan.grid.tolist())
+    return plan.process.noise_to_signal(torch.tensor(times, dtype=torch.float64))
 
 
 def kernel_name(settings: experiment.Reverse, kernel: sampler.ReverseKernel) -> str:

@@ -23,7 +23,7 @@ from gaussian_test.analysis.observables.run import FACTS
 from gaussian_test.analysis.observables.sample_table import path_table, picture_table
 from gaussian_test.analysis.uturn.classifier import typical_nearest_distance
 from gaussian_test.build.problem import Prepared, turn_levels
-from gaussian_test.build.scores import kernel_name
+from gaussian_test.build.scores import kernel_name, levels_asked
 from gaussian_test.store import archive
 
 DOI = "https://doi.org/10.3390/e27040343"
@@ -194,6 +194,12 @@ def _path_times(prepared: Prepared) -> bool | list[float]:
     return [float(process.time(level)) if level else 0.0 for level in wanted]
 
 
+def _moved(prepared: Prepared, name: str, score: sampler.NetworkScore) -> dict[str, float]:
+    """Return by how much the levels of a run were moved to a network's whole steps, if they were."""
+    moved = score.levels_moved(levels_asked(prepared.plan, prepared.kernels[name]))
+    return {"levels_moved": moved} if moved > 1e-6 else {}
+
+
 def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
     settings = prepared.settings
     networks = {name: score for name, score in prepared.scores.items() if isinstance(score, sampler.NetworkScore)}
@@ -226,7 +232,7 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
         "data_digest": identity["data"],
         "score_digest": json.dumps({name: identity[f"score {name}"] for name in prepared.scores}),
         "score_origin": json.dumps({name: asdict(entry.origin) for name, entry in prepared.built.items()}),
-        "network_settings": json.dumps({name: score.settings for name, score in networks.items()}),
+        "network_settings": json.dumps({name: score.settings | _moved(prepared, name, score) for name, score in networks.items()}),
         "identity": json.dumps(identity),
         "samples_in_ground_truth": int(prepared.truth.sizes["sample"]),
         "duplicates_in_ground_truth": prepared.reference.samples.duplicates,

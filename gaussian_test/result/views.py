@@ -147,6 +147,12 @@ class View:
         for score in self.scores:
             if score.is_network:
                 yield f"{score.name}: {' and '.join(map(str, score.micro_batches))} states a call."
+        for name, network in attributes["network_settings"].items():
+            if moved := network.get("levels_moved"):
+                yield (
+                    f"Note: {name} was asked at the nearest of the whole steps that it takes, off by up to {moved:.1%} in noise: "
+                    "run it in the discrete_vp process of its own levels to be asked at these alone."
+                )
         for score in self.scores:
             times = float(result["autocorrelation_one_shot_squared"].sel(score=score.name).max())
             if score.is_network and times > ABSURD:

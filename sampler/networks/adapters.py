@@ -5,6 +5,7 @@ E[x_0 \mid x_t]`, guidance and batches. The models of diffusers have a file of t
 """
 
 import hashlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import pairwise
@@ -90,11 +91,49 @@ def one_hot(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
 
 
 class Called(Network):
-    """Any function or module of (x, t, label)."""
+    """Any function or module of (x, t, label), or of (x, t).
+
+    Parameters
+    ----------
+    inner : callable
+        The function or module.
+    integer : bool
+        Whether it takes whole steps, int64, for its time.
+    first : {0, 1}
+        Number of the first of discrete levels.
+    data_at : {0, 1}
+        Its time of the data, where times run from 0 to 1.
+    sign : {1, -1}
+        Factor of what it predicts.
+    """
+
+    def __init__(self, inner: Any, integer: bool = False, first: int = 1, data_at: int = 0, sign: int = 1) -> None:
+        super().__init__(inner)
+        self.integer = integer
+        self.first = first
+        self.data_at = data_at
+        self.sign = sign
+        self.takes_label = _takes_label(inner)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        predicted: Tensor = self.inner(x, rows_of_time(t, x), label)
-        return predicted
+        t = t + (self.first - 1)  # levels of DiscreteVP are counted from 1
+        time = rows_of_time(1 - t if self.data_at else t, x)
+        predicted: Tensor = self.call(x, time.round().long() if self.integer else time, label)
+        return -predicted if self.sign < 0 and isinstance(predicted, Tensor) else predicted
+
+    def call(self, x: Tensor, time: Tensor, label: Tensor | None) -> Any:
+        """Return what the function returns for a time of its own."""
+        return self.inner(x, time, label) if self.takes_label else self.inner(x, time)
+
+
+def _takes_label(function: Any) -> bool:
+    """Return whether a function takes a third argument; if it does not tell, it does."""
+    try:
+        parameters = inspect.signature(getattr(function, "forward", function)).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    places = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    return len(places) > 2 or any(one.kind is one.VAR_POSITIONAL for one in parameters)
 
 
 class _EDM(Network):

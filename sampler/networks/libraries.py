@@ -9,6 +9,7 @@ from gaussian_test.sampler.networks.adapters import Called, Network, adapt_azula
 from gaussian_test.sampler.networks.diffusers_models import adapt_diffusers
 from gaussian_test.sampler.networks.prediction import Prediction
 from gaussian_test.sampler.process import Process, Schedule
+from gaussian_test.sampler.processes import DiscreteVP
 
 
 class NetworkOptions(TypedDict, total=False):
@@ -183,9 +184,13 @@ class FromLibraries:
         prediction: Prediction = "x0",
         classes: int = 0,
         label_free: bool = True,
+        timesteps: Literal["continuous", "integer"] = "continuous",
+        first: Literal[0, 1] | None = None,
+        data_at: Literal[0, 1] = 0,
+        towards: Literal["noise", "data"] | None = None,
         **options: Unpack[NetworkOptions],
     ) -> Self:
-        """Wrap any function or module ``function(x, t, label)``.
+        """Wrap any function or module ``function(x, t, label)`` or ``function(x, t)``.
 
         Parameters
         ----------
@@ -195,6 +200,15 @@ class FromLibraries:
             Shape of one sample.
         process, trained, prediction, classes, label_free
             As for :class:`NetworkScore`.
+        timesteps : {"continuous", "integer"}
+            Whether it takes whole steps, int64, for its time: levels between two of its own go to the nearest. ``trained`` is then
+            a :class:`DiscreteVP`. Otherwise they are interpolated linearly in time.
+        first : {0, 1}, optional
+            Number of the first of discrete levels. Default: 0 for whole steps, else 1, the time of :class:`DiscreteVP`.
+        data_at : {0, 1}
+            Its time of the data, where times run from 0 to 1.
+        towards : {"noise", "data"}, optional
+            Where its velocity points. Default: along its own time, towards noise if the data is at 0.
         **options
             As for :class:`NetworkScore`.
 
@@ -218,7 +232,23 @@ class FromLibraries:
         2.0
         """
         facts = {"trained": trained, "prediction": prediction, "classes": classes, "label_free": label_free}
-        return cls._of(Called(function), {"event_shape": event_shape, **facts}, process, options)
+        scaling = trained or process
+        if (timesteps == "integer" or first is not None) and not isinstance(scaling, DiscreteVP):
+            raise ValueError(
+                "whole steps and their first number are of discrete levels: say which, with trained: {kind: discrete_vp, ...}"
+            )
+        if data_at and not (isinstance(scaling, Process) and scaling.time_max <= 1):
+            raise ValueError(
+                "data_at = 1 is for times from 0 to 1: say of which process, such as trained: {kind: rectified}, or leave it out"
+            )
+        if towards is not None and prediction != "velocity":
+            raise ValueError(f"towards = {towards!r} is of a velocity, and prediction is {prediction!r}: leave it out")
+        whole = timesteps == "integer"
+        backwards = prediction == "velocity" and (towards or ("data" if data_at else "noise")) == "data"
+        network = Called(function, whole, (0 if whole else 1) if first is None else first, data_at, -1 if backwards else 1)
+        if options.get("conditional") and not network.takes_label:
+            raise ValueError("conditional needs a network of (x, t, label), and this one takes (x, t): drop 'conditional'")
+        return cls._of(network, {"event_shape": event_shape, **facts}, process, options)
 
     @classmethod
     def _of(cls, network: Network, facts: dict[str, Any], process: Process | None, options: NetworkOptions) -> Self:

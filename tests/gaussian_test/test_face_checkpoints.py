@@ -202,6 +202,31 @@ def test_a_callable_says_what_it_predicts_and_where_it_was_trained(folder):
     np.testing.assert_allclose(result.sample_autocorrelation_one_shot, full.sample_autocorrelation_one_shot, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({"prediction": "velocity", "trained": {"kind": "rectified"}}, 2 / 3 * (1 - 0.5 / 3)),
+        ({"prediction": "velocity", "trained": {"kind": "rectified"}, "data_at": 1}, 2 / 3 * (1 + 0.5 / 3)),
+        ({"prediction": "velocity", "trained": {"kind": "rectified"}, "towards": "data"}, 2 / 3 * (1 + 0.5 / 3)),
+        (
+            {
+                "prediction": "epsilon",
+                "trained": {"kind": "discrete_vp", "alphas_cumprod": [0.9, 0.8, 0.5]},
+                "timesteps": "integer",
+                "first": 1,
+            },
+            1 - 0.5 * 0.5 / np.sqrt(1.25),
+        ),
+    ],
+)
+def test_conventions_are_settings(folder, changes, share):
+    """A network that returns x / 2 in its own scaling, at nu = 0.5: D is that share of ours."""
+    once = {"turn_times": {"noise_to_signal": [0.5]}, "process": {"sigma_min": 0.4}}
+    result = execute({"kind": "callable", "factory": f"{folder}:function"} | changes, **once)
+    full = execute({"kind": "edm", "factory": f"{folder}:halving", "arguments": {"share": float(share)}}, **once)
+    np.testing.assert_allclose(result.sample_autocorrelation_one_shot, full.sample_autocorrelation_one_shot, rtol=1e-5)
+
+
 HALVING = {"kind": "edm", "factory": "{m}:halving"}
 
 
