@@ -30,6 +30,7 @@ from gaussian_test.build.features import (
     build_features,
 )
 from gaussian_test.build.scores import Built, build_scores, make_kernels, make_process, open_networks, trained_ranges
+from gaussian_test.build.space import Space
 from gaussian_test.build.truth import Source, open_truth
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment
@@ -63,6 +64,7 @@ class Prepared:
     fits: Fits  # quantities fitted to the ground truth
     data_digest: str  # digest of the ground truth
     source: Source | None  # where samples are read on demand
+    space: Space | None  # latents in which the U-Turns run
     limits: str  # what narrowed the process's automatic limits; empty if nothing did
 
     @property
@@ -176,7 +178,7 @@ def prepare(
     with user_input():
         process = make_process(settings.process)
         plan = _plan(settings, process)
-        opened = open_truth(settings, given.truth, plan, folder, given.classifier is not None, shards_only)
+        opened = open_truth(settings, given.truth, plan, folder, given.classifier is not None, shards_only, place)
         settings, truth, moments, fitted = opened.settings, opened.truth, opened.moments, opened.fits
         networks = open_networks(settings, moments.event_shape, process, given.scores, given.trust)
         from_python = dict(given.scores)
@@ -196,7 +198,8 @@ def prepare(
             analysis.GaussianScore.from_moments(moments, process=process, dtype=dtype).to(place),
             labels,
         )
-        extractor = build_features(settings.features, given.features, moments, place, truth["x"][:2].values)
+        decode = None if opened.space is None else opened.space.decoded
+        extractor = build_features(settings.features, given.features, moments, place, truth["x"][:2].values, decode)
         classified = build_classifier(settings.classifier, given.classifier, reference, truth["x"], settings.seed, not shards_only)
         reference = replace(
             reference,
@@ -205,7 +208,7 @@ def prepare(
         )
         built = build_scores(settings, truth["x"], reference, fitted, plan, place, from_python, networks)
         kernels = make_kernels(settings.reverse, {name: entry.score for name, entry in built.items()}, plan)
-        own = build_custom_observables(settings.custom_observables, given.custom_observables, place, truth["x"][:2].values)
+        own = build_custom_observables(settings.custom_observables, given.custom_observables, place, truth["x"][:2].values, decode)
     nu = process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
     return Prepared(
         settings,
@@ -223,6 +226,7 @@ def prepare(
         fitted,
         opened.digest,
         opened.source,
+        opened.space,
         limits,
     )
 

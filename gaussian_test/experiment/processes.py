@@ -1,4 +1,4 @@
-"""Settings of the forward processes, and their base class."""
+"""Settings of the forward processes and their space, and their base class."""
 
 import difflib
 import math
@@ -59,6 +59,14 @@ def _plain(value: Any) -> Any:
 Factory = Annotated[str, AfterValidator(_factory)]
 Arguments = Annotated[dict[str, Any], BeforeValidator(_plain)]
 Limit = PositiveFloat | Literal["auto"]  # auto: the class's own, within the noise levels that the scores were trained for
+
+
+class Space(Settings):
+    """Latents in which U-Turns run: factories of a function from samples to latents and of one back, called with ``arguments``."""
+
+    encode: Factory
+    decode: Factory
+    arguments: Arguments = Field(default_factory=dict)
 
 
 class VarianceExploding(Settings):

@@ -178,11 +178,22 @@ def _groups(prepared: Prepared, table: xr.Dataset) -> dict[str, xr.Dataset]:
                 times.append(state.times[0])
                 paths.append(x0.new_full((len(prepared.scores), len(plan.levels), *x0.shape), torch.nan))
             paths[-1][list(prepared.scores).index(state.score), state.turns] = state.x
-    groups["pictures"] = picture_table(ends, plan, x0, shown)
+    groups["pictures"] = _pictures(prepared, ends, plan, x0, shown)
     if keep.trajectory:
         states = torch.stack(paths, 2)
         groups["trajectory"] = path_table(dict(zip(prepared.scores, states, strict=True)), plan, times, shown)
     return groups
+
+
+def _pictures(
+    prepared: Prepared, ends: dict[str, torch.Tensor], plan: sampler.UTurnPlan, x0: torch.Tensor, shown: tuple[int, ...]
+) -> xr.Dataset:
+    """Return the start and the end points of the samples that are shown, decoded if they are latents."""
+    space = prepared.space
+    if space is None:
+        return picture_table(ends, plan, x0, shown)
+    decoded = {name: torch.stack([space.decoded(of_turn) for of_turn in end]) for name, end in ends.items()}
+    return picture_table(decoded, plan, space.decoded(x0), shown)
 
 
 def _path_times(prepared: Prepared) -> bool | list[float]:
@@ -226,6 +237,7 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
         "turn_times_asked": len(asked),
         "turn_time_moved": moved,
         "process_limits": prepared.limits,
+        "space": "" if prepared.space is None else f"{prepared.space.name}, shape {prepared.reference.moments.event_shape}",
         "confidence": settings.statistics.confidence,
         "versions": json.dumps(libraries),
         "data_source": str(prepared.truth.attrs.get("source", "given in python")),

@@ -142,6 +142,11 @@ class View:
         result, attributes = self.result, self.attributes
         if self.start != "noised_data":
             yield "Note: the start of this run holds no data: a correlation with it is of the sampler's noise and the score alone."
+        if space := attributes.get("space"):
+            yield (
+                f"Note: the U-Turns ran in {space}: correlations, distances, classifier and the built-in features look at latents; "
+                "pictures, and features and observables of yours, at decoded samples."
+            )
         if (moved := attributes["turn_time_moved"]) > 1e-6:
             yield f"Note: turn times were moved to the nearest levels of the sampler's own grid, by up to {moved:.1%}."
         for score in self.scores:
