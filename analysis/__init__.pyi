@@ -31,8 +31,8 @@ from .theory.closed_form import (
     mode_autocorrelation as mode_autocorrelation,
     path_autocorrelation as path_autocorrelation,
 )
+from .theory.pilot import pilot_levels as pilot_levels
 from .theory.predictions import (
-    pilot_levels as pilot_levels,
     predicted_memorization_within_class as predicted_memorization_within_class,
     predicted_speciation_within_class as predicted_speciation_within_class,
 )

@@ -1,5 +1,6 @@
 from . import analysis as analysis, conformance as conformance, data as data, sampler as sampler
 from ._version import __version__ as __version__
+from .build.convert import convert as convert
 from .engine.runner import run as run
 from .errors import UserError as UserError
 from .experiment.experiment import Experiment as Experiment

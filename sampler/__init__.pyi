@@ -1,4 +1,5 @@
-from .networks.adapters import Network as Network, NumericSchedule as NumericSchedule, alphas_cumprod_of as alphas_cumprod_of
+from .networks.adapters import Network as Network, NumericSchedule as NumericSchedule
+from .networks.diffusers_models import alphas_cumprod_of as alphas_cumprod_of
 from .networks.libraries import NetworkOptions as NetworkOptions
 from .networks.micro_batch import fastest_micro_batch as fastest_micro_batch
 from .networks.network import NetworkScore as NetworkScore

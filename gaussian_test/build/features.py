@@ -55,8 +55,16 @@ class Extractor:
         return np.concatenate(blocks)
 
 
+Decode = Callable[[torch.Tensor], torch.Tensor]  # from latents to samples, on the CPU
+
+
 def build_features(
-    settings: Features, given: Callable[[torch.Tensor], Any] | None, moments: analysis.Moments, device: torch.device, sample: Any
+    settings: Features,
+    given: Callable[[torch.Tensor], Any] | None,
+    moments: analysis.Moments,
+    device: torch.device,
+    sample: Any,
+    decode: Decode | None = None,
 ) -> Extractor:
     """Return the feature extractor of an experiment, or the given one, after a trial on two samples.
 
@@ -75,6 +83,8 @@ def build_features(
     if isinstance(made, torch.nn.Module):
         made = made.to(device).eval()
     extractor = Extractor(str(name), lambda x: made(x.float()), device)  # feature networks use float32
+    if decode is not None:
+        extractor = Extractor(f"{name} of decoded samples", lambda x: made(decode(x).to(device)), device)
     try:
         extractor(sample)
     except UserError:
@@ -177,7 +187,11 @@ class BuiltObservable:
 
 
 def build_custom_observables(
-    settings: Mapping[str, observables.CustomObservable], given: Mapping[str, Measure], device: torch.device, sample: Any
+    settings: Mapping[str, observables.CustomObservable],
+    given: Mapping[str, Measure],
+    device: torch.device,
+    sample: Any,
+    decode: Decode | None = None,
 ) -> tuple[BuiltObservable, ...]:
     """Return the custom observables of an experiment and the given ones, after a trial on two samples.
 
@@ -200,11 +214,17 @@ def build_custom_observables(
         if isinstance(call, torch.nn.Module):
             call = call.to(device).eval()
         x = torch.from_numpy(np.array(sample)).to(device, torch.float32)
+        x = x if decode is None else decode(x).to(device)
         event = tuple(x.shape[1:])
         start, end = x.clone(), x.flip(0)
         lawful(lambda c=call, e=event, a=start, b=end: check_observable(c, e, a, b), f"custom observable {name!r}")  # type: ignore[misc]
-        built.append(BuiltObservable(name, call, source, _attributes(name, call), _digest(call, code)))
+        used = call if decode is None else _of_decoded(call, decode, device)
+        built.append(BuiltObservable(name, used, source, _attributes(name, call), _digest(call, code)))
     return tuple(built)
+
+
+def _of_decoded(call: Measure, decode: Decode, device: torch.device) -> Measure:
+    return lambda start, end: call(decode(start).to(device), decode(end).to(device))
 
 
 def _check_name(name: Any) -> None:

@@ -30,6 +30,7 @@ from gaussian_test.store.files import file_digest
 
 EMBEDDED = "digits_network.safetensors"
 WEIGHTS_ONLY = (".pt", ".pth", ".bin", ".ckpt")
+FACTS = ("sigma_min", "sigma_max", "label_dim", "img_channels", "img_resolution")  # of EDM's interface, kept with its weights
 RUNS_CODE = (".pkl", ".pickle", ".pt2", ".ts", ".torchscript", *WEIGHTS_ONLY)
 
 
@@ -133,7 +134,25 @@ def _made(settings: scores.EDM | scores.Azula | scores.Callable, trust: Mapping[
     file = Path(settings.weights)
     state, level, digest = read_weights(file, trust, settings.weights_key)
     _load(made, state, file)
+    if isinstance(settings, scores.EDM) and file.suffix == ".safetensors":
+        _hold_against_facts(made, settings.factory, file)
     return made, Origin(f"{CODE}; {level}", digest)
+
+
+def _hold_against_facts(made: nn.Module, factory: str, file: Path) -> None:
+    """Complete a network by the facts that were converted with its weights; raise if it has others."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as opened:
+        facts = {name: float(value) for name, value in (opened.metadata() or {}).items() if name in FACTS}
+    for name, value in facts.items():
+        if not hasattr(made, name):
+            setattr(made, name, value if name.startswith("sigma") else int(value))
+        elif float(getattr(made, name) or 0) != value:
+            raise UserError(
+                f"{factory} builds a network with {name} = {getattr(made, name)}, and that of {file} has {value:g}: give the "
+                "arguments that stand beside the weights"
+            )
 
 
 def read_weights(path: Path, trust: Mapping[str, str], key: str | None = None) -> tuple[dict[str, torch.Tensor], str, str]:
@@ -177,6 +196,8 @@ def open_trusted(path: Path, trust: Mapping[str, str]) -> tuple[Any, Origin]:
     Raises UserError if the file is missing, not trusted, or cannot be opened.
     """
     content, digest = _content(path)
+    if path.suffix == ".safetensors":
+        raise UserError(f"{path} holds weights, not what builds the network: give it as weights, beside a factory, instead of path")
     if path.suffix not in RUNS_CODE:
         raise UserError(f"{path} ends in {path.suffix!r}: expected one of {', '.join(RUNS_CODE)}; or give a factory and weights")
     if not _is_trusted(path, digest, trust):

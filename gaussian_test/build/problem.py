@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,9 +29,10 @@ from gaussian_test.build.features import (
     build_custom_observables,
     build_features,
 )
-from gaussian_test.build.scores import Built, build_scores, make_kernels
+from gaussian_test.build.scores import Built, build_scores, make_kernels, open_networks, trained_ranges
+from gaussian_test.build.space import Space
 from gaussian_test.build.truth import Source, open_truth
-from gaussian_test.build.turns import Turns
+from gaussian_test.build.turns import Turns, choose_turns
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment
 from gaussian_test.sampler.defaults import undisturbed
@@ -64,6 +66,7 @@ class Prepared:
     data_digest: str  # digest of the ground truth
     source: Source | None  # where samples are read on demand
     turns: Turns  # process and turn times, as asked
+    space: Space | None  # latents in which the U-Turns run
 
     @property
     def scores(self) -> dict[str, sampler.Score]:
@@ -174,12 +177,19 @@ def prepare(
     given = given or Given()
     place = pick_device(device)
     with user_input():
-        opened = open_truth(settings, given.truth, folder, given.classifier is not None, shards_only)
+        opened = open_truth(settings, given.truth, folder, given.classifier is not None, shards_only, place)
         settings, truth, moments, fitted = opened.settings, opened.truth, opened.moments, opened.fits
-        process = opened.turns.process
+        networks = open_networks(settings, moments.event_shape, opened.turns.process, given.scores, given.trust)
+        from_python = {name: copy(score) for name, score in given.scores.items()}  # which stay as they are
+        known = {name: entry.score for name, entry in networks.items()} | from_python
+        turns = choose_turns(settings, moments, truth["x"], fitted, trained_ranges(known))
+        process = turns.process
+        for score in known.values():
+            if isinstance(score, sampler.NetworkScore) and type(score.process) is type(process):
+                score.enter(process)
         plan = sampler.UTurnPlan(
             process,
-            opened.turns.levels,
+            turns.levels,
             steps=settings.reverse.steps,
             repeats=settings.repeats,
             seed=settings.seed,
@@ -197,16 +207,17 @@ def prepare(
             analysis.GaussianScore.from_moments(moments, process=process, dtype=dtype).to(place),
             labels,
         )
-        extractor = build_features(settings.features, given.features, moments, place, truth["x"][:2].values)
+        decode = None if opened.space is None else opened.space.decoded
+        extractor = build_features(settings.features, given.features, moments, place, truth["x"][:2].values, decode)
         classified = build_classifier(settings.classifier, given.classifier, reference, truth["x"], settings.seed, not shards_only)
         reference = replace(
             reference,
             classify=classified.classify,
             scores=_references(reference, truth["x"], fitted, process, dtype, place) if settings.needs("references") else {},
         )
-        built = build_scores(settings, truth["x"], reference, fitted, plan, place, given.scores, given.trust)
+        built = build_scores(settings, truth["x"], reference, fitted, plan, place, from_python, networks)
         kernels = make_kernels(settings.reverse, {name: entry.score for name, entry in built.items()}, plan)
-        own = build_custom_observables(settings.custom_observables, given.custom_observables, place, truth["x"][:2].values)
+        own = build_custom_observables(settings.custom_observables, given.custom_observables, place, truth["x"][:2].values, decode)
     nu = process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
     return Prepared(
         settings,
@@ -224,7 +235,8 @@ def prepare(
         fitted,
         opened.digest,
         opened.source,
-        opened.turns,
+        turns,
+        opened.space,
     )
 
 

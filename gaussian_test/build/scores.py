@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, sampler
 from gaussian_test.analysis.moments.gaussian_score import mixture_of_classes, stack_components
+from gaussian_test.analysis.moments.moments import evenly_spaced
 from gaussian_test.analysis.uturn.reference import Reference
+from gaussian_test.build.conventions import STATES, check_convention
 from gaussian_test.build.factories import custom_kernel, custom_process, source_digest
 from gaussian_test.build.networks import COMPUTED, GIVEN, Opening, Origin, open_network
 from gaussian_test.conformance.kernel import times_asked
@@ -42,6 +44,39 @@ class Built:
     conditional: bool  # whether it receives the class of the sample
 
 
+def open_networks(
+    settings: Experiment,
+    event_shape: tuple[int, ...],
+    process: sampler.Process,
+    given: Mapping[str, sampler.Score],
+    trust: Mapping[str, str],
+) -> dict[str, Built]:
+    """Open the networks of an experiment but for those given in python.
+
+    Raises UserError with the name of one that cannot be opened.
+    """
+    opened = {Path(str(file)).resolve() for wanted in settings.scores for file in _files(wanted)}
+    for file in trust:
+        if Path(file).resolve() not in opened:
+            raise UserError(f"{file} is trusted, but no score of the experiment opens it: correct its path or leave --trust out")
+    names = [wanted.name or wanted.kind for wanted in settings.scores]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"scores: the name {twice[0]!r} is used twice: give one of them another name")
+    networks: dict[str, Built] = {}
+    for name, wanted in zip(names, settings.scores, strict=True):
+        if name in given or not isinstance(wanted, scores.AnyNetwork):
+            continue
+        with _named(name):
+            trained = getattr(wanted, "trained", None)
+            opening = Opening(event_shape, process, trust, partial(make_process, trained) if trained else lambda: None)
+            score, origin = open_network(wanted, opening)
+            factory = getattr(wanted, "factory", None)
+            if factory is not None and not is_recognisable(score) and (code := source_digest(factory)):
+                score.digest = code  # type: ignore[assignment] # only its code identifies it
+            networks[name] = Built(score, origin, wanted.kind, wanted.conditional or score.conditional)
+    return networks
+
+
 def build_scores(
     settings: Experiment,
     x: xr.DataArray,
@@ -50,37 +85,24 @@ def build_scores(
     plan: sampler.UTurnPlan,
     device: torch.device,
     given: Mapping[str, sampler.Score],
-    trust: Mapping[str, str],
+    networks: Mapping[str, Built],
 ) -> dict[str, Built]:
-    """Build all scores of a run, on its device and in its dtype.
+    """Build all scores of a run, on its device and in its dtype, from those that are opened and the ground truth.
 
     Raises UserError with the name of a score that cannot be built or does not fit.
     """
     shape, process = reference.moments.event_shape, plan.process
-    opened = {Path(str(file)).resolve() for wanted in settings.scores for file in _files(wanted)}
-    for file in trust:
-        if Path(file).resolve() not in opened:
-            raise UserError(f"{file} is trusted, but no score of the experiment opens it: correct its path or leave --trust out")
     dtype = torch.float64 if settings.dtype == "float64" else torch.float32
     ground = Ground(x, reference, fits, process, dtype)
     built: dict[str, Built] = {}
     for wanted in settings.scores:
         name = wanted.name or wanted.kind
-        if name in built:
-            raise UserError(f"scores: the name {name!r} is used twice: give one of them another name")
         if wanted.conditional and reference.labels is None:
             raise UserError(f"scores: {name!r} is conditional, but the data set has no labels: drop 'conditional' or give labels")
         if name in given:
             built[name] = _given(given[name], wanted.conditional)
-        elif isinstance(wanted, scores.AnyNetwork):
-            with _named(name):
-                trained = getattr(wanted, "trained", None)
-                opening = Opening(shape, process, trust, partial(make_process, trained) if trained else lambda: None)
-                score, origin = open_network(wanted, opening)
-                factory = getattr(wanted, "factory", None)
-                if factory is not None and not is_recognisable(score) and (code := source_digest(factory)):
-                    score.digest = code  # type: ignore[assignment] # only its code identifies it
-                built[name] = Built(score, origin, wanted.kind, wanted.conditional or score.conditional)
+        elif name in networks:
+            built[name] = networks[name]
         else:
             built[name] = Built(BUILDERS[wanted.kind](wanted, ground), COMPUTED, wanted.kind, wanted.conditional)
     built |= {name: _given(score, False) for name, score in given.items() if name not in built}
@@ -91,6 +113,7 @@ def build_scores(
         entry.score.to(device, dtype)
         if entry.origin is not COMPUTED:
             probe(name, entry.score, plan, device, dtype, entry.conditional)
+            check_convention(name, entry.score, *_few(ground, device, entry.conditional))
     return built
 
 
@@ -137,6 +160,16 @@ class Ground:
     fits: Fits
     process: sampler.Process
     dtype: torch.dtype
+
+
+def _few(ground: Ground, device: torch.device, conditional: bool) -> tuple[torch.Tensor, torch.Tensor | None, float]:
+    """Return a few samples, their classes where a score is given these, and the standard deviation of a feature."""
+    x, moments = ground.x, ground.reference.moments
+    kept = evenly_spaced(len(x), STATES)
+    labels = None if ground.reference.labels is None or not conditional else torch.from_numpy(ground.reference.labels[kept])
+    spread = math.sqrt(moments.trace / math.prod(moments.event_shape))
+    few = torch.from_numpy(np.array(x[kept].values)).to(device, ground.dtype)
+    return few, None if labels is None else labels.to(device), spread
 
 
 def _empirical(_: scores.Empirical, ground: Ground) -> sampler.Score:
@@ -229,11 +262,16 @@ def check_levels(name: str, score: sampler.Score, plan: sampler.UTurnPlan, kerne
                 )
     if not isinstance(score, sampler.NetworkScore):
         return
-    times = list(plan.levels) if kernel.exact else times_asked(kernel, plan.process, plan.grid.tolist())
     try:
-        score.check_levels(plan.process.noise_to_signal(torch.tensor(times, dtype=torch.float64)))
+        score.check_levels(levels_asked(plan, kernel))
     except ValueError as error:
         raise UserError(f"score {name!r}: {error}") from error
+
+
+def levels_asked(plan: sampler.UTurnPlan, kernel: sampler.ReverseKernel) -> torch.Tensor:
+    """Return the noise-to-signal ratios at which a run evaluates a score."""
+    times = list(plan.levels) if kernel.exact else times_asked(kernel, plan.process, plan.grid.tolist())
+    return plan.process.noise_to_signal(torch.tensor(times, dtype=torch.float64))
 
 
 def kernel_name(settings: experiment.Reverse, kernel: sampler.ReverseKernel) -> str:
@@ -293,11 +331,42 @@ def evaluating(scores: Iterable[sampler.Score]) -> Iterator[None]:
             score.train()
 
 
-def make_process(settings: Any) -> sampler.Process:
-    """Return the process of an experiment."""
+def make_process(settings: Any, ranges: Mapping[str, tuple[float, float]] | None = None) -> sampler.Process:
+    """Return the process of an experiment, whose automatic limits lie within the noise-to-signal ranges of scores.
+
+    Raises UserError if the scores leave nothing.
+    """
     if isinstance(settings, CustomProcess):
         return custom_process(settings.factory, settings.arguments)
     if isinstance(settings, DiscreteVP) and settings.scheduler is not None:
         return sampler.DiscreteVP(sampler.alphas_cumprod_of(settings.scheduler))
-    process: sampler.Process = getattr(sampler, type(settings).__name__)(**settings.model_dump(exclude={"kind", "scheduler"}))
-    return process
+    values = settings.model_dump(exclude={"kind", "scheduler"})
+    asked = {name: value for name, value in values.items() if value != "auto"}
+    process: sampler.Process = getattr(sampler, type(settings).__name__)(**asked)
+    names = [name for name in values if name in ("sigma_min", "sigma_max", "time_min", "time_max")]
+    if not ranges or all(name in asked for name in names):
+        return process
+    ends = process.noise_to_signal(torch.tensor([process.time_min, process.time_max], dtype=torch.float64)).tolist()
+    times = process.time(torch.tensor(noise_limits(ends[0], ends[1], ranges), dtype=torch.float64)).tolist()
+    return getattr(sampler, type(settings).__name__)(**(dict(zip(names, times, strict=True)) | asked))  # type: ignore[no-any-return]
+
+
+def noise_limits(low: float, high: float, ranges: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+    """Return the part of the noise-to-signal ratios from ``low`` to ``high`` that all scores were trained for.
+
+    Raises UserError if they share none.
+    """
+    within = max([low, *(ends[0] for ends in ranges.values())]), min([high, *(ends[1] for ends in ranges.values())])
+    if not within[0] < within[1]:
+        known = ", ".join(f"{name} {ends[0]:.4g} to {ends[1]:.4g}" for name, ends in ranges.items())
+        raise UserError(
+            f"scores: no noise-to-signal ratio from {low:.4g} to {high:.4g} is one that all networks were trained for ({known}): "
+            "run them in experiments of their own, or give the process's limits"
+        )
+    return within
+
+
+def trained_ranges(built: Mapping[str, sampler.Score]) -> dict[str, tuple[float, float]]:
+    """Return the noise-to-signal ranges of the networks that were trained in a process of their own, by name."""
+    networks = {name: score for name, score in built.items() if isinstance(score, sampler.NetworkScore)}
+    return {name: score.trained_range for name, score in networks.items() if score.trained_range is not None}

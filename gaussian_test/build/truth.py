@@ -1,11 +1,12 @@
 """Ground truth of a run: opened, checked, and in a precision that holds its differences."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -13,6 +14,7 @@ from gaussian_test import data
 from gaussian_test.analysis.moments.moments import Moments
 from gaussian_test.analysis.moments.running import chunks
 from gaussian_test.build.memory import check_memory, check_streamed, fits_in_memory, memory_cap, memory_needs
+from gaussian_test.build.space import Space, build_space
 from gaussian_test.build.turns import Turns, choose_turns
 from gaussian_test.errors import UserError
 from gaussian_test.experiment import experiment
@@ -74,10 +76,16 @@ class Truth:
     fits: Fits
     moments: Moments
     turns: Turns
+    space: Space | None = None  # whose latents the samples are
 
 
 def open_truth(
-    settings: experiment.Experiment, given: xr.Dataset | None, folder: Path | None, given_classifier: bool, shards_only: bool
+    settings: experiment.Experiment,
+    given: xr.Dataset | None,
+    folder: Path | None,
+    given_classifier: bool,
+    shards_only: bool,
+    device: torch.device,
 ) -> Truth:
     """Open the ground truth in the precision of the experiment; ``auto`` is float32 where that holds the differences of states.
 
@@ -87,6 +95,10 @@ def open_truth(
     if given is not None:
         given, largest = checked_truth(given)
         settings = settings.model_copy(update={"data": experiment.Data(source=FROM_PYTHON)})
+    space = build_space(settings.space, device)
+    if space is not None:
+        pictures = load_truth(settings.data, memory_cap(settings)) if given is None else given
+        given, largest = checked_truth(space.encoded(pictures))
     dtype = precision(settings.dtype, largest, np.inf)
     found = _open(settings.model_copy(update={"dtype": dtype}), given, folder, given_classifier, shards_only)
     spread = float(np.sqrt(found.moments.trace / found.truth["x"][0].size))
@@ -94,7 +106,7 @@ def open_truth(
     needed = precision(settings.dtype, largest, min(scale, spread or scale))  # equal samples are refused below
     if needed != dtype:
         found = _open(settings.model_copy(update={"dtype": needed}), given, folder, given_classifier, shards_only)
-    return found
+    return replace(found, space=space)
 
 
 def precision(asked: str, largest: float, scale: float) -> Precision:

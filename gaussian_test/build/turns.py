@@ -1,5 +1,6 @@
 """Process and turn times of a run: as they are asked for, or as the spectrum of the data predicts them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import xarray as xr
 
 from gaussian_test import analysis, sampler
 from gaussian_test.analysis.moments.moments import Moments
-from gaussian_test.build.scores import make_process
+from gaussian_test.build.scores import make_process, noise_limits
 from gaussian_test.errors import UserError
 from gaussian_test.experiment.experiment import Experiment, Spacing
 from gaussian_test.experiment.processes import VarianceExploding
@@ -17,7 +18,9 @@ from gaussian_test.store.parts import Fits
 
 BEYOND = 1e4  # standard deviations of the leading mode, above which a noise level is a mistake of units
 BELOW, ABOVE = 1 / 64, 4  # limits of an automatic process, in its least and its largest turn time
-USUAL = (0.002, 80.0)  # EDM's limits, which given turn times only widen
+USUAL = (0.002, 80.0)  # EDM's limits, which given turn times beyond them widen
+
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Turns:
 
     process: sampler.Process
     levels: tuple[float, ...]
+    limits: str = ""  # what narrowed the process's automatic limits
 
     @property
     def noise_to_signal(self) -> Any:
@@ -33,48 +37,75 @@ class Turns:
         return self.process.noise_to_signal(torch.tensor(self.levels, dtype=torch.float64)).numpy()
 
 
-def choose_turns(settings: Experiment, moments: Moments, x: xr.DataArray, fits: Fits) -> Turns:
-    """Return the process and the turn times of an experiment on data with some moments.
+def choose_turns(
+    settings: Experiment, moments: Moments, x: xr.DataArray, fits: Fits, ranges: Mapping[str, Range] | None = None
+) -> Turns:
+    """Return the process and the turn times of an experiment on data with some moments, for scores of some ranges.
 
-    Automatic ones are those of :func:`gaussian_test.analysis.pilot_levels`, fixed when a run begins: they are kept with its fits.
+    Automatic turn times are those of :func:`gaussian_test.analysis.pilot_levels`, fixed when a run begins: they are kept with its
+    fits. Automatic limits of a process lie within the noise-to-signal ranges of the scores, unless a turn time that is given lies
+    beyond these: it is refused later, by the name of the score.
 
     Raises UserError for a level far beyond the data, and ValueError for one outside of the process.
     """
-    turns = settings.turn_times
-    asked = turns.noise_to_signal or turns.time
+    ranges = ranges or {}
+    asked = settings.turn_times.noise_to_signal or settings.turn_times.time
     if asked is None:
-        wide = make_process(_with_limits(settings.process, (float(np.finfo(float).tiny), float(np.finfo(float).max))))
-        within = (float(wide.noise_to_signal(wide.time_min)), float(wide.noise_to_signal(wide.time_max)))
-        key = f"turn times {turns.count} {settings.process.model_dump_json()}"
-
-        def pilot() -> dict[str, Any]:
-            third = analysis.third_cumulant_norm(x, moments.mean)
-            tolerance = settings.statistics.tolerance
-            return {
-                "levels": analysis.pilot_levels(
-                    moments.eigenvalues, moments.count, third, tolerance=tolerance, levels=turns.count, within=within
-                )
-            }
-
-        ratios = fits.arrays(key, pilot)["levels"].tolist()
+        ratios = _pilot(settings, moments, x, fits, ranges)
+        wide = (BELOW * ratios[0], ABOVE * ratios[-1])
     else:
         ratios = sampler.log_levels(asked.min, asked.max, asked.count).tolist() if isinstance(asked, Spacing) else list(asked)
-    limits = (BELOW * min(ratios), ABOVE * max(ratios))
-    if asked is not None:
-        limits = (min(USUAL[0], limits[0]), max(USUAL[1], limits[1]))
-    process = make_process(_with_limits(settings.process, limits))
-    used = process.turn_time if turns.time else process.turn_time_from_noise_to_signal
+        wide = (USUAL[0] if min(ratios) >= USUAL[0] else BELOW * min(ratios), max(USUAL[1], ABOVE * max(ratios)))
+        wide = (wide[0], USUAL[1] if max(ratios) <= USUAL[1] else wide[1])
+    process = make_process(_with_limits(settings.process, wide))
+    used = process.turn_time if settings.turn_times.time else process.turn_time_from_noise_to_signal
     found = Turns(process, tuple(used(ratio) for ratio in ratios))
-    largest, spread = float(found.noise_to_signal.max()), float(np.sqrt(moments.eigenvalues.max()))
-    if largest > BEYOND * spread:
+    levels = found.noise_to_signal
+    if levels.max() > BEYOND * (spread := float(np.sqrt(moments.eigenvalues.max()))):
         raise UserError(
-            f"turn_times: noise-to-signal {largest:.3g} is more than {BEYOND:,.0f} times the largest standard deviation of the "
-            f"data, {spread:.3g}: give levels in the units of the samples, or leave turn_times out"
+            f"turn_times: noise-to-signal {levels.max():.3g} is more than {BEYOND:,.0f} times the largest standard deviation of "
+            f"the data, {spread:.3g}: give levels in the units of the samples, or leave turn_times out"
         )
+    return _narrowed(found, settings.process, ranges, (float(levels.min()), float(levels.max())))
+
+
+def _pilot(settings: Experiment, moments: Moments, x: xr.DataArray, fits: Fits, ranges: Mapping[str, Range]) -> list[float]:
+    count, tolerance = settings.turn_times.count, settings.statistics.tolerance
+    wide = make_process(_with_limits(settings.process, (float(np.finfo(float).tiny), float(np.finfo(float).max))))
+    low, high = noise_limits(*noise_range(wide), ranges)
+    ends = f"{low:.17g} {high:.17g}" if ranges or not isinstance(settings.process, VarianceExploding) else ""
+
+    def pilot() -> dict[str, Any]:
+        third = analysis.third_cumulant_norm(x, moments.mean)
+        levels = analysis.pilot_levels(
+            moments.eigenvalues, moments.count, third, tolerance=tolerance, levels=count, within=(low, high)
+        )
+        return {"levels": levels}
+
+    found: list[float] = fits.arrays(f"turn times {count} {settings.process.model_dump_json()} {ends}", pilot)["levels"].tolist()
     return found
 
 
-def _with_limits(process: Any, limits: tuple[float, float]) -> Any:
+def _narrowed(turns: Turns, settings: Any, ranges: Mapping[str, Range], levels: Range) -> Turns:
+    """Return turns whose process has its automatic limits within the ranges of the scores."""
+    before = noise_range(turns.process)
+    within = noise_limits(*before, ranges)
+    process = make_process(_with_limits(settings, within), ranges)
+    now = noise_range(process)
+    if now == before or not now[0] * (1 - 1e-9) <= levels[0] <= levels[1] <= now[1] * (1 + 1e-9):
+        return turns
+    by = [name for name, ends in ranges.items() if ends[0] > before[0] or ends[1] < before[1]]
+    said = f"noise-to-signal {now[0]:.4g} to {now[1]:.4g}, which {' and '.join(by)} was trained for"
+    return Turns(process, turns.levels, said)
+
+
+def noise_range(process: sampler.Process) -> Range:
+    """Return the least and the largest noise-to-signal ratio of a process."""
+    low, high = process.noise_to_signal(torch.tensor([process.time_min, process.time_max], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def _with_limits(process: Any, limits: Range) -> Any:
     """Return the settings of a process with numbers for automatic limits."""
     if not isinstance(process, VarianceExploding):
         return process

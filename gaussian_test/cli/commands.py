@@ -277,6 +277,21 @@ def doctor(ctx: click.Context, experiment: Path | None, changes: tuple[str, ...]
     ctx.exit(int(any(check.state == "problem" for check in found)))
 
 
+@main.command(epilog="Example: gaussian-test convert network.pkl --trust SHA256")
+@click.argument("file", type=completion.File(".pkl"))
+@click.option("--trust", "sha256", required=True, metavar="SHA256", help="The sha256 of the file, from whoever made it.")
+@click.option("-o", "--output", type=PATH, help="Safetensors file to write.  [default: named after FILE]")
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+def convert(file: Path, sha256: str, output: Path | None, overwrite: bool) -> None:
+    """Open a trusted pickle of an EDM network once, and write safetensors and an experiment that need no trust."""
+    with importing():
+        from gaussian_test.build.convert import convert as convert_file
+
+    experiment = convert_file(file, sha256, output, overwrite)
+    click.echo(f"weights: {experiment.with_suffix('.safetensors')}\nexperiment: {experiment}")
+    click.echo(next_commands(["doctor", str(experiment)], ["run", str(experiment)]))
+
+
 @main.command(name="completion", epilog="Example: gaussian-test completion bash")
 @click.argument("shell", type=click.Choice(list(completion.SHELLS)))
 def shell_completion(shell: str) -> None:

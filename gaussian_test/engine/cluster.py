@@ -49,12 +49,25 @@ def absolute(settings: Experiment, base: Path) -> dict[str, Any]:
     if str(values["data"]["labels"]).lower().endswith(".npy"):  # other text names an array in the file
         places.append((values["data"], "labels"))
     places += [(score, "scheduler") for score in values["scores"]]
+    places += [(score["trained"], "scheduler") for score in values["scores"] if score.get("trained")]
+    for score in values["scores"]:
+        if score["kind"] == "diffusers":  # every text among its arguments names a file
+            places += _files(score["arguments"])
     if values["process"].get("scheduler"):
         places.append((values["process"], "scheduler"))
     for holder, key in places:
         if holder.get(key) is not None:
             holder[key] = os.path.join(base, holder[key])
     return values
+
+
+def _files(arguments: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield where the names of files stand in arguments."""
+    for name, value in arguments.items():
+        if isinstance(value, dict):
+            yield from _files(value)
+        elif isinstance(value, str):
+            yield arguments, name
 
 
 def check_may_start(workers: int) -> None:

@@ -17,7 +17,7 @@ from gaussian_test.analysis.observables.record import Needs
 from gaussian_test.analysis.observables.registry import OBSERVABLES
 from gaussian_test.errors import UserError
 from gaussian_test.experiment.observables import CHEAP, Chains, Classifier, CustomObservable, Features, Observable, factory_of_kind
-from gaussian_test.experiment.processes import Arguments, Factory, Process, Settings, VarianceExploding, shown
+from gaussian_test.experiment.processes import Arguments, Factory, Process, Settings, Space, VarianceExploding, shown
 from gaussian_test.experiment.reading import NOT_YAML, check_size, read_yaml, refusal
 from gaussian_test.experiment.scores import Count, Empirical, Gaussian, ScoreSettings
 from gaussian_test.sampler.kernels import KERNELS
@@ -184,6 +184,9 @@ class Experiment(Settings):
     ----------
     data : Data
         Ground-truth samples.
+    space : Space, optional
+        Latents in which the U-Turns run, as factories ``encode`` and ``decode``; pictures, custom feature extractors and custom
+        observables see decoded samples. Default: the samples themselves.
     process : Process
         Forward process.
     scores : tuple of ScoreSettings
@@ -243,6 +246,7 @@ class Experiment(Settings):
     """
 
     data: Data = Data()
+    space: Space | None = None
     process: Process = VarianceExploding()
     scores: Annotated[tuple[ScoreSettings, ...], Field(min_length=1)] = (Empirical(kind="empirical"), Gaussian(kind="gaussian"))
     turn_times: TurnTimes = TurnTimes()

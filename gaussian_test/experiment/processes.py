@@ -1,4 +1,4 @@
-"""Settings of the forward processes, and their base class."""
+"""Settings of the forward processes and their space, and their base class."""
 
 import difflib
 import math
@@ -58,22 +58,31 @@ def _plain(value: Any) -> Any:
 
 Factory = Annotated[str, AfterValidator(_factory)]
 Arguments = Annotated[dict[str, Any], BeforeValidator(_plain)]
+Limit = PositiveFloat | Literal["auto"]  # auto: the class's own, within the noise levels that the scores were trained for
+
+
+class Space(Settings):
+    """Latents in which U-Turns run: factories of a function from samples to latents and of one back, called with ``arguments``."""
+
+    encode: Factory
+    decode: Factory
+    arguments: Arguments = Field(default_factory=dict)
 
 
 class VarianceExploding(Settings):
     """EDM's process; automatic limits follow the turn times."""
 
     kind: Literal["variance_exploding"] = "variance_exploding"
-    sigma_min: PositiveFloat | Literal["auto"] = "auto"
-    sigma_max: PositiveFloat | Literal["auto"] = "auto"
+    sigma_min: Limit = "auto"
+    sigma_max: Limit = "auto"
 
 
 class OrnsteinUhlenbeck(Settings):
     """The Ornstein-Uhlenbeck process."""
 
     kind: Literal["ornstein_uhlenbeck"]
-    time_min: PositiveFloat = 2e-6
-    time_max: PositiveFloat = 10.0
+    time_min: Limit = "auto"
+    time_max: Limit = "auto"
 
 
 class VariancePreserving(Settings):
@@ -82,24 +91,24 @@ class VariancePreserving(Settings):
     kind: Literal["variance_preserving"]
     beta_min: PositiveFloat = 0.1
     beta_max: PositiveFloat = 20.0
-    time_min: PositiveFloat = 1e-5
-    time_max: PositiveFloat = 1.0
+    time_min: Limit = "auto"
+    time_max: Limit = "auto"
 
 
 class Cosine(Settings):
     """The cosine process."""
 
     kind: Literal["cosine"]
-    time_min: PositiveFloat = 0.001
-    time_max: PositiveFloat = 0.9999
+    time_min: Limit = "auto"
+    time_max: Limit = "auto"
 
 
 class Rectified(Settings):
     """The rectified process."""
 
     kind: Literal["rectified"]
-    time_min: PositiveFloat = 0.001
-    time_max: PositiveFloat = 0.9999
+    time_min: Limit = "auto"
+    time_max: Limit = "auto"
 
 
 class DiscreteVP(Settings):

@@ -102,7 +102,7 @@ def refusal(error: ValidationError) -> str:
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Return a dotted key from pydantic's location, without the names of a union's alternatives."""
-    alternatives = {"Spacing", "constrained-int", "bool", "float"}
+    alternatives = {"Spacing", "constrained-int", "constrained-float", "bool", "float"}
     kinds = {kind for union in (Process, ScoreSettings) for kind in _kinds(union)}
     parts = []
     for before, part in zip((None, *location), location, strict=False):

@@ -67,12 +67,14 @@ class Network(_Network):
 
 
 class Diffusers(_Network):
-    """A folder of a diffusers UNet2DModel or of a pipeline with one, in safetensors."""
+    """A folder of a diffusers model or of a pipeline with one, in safetensors; ``arguments`` go to every call."""
 
     kind: Literal["diffusers"]
     path: str
     scheduler: str | None = None
     null_label: Annotated[int, Field(strict=True, ge=0)] | None = None
+    arguments: Arguments = Field(default_factory=dict)
+    variant: str | None = None
 
 
 class _CustomNetwork(_Network):
@@ -123,13 +125,17 @@ class Azula(_CustomNetwork):
 
 
 class Callable(_CustomOrOpened):
-    """Any function or module of (x, t, label)."""
+    """Any function or module of (x, t, label) or (x, t)."""
 
     kind: Literal["callable"]
     prediction: Literal["x0", "epsilon", "v", "score", "velocity"] = "x0"
     trained: Process | None = None
     classes: Annotated[int, Field(strict=True, ge=0)] = 0
     label_free: bool = True
+    timesteps: Literal["continuous", "integer"] = "continuous"
+    first: Literal[0, 1] | None = None
+    data_at: Literal[0, 1] = 0
+    towards: Literal["noise", "data"] | None = None
 
 
 AnyNetwork = Network | Diffusers | EDM | Azula | Callable

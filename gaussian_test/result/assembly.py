@@ -24,7 +24,7 @@ from gaussian_test.analysis.observables.sample_table import path_table, picture_
 from gaussian_test.analysis.theory.predictions import distinct_count
 from gaussian_test.analysis.uturn.classifier import typical_nearest_distance
 from gaussian_test.build.problem import Prepared
-from gaussian_test.build.scores import kernel_name
+from gaussian_test.build.scores import kernel_name, levels_asked
 from gaussian_test.store import archive
 
 DOI = "https://doi.org/10.3390/e27040343"
@@ -180,11 +180,22 @@ def _groups(prepared: Prepared, table: xr.Dataset) -> dict[str, xr.Dataset]:
                 times.append(state.times[0])
                 paths.append(x0.new_full((len(prepared.scores), len(plan.levels), *x0.shape), torch.nan))
             paths[-1][list(prepared.scores).index(state.score), state.turns] = state.x
-    groups["pictures"] = picture_table(ends, plan, x0, shown)
+    groups["pictures"] = _pictures(prepared, ends, plan, x0, shown)
     if keep.trajectory:
         states = torch.stack(paths, 2)
         groups["trajectory"] = path_table(dict(zip(prepared.scores, states, strict=True)), plan, times, shown)
     return groups
+
+
+def _pictures(
+    prepared: Prepared, ends: dict[str, torch.Tensor], plan: sampler.UTurnPlan, x0: torch.Tensor, shown: tuple[int, ...]
+) -> xr.Dataset:
+    """Return the start and the end points of the samples that are shown, decoded if they are latents."""
+    space = prepared.space
+    if space is None:
+        return picture_table(ends, plan, x0, shown)
+    decoded = {name: torch.stack([space.decoded(of_turn) for of_turn in end]) for name, end in ends.items()}
+    return picture_table(decoded, plan, space.decoded(x0), shown)
 
 
 def _path_times(prepared: Prepared) -> bool | list[float]:
@@ -194,6 +205,12 @@ def _path_times(prepared: Prepared) -> bool | list[float]:
         return wanted
     process = prepared.plan.process
     return [float(process.time(level)) if level else 0.0 for level in wanted]
+
+
+def _moved(prepared: Prepared, name: str, score: sampler.NetworkScore) -> dict[str, float]:
+    """Return by how much the levels of a run were moved to a network's whole steps, if they were."""
+    moved = score.levels_moved(levels_asked(prepared.plan, prepared.kernels[name]))
+    return {"levels_moved": moved} if moved > 1e-6 else {}
 
 
 def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
@@ -219,13 +236,15 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
         "start": settings.start,
         "turn_times_asked": len(asked),
         "turn_time_moved": moved,
+        "process_limits": prepared.turns.limits,
+        "space": "" if prepared.space is None else f"{prepared.space.name}, shape {prepared.reference.moments.event_shape}",
         "confidence": settings.statistics.confidence,
         "versions": json.dumps(libraries),
         "data_source": str(prepared.truth.attrs.get("source", "given in python")),
         "data_digest": identity["data"],
         "score_digest": json.dumps({name: identity[f"score {name}"] for name in prepared.scores}),
         "score_origin": json.dumps({name: asdict(entry.origin) for name, entry in prepared.built.items()}),
-        "network_settings": json.dumps({name: score.settings for name, score in networks.items()}),
+        "network_settings": json.dumps({name: score.settings | _moved(prepared, name, score) for name, score in networks.items()}),
         "identity": json.dumps(identity),
         "samples_in_ground_truth": int(prepared.truth.sizes["sample"]),
         "duplicates_in_ground_truth": prepared.reference.samples.duplicates,

@@ -72,6 +72,7 @@ def to_json(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) 
             "confidence": attributes["confidence"],
             "turn_times_asked": attributes["turn_times_asked"],
             "turn_time_moved": attributes["turn_time_moved"],
+            "process_limits": attributes.get("process_limits", ""),
         },
         "data": {
             "source": attributes["data_source"],

@@ -127,13 +127,14 @@ class View:
             f"{one.name} {one.kernel}" + (f" ({one.steps} steps from the largest turn time)" if one.steps > 1 else "")
             for one in self.scores
         )
+        limits = f" (limits of {said})" if (said := attributes.get("process_limits")) else ""
         copies = attributes.get("duplicates_in_ground_truth", 0)
         samples = f"{sizes['sample']} of {attributes['samples_in_ground_truth']} samples"
         samples += f" ({copies} of them copies of others)" if copies else ""
         return (
             f"Gaussian Test of {attributes['data_source']}: {samples} x {sizes['turn_time']} turn times x {repeats}, "
             f"seed {attributes['seed']}, {attributes['device']}",
-            f"process {process}; {STARTS[self.start].headline}reverse: {', '.join(kernels)}",
+            f"process {process}{limits}; {STARTS[self.start].headline}reverse: {', '.join(kernels)}",
         )
 
     def notes(self) -> Iterator[str]:
@@ -141,11 +142,22 @@ class View:
         result, attributes = self.result, self.attributes
         if self.start != "noised_data":
             yield "Note: the start of this run holds no data: a correlation with it is of the sampler's noise and the score alone."
+        if space := attributes.get("space"):
+            yield (
+                f"Note: the U-Turns ran in {space}: correlations, distances, classifier and the built-in features look at latents; "
+                "pictures, and features and observables of yours, at decoded samples."
+            )
         if (moved := attributes["turn_time_moved"]) > 1e-6:
             yield f"Note: turn times were moved to the nearest levels of the sampler's own grid, by up to {moved:.1%}."
         for score in self.scores:
             if score.is_network:
                 yield f"{score.name}: {' and '.join(map(str, score.micro_batches))} states a call."
+        for name, network in attributes["network_settings"].items():
+            if moved := network.get("levels_moved"):
+                yield (
+                    f"Note: {name} was asked at the nearest of the whole steps that it takes, off by up to {moved:.1%} in noise: "
+                    "run it in the discrete_vp process of its own levels to be asked at these alone."
+                )
         for score in self.scores:
             times = float(result["autocorrelation_one_shot_squared"].sel(score=score.name).max())
             if score.is_network and times > ABSURD:

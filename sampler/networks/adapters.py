@@ -1,16 +1,14 @@
 r"""Adapters of library networks to one call, ``network(x, t, label)``.
 
 An adapter passes state, time and labels in the form of its library; :class:`NetworkScore` does scaling, conversion to :math:`D =
-E[x_0 \mid x_t]`, guidance and batches. This is the only file of the sampler that may open files: it passes the folder of a
-diffusers checkpoint to diffusers.
+E[x_0 \mid x_t]`, guidance and batches. The models of diffusers have a file of their own, beside this one.
 """
 
 import hashlib
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gaussian_test.sampler.process import Schedule, Time, as_time
-from gaussian_test.sampler.processes import DiscreteVP, VarianceExploding
+from gaussian_test.sampler.processes import VarianceExploding
 
 SMALLEST, LARGEST = 1e-8, 1e8  # stand for EDM's sigma_min = 0 and sigma_max = infinity
 PROBES = 2**16  # noise levels for probing the rounding of an EDM network
@@ -93,11 +91,49 @@ def one_hot(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
 
 
 class Called(Network):
-    """Any function or module of (x, t, label)."""
+    """Any function or module of (x, t, label), or of (x, t).
+
+    Parameters
+    ----------
+    inner : callable
+        The function or module.
+    integer : bool
+        Whether it takes whole steps, int64, for its time.
+    first : {0, 1}
+        Number of the first of discrete levels.
+    data_at : {0, 1}
+        Its time of the data, where times run from 0 to 1.
+    sign : {1, -1}
+        Factor of what it predicts.
+    """
+
+    def __init__(self, inner: Any, integer: bool = False, first: int = 1, data_at: int = 0, sign: int = 1) -> None:
+        super().__init__(inner)
+        self.integer = integer
+        self.first = first
+        self.data_at = data_at
+        self.sign = sign
+        self.takes_label = _takes_label(inner)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        predicted: Tensor = self.inner(x, rows_of_time(t, x), label)
-        return predicted
+        t = t + (self.first - 1)  # levels of DiscreteVP are counted from 1
+        time = rows_of_time(1 - t if self.data_at else t, x)
+        predicted: Tensor = self.call(x, time.round().long() if self.integer else time, label)
+        return -predicted if self.sign < 0 and isinstance(predicted, Tensor) else predicted
+
+    def call(self, x: Tensor, time: Tensor, label: Tensor | None) -> Any:
+        """Return what the function returns for a time of its own."""
+        return self.inner(x, time, label) if self.takes_label else self.inner(x, time)
+
+
+def _takes_label(function: Any) -> bool:
+    """Return whether a function takes a third argument; if it does not tell, it does."""
+    try:
+        parameters = inspect.signature(getattr(function, "forward", function)).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    places = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    return len(places) > 2 or any(one.kind is one.VAR_POSITIONAL for one in parameters)
 
 
 class _EDM(Network):
@@ -134,148 +170,6 @@ def _levels_of(net: Any, low: float, high: float) -> Tensor | None:
     if bool(((rounded / probes - 1).abs() <= ROUNDED).all()):
         return None
     return torch.from_numpy(np.unique(rounded.numpy()))
-
-
-class _Diffusers(Network):
-    library = "diffusers"
-
-    def __init__(self, inner: Any, null_label: int | None, learned_variance: bool) -> None:
-        super().__init__(inner)
-        self.null_label = null_label
-        self.learned_variance = learned_variance
-        self.whole_steps = getattr(inner.config, "time_embedding_type", "") == "learned"
-
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        step = rows_of_time(t - 1, x)  # time k of DiscreteVP is the checkpoint's level k - 1
-        if label is None and self.null_label is not None:
-            label = torch.full((len(x),), self.null_label, dtype=torch.long, device=x.device)
-        arguments = (x, step.round().long() if self.whole_steps else step)
-        predicted: Tensor = (self.inner(*arguments) if label is None else self.inner(*arguments, class_labels=label)).sample
-        return predicted[:, : x.shape[1]] if self.learned_variance else predicted
-
-
-PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}  # diffusers' names
-
-
-def adapt_diffusers(model: Any, scheduler: Any, null_label: int | None) -> tuple[Network, dict[str, Any]]:
-    """Return the adapter of a diffusers model, and its facts: arguments of :class:`NetworkScore`."""
-    if isinstance(model, str | Path):
-        model, scheduler = _open_diffusers(Path(model), scheduler)
-    elif hasattr(model, "unet"):
-        model, scheduler = model.unet, scheduler or getattr(model, "scheduler", None)
-    if isinstance(scheduler, str | Path):
-        scheduler = _open_scheduler(Path(scheduler))
-    config = getattr(model, "config", None)
-    if config is None or not all(hasattr(config, name) for name in ("in_channels", "out_channels", "sample_size")):
-        raise ValueError(f"{type(model).__name__} is not a diffusers UNet2DModel: give one, a pipeline with a unet, or a folder")
-    alphas_cumprod = alphas_cumprod_of(scheduler)
-    if config.sample_size is None:
-        raise ValueError("the model's config does not say its sample_size: set it in the config")
-    learned_variance = config.out_channels == 2 * config.in_channels and "learned" in str(scheduler.config.get("variance_type"))
-    network = _Diffusers(model, null_label, learned_variance)
-    trained = DiscreteVP(alphas_cumprod)
-    given = scheduler.config.get("prediction_type", "epsilon")
-    if given not in PREDICTIONS:
-        raise ValueError(f"prediction type {given!r} of the scheduler is not known: expected one of {', '.join(PREDICTIONS)}")
-    size = config.sample_size
-    classes = int(getattr(config, "num_class_embeds", None) or 0)
-    if null_label is not None:
-        if not 0 <= null_label < classes:
-            raise ValueError(f"null_label = {null_label} is none of the network's {classes} class embeddings: correct it")
-        classes -= null_label == classes - 1
-    facts = {
-        "event_shape": (int(config.in_channels), *((size, size) if isinstance(size, int) else map(int, size))),
-        "trained": trained,
-        "prediction": PREDICTIONS[given],
-        "classes": classes,
-        "label_free": not classes or null_label is not None,
-        "levels": trained.noise_to_signal(torch.arange(1, len(alphas_cumprod) + 1)) if network.whole_steps else None,
-    }
-    return network, facts
-
-
-def _open_diffusers(folder: Path, scheduler: Any) -> tuple[Any, Any]:
-    """Load model and scheduler of a local folder from safetensors; nothing is executed or downloaded."""
-    with _opening(folder, "a UNet2DModel in safetensors: save it with save_pretrained(safe_serialization=True)") as diffusers:
-        inner = folder / "unet" if (folder / "model_index.json").is_file() else folder
-        load: Any = diffusers.UNet2DModel.from_pretrained
-        # low_cpu_mem_usage needs accelerate; missing weights would be random, so ask for the loading info
-        options = {"local_files_only": True, "low_cpu_mem_usage": False, "output_loading_info": True}
-        model, found = load(str(inner), use_safetensors=True, **options)
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-            if found.get(kind):
-                first = ", ".join(str(name) for name in list(found[kind])[:3])
-                raise ValueError(
-                    f"{inner} has {kind.replace('_keys', '')} weights ({first}): give the whole checkpoint of this network"
-                )
-    return model, _open_scheduler(folder) if scheduler is None else scheduler
-
-
-def _open_scheduler(folder: Path) -> Any:
-    """Load the scheduler of a local folder, or of its pipeline."""
-    with _opening(folder, "a scheduler of diffusers: give the folder of a pipeline or of its scheduler") as diffusers:
-        own = folder / "scheduler" if (folder / "scheduler").is_dir() else folder
-        if not (own / "scheduler_config.json").is_file():
-            raise ValueError(f"{own} has no scheduler_config.json: give the scheduler's folder beside the model's")
-        config = diffusers.DDPMScheduler.load_config(str(own), local_files_only=True)
-        kind = getattr(diffusers, str(dict(config).get("_class_name")), None)
-        if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
-            raise ValueError(f"{own} names {dict(config).get('_class_name')!r}, which is no scheduler of this diffusers: update it")
-        make: Any = kind
-        return make.from_config(config)
-
-
-@contextmanager
-def _opening(folder: Path, expected: str) -> Iterator[Any]:
-    """Yield the library diffusers, and turn its loading errors into one sentence."""
-    try:
-        import diffusers
-    except ImportError as error:
-        raise ValueError(f"{folder} needs the library diffusers ({error}): install gaussian-test[diffusers]") from error
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: give the folder of a UNet2DModel or of a pipeline")
-    try:
-        yield diffusers
-    except (OSError, KeyError, TypeError, AttributeError, RuntimeError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{folder} cannot be opened ({reason}); expected {expected}") from error
-
-
-def alphas_cumprod_of(scheduler: Any) -> Tensor:
-    r"""Return :math:`\bar\alpha` of a diffusers scheduler from its betas, in float64.
-
-    Parameters
-    ----------
-    scheduler : scheduler or path
-        A scheduler with betas, or the folder of one or of a pipeline.
-
-    Returns
-    -------
-    Tensor
-        float64, strictly decreasing; a schedule rescaled to end in pure noise loses that last level.
-
-    Raises
-    ------
-    ValueError
-        If there are no betas.
-
-    Examples
-    --------
-    >>> from diffusers import DDPMScheduler
-    >>> len(alphas_cumprod_of(DDPMScheduler(num_train_timesteps=100)))
-    100
-    """
-    if isinstance(scheduler, str | Path):
-        scheduler = _open_scheduler(Path(scheduler))
-    betas = getattr(scheduler, "betas", None)
-    if betas is None:
-        given = "no scheduler" if scheduler is None else type(scheduler).__name__
-        raise ValueError(
-            f"{given} has no betas to tell the noise levels by: give the scheduler that the network was trained with, such as a "
-            "DDPMScheduler"
-        )
-    alphas_cumprod: Tensor = (1 - betas.double()).cumprod(0)
-    return alphas_cumprod[alphas_cumprod > 0]
 
 
 class NumericSchedule(Schedule):

@@ -1,13 +1,15 @@
 """Constructors of :class:`NetworkScore`, one for each library."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self, TypedDict, Unpack
 
 from torch import Tensor
 
-from gaussian_test.sampler.networks.adapters import Called, Network, adapt_azula, adapt_diffusers, adapt_edm
+from gaussian_test.sampler.networks.adapters import Called, Network, adapt_azula, adapt_edm
+from gaussian_test.sampler.networks.diffusers_models import adapt_diffusers
 from gaussian_test.sampler.networks.prediction import Prediction
 from gaussian_test.sampler.process import Process, Schedule
+from gaussian_test.sampler.processes import DiscreteVP
 
 
 class NetworkOptions(TypedDict, total=False):
@@ -69,23 +71,32 @@ class FromLibraries:
         process: Process | None = None,
         *,
         null_label: int | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        variant: str | None = None,
         **options: Unpack[NetworkOptions],
     ) -> Self:
-        r"""Wrap a diffusers ``UNet2DModel``, or open the folder of one or of a pipeline (safetensors only, nothing downloaded).
+        r"""Wrap a model of diffusers, or open the folder of one or of a pipeline (safetensors only, nothing downloaded).
 
-        The checkpoint's level k is matched by noise-to-signal ratio; :math:`\bar\alpha` is computed from the scheduler's betas in
-        float64. Noise levels outside its training range raise an error.
+        The scheduler says what the network was trained on: levels :math:`\bar\alpha_k`, which are matched by noise-to-signal ratio,
+        with the time k; continuous noise levels, with the time :math:`\frac14\ln\nu`; or flow matching, with the time 1000 s. Noise
+        levels outside its training range raise an error.
 
         Parameters
         ----------
-        model : UNet2DModel, pipeline or path
-            The network, a pipeline that contains one, or a folder.
+        model : model, pipeline or path
+            The network (``UNet2DModel``, ``UNet2DConditionModel``, ``DiTTransformer2DModel``, ...), a pipeline with one, or
+            a folder.
         scheduler : scheduler or path, optional
-            Betas and prediction type of the training. Default: the scheduler of the pipeline or folder.
+            Noise levels and prediction type of the training. Default: the scheduler of the pipeline or folder.
         process : Process, optional
             The process of the experiment; default: variance exploding.
         null_label : int, optional
             Class that means "no label", if the network was trained with one.
+        arguments : dict, optional
+            What every call gets besides, such as ``encoder_hidden_states``: numbers, arrays of shape (1, ...), or files of one
+            (``.npy``, ``.safetensors``).
+        variant : str, optional
+            The variant of the weights in the folder, such as "fp16".
         **options
             As for :class:`NetworkScore`.
 
@@ -96,7 +107,7 @@ class FromLibraries:
         Raises
         ------
         ValueError
-            If there is no scheduler with betas, or the model is not one that this adapter knows.
+            If the scheduler does not tell the noise levels, the model is not one that this adapter knows, or lacks an argument.
 
         Examples
         --------
@@ -107,7 +118,7 @@ class FromLibraries:
         >>> NetworkScore.from_diffusers(small, DDPMScheduler()).event_shape
         (3, 8, 8)
         """
-        return cls._of(*adapt_diffusers(model, scheduler, null_label), process, options)
+        return cls._of(*adapt_diffusers(model, scheduler, null_label, arguments, variant), process, options)
 
     @classmethod
     def from_azula(
@@ -173,9 +184,13 @@ class FromLibraries:
         prediction: Prediction = "x0",
         classes: int = 0,
         label_free: bool = True,
+        timesteps: Literal["continuous", "integer"] = "continuous",
+        first: Literal[0, 1] | None = None,
+        data_at: Literal[0, 1] = 0,
+        towards: Literal["noise", "data"] | None = None,
         **options: Unpack[NetworkOptions],
     ) -> Self:
-        """Wrap any function or module ``function(x, t, label)``.
+        """Wrap any function or module ``function(x, t, label)`` or ``function(x, t)``.
 
         Parameters
         ----------
@@ -185,6 +200,15 @@ class FromLibraries:
             Shape of one sample.
         process, trained, prediction, classes, label_free
             As for :class:`NetworkScore`.
+        timesteps : {"continuous", "integer"}
+            Whether it takes whole steps, int64, for its time: levels between two of its own go to the nearest. ``trained`` is then
+            a :class:`DiscreteVP`. Otherwise they are interpolated linearly in time.
+        first : {0, 1}, optional
+            Number of the first of discrete levels. Default: 0 for whole steps, else 1, the time of :class:`DiscreteVP`.
+        data_at : {0, 1}
+            Its time of the data, where times run from 0 to 1.
+        towards : {"noise", "data"}, optional
+            Where its velocity points. Default: along its own time, towards noise if the data is at 0.
         **options
             As for :class:`NetworkScore`.
 
@@ -208,7 +232,23 @@ class FromLibraries:
         2.0
         """
         facts = {"trained": trained, "prediction": prediction, "classes": classes, "label_free": label_free}
-        return cls._of(Called(function), {"event_shape": event_shape, **facts}, process, options)
+        scaling = trained or process
+        if (timesteps == "integer" or first is not None) and not isinstance(scaling, DiscreteVP):
+            raise ValueError(
+                "whole steps and their first number are of discrete levels: say which, with trained: {kind: discrete_vp, ...}"
+            )
+        if data_at and not (isinstance(scaling, Process) and scaling.time_max <= 1):
+            raise ValueError(
+                "data_at = 1 is for times from 0 to 1: say of which process, such as trained: {kind: rectified}, or leave it out"
+            )
+        if towards is not None and prediction != "velocity":
+            raise ValueError(f"towards = {towards!r} is of a velocity, and prediction is {prediction!r}: leave it out")
+        whole = timesteps == "integer"
+        backwards = prediction == "velocity" and (towards or ("data" if data_at else "noise")) == "data"
+        network = Called(function, whole, (0 if whole else 1) if first is None else first, data_at, -1 if backwards else 1)
+        if options.get("conditional") and not network.takes_label:
+            raise ValueError("conditional needs a network of (x, t, label), and this one takes (x, t): drop 'conditional'")
+        return cls._of(network, {"event_shape": event_shape, **facts}, process, options)
 
     @classmethod
     def _of(cls, network: Network, facts: dict[str, Any], process: Process | None, options: NetworkOptions) -> Self:

@@ -109,8 +109,9 @@ class NetworkScore(FromLibraries, Score):
         micro_batch: int | None = None,
     ) -> None:
         super().__init__(process or VarianceExploding(), event_shape)
-        # share an equal process, so that whole levels of a discrete one stay whole
-        self.trained = self.process if trained is None or _same(trained, self.process) else trained
+        self._trained = trained
+        self.trained_range = noise_range or (None if trained is None else _range_of(trained))
+        self.enter(self.process)
         if prediction not in get_args(Prediction):
             raise ValueError(f"prediction = {prediction!r} is not known: choose one of {', '.join(get_args(Prediction))}")
         if prediction == "velocity" and not isinstance(self.trained, Process):
@@ -138,7 +139,6 @@ class NetworkScore(FromLibraries, Score):
         self.prediction = prediction
         self.classes = classes
         self.label_free = label_free
-        self.noise_range = noise_range or _range_of(self.trained)
         self.levels = levels
         self.conditional = conditional
         self.guidance = float(guidance)
@@ -146,6 +146,27 @@ class NetworkScore(FromLibraries, Score):
         self.channels_last = channels_last
         self.compiled = compile
         self.micro_batch = self.asked_micro_batch = micro_batch
+
+    def enter(self, process: Process) -> None:
+        """Take the times of another process from now on.
+
+        Parameters
+        ----------
+        process : Process
+            The process of the experiment.
+
+        Examples
+        --------
+        >>> from gaussian_test.sampler import Cosine
+        >>> score = NetworkScore(lambda x, t, label: x, (2,), trained=VarianceExploding())
+        >>> score.enter(Cosine())
+        >>> score.process, score.noise_range
+        (Cosine(time_min=0.001, time_max=0.9999), (0.002, 80.0))
+        """
+        self.process = process
+        # share an equal process, so that whole levels of a discrete one stay whole
+        self.trained = process if self._trained is None or _same(self._trained, process) else self._trained
+        self.noise_range = self.trained_range or _range_of(process)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -284,12 +305,51 @@ class NetworkScore(FromLibraries, Score):
         except Exception as error:  # user code may raise anything
             if isinstance(error, RuntimeError) and out_of_memory(error):
                 raise
+            if isinstance(self.network, Called) and not self.network.integer and self._indexes(x, label):
+                raise ValueError(
+                    "the network takes whole steps for its time, and was given real numbers: add timesteps: integer (and first: 0 "
+                    "or 1, the number of its first level) beside trained: {kind: discrete_vp, ...}"
+                ) from error
             level = float(self.trained.noise_to_signal(t).max())
             raise NetworkError(self, f"fails on {len(x)} states at noise-to-signal {level:.4g}", error) from error
         if not isinstance(predicted, Tensor) or predicted.shape != x.shape:
             given = tuple(predicted.shape) if isinstance(predicted, Tensor) else type(predicted).__name__
             raise ValueError(f"the network returned {given} for states of shape {tuple(x.shape)}: it must return the same shape")
         return predicted.to(x.dtype)
+
+    def _indexes(self, x: Tensor, label: Tensor | None) -> bool:
+        """Return whether the network works at whole steps."""
+        try:
+            self.network.call(x, torch.zeros(len(x), dtype=torch.long, device=x.device), label)  # type: ignore[operator]
+        except Exception:  # it fails for another reason
+            return False
+        return True
+
+    def levels_moved(self, noise_to_signal: Tensor) -> float:
+        r"""Return by how much the nearest of a network's whole steps is off, as a ratio of noise levels minus 1.
+
+        Parameters
+        ----------
+        noise_to_signal : Tensor
+            Noise levels of a run.
+
+        Returns
+        -------
+        float
+            The largest; 0 for a network that takes any time.
+
+        Examples
+        --------
+        >>> from gaussian_test.sampler import DiscreteVP
+        >>> trained = DiscreteVP([0.5, 0.1])  # noise levels 1 and 3
+        >>> score = NetworkScore.from_callable(lambda x, t: x, (2,), trained=trained, timesteps="integer")
+        >>> round(score.levels_moved(torch.tensor([1.0, 2.0, 3.0])), 2)
+        0.5
+        """
+        if not isinstance(self.network, Called) or not self.network.integer:
+            return 0.0
+        own = self.trained.noise_to_signal(self.trained.time(noise_to_signal).round())
+        return float((own / noise_to_signal).log().abs().max().expm1())
 
 
 def _range_of(schedule: Schedule) -> tuple[float, float]:

@@ -41,6 +41,12 @@ def halving(share=0.5, **changes):
         setattr(net, name, value)
     return net
 
+def bare(**arguments):
+    net = torch.nn.Module()
+    net.share = torch.nn.Parameter(torch.zeros(1))
+    net.round_sigma, net.forward = torch.as_tensor, lambda x, sigma, class_labels=None: net.share * x
+    return net
+
 def function(**arguments):
     net = Halving(**arguments)
     return lambda x, t, label: net(x, t)
@@ -178,6 +184,56 @@ def test_a_trusted_file_is_opened_by_its_digest(folder):
     halved(execute({"kind": "callable", "path": "net.ts"}, trust={"net.ts": digest("net.ts")}), 0.25)
 
 
+def test_a_trusted_pickle_is_converted_once_and_runs_without_trust(folder):
+    net = imported(folder).halving(0.75)
+    net.init_kwargs = {"share": 0.5}  # as EDM's networks know theirs
+    Path("net.pkl").write_bytes(pickle.dumps({"ema": net, "step": 3}))
+    done = invoke("convert", "net.pkl", "--trust", digest("net.pkl"))
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "gaussian-test run net.yaml" in done.stdout
+    told = Path("net.yaml").read_text()
+    assert "samples of shape (1, 8, 8), 3 classes, noise levels 0.002 to 80" in told
+    assert digest("net.pkl") in told
+    Path("net.pkl").unlink()
+    entry = gt.Experiment.load(Path("net.yaml")).scores[1]
+    assert (entry.factory, entry.arguments) == (f"{folder}:Halving", {"share": 0.5})
+    result = execute(entry.model_dump())
+    halved(result, 0.75)
+    assert origin(result, "edm") == {"level": "code named by the user; safetensors", "sha256": digest("net.safetensors")}
+    changed = entry.model_dump() | {"factory": f"{folder}:halving", "arguments": {"label_dim": 5}}
+    with pytest.raises(UserError, match=r"builds a network with label_dim = 5, and that of net.safetensors has 3"):
+        execute(changed)
+    with pytest.raises(UserError, match="holds weights, not what builds the network"):
+        execute({"kind": "edm", "path": "net.safetensors"})
+    bare = entry.model_dump() | {"factory": f"{folder}:bare", "arguments": {}}  # a raw module gets the facts of the file
+    halved(execute(bare), 0.75)
+
+
+@pytest.mark.parametrize(
+    ("made", "arguments", "said"),
+    [
+        ("halving", ["--trust", "0" * 64], "it is another file, or was changed"),
+        ("function", [], "lacks sigma_min"),
+        ("halving", ["-o", "net.pt"], "net.pt does not end in .safetensors"),
+        ("halving", ["-o", "there.safetensors"], "there.safetensors exists"),
+        ("absent", [], "cannot be read"),
+        ("Evil", ["--trust", "0" * 64], "it is another file, or was changed"),
+    ],
+)
+def test_what_cannot_be_converted_is_one_sentence(made, arguments, said, folder):
+    Path("there.safetensors").write_bytes(b"anything")
+    if made != "absent":
+        module = imported(folder)
+        Path("net.pkl").write_bytes(pickle.dumps(module.__dict__[made]() if made != "function" else torch.nn.Linear(2, 2)))
+    before = set(Path().iterdir())
+    trust = digest("net.pkl") if made != "absent" else "0" * 64
+    done = invoke("convert", "net.pkl", *(arguments if "--trust" in arguments else ["--trust", trust, *arguments]))
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.output
+    assert set(Path().iterdir()) == before
+
+
 def test_a_trusted_file_that_is_no_model_or_that_nothing_opens_is_told(folder):
     Path("net.pkl").write_bytes(b"junk")
     with pytest.raises(UserError, match="cannot be opened"):
@@ -199,6 +255,31 @@ def test_a_callable_says_what_it_predicts_and_where_it_was_trained(folder):
     result = execute(score, **once)
     share = 1 - 0.5 / np.hypot(1, 0.5) / 2
     full = execute({"kind": "edm", "factory": f"{folder}:halving", "arguments": {"share": share}}, **once)
+    np.testing.assert_allclose(result.sample_autocorrelation_one_shot, full.sample_autocorrelation_one_shot, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({"prediction": "velocity", "trained": {"kind": "rectified"}}, 2 / 3 * (1 - 0.5 / 3)),
+        ({"prediction": "velocity", "trained": {"kind": "rectified"}, "data_at": 1}, 2 / 3 * (1 + 0.5 / 3)),
+        ({"prediction": "velocity", "trained": {"kind": "rectified"}, "towards": "data"}, 2 / 3 * (1 + 0.5 / 3)),
+        (
+            {
+                "prediction": "epsilon",
+                "trained": {"kind": "discrete_vp", "alphas_cumprod": [0.9, 0.8, 0.5]},
+                "timesteps": "integer",
+                "first": 1,
+            },
+            1 - 0.5 * 0.5 / np.sqrt(1.25),
+        ),
+    ],
+)
+def test_conventions_are_settings(folder, changes, share):
+    """A network that returns x / 2 in its own scaling, at nu = 0.5: D is that share of ours."""
+    once = {"turn_times": {"noise_to_signal": [0.5]}, "process": {"sigma_min": 0.4}}
+    result = execute({"kind": "callable", "factory": f"{folder}:function"} | changes, **once)
+    full = execute({"kind": "edm", "factory": f"{folder}:halving", "arguments": {"share": float(share)}}, **once)
     np.testing.assert_allclose(result.sample_autocorrelation_one_shot, full.sample_autocorrelation_one_shot, rtol=1e-5)
 
 

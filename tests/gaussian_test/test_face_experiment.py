@@ -76,7 +76,7 @@ def test_yaml_keeps_every_number_exactly(levels, spacing, seed, level, tolerance
 def test_the_documented_defaults_are_the_defaults():
     documented = """
     data: {source: digits}
-    process: {kind: variance_exploding, sigma_min: 0.002, sigma_max: 80}
+    process: {kind: variance_exploding, sigma_min: auto, sigma_max: auto}
     scores: [{kind: empirical}, {kind: gaussian}]
     turn_times: {noise_to_signal: {min: 0.1, max: 20, count: 24}}
     reverse: {kind: auto, steps: 64}
@@ -116,7 +116,7 @@ def test_an_experiment_cannot_be_changed_by_accident():
         ("scores.0.name=mine", lambda e: (e.scores[0].name, e.scores[0].kind, e.scores[1].kind), ("mine", "empirical", "gaussian")),
         ("scores.1.kind=mixture", lambda e: [s.kind for s in e.scores], ["empirical", "mixture"]),
         ("scores.1={kind: mixture, components: 3}", lambda e: e.scores[1].components, 3),
-        ("process.sigma_max=10", lambda e: (e.process.sigma_min, e.process.sigma_max), (0.002, 10.0)),
+        ("process.sigma_max=10", lambda e: (e.process.sigma_min, e.process.sigma_max), ("auto", 10.0)),
         ("turn_times.noise_to_signal.count=5", lambda e: e.turn_times.noise_to_signal, Spacing(min=0.1, max=20, count=5)),
         ("turn_times.noise_to_signal=[0.5, 1]", lambda e: e.turn_times.noise_to_signal, (0.5, 1.0)),
     ],

@@ -1,5 +1,6 @@
 """Runs with networks: detailed balance, the micro-batch that is kept, NaN at a level, G-Turns, the paper's sampler."""
 
+import json
 from typing import get_args
 
 import numpy as np
@@ -10,7 +11,7 @@ from face_zoo import QUICK, Own
 import gaussian_test as gt
 from gaussian_test import UserError
 from gaussian_test.analysis.declarations import COMPUTED
-from gaussian_test.build.problem import prepare
+from gaussian_test.build.problem import Given, prepare
 from gaussian_test.build.scores import BUILDERS
 from gaussian_test.experiment import scores
 from gaussian_test.experiment.experiment import Experiment
@@ -60,16 +61,165 @@ def test_a_score_that_is_off_is_seen_to_be():
     assert "C by three estimators" in shown
 
 
-def test_a_network_whose_prediction_is_taken_for_another_is_said_not_to_denoise():
-    """The noise that it predicts has the variance of as many features, whatever that of the data."""
+# -- conventions ---------------------------------------------------------------------------------------------------------------
 
-    def epsilon(x, t, label):
-        return (x - EMPIRICAL.denoise(x, t)) / t.reshape(-1, 1, 1, 1)
 
-    result = execute({"mine": network(epsilon, prediction="x0"), "right": network(epsilon, prediction="epsilon")})
+COSINE, RECTIFIED = gt.sampler.Cosine(), gt.sampler.Rectified()
+LINEAR = gt.sampler.DiscreteVP(np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)))
+
+
+def reading(prediction, trained, data_at=0, towards="noise"):
+    """The exact score as a network of a convention: time 1 - t where the data is at 1, velocities as they point."""
+
+    def function(x, t):
+        t = (1 - t if data_at else t).double()
+        alpha, sigma = (value.reshape(-1, 1, 1, 1) for value in (trained.alpha(t), trained.sigma(t)))
+        y = x.double() / alpha
+        denoised = EMPIRICAL.denoise(y.float(), trained.noise_to_signal(t)).double()
+        noise = (y - denoised) * alpha / sigma
+        value = {"x0": denoised, "epsilon": noise, "v": alpha * noise - sigma * denoised, "velocity": noise - denoised}[prediction]
+        return (-value if towards == "data" and prediction == "velocity" else value).float()
+
+    return function
+
+
+FLOWS = [("velocity", 0, "noise"), ("velocity", 1, "data"), ("velocity", 0, "data"), ("velocity", 1, "noise")]
+FLOWS += [(prediction, data_at, None) for prediction in ("x0", "epsilon", "v") for data_at in (0, 1)]
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_a_flow_is_read_both_ways(flow):
+    """t = 0 data or t = 1 data; velocity, x0, noise or v: all the exact score, and refused with the right words if misread."""
+    x = torch.from_numpy(TRUTH.x.values[:8]) * 1.5
+
+    def score(prediction, data_at, towards):
+        given = {"trained": RECTIFIED, "prediction": prediction, "data_at": data_at, "towards": towards}
+        return network(reading(flow[0], RECTIFIED, flow[1], flow[2]), **given)
+
+    for nu in (0.3, 1.0, 5.0):
+        torch.testing.assert_close(score(*flow).denoise(x, nu), EMPIRICAL.denoise(x, nu), rtol=2e-3, atol=2e-3)
+    prepare(Experiment.load(SETTINGS), given=Given(scores={"net": score(*flow)}))
+    default = network(reading(*flow[:1], RECTIFIED, *flow[1:]), trained=RECTIFIED, prediction="velocity", data_at=flow[1])
+    points = ("velocity", flow[1], "data" if flow[1] else "noise")
+    assert (default.network.sign, default.network.data_at) == (-1 if flow[1] else 1, flow[1])
+    for other in FLOWS:
+        # v, x0 and noise read as one another may denoise where alpha and sigma are alike, so only flows are all tried
+        if other != flow and (other[0] == flow[0] or points == other):
+            with pytest.raises(UserError, match=rf"'net' does not denoise.*prediction: {flow[0]}, data_at: {flow[1]}") as error:
+                prepare(Experiment.load(SETTINGS), given=Given(scores={"net": score(*other)}))
+            assert flow[2] is None or f"towards: {flow[2]}" in str(error.value)
+
+
+@pytest.mark.parametrize("trained", [COSINE, LINEAR, gt.sampler.VarianceExploding(), gt.sampler.VariancePreserving()])
+@pytest.mark.parametrize(("predicts", "read"), [("epsilon", "x0"), ("x0", "epsilon"), ("v", "epsilon")])
+def test_a_prediction_that_is_taken_for_another_is_refused_with_the_right_one(predicts, read, trained):
+    given = Given(scores={"net": network(reading(predicts, trained), trained=trained, prediction=read)})
+    with pytest.raises(UserError, match=rf"'net' does not denoise: .* times if read with prediction: {predicts}"):
+        prepare(Experiment.load(SETTINGS), given=given)
+
+
+def test_standard_normal_data_show_a_wrong_sign_too():
+    truth = TRUTH.assign(x=(TRUTH.x.dims, np.random.default_rng(0).normal(size=TRUTH.x.shape).astype(np.float32)))
+
+    def velocity(x, t):
+        t = t.reshape(-1, 1, 1, 1)
+        return (2 * t - 1) / ((1 - t) ** 2 + t**2) * x
+
+    prepare(Experiment.load(SETTINGS), given=Given(truth, {"net": network(velocity, trained=RECTIFIED, prediction="velocity")}))
+    wrong = network(velocity, trained=RECTIFIED, prediction="velocity", towards="data")
+    with pytest.raises(UserError, match=r"prediction: velocity, data_at: [01], towards"):
+        prepare(Experiment.load(SETTINGS), given=Given(truth, {"net": wrong}))
+
+
+def test_a_network_that_denoises_in_no_reading_runs_and_is_said_not_to():
+    result = execute({"mine": network(lambda x, t: 30 + 0 * x), "right": network(exact)})
     said = [note for note in view(result).notes() if "does not denoise" in note]
     assert len(said) == 1
     assert said[0].startswith("Note: mine does not denoise")
+
+
+class Steps(torch.nn.Module):
+    """A network with an embedding of its steps: noise of the exact score of the digits at the level of its step."""
+
+    def __init__(self, first=0, steps=1000, labelled=False):
+        super().__init__()
+        table = torch.tensor([float(LINEAR.noise_to_signal(k)) for k in range(1, steps + 1)])
+        self.levels = torch.nn.Embedding.from_pretrained(torch.cat([torch.zeros(first), table])[:, None])
+        self.seen = []
+
+    def forward(self, x, t):
+        self.seen += t.tolist()
+        nu = self.levels(t).reshape(-1)
+        scaled = x * (1 + nu**2).sqrt().reshape(-1, 1, 1, 1)
+        return (scaled - EMPIRICAL.denoise(scaled, nu)) / nu.reshape(-1, 1, 1, 1)
+
+
+WHOLE = {"trained": LINEAR, "prediction": "epsilon", "timesteps": "integer"}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_network_of_whole_steps_is_asked_at_the_nearest(first):
+    score, x = network(Steps(first), first=first, **WHOLE), torch.from_numpy(TRUTH.x.values[:4]) * 1.2
+    for k in (1, 2, 300, 1000):
+        nu = float(LINEAR.noise_to_signal(k))
+        torch.testing.assert_close(score.denoise(x, nu), EMPIRICAL.denoise(x, nu), rtol=1e-3, atol=1e-3)
+    del score.network.inner.seen[:]
+    score.denoise(x[:2], torch.tensor([float(LINEAR.noise_to_signal(t)) for t in (300.4, 300.6)]).double())
+    assert score.network.inner.seen == [299 + first, 300 + first]
+
+
+def test_whole_steps_that_are_moved_are_said():
+    result = execute({"net": network(Steps(), **WHOLE)}, reverse={"kind": "sde", "steps": 6}, samples=16)
+    moved = json.loads(result.attrs["network_settings"])["net"]["levels_moved"]
+    assert 0.001 < moved < 0.5
+    assert f"net was asked at the nearest of the whole steps that it takes, off by up to {moved:.1%}" in result.gaussian_test.show()
+    own = {"kind": "discrete_vp", "alphas_cumprod": LINEAR.log_alpha_bar[1:].exp().tolist()}
+    score = network(Steps(), process=LINEAR, **WHOLE)
+    result = execute({"net": score}, reverse={"kind": "ancestral", "steps": 6}, samples=16, process=own)
+    assert "levels_moved" not in json.loads(result.attrs["network_settings"])["net"]
+    assert "nearest of the whole steps" not in result.gaussian_test.show()
+
+
+def table(x, t, label=None):
+    return torch.linspace(0.1, 1, 1000)[t].reshape(-1, 1, 1, 1) * x
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "said"),
+    [
+        (Steps(), {"trained": LINEAR, "prediction": "epsilon"}, "takes whole steps for its time.* add timesteps: integer"),
+        (table, {"trained": LINEAR}, "takes whole steps for its time.* add timesteps: integer"),
+        (table, {}, "takes whole steps for its time.* trained: {kind: discrete_vp, ...}"),
+        (Steps(), WHOLE | {"first": 1}, r"fails at its last step 1000 \(IndexError.*with first: 0 its steps are 0 to 999"),
+        (Steps(steps=999), WHOLE, "fails at its last step 999 .*correct first or 'trained'"),
+    ],
+)
+def test_whole_steps_are_asked_for_in_a_sentence(function, given, said):
+    with pytest.raises(UserError, match=said):
+        prepare(Experiment.load(SETTINGS), given=Given(scores={"net": network(function, **given)}))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"timesteps": "integer"}, "say which, with trained: {kind: discrete_vp"),
+        ({"first": 1, "trained": COSINE}, "say which, with trained: {kind: discrete_vp"),
+        ({"data_at": 1}, "data_at = 1 is for times from 0 to 1"),
+        ({"data_at": 1, "trained": LINEAR}, "data_at = 1 is for times from 0 to 1"),
+        ({"towards": "data"}, "towards = 'data' is of a velocity, and prediction is 'x0'"),
+        ({"conditional": True, "classes": 3}, r"this one takes \(x, t\)"),
+    ],
+)
+def test_conventions_that_contradict_each_other_are_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        network(lambda x, t: x, **given)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x, t: x / 2, lambda x, t, label: x / 2, lambda *given: given[0] / 2, lambda x, t, *, scale=0.5: scale * x]
+)
+def test_a_network_may_do_without_the_label(function):
+    torch.testing.assert_close(network(function).denoise(torch.ones(2, *SHAPE), 1.0), torch.full((2, *SHAPE), 0.5))
 
 
 def test_the_discretisation_error_is_taken_out_of_the_balance():
@@ -326,7 +476,10 @@ def test_churn_beyond_the_networks_training_is_refused():
     score = gt.sampler.NetworkScore(lambda x, t, label: x / 2, SHAPE, noise_range=(0.002, 4.1))
     execute({"net": score}, reverse={"kind": "edm", "steps": 8, "S_churn": 0.0})
     with pytest.raises(UserError, match=r"score 'net': noise-to-signal ratio 5 is outside the 0.002 to 4.1"):
-        execute({"net": score}, reverse={"kind": "edm", "steps": 8, "S_churn": 2.0})
+        execute({"net": score}, reverse={"kind": "edm", "steps": 8, "S_churn": 2.0}, process={"sigma_max": 80.0})
+    result = execute({"net": score}, reverse={"kind": "edm", "steps": 8, "S_churn": 2.0})  # it stops at the automatic limit
+    assert result.attrs["process_limits"] == "noise-to-signal 0.002 to 4.1, which net was trained for"
+    assert (score.process.time_max, score.noise_range) == (80.0, (0.002, 4.1))
 
 
 def test_python_scores_condition_on_the_class_where_they_say_so():

@@ -315,3 +315,102 @@ def test_they_are_swept_and_read_back():
 def test_the_study_of_samplers_has_the_users_kernel(folder):
     study = gt.samplers(Experiment.load(SETTINGS | KERNEL), steps=[4])
     np.testing.assert_array_equal(study.wasserstein.sel(kernel="own_things:steps"), study.wasserstein.sel(kernel="sde"))
+
+
+# -- latents -------------------------------------------------------------------------------------------------------------------
+
+
+HALVES = """
+import torch
+
+BASIS = torch.linalg.qr(torch.randn(64, 64, generator=torch.Generator().manual_seed(0)))[0][:, :16]
+
+def encode(**_):
+    return lambda x: (2 * x.flatten(1) @ BASIS).reshape(-1, 1, 4, 4)
+
+def decode(**_):
+    return lambda z: (z.flatten(1) @ BASIS.T / 2).reshape(-1, 1, 8, 8)
+
+def drawing():
+    return lambda x: torch.randn(len(x), 3)
+
+def narrow():
+    return lambda z: z
+
+def failing():
+    return lambda z: z @ torch.zeros(3)
+
+def number():
+    return 3
+
+def brightness():
+    return lambda start, end: end.flatten(1).mean(1) * (1 if end.shape[1:] == (1, 8, 8) else torch.nan)
+"""
+
+
+@pytest.fixture
+def autoencoder(tmp_path, monkeypatch):
+    name = f"my_latents_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(HALVES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return name
+
+
+def test_u_turns_run_in_latents_and_pictures_are_decoded(autoencoder):
+    """The run of the latents is that of the latents handed in; what is shown is decoded."""
+    truth = gt.data.load("digits")
+    settings = {"samples": 8, "turn_times": {"noise_to_signal": [0.3, 2.0]}, "observables": "none", "keep": {"pictures": 3}}
+    settings |= {"custom_observables": {"brightness": {"factory": f"{autoencoder}:brightness"}}, "statistics": {"bootstrap": 100}}
+    space = {"encode": f"{autoencoder}:encode", "decode": f"{autoencoder}:decode"}
+    result = gt.run(settings | {"space": space}, progress=False)
+    there = __import__(autoencoder)
+    latents = there.encode()(torch.from_numpy(truth.x.values))
+    plain = {key: value for key, value in settings.items() if key != "custom_observables"}
+    handed_in = gt.run(plain, truth=truth.assign(x=(truth.x.dims, latents.numpy())).drop_attrs(), progress=False)
+    np.testing.assert_array_equal(result.sample_autocorrelation, handed_in.sample_autocorrelation)
+    pictures, others = (one.gaussian_test.group("pictures") for one in (result, handed_in))
+    ends = there.decode()(torch.from_numpy(others.end.values.reshape(-1, 1, 4, 4))).reshape(pictures.end.shape)
+    np.testing.assert_allclose(pictures.end, ends, atol=1e-6)
+    assert np.isfinite(result.brightness).all()
+    assert f"ran in latents by {autoencoder}:encode, shape (1, 4, 4)" in result.gaussian_test.show()
+    assert "pictures_empirical" in result.gaussian_test.plot()
+
+
+@pytest.mark.parametrize(
+    ("encode", "decode", "said"),
+    [
+        ("drawing", "decode", "space.encode gives other latents each time"),
+        ("encode", "narrow", r"space.decode gave \(2, 1, 4, 4\) for samples of shape \(2, 1, 8, 8\)"),
+        ("encode", "failing", r"space.decode fails on a batch of shape \(2, 1, 4, 4\)"),
+        ("number", "decode", "number gave a int: give a function of a batch"),
+        ("absent", "decode", "absent failed"),
+    ],
+)
+def test_latents_that_do_not_fit_are_refused(encode, decode, said, autoencoder):
+    space = {"encode": f"{autoencoder}:{encode}", "decode": f"{autoencoder}:{decode}"}
+    with pytest.raises(gt.UserError, match=said):
+        gt.run({"samples": 8, "space": space}, progress=False)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_autoencoder_of_diffusers_is_a_space(tmp_path):
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: make test installs it")
+    from gaussian_test.build.space import kl_decoder, kl_encoder
+
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2, "norm_num_groups": 4}
+    vae = diffusers.AutoencoderKL(
+        1, 1, block_out_channels=(4, 4), latent_channels=2, scaling_factor=0.3, shift_factor=0.1, **blocks
+    )
+    vae.eval().save_pretrained(tmp_path)
+    x = torch.from_numpy(gt.data.load("digits").x.values[:4])
+    with torch.no_grad():
+        latents = (vae.encode(x).latent_dist.mean - 0.1) * 0.3
+        torch.testing.assert_close(kl_encoder(str(tmp_path))(x), latents)
+        torch.testing.assert_close(kl_decoder(str(tmp_path))(latents), vae.decode(latents / 0.3 + 0.1).sample)
+    module = "gaussian_test.build.space"
+    space = {"encode": f"{module}:kl_encoder", "decode": f"{module}:kl_decoder", "arguments": {"path": str(tmp_path)}}
+    few = gt.data.load("digits").isel(sample=slice(40))
+    result = gt.run({"samples": 4, "space": space, "observables": "none"}, truth=few, progress=False)
+    assert result.gaussian_test.group("pictures").end.shape[-3:] == (1, 8, 8)

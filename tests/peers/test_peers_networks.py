@@ -1,6 +1,7 @@
 """Adapters against the real libraries: diffusers' and azula's own models, schedulers and samplers."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from network_zoo import BASIS, EVENT, MEAN, SPECTRUM, LinearDenoiser, LinearDiff
 from sampler_zoo import normal
 
 import gaussian_test as gt
+from gaussian_test.build.problem import prepare
 from gaussian_test.sampler import Ancestral, DiscreteVP, NetworkScore, Noise, ProbabilityFlow, ReverseSDE, VarianceExploding
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: make test installs it")
@@ -38,7 +40,7 @@ def unet(**changes):
 
 
 def process_of(scheduler):
-    return DiscreteVP((1 - scheduler.betas.double()).cumprod(0))
+    return DiscreteVP(scheduler.alphas_cumprod)
 
 
 # -- one Gaussian in the clothes of three libraries ----------------------------------------------------------------------------
@@ -78,7 +80,7 @@ def truth():
 def test_a_gaussian_optimal_network_has_the_closed_form_whatever_its_clothes(truth, reverse, dtype):
     """All adapters: C(T) within 4 standard errors of the closed form, and within 1e-5 of each other."""
     scheduler, linear = diffusers.DDPMScheduler(), LinearDenoiser()
-    alphas_cumprod = (1 - scheduler.betas.double()).cumprod(0)
+    alphas_cumprod = scheduler.alphas_cumprod.double()
     process = DiscreteVP(alphas_cumprod)
     scores = {
         "edm": NetworkScore.from_edm(LinearEDM(), process),
@@ -224,7 +226,7 @@ def pickled(folder):
     ("break_it", "said"),
     [
         (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "no scheduler_config.json"),
-        (lambda folder: (folder / WEIGHTS).unlink(), "expected a UNet2DModel in safetensors"),
+        (lambda folder: (folder / WEIGHTS).unlink(), "expected a model in safetensors"),
         (lambda folder: (folder / WEIGHTS).write_bytes(b"junk"), "cannot be opened"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be opened"),
         (  # what a checkpoint lacks is not filled up at random
@@ -253,19 +255,208 @@ def test_a_scheduler_that_diffusers_does_not_have_is_not_taken_for_another(name,
         gt.sampler.alphas_cumprod_of(tmp_path)
 
 
-def test_a_schedule_of_zero_terminal_signal_ends_one_level_earlier():
-    scheduler = diffusers.DDPMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction")
-    assert scheduler.config.rescale_betas_zero_snr
-    assert NetworkScore.from_diffusers(unet(), scheduler).trained.time_max == 999
+def test_the_levels_are_the_schedulers_own():
+    """Zero terminal signal ends one level earlier, a shifted signal is kept, and the spacing of a sampler changes nothing."""
+    rescaled = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    for kind in (diffusers.DDPMScheduler, diffusers.DDIMScheduler, diffusers.EulerDiscreteScheduler):
+        assert NetworkScore.from_diffusers(unet(), kind(**rescaled)).trained.time_max == 999
+    shifted = diffusers.CogVideoXDDIMScheduler(snr_shift_scale=3.0)
+    assert not torch.allclose(shifted.alphas_cumprod.double(), (1 - shifted.betas.double()).cumprod(0), rtol=0.01)
+    torch.testing.assert_close(gt.sampler.alphas_cumprod_of(shifted), shifted.alphas_cumprod.double())
+    for spacing in ({"use_karras_sigmas": True}, {"timestep_spacing": "trailing"}, {"use_exponential_sigmas": True}):
+        torch.testing.assert_close(
+            gt.sampler.alphas_cumprod_of(diffusers.EulerDiscreteScheduler(**spacing)),
+            diffusers.DDPMScheduler(beta_schedule="linear").alphas_cumprod.double(),
+        )
+
+
+class Recording(torch.nn.Module):
+    """The config and call of a diffusers model, which remembers its time and returns a fixed multiple of its state."""
+
+    def __init__(self, share=0.5, **config):
+        super().__init__()
+        self.share, self.seen = share, []
+        self.config = SimpleNamespace(**({"in_channels": 1, "out_channels": 1, "sample_size": 2} | config))
+
+    def forward(self, sample, timestep, class_labels=None):
+        self.seen.append(float(timestep[0]))
+        return SimpleNamespace(sample=self.share * sample)
+
+
+CONTINUOUS = {"timestep_type": "continuous", "prediction_type": "v_prediction", "sigma_min": 0.01, "sigma_max": 700.0}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "time", "noise_range"),
+    [
+        (lambda: diffusers.EulerDiscreteScheduler(**CONTINUOUS), np.log(2) / 4, (0.01, 700)),
+        (lambda: diffusers.EulerDiscreteScheduler(**CONTINUOUS | {"use_karras_sigmas": True}), np.log(2) / 4, (0.01, 700)),
+        (lambda: diffusers.EulerDiscreteScheduler(timestep_type="continuous"), 395.95, (0.01, 157.4)),  # epsilon: by steps
+        (lambda: diffusers.FlowMatchEulerDiscreteScheduler(), 2000 / 3, (0.001 / 0.999, 9999)),
+        (lambda: diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), 2000 / 3, (0.003 / 0.999, 9999)),
+        (lambda: diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True), 1000 / 3, (0.001 / 0.999, 9999)),
+        (lambda: diffusers.FlowMatchHeunDiscreteScheduler(num_train_timesteps=100), 200 / 3, (0.01 / 0.99, 9999)),
+        (
+            lambda: diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+            2000 / 3,
+            (0.003 / 0.999, 9999),
+        ),
+    ],
+)
+def test_a_network_gets_the_time_of_its_scheduler(scheduler, time, noise_range):
+    """At nu = 2, and the noise levels it may be asked for."""
+    model = Recording()
+    score = NetworkScore.from_diffusers(model, scheduler(), VarianceExploding(1e-4, 1e5))
+    score.denoise(torch.ones(1, 1, 2, 2), 2.0)
+    assert model.seen == [pytest.approx(time, rel=1e-4)]
+    assert score.noise_range == pytest.approx(noise_range, rel=1e-3)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_euler_steps_of_a_flow_are_diffusers(shift):
+    """The state, step by step down to 0, of FlowMatchEulerDiscreteScheduler in the rectified process."""
+    model, scheduler = unet(), diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+    score = NetworkScore.from_diffusers(model, scheduler, gt.sampler.Rectified())
+    scheduler.set_timesteps(5)
+    x = normal(2, 1, 8, 8).float()
+    sigmas = [min(float(sigma), 0.9999) for sigma in scheduler.sigmas]
+    for k, (step, t, s) in enumerate(zip(scheduler.timesteps, sigmas, sigmas[1:], strict=False)):
+        with torch.no_grad():
+            expected = scheduler.step(model(x, step).sample, step, x).prev_sample
+        if k:  # the first level of diffusers is pure noise
+            none = Noise(torch.zeros_like(x), torch.zeros(2).double())
+            torch.testing.assert_close(ProbabilityFlow("euler").step(score, x, t, s, none), expected, rtol=1e-4, atol=1e-4)
+        x = expected
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+def test_a_v_network_at_continuous_times_is_read_as_its_scheduler_reads_it():
+    model, scheduler = Recording(0.3), diffusers.EulerDiscreteScheduler(**CONTINUOUS)
+    scheduler.set_timesteps(7)
+    score = NetworkScore.from_diffusers(model, scheduler)
+    x, sigma = normal(2, 1, 2, 2).float(), float(scheduler.sigmas[3])
+    step, scheduler._step_index = scheduler.timesteps[3], None
+    with torch.no_grad():
+        scaled = scheduler.scale_model_input(x, step)
+        expected = scheduler.step(model(scaled, step[None]).sample, step, x).pred_original_sample
+    torch.testing.assert_close(score.denoise(x, sigma), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_ddpm_folder_runs_with_no_further_word(tmp_path):
+    """1,000 linear steps begin at 0.01, the process by default at 0.002: its limits follow, and the result says so."""
+    diffusers.DDPMPipeline(unet(), diffusers.DDPMScheduler()).save_pretrained(tmp_path)
+    run = {"scores": [{"kind": "diffusers", "path": str(tmp_path), "micro_batch": 16}], "samples": 4, "reverse": {"steps": 3}}
+    result = gt.run(run | BARE, progress=False)
+    assert result.attrs["process_limits"] == "noise-to-signal 0.01 to 80, which diffusers was trained for"
+    assert (
+        "variance_exploding (limits of noise-to-signal 0.01 to 80, which diffusers was trained for)" in result.gaussian_test.show()
+    )
+    for process in ({"kind": "cosine"}, {"kind": "rectified"}, {"kind": "ornstein_uhlenbeck"}, {"kind": "variance_preserving"}):
+        found = prepare(gt.Experiment.load(run | BARE | {"process": process})).plan.process
+        assert float(found.noise_to_signal(found.time_min)) == pytest.approx(0.01, rel=1e-3)
+    with pytest.raises(gt.UserError, match=r"noise-to-signal ratio 0\.002 is outside"):
+        prepare(gt.Experiment.load(run | BARE | {"process": {"sigma_min": 0.002}}))
+    with pytest.raises(gt.UserError, match=r"score 'diffusers': noise-to-signal ratio 0.00\d* is outside the 0.01"):
+        prepare(gt.Experiment.load(run | BARE | {"turn_times": {"noise_to_signal": [0.005, 1.0]}}))
+
+
+def conditional(**changes):
+    torch.manual_seed(0)
+    blocks = {"block_out_channels": (8, 8), "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "norm_num_groups": 4}
+    blocks |= {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "layers_per_block": 1, "attention_head_dim": 2}
+    return diffusers.UNet2DConditionModel(8, 1, 1, cross_attention_dim=6, **blocks, **changes).eval()
+
+
+def test_a_conditional_unet_runs_with_the_embeddings_handed_in(tmp_path):
+    model, prompt = conditional(), normal(1, 3, 6).float()
+    np.save(tmp_path / "prompt.npy", prompt.numpy())
+    safetensors.torch.save_file({"prompt": prompt}, tmp_path / "prompt.safetensors")
+    model.save_pretrained(tmp_path / "unet")
+    diffusers.DDPMScheduler().save_pretrained(tmp_path / "unet" / "scheduler")
+    x = normal(2, 1, 8, 8).float()
+    with torch.no_grad():
+        noise = model(x / np.sqrt(5), torch.full((2,), 395.95), prompt.expand(2, 3, 6)).sample
+    given = (prompt, prompt.numpy(), str(tmp_path / "prompt.npy"), tmp_path / "prompt.safetensors")
+    for arguments in given:
+        for one in (model, tmp_path / "unet"):
+            scheduler = diffusers.DDPMScheduler()
+            score = NetworkScore.from_diffusers(one, scheduler, arguments={"encoder_hidden_states": arguments})
+            torch.testing.assert_close(score.denoise(x, 2.0), x - 2 * noise, rtol=1e-3, atol=1e-3)
+    run = {
+        "kind": "diffusers",
+        "path": str(tmp_path / "unet"),
+        "arguments": {"encoder_hidden_states": str(tmp_path / "prompt.npy")},
+    }
+    assert prepare(gt.Experiment.load({"scores": [run], "samples": 4} | BARE)).scores["diffusers"].event_shape == (1, 8, 8)
+
+
+def dit(**changes):
+    return diffusers.DiTTransformer2DModel(
+        2, 4, in_channels=1, out_channels=2, num_layers=1, norm_num_groups=4, sample_size=8, num_embeds_ada_norm=5, **changes
+    ).eval()
+
+
+def sd3():
+    sizes = {"sample_size": 8, "in_channels": 1, "out_channels": 1, "num_layers": 1, "attention_head_dim": 4, "patch_size": 2}
+    sizes |= {"num_attention_heads": 2, "joint_attention_dim": 6, "caption_projection_dim": 8, "pooled_projection_dim": 5}
+    return diffusers.SD3Transformer2DModel(**sizes).eval()
+
+
+def test_transformers_run_with_classes_or_embeddings():
+    x = normal(2, 1, 8, 8).float()
+    score = NetworkScore.from_diffusers(dit(), diffusers.DDIMScheduler())  # half of its output is a variance, 5 stands for no class
+    assert (score.classes, score.label_free) == (5, True)
+    assert not torch.equal(score.denoise(x, 1.0), score.denoise(x, 1.0, torch.tensor([1, 2])))
+    fixed = NetworkScore.from_diffusers(dit(), diffusers.DDIMScheduler(), arguments={"class_labels": 2})
+    assert fixed.denoise(x, 1.0).shape == x.shape
+    model, given = sd3(), {"encoder_hidden_states": normal(1, 3, 6).float(), "pooled_projections": normal(1, 5).float()}
+    score = NetworkScore.from_diffusers(model, diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), arguments=given)
+    with torch.no_grad():
+        rows = {name: value.expand(2, *value.shape[1:]) for name, value in given.items()}
+        velocity = model(x / 2, timestep=torch.full((2,), 500.0), **rows).sample
+    torch.testing.assert_close(score.denoise(x, 1.0), x / 2 - velocity / 2, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "said"),
+    [
+        (conditional, {}, "UNet2DConditionModel is conditioned on encoder_hidden_states: give .*arguments: {encoder_hidden_states"),
+        (sd3, {}, "SD3Transformer2DModel is conditioned on encoder_hidden_states and pooled_projections"),
+        (conditional, {"encoder_hidden_states": "absent.npy"}, "absent.npy cannot be read"),
+        (conditional, {"encoder_hidden_states": "notes.txt"}, "ends in '.txt'"),
+        (conditional, {"encoder_hidden_states": np.zeros((3, 6))}, r"has the shape \(3, 6\).*give \(1, ...\)"),
+        (conditional, {"encoder_hidden_states": None}, "is None: give a number"),
+        (conditional, {"prompt": 1}, "takes no argument 'prompt': choose of encoder_hidden_states"),
+        (lambda: torch.nn.Linear(2, 2), {}, "Linear is not a diffusers model .*kind: callable"),
+    ],
+)
+def test_what_a_model_lacks_is_named_with_its_class(model, arguments, said):
+    with pytest.raises(ValueError, match=said):
+        NetworkScore.from_diffusers(model(), diffusers.DDPMScheduler(), arguments=arguments)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_variants_of_the_weights_are_named(tmp_path):
+    model = unet()
+    model.save_pretrained(tmp_path, variant="fp16")
+    diffusers.DDPMScheduler().save_pretrained(tmp_path / "scheduler")
+    with pytest.raises(ValueError, match="holds its weights only as fp16: add variant: fp16"):
+        NetworkScore.from_diffusers(tmp_path)
+    with pytest.raises(ValueError, match=r"no weights of the variant 'bf16': choose of what it has \(fp16\)"):
+        NetworkScore.from_diffusers(tmp_path, variant="bf16")
+    x = normal(2, 1, 8, 8).float()
+    opened = NetworkScore.from_diffusers(tmp_path, variant="fp16").denoise(x, 1.0)
+    assert torch.equal(opened, NetworkScore.from_diffusers(model, diffusers.DDPMScheduler()).denoise(x, 1.0))
 
 
 def test_what_is_no_checkpoint_or_denoiser_is_refused():
-    flow, five, linear = diffusers.FlowMatchEulerDiscreteScheduler(), unet(num_class_embeds=5), torch.nn.Linear(2, 2)
+    five, linear = unet(num_class_embeds=5), torch.nn.Linear(2, 2)
     for given, said in (
         (("nowhere",), "is not a folder"),
-        ((linear, diffusers.DDPMScheduler()), "not a diffusers UNet2DModel"),
-        ((unet(),), "no scheduler has no betas"),
-        ((unet(), flow), "FlowMatchEulerDiscreteScheduler has no betas"),
+        ((linear, diffusers.DDPMScheduler()), "not a diffusers model"),
+        ((unet(),), "no scheduler has no alphas_cumprod"),
+        ((unet(), diffusers.ScoreSdeVeScheduler()), "ScoreSdeVeScheduler has no alphas_cumprod"),
     ):
         with pytest.raises(ValueError, match=said):
             NetworkScore.from_diffusers(*given)
