@@ -67,7 +67,7 @@ BREAKS = [  # file, line, the line as it is broken
     ("gaussian_test/engine/shard.py", "bad = ~np.isfinite(table[name].values).all(axis=(2, 3))", ".all(", ".any("),
     ("gaussian_test/experiment/processes.py", "if key not in valid:", "valid", "(key,)"),
     ("gaussian_test/html_report/page.py", "autoescape=True", "True", "False"),
-    ("gaussian_test/result/comparison.py", "_unrounded(second - first, first", "second - first", "first - second"),
+    ("gaussian_test/result/comparison.py", "(second - first, first, settings)[:", "second - first", "first - second"),
     ("gaussian_test/result/json_view.py", '"Infinity" if value > 0 else "-Infinity"', "> 0", "< 0"),
     ("gaussian_test/store/digest.py", 'if "label" in truth:', "in truth", "not in truth"),
     ("gaussian_test/store/files.py", "if content != sealed(whole):", "!= sealed(whole)", "== b''"),
