@@ -75,11 +75,12 @@ def test_every_key_offered_is_one_of_an_experiment_and_every_value_is_valid():
     known = Experiment().model_dump()
     for key in keys:
         for change in offered("run", "--set", key):
-            if change.partition("=")[2] not in ("discrete_vp", "factory", "true"):  # these need a further key
+            # these need a further key, times of a process its kind
+            if change.partition("=")[2] not in ("discrete_vp", "factory", "true") and not change.startswith("process.time"):
                 assert Experiment.load(changes=[change])
         first, *inner = key.removesuffix("=").split(".")
-        # of a process, features and a classifier other kinds have other keys
-        assert first in ("process", "features", "classifier") or not inner or inner[0] in known[first]
+        # of a process, features and a classifier other kinds have other keys; a space is none by default
+        assert first in ("process", "features", "classifier", "space") or not inner or inner[0] in known[first]
 
 
 SETUP = 'eval "$(gaussian-test completion {})"; PS1=@@'

@@ -13,6 +13,7 @@ from sampler_zoo import normal
 
 import gaussian_test as gt
 from gaussian_test.build.problem import prepare
+from gaussian_test.engine.cluster import absolute
 from gaussian_test.sampler import Ancestral, DiscreteVP, NetworkScore, Noise, ProbabilityFlow, ReverseSDE, VarianceExploding
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: make test installs it")
@@ -327,6 +328,28 @@ def test_euler_steps_of_a_flow_are_diffusers(shift):
             none = Noise(torch.zeros_like(x), torch.zeros(2).double())
             torch.testing.assert_close(ProbabilityFlow("euler").step(score, x, t, s, none), expected, rtol=1e-4, atol=1e-4)
         x = expected
+
+
+def test_a_flow_with_the_data_at_the_last_step_has_the_velocity_towards_the_data():
+    """invert_sigmas: the network gets 1000 (1 - s), and what it returns is x0 - z."""
+    x = normal(2, 1, 2, 2).float()
+    plain, inverted = (
+        NetworkScore.from_diffusers(Recording(share), diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=share < 0))
+        for share in (0.3, -0.3)
+    )
+    torch.testing.assert_close(inverted.denoise(x, 2.0), plain.denoise(x, 2.0))
+    torch.testing.assert_close(plain.denoise(x, 2.0), x / 3 - 2 / 3 * 0.3 * x / 3)
+
+
+def test_workers_get_the_files_of_arguments_by_absolute_paths(tmp_path):
+    given = {"encoder_hidden_states": "prompt.npy", "added_cond_kwargs": {"text_embeds": "pooled.npy"}, "class_labels": 2}
+    trained = {"kind": "callable", "factory": "a:b", "trained": {"kind": "discrete_vp", "scheduler": "folder"}}
+    scores = [{"kind": "diffusers", "path": "folder", "arguments": given}, trained]
+    sent = absolute(gt.Experiment.load({"scores": scores}), tmp_path)["scores"]
+    assert sent[0]["arguments"]["encoder_hidden_states"] == str(tmp_path / "prompt.npy")
+    assert sent[0]["arguments"]["added_cond_kwargs"] == {"text_embeds": str(tmp_path / "pooled.npy")}
+    assert sent[0]["arguments"]["class_labels"] == 2
+    assert sent[1]["trained"]["scheduler"] == str(tmp_path / "folder")
 
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
