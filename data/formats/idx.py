@@ -18,17 +18,7 @@ TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 NAME = r"[-.]idx[1-4][-.]u?byte(\.gz)?"
 TRAIN = re.compile("train[-_]images" + NAME)
 TEST = re.compile("(t10k|test)[-_]images" + NAME)
-
-
-def is_idx(name: str) -> bool:
-    """Return whether a file is named as IDX files are.
-
-    Examples
-    --------
-    >>> is_idx("train-images-idx3-ubyte.gz"), is_idx("x.idx"), is_idx("x.npy")
-    (True, True, False)
-    """
-    return bool(re.search(NAME + "$", name)) or name.lower().removesuffix(".gz").endswith(".idx")
+FILE = rf".*({NAME}|\.idx(\.gz)?)"
 
 
 def open_idx(path: Path, split: str | None, memory: int) -> Samples:

@@ -17,7 +17,7 @@ import xarray as xr
 from PIL import Image
 
 from gaussian_test.data import load, sources
-from gaussian_test.data.formats.cifar10 import RECORD
+from gaussian_test.data.formats.cifar import RECORD
 from gaussian_test.data.formats.images import ImageRows
 from gaussian_test.data.formats.lazy import ScaledArray
 from gaussian_test.data.formats.rows import JoinedRows, MappedRows, MemoryRows
