@@ -188,8 +188,9 @@ def _label_array(labels: Any) -> Any:
         return labels
     path = Path(labels)
     if path.suffix.lower() != ".npy":
-        raise DataError(f"labels is {str(labels)!r}: expected a .npy file, the name of an array or column in a file that has names, or an array.")
+        raise DataError(
+            f"labels is {str(labels)!r}: expected a .npy file, the name of an array or column in a file that has names, or an array."
+        )
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: expected a .npy file with labels; check the path.")
     return np.array(npy_rows(path).read(slice(None)))
-

@@ -82,7 +82,9 @@ def open_csv(path: Path, key: str | None, memory: int, label_key: str | None = N
     labels = None
     if label is not None:
         if table[label].isna().any():
-            raise DataError(f"{path} has no label in column {label!r} of sample {int(table[label].isna().argmax())}: give every one.")
+            raise DataError(
+                f"{path} has no label in column {label!r} of sample {int(table[label].isna().argmax())}: give every one."
+            )
         labels = encode_labels(table[label].to_numpy(), len(table), f"the labels {label!r} in {path}")
     return Samples(MemoryRows(np.ascontiguousarray(values.to_numpy())), f"Table {path.name}", labels)
 

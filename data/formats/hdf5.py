@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from xarray.core.indexing import LazilyIndexedArray
 
-from gaussian_test.data.formats.variables import StoredArray, open_variables, reading
+from gaussian_test.data.formats.variables import CODING, StoredArray, open_variables, reading
 from gaussian_test.data.samples import Samples, library
 from gaussian_test.data.values import DataError
 from gaussian_test.locks import netcdf
@@ -39,7 +39,7 @@ def open_hdf5(path: Path, key: str | None, memory: int, label_key: str | None = 
             dtype = np.dtype(object) if text else item.dtype
             array = StoredArray(functools.partial(_opened, path.absolute(), name, text), item.shape, dtype)
             dims = [f"{name} {axis}" for axis in range(item.ndim)]
-            attributes = {one: item.attrs[one] for one in item.attrs if one not in ("DIMENSION_LIST", "REFERENCE_LIST")}
+            attributes = {one: item.attrs[one] for one in CODING if one in item.attrs}
             variables[name] = xr.Variable(dims, LazilyIndexedArray(array), attributes, {"chunksizes": item.chunks})
 
         with reading(str(path)), h5py.File(regular(path.absolute()), "r") as file:

@@ -202,7 +202,9 @@ def _opaque(image: Any, name: str, alpha: str | None) -> Any:
         layered = image.convert("RGBA")
         if layered.getchannel("A").getextrema()[0] < 255:
             if alpha not in BACKGROUNDS:
-                raise DataError(f"{name} is transparent (alpha below 255): give alpha='white' or 'black' to flatten the pictures on it.")
+                raise DataError(
+                    f"{name} is transparent (alpha below 255): give alpha='white' or 'black' to flatten the pictures on it."
+                )
             ground = Image.new("RGBA", layered.size, (*[BACKGROUNDS[alpha]] * 3, 255))
             layered = Image.alpha_composite(ground, layered)
         return layered.convert("RGB").getchannel("R") if grey else layered.convert("RGB")

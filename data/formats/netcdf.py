@@ -32,9 +32,11 @@ def open_netcdf(path: Path, key: str | None, label_key: str | None, memory: int)
     with netcdf(), quiet:
         from netCDF4 import default_fillvals
 
-        options = {"cache": False, "decode_times": False, "mask_and_scale": False, "decode_coords": "all", "lock": NETCDF_LOCK}
         try:
-            dataset = xr.open_dataset(path.absolute(), engine="netcdf4", **options)
+            dataset = xr.open_dataset(
+                path.absolute(), engine="netcdf4", cache=False, decode_times=False, mask_and_scale=False, decode_coords="all",
+                lock=NETCDF_LOCK,
+            )  # fmt: skip
         except (OSError, ValueError, RuntimeError, TypeError) as error:  # TypeError: xarray of 2025, for invalid text
             raise DataError(f"{path} is not a readable NetCDF file ({cause(error)}): save or copy it again.") from error
     variables: dict[str, xr.Variable] = {str(name): variable for name, variable in dataset.variables.items()}
@@ -42,6 +44,4 @@ def open_netcdf(path: Path, key: str | None, label_key: str | None, memory: int)
         if variable.dtype.kind in "iuf" and variable.dtype.itemsize >= 4:  # single values of shorter ones may be meant
             variable.attrs.setdefault("_FillValue", variable.dtype.type(default_fillvals[variable.dtype.str[1:]]))
     found = [str(name) for name in dataset.coords]
-    return open_variables(
-        variables, path, "NetCDF file", key, label_key, memory, size=path.stat().st_size, coordinates=found
-    )
+    return open_variables(variables, path, "NetCDF file", key, label_key, memory, size=path.stat().st_size, coordinates=found)

@@ -46,7 +46,8 @@ class Parquet:
         with pq.ParquetFile(regular(path)) as file:
             metadata, groups = file.metadata, []
             for number in range(metadata.num_row_groups):
-                group, sizes = metadata.row_group(number), {}
+                group = metadata.row_group(number)
+                sizes: dict[str, int] = {}
                 for place in range(group.num_columns):
                     column = group.column(place)
                     width = WIDTHS.get(column.physical_type, 4)  # bytes stay a dictionary and its indices
@@ -118,7 +119,7 @@ class Arrow:
 
 
 def _claim(metadata: bytes, body: Any) -> tuple[int, int]:
-    """Return the samples and the bytes of a record batch, decompressed, by what its message says (Arrow's flatbuffers)."""
+    """Return the samples of a record batch, and the bytes of what is compressed, by what its message says (Arrow's flatbuffers)."""
 
     def field(table: int, slot: int) -> int:
         entries = table - struct.unpack_from("<i", metadata, table)[0]
@@ -133,61 +134,68 @@ def _claim(metadata: bytes, body: Any) -> tuple[int, int]:
     batch = follow(field(follow(0), 2))
     count = struct.unpack_from("<q", metadata, field(batch, 0))[0] if field(batch, 0) else 0
     buffers, total = follow(field(batch, 2)), 0
-    for number in range(struct.unpack_from("<I", metadata, buffers)[0]):
-        start, length = struct.unpack_from("<qq", metadata, buffers + 4 + 16 * number)
-        size = struct.unpack("<q", body[start : start + 8].to_pybytes())[0] if field(batch, 3) and length else length
-        total += length if size < 0 else size  # -1: this one is not compressed
+    if field(batch, 3):  # else what is in the file is mapped
+        for number in range(struct.unpack_from("<I", metadata, buffers)[0]):
+            start, length = struct.unpack_from("<qq", metadata, buffers + 4 + 16 * number)
+            size = struct.unpack("<q", body[start : start + 8].to_pybytes())[0] if length else 0
+            total += max(size, 0)  # -1: this one is not compressed
     return count, total
 
 
 class Groups:
-    """The groups of some files; the last that was decoded is kept.
+    """Some columns of the groups of some files; the last group that was decoded is kept.
 
     Parameters
     ----------
-    format
+    format_
         `Parquet` or `Arrow`.
     groups : sequence of Group
         At least one.
-    column : str
-        The column to read.
-    name : str
-        What messages call it.
+    columns : list of str
+        The columns to read.
+    path : pathlib.Path
+        What messages call the table.
+    memory : int
+        Most bytes that a group may take.
+
+    Raises
+    ------
+    DataError
+        If a group claims more.
     """
 
-    def __init__(self, format_: Any, groups: Sequence[Group], column: str, name: str) -> None:
-        self._format, self.groups, self._column, self.name = format_, list(groups), column, name
+    def __init__(self, format_: Any, groups: Sequence[Group], columns: list[str], path: Path, memory: int) -> None:
+        self._format, self.groups, self._columns = format_, list(groups), columns
+        self.names = [f"{name!r} in {path}" for name in columns]
         self.starts = np.cumsum([0] + [group.count for group in groups])
-        self._last: tuple[int, Any] | None = None
+        self._last: tuple[int, list[Any]] | None = None
+        for group in groups:
+            size = group.sizes[""] if "" in group.sizes else sum(group.sizes.get(name, 0) for name in columns)
+            check_size(size, memory, f"a group of {group.count} samples in {group.path}", "in memory at a time")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_last": None}
 
-    def read(self, number: int) -> Any:
-        """Return the column of one group."""
+    def read(self, number: int) -> list[Any]:
+        """Return the columns of one group as arrow arrays."""
         last = self._last
         if last is None or last[0] != number:
-            with reading(self.name):
-                column = self._format.read(self.groups[number], [self._column]).column(0)
-                column = column.combine_chunks()
-            last = number, column.chunk(0) if hasattr(column, "chunk") else column
+            with reading(self.names[0]):
+                table = self._format.read(self.groups[number], self._columns).select(self._columns)
+                joined = [column.combine_chunks() for column in table.columns]
+            last = number, [column.chunk(0) if hasattr(column, "chunk") else column for column in joined]
             self._last = last
         return last[1]
 
+    def numbers(self, number: int) -> Array:
+        """Return the samples of one group: of a column of lists, or of several columns of numbers side by side."""
+        first = int(self.starts[number])
+        values = [decode(column, name, first) for column, name in zip(self.read(number), self.names, strict=True)]
+        return values[0] if values[0].ndim > 1 else np.stack(values, axis=1)
 
-class ListRows:
-    """Samples of one group of a column of numbers or of lists of them.
 
-    Parameters
-    ----------
-    groups : Groups
-        Of the column.
-    number : int
-        The group.
-    event : tuple of int
-    dtype : numpy.dtype
-        Of each sample.
-    """
+class GroupRows:
+    """Samples of one group, (sample, ...), of a shape and type that all groups have."""
 
     def __init__(self, groups: Groups, number: int, event: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._groups, self._number, self.dtype = groups, number, dtype
@@ -195,27 +203,13 @@ class ListRows:
 
     def read(self, selection: Selection) -> Array:
         """Return the selected samples, (selected, ...)."""
-        first = int(self._groups.starts[self._number])
-        values = decode(self._groups.read(self._number), self._groups.name, first)
+        values = self._groups.numbers(self._number)
         if values.shape != self.shape or values.dtype != self.dtype:
             raise DataError(
-                f"{self._groups.name} has {values.shape[1:]} numbers of {values.dtype} from sample {first}: expected "
-                f"{self.shape[1:]} of {self.dtype} as in the first; make the samples equal."
+                f"{self._groups.names[0]} has samples of shape {values.shape[1:]} and type {values.dtype} from sample "
+                f"{self._groups.starts[self._number]}: expected {self.shape[1:]} and {self.dtype} as in the first; make them equal."
             )
         return values[selection]
-
-
-class ColumnRows:
-    """Columns of numbers side by side, (sample, feature)."""
-
-    def __init__(self, columns: Sequence[Rows]) -> None:
-        self._columns = list(columns)
-        self.dtype: np.dtype[Any] = np.result_type(*(column.dtype for column in columns))
-        self.shape: tuple[int, ...] = (columns[0].shape[0], len(columns))
-
-    def read(self, selection: Selection) -> Array:
-        """Return the selected samples, (selected, feature)."""
-        return np.stack([column.read(selection).astype(self.dtype) for column in self._columns], axis=1)
 
 
 class PictureStore:
@@ -227,7 +221,7 @@ class PictureStore:
     def read(self, name: str) -> bytes:
         """Return the content of a picture."""
         group = int(np.searchsorted(self._groups.starts, int(name), side="right")) - 1
-        value = self._groups.read(group)[int(name) - int(self._groups.starts[group])].as_py()
+        value = self._groups.read(group)[0][int(name) - int(self._groups.starts[group])].as_py()
         content = value.get("bytes") if isinstance(value, dict) else value
         if content is None:
             raise DataError(f"{self.title(name)} holds no bytes: expected the pictures in the file; embed them in the table.")
@@ -235,7 +229,7 @@ class PictureStore:
 
     def title(self, name: str) -> str:
         """Return what messages call a picture."""
-        return f"sample {name} of {self._groups.name}"
+        return f"sample {name} of {self._groups.names[0]}"
 
 
 @contextmanager
@@ -281,7 +275,9 @@ def decode(array: Any, name: str, first: int = 0) -> Array:
         inner = array.flatten()
         if inner.null_count and length:
             missing = first + int(inner.is_null().to_numpy(zero_copy_only=False).argmax()) // length
-            raise DataError(f"{name} has no value in sample {missing}: expected numbers everywhere; fill the gap or drop the sample.")
+            raise DataError(
+                f"{name} has no value in sample {missing}: expected numbers everywhere; fill the gap or drop the sample."
+            )
         values = decode(inner, name)
         return values.reshape(len(array), length, *values.shape[1:])
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
@@ -324,7 +320,9 @@ def _open(
         with reading(str(file)):
             own, found = format_.groups(file.absolute())
         if schema is not None and not own.equals(schema):
-            raise DataError(f"{file} has other columns than {files[0]}: expected the same columns in all files; give split= or one file.")
+            raise DataError(
+                f"{file} has other columns than {files[0]}: expected the same columns in all files; give split= or one file."
+            )
         schema = own
         groups += [group for group in found if group.count]
     if schema is None or not groups:
@@ -336,33 +334,22 @@ def _open(
     label = label_key or label_column([name for name in names if name != key]) or ("fine_label" if "fine_label" in names else None)
     columns = _choose(schema, [name for name in names if name != label], key, path)
 
-    def column(name: str) -> Groups:
-        for group in groups:
-            check_size(group.sizes.get(name, group.sizes.get("", 0)), memory, f"{name!r} in {group.path}", "in memory at a time")
-        return Groups(format_, groups, name, f"{name!r} in {path}")
-
-    def rows(name: str) -> Rows:
-        held = column(name)
-        first = decode(held.read(0), held.name)
-        parts = [ListRows(held, number, first.shape[1:], first.dtype) for number in range(len(groups))]
-        return parts[0] if len(parts) == 1 else JoinedRows(parts)
-
     title = f"{format_.kind} {'folder' if path.is_dir() else 'file'} {path.absolute().name}"
     count = sum(group.count for group in groups)
-    found_labels = None
+    labels = None
     if label is not None:
-        held = column(label)
-        check_size(64 * count, memory, f"{label!r} in {path}")
-        values = [value for number in range(len(groups)) for value in held.read(number).to_pylist()]
+        held = Groups(format_, groups, [label], path, memory)
+        values = [value for number in range(len(groups)) for value in held.read(number)[0].to_pylist()]
         if None in values:
             raise DataError(f"{label!r} in {path} has no value in sample {values.index(None)}: give every sample a label.")
-        found_labels = encode_labels(np.asarray(values), count, f"the labels {label!r} in {path}", _class_names(schema, label))
-    if len(columns) > 1 or pa.types.is_primitive(schema.field(columns[0]).type):
-        return Samples(ColumnRows([rows(name) for name in columns]), title, found_labels)
+        labels = encode_labels(np.asarray(values), count, f"the labels {label!r} in {path}", _class_names(schema, label))
+    held = Groups(format_, groups, columns, path, memory)
     if _is_picture(schema.field(columns[0]).type):
-        store = PictureStore(column(columns[0]))
-        return Samples(ImageRows(store, [str(number) for number in range(count)], memory, alpha), title, found_labels)
-    return Samples(as_images(rows(columns[0])), title, found_labels)
+        pictures = ImageRows(PictureStore(held), [str(number) for number in range(count)], memory, alpha)
+        return Samples(pictures, title, labels)
+    first = held.numbers(0)
+    parts = [GroupRows(held, number, first.shape[1:], first.dtype) for number in range(len(groups))]
+    return Samples(as_images(parts[0] if len(parts) == 1 else JoinedRows(parts)), title, labels)
 
 
 def _files(path: Path, split: str | None, format_: Any) -> list[Path]:
@@ -380,7 +367,9 @@ def _files(path: Path, split: str | None, format_: Any) -> list[Path]:
     if split in ("train", "test"):
         names = [name for name in names if parts[name] == split]
     if not names:
-        raise DataError(f"{path} holds no {format_.kind} file for split={split or 'all'!r}: expected {' or '.join(format_.endings)}.")
+        raise DataError(
+            f"{path} holds no {format_.kind} file for split={split or 'all'!r}: expected {' or '.join(format_.endings)}."
+        )
     order = ("train", "", "test")
     return [path / name for name in sorted(names, key=lambda name: (order.index(parts[name]), _natural(name)))]
 

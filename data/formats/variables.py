@@ -23,7 +23,8 @@ DENSEST = 10_000  # bytes of values for each byte of a file; deflate reaches 1,0
 SAMPLE_DIMS = ("sample", "time", "member", "realization", "ensemble", "number")
 SPATIAL = frozenset({"row", "column", "y", "x", "lat", "lon", "latitude", "longitude"})
 FAULTS = (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, OverflowError, ImportError)
-FILLS = ("_FillValue", "missing_value")
+FILLS, BOUNDS, PACKING = ("_FillValue", "missing_value"), ("valid_min", "valid_max", "valid_range"), ("scale_factor", "add_offset")
+CODING = (*FILLS, *BOUNDS, *PACKING, "_Unsigned")
 
 
 class StoredArray(BackendArray):
@@ -75,16 +76,27 @@ class Coding:
         sign = str(attributes.get("_Unsigned", "")).lower()
         change = dtype.kind in "iu" and sign in ("true", "false")
         self._raw = np.dtype(f"{dtype.byteorder}{'u' if sign == 'true' else 'i'}{dtype.itemsize}") if change else dtype
-        self._packing = {one: attributes[one] for one in ("scale_factor", "add_offset") if one in attributes}
+        for one in (*FILLS, *BOUNDS, *PACKING):
+            if one in attributes and np.asarray(attributes[one]).dtype.kind not in "iuf":
+                raise DataError(f"{name} has {one} = {attributes[one]!r}: expected a number; correct the attribute or remove it.")
+        self._packing = {one: attributes[one] for one in PACKING if one in attributes}
         self._missing = {one: self._comparable(attributes[one]) for one in FILLS if one in attributes}
-        low, high = attributes.get("valid_range", (None, None))
-        self._low, self._high = attributes.get("valid_min", low), attributes.get("valid_max", high)
+        low, high = np.ravel(attributes.get("valid_range", (None, None)))
+        self._bounds = [
+            (one, below, bound.astype(self._raw) if bound.dtype.kind == "i" and self._raw.kind == "u" else bound)
+            for one, below, given in (
+                ("valid_min", True, attributes.get("valid_min")), ("valid_max", False, attributes.get("valid_max")),
+                ("valid_range", True, low), ("valid_range", False, high),
+            )
+            if given is not None
+            for bound in (np.asarray(given),)
+        ]  # fmt: skip
         self.dtype: np.dtype[Any] = self._unpack(np.empty(0, self._raw)).dtype
 
     @property
     def incomplete(self) -> bool:
         """Whether values may be missing that are finite numbers."""
-        return any(len(given) for given in self._missing.values()) or not (self._low is None and self._high is None)
+        return bool(self._bounds) or any(len(given) for given in self._missing.values())
 
     def values(self, block: Array, samples: NDArray[np.intp]) -> Array:
         """Return the values that are meant by those of a file, (sample, ...), with the numbers of these samples.
@@ -94,12 +106,12 @@ class Coding:
         raw = block.view(self._raw)
         unpacked = self._unpack(raw)
         for attribute, given in self._missing.items():
-            self._refuse(np.isin(raw, given), samples, attribute, self._attributes[attribute])
-        for attribute, bound in (("valid_min", self._low), ("valid_max", self._high)):
-            if bound is not None:  # in the units of the file, unless it is of the type of what is unpacked
-                held = unpacked if np.asarray(bound).dtype.kind == "f" else raw
-                bad = held < bound if attribute == "valid_min" else held > bound
-                self._refuse(bad, samples, attribute if attribute in self._attributes else "valid_range", bound)
+            self._refuse(np.isin(raw, given, kind="sort"), samples, attribute)
+            if np.isnan(self._attributes[attribute]).any():
+                self._refuse(np.isnan(raw), samples, attribute)
+        for attribute, below, bound in self._bounds:  # in the units of the file, unless it is of the type of what is unpacked
+            held = unpacked if bound.dtype.kind == "f" else raw
+            self._refuse(held < bound if below else held > bound, samples, attribute)
         return unpacked
 
     def _unpack(self, raw: Array) -> Array:
@@ -110,22 +122,19 @@ class Coding:
 
     def _comparable(self, given: Any) -> Array:
         """Return the values that stand for a missing one, in the type of the file; NaN is found as such."""
-        values = np.ravel(np.asarray(given))
-        if values.dtype.kind not in "iuf":
-            return np.empty(0, self._raw)
+        values = np.ravel(given)
         values = values[np.isfinite(values)]
         with np.errstate(all="ignore"):
             stored = values.astype(self._raw)  # a fill of -1 is 255 where bytes are unsigned
         whole = self._raw.kind in "iu" and values.dtype.kind == "f"
         return stored[stored == values] if whole else stored
 
-    def _refuse(self, bad: NDArray[np.bool_], samples: NDArray[np.intp], attribute: str, value: Any) -> None:
+    def _refuse(self, bad: NDArray[np.bool_], samples: NDArray[np.intp], attribute: str) -> None:
         if bad.any():
             first = samples[bad.reshape(len(bad), -1).any(axis=1).argmax()]
-            shown = np.asarray(value).tolist()
             raise DataError(
-                f"{self._name} has a missing value ({attribute} = {shown}), the first in sample {first}: expected values "
-                "everywhere; fill the gaps or leave these samples out."
+                f"{self._name} has a missing value ({attribute} = {np.asarray(self._attributes[attribute]).tolist()}), the first in "
+                f"sample {first}: expected values everywhere; fill the gaps or leave these samples out."
             )
 
 

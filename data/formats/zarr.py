@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,8 @@ def open_zarr(path: Path, key: str | None, memory: int, label_key: str | None = 
         raise DataError(f"{path} is not a zarr store: expected a folder or zip with zarr.json, .zgroup or .zarray at its top.")
     zarr = library("zarr", "zarr", path)
     size = _size(path)
-    with reading(str(path)), _store(path.absolute()) as store:
+    quiet = warnings.catch_warnings(action="ignore")  # of files in the folder that are no zarr
+    with reading(str(path)), quiet, _store(path.absolute()) as store:
         top = zarr.open(store, mode="r")
         arrays = {"": top} if isinstance(top, zarr.Array) else dict(_arrays(top, zarr.Group))
         variables = {name or "x": _variable(path, name, array) for name, array in arrays.items()}
