@@ -58,7 +58,7 @@ def open_csv(path: Path, key: str | None, memory: int, label_key: str | None = N
         with warnings.catch_warnings(action="ignore"):
             table = pd.read_csv(
                 path, sep=r"\s+" if separator == " " else separator, header=0 if header else None, index_col=False,
-                float_precision="round_trip", encoding="utf-8-sig", on_bad_lines="error", low_memory=False,
+                float_precision="round_trip", encoding="utf-8-sig", on_bad_lines="error", low_memory=False, compression=None,
             )  # fmt: skip
     except (ValueError, OSError, UnicodeError, OverflowError) as error:  # ParserError is a ValueError
         raise DataError(f"{path} is not a readable table ({cause(error)}): save it again with one sample in a line.") from error

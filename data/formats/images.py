@@ -183,7 +183,7 @@ def decode(content: bytes, name: str, memory: int = 2**30, alpha: str | None = N
         raise DataError(f"{name} has 16-bit colours, which Pillow would cut to 8 bits: save the images as a .npy array.")
     if mode not in MODES:
         raise DataError(
-            f"{name} has mode {mode}: expected one of {', '.join(MODES)}; convert the images, for example with "
+            f"{name} has mode {mode}: expected one of {', '.join((*MODES, 'P', '1'))}; convert the images, for example with "
             "Pillow's image.convert('RGB')."
         )
     if "16" in mode or (mode == "I" and "16" in stored):  # Pillow before 11 reads 16 bits into 32
@@ -289,6 +289,8 @@ def _open(store: FolderStore | ZipStore, path: Path, title: str, memory: int, al
     if not names:
         raise DataError(f"{path} holds no images: expected files ending in {', '.join(sorted(SUFFIXES))}.")
     top = _top(found, names)
+    if top + INDEX not in found and (stray := next((name for name in found if PurePosixPath(name).name == INDEX), None)):
+        raise DataError(f"{store.title(stray)} does not lie on top of all images: move it there, or give the folder that it is of.")
     labels = _index_labels(store, names, top) if top + INDEX in found else _folder_labels(names, path, top)
     return Samples(ImageRows(store, names, memory, alpha), title, labels)
 
