@@ -72,7 +72,7 @@ def load(
     value_range : tuple of float or None
         Raw values, in the units of the source, that map to -1 and 1.
     alpha : {"refuse", "white", "black"} or None
-        What transparent pictures are flattened on; by default they are refused. An alpha channel that is opaque everywhere is dropped.
+        What transparent pictures are flattened on; by default they are refused. An opaque alpha channel is dropped.
     dtype : {"float32", "float64"}
         Of ``x``.
     memory : int or None
@@ -188,9 +188,7 @@ def _label_array(labels: Any) -> Any:
         return labels
     path = Path(labels)
     if path.suffix.lower() != ".npy":
-        raise DataError(
-            f"labels is {str(labels)!r}: expected a .npy file, the name of an array or column in a file that has names, or an array."
-        )
+        raise DataError(f"labels is {str(labels)!r}: expected a .npy file, a name in a file that has several, or an array.")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: expected a .npy file with labels; check the path.")
     return np.array(npy_rows(path).read(slice(None)))

@@ -40,7 +40,7 @@ def open_cifar10(path: Path, split: str | None = None) -> Samples:
 
 
 def open_cifar100(path: Path, split: str | None = None, label_key: str | None = None) -> Samples:
-    """Open one ``.bin`` file, or a folder of ``train.bin`` and ``test.bin``, with the "fine" labels (100) or the "coarse" ones (20).
+    """Open one ``.bin`` file, or a folder of ``train.bin`` and ``test.bin``, with "fine" or "coarse" labels.
 
     Raises
     ------

@@ -30,7 +30,7 @@ def label_column(names: list[str]) -> str | None:
 
 
 def open_csv(path: Path, key: str | None, memory: int, label_key: str | None = None) -> Samples:
-    """Open a file of numbers, one sample in a line; a column called label, class, target or y holds the classes.
+    r"""Open a file of numbers, one sample in a line; a column called label, class, target or y holds the classes.
 
     The first line is a header unless it is all numbers. Columns are separated by commas, semicolons, tabs or blanks.
 
@@ -40,7 +40,7 @@ def open_csv(path: Path, key: str | None, memory: int, label_key: str | None = N
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "x.csv").write_text("a,label,b\\n1,cat,2\\n3,dog,4\\n")
+    ...     _ = Path(folder, "x.csv").write_text("a,label,b\n1,cat,2\n3,dog,4\n")
     ...     samples = open_csv(Path(folder, "x.csv"), None, 10**6)
     ...     samples.rows.read(slice(None)).tolist(), samples.labels.names
     ([[1, 2], [3, 4]], ('cat', 'dog'))

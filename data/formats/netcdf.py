@@ -3,7 +3,6 @@
 import warnings
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 
 from gaussian_test.data.formats.variables import open_variables
@@ -21,7 +20,7 @@ def open_netcdf(path: Path, key: str | None, label_key: str | None, memory: int)
 
     Examples
     --------
-    >>> import tempfile
+    >>> import tempfile, numpy as np
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     x = xr.DataArray(np.zeros((8, 9, 5)), dims=("row", "column", "sample"), name="x")
     ...     x.to_netcdf(Path(folder, "x.nc"), engine="netcdf4")

@@ -3,8 +3,7 @@
 import json
 import re
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,9 +12,10 @@ import numpy as np
 
 from gaussian_test.data.formats.csv import label_column
 from gaussian_test.data.formats.images import FolderStore, ImageRows
-from gaussian_test.data.formats.rows import Array, JoinedRows, Rows, Selection, as_images
+from gaussian_test.data.formats.rows import Array, JoinedRows, Selection, as_images
+from gaussian_test.data.formats.variables import reading
 from gaussian_test.data.samples import SPLITS, Samples, library
-from gaussian_test.data.values import DataError, cause, check_size, encode_labels, nearest
+from gaussian_test.data.values import DataError, check_size, encode_labels, nearest
 from gaussian_test.machine import regular
 
 X_NAMES = ("x", "image", "images", "img", "data", "pixel_values")
@@ -232,26 +232,6 @@ class PictureStore:
         return f"sample {name} of {self._groups.names[0]}"
 
 
-@contextmanager
-def reading(name: str) -> Iterator[None]:
-    """Turn what pyarrow says of a damaged file into a DataError.
-
-    Examples
-    --------
-    >>> with reading("x.parquet"):
-    ...     raise ValueError("no footer")
-    Traceback (most recent call last):
-    ...
-    gaussian_test.data.values.DataError: x.parquet cannot be read (no footer): the file is damaged; copy it again.
-    """
-    try:
-        yield
-    except DataError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError, struct.error, EOFError) as error:
-        raise DataError(f"{name} cannot be read ({cause(error)}): the file is damaged; copy it again.") from error
-
-
 def decode(array: Any, name: str, first: int = 0) -> Array:
     """Return the numbers of an arrow array, with an axis for each level of lists of equal length.
 
@@ -311,7 +291,6 @@ def _open(
     format_: Any, path: Path, split: str | None, key: str | None, memory: int, label_key: str | None, alpha: str | None
 ) -> Samples:
     library("pyarrow", "parquet", path)
-    import pyarrow as pa
 
     files = _files(path, split, format_)
     groups: list[Group] = []
@@ -362,7 +341,7 @@ def _files(path: Path, split: str | None, format_: Any) -> list[Path]:
     names = [name for name in FolderStore(path, 0).names() if name.lower().endswith(format_.endings)]
     names = [name for name in names if not PurePosixPath(name).name.startswith("cache-")]  # what datasets.map left
     if parted := next((name for name in names if "=" in str(PurePosixPath(name).parent)), None):
-        raise DataError(f"{path / parted} is partitioned by folders, whose column is not in the file: write it with all columns.")
+        raise DataError(f"{path / parted} is partitioned by folders, which hold a column: write it with all columns in the file.")
     parts = {name: next((part for part, like in PARTS.items() if re.fullmatch(like, name)), "") for name in names}
     if split in ("train", "test"):
         names = [name for name in names if parts[name] == split]
@@ -384,7 +363,8 @@ def _choose(schema: Any, names: list[str], key: str | None, path: Path) -> list[
 
     if key is not None:
         return [key]
-    arrays = [name for name in names if pa.types.is_nested(_plain(schema.field(name).type)) or _is_picture(schema.field(name).type)]
+    kinds = {name: schema.field(name).type for name in names}
+    arrays = [name for name in names if pa.types.is_nested(_plain(kinds[name])) or _is_picture(kinds[name])]
     preferred = [name for name in X_NAMES if name in arrays][:1] or arrays
     if len(preferred) > 1:
         raise DataError(f"{path} holds the columns {', '.join(names)}: name the one with samples by key=.")
@@ -392,11 +372,10 @@ def _choose(schema: Any, names: list[str], key: str | None, path: Path) -> list[
         return preferred
     if not names:
         raise DataError(f"{path} has no column beside its labels: expected a column of pictures, lists or numbers.")
-    for name in names:
-        if not (pa.types.is_integer(schema.field(name).type) or pa.types.is_floating(schema.field(name).type)):
+    for name, kind in kinds.items():
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise DataError(
-                f"{name!r} in {path} holds {schema.field(name).type}: expected numbers in all columns; remove it, or name the column "
-                "with samples by key= or that with classes by labels=."
+                f"{name!r} in {path} holds {kind}: expected numbers in all columns; remove it, or name it by labels= or another by key=."
             )
     return names
 
@@ -416,8 +395,7 @@ def _is_picture(kind: Any) -> bool:
 def _class_names(schema: Any, label: str) -> list[str] | None:
     """Return the names of classes that Hugging Face keeps with a table."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[label]["names"]
+        names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
     except (KeyError, ValueError, TypeError):
         return None
     return [str(name) for name in names]

@@ -1,6 +1,7 @@
 """Named arrays of a file: which are samples and labels, and what CF attributes say."""
 
 import math
+import struct
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from gaussian_test.text import byte_size
 DENSEST = 10_000  # bytes of values for each byte of a file; deflate reaches 1,032
 SAMPLE_DIMS = ("sample", "time", "member", "realization", "ensemble", "number")
 SPATIAL = frozenset({"row", "column", "y", "x", "lat", "lon", "latitude", "longitude"})
-FAULTS = (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, OverflowError, ImportError)
+FAULTS = (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, OverflowError, MemoryError, ImportError, struct.error)
 FILLS, BOUNDS, PACKING = ("_FillValue", "missing_value"), ("valid_min", "valid_max", "valid_range"), ("scale_factor", "add_offset")
 CODING = (*FILLS, *BOUNDS, *PACKING, "_Unsigned")
 
@@ -132,9 +133,10 @@ class Coding:
     def _refuse(self, bad: NDArray[np.bool_], samples: NDArray[np.intp], attribute: str) -> None:
         if bad.any():
             first = samples[bad.reshape(len(bad), -1).any(axis=1).argmax()]
+            given = np.asarray(self._attributes[attribute]).tolist()
             raise DataError(
-                f"{self._name} has a missing value ({attribute} = {np.asarray(self._attributes[attribute]).tolist()}), the first in "
-                f"sample {first}: expected values everywhere; fill the gaps or leave these samples out."
+                f"{self._name} has a missing value ({attribute} = {given}), the first in sample {first}: expected values everywhere; fill "
+                "the gaps or leave these samples out."
             )
 
 
