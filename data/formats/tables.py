@@ -368,16 +368,12 @@ def _choose(schema: Any, names: list[str], key: str | None, path: Path) -> list[
     preferred = [name for name in X_NAMES if name in arrays][:1] or arrays
     if len(preferred) > 1:
         raise DataError(f"{path} holds the columns {', '.join(names)}: name the one with samples by key=.")
-    if preferred:
-        return preferred
     if not names:
         raise DataError(f"{path} has no column beside its labels: expected a column of pictures, lists or numbers.")
-    for name, kind in kinds.items():
+    for name, kind in kinds.items() if not preferred else ():
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise DataError(
-                f"{name!r} in {path} holds {kind}: expected numbers in all columns; remove it, or name it by labels= or another by key=."
-            )
-    return names
+            raise DataError(f"{name!r} in {path} holds {kind}: expected numbers in all columns; remove it, or name it by labels=.")
+    return preferred or names
 
 
 def _plain(kind: Any) -> Any:

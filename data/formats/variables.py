@@ -135,8 +135,8 @@ class Coding:
             first = samples[bad.reshape(len(bad), -1).any(axis=1).argmax()]
             given = np.asarray(self._attributes[attribute]).tolist()
             raise DataError(
-                f"{self._name} has a missing value ({attribute} = {given}), the first in sample {first}: expected values everywhere; fill "
-                "the gaps or leave these samples out."
+                f"{self._name} has a missing value ({attribute} = {given}), the first in sample {first}: "
+                "expected values everywhere; fill the gaps or leave these samples out."
             )
 
 

@@ -552,6 +552,8 @@ def test_refused_in_one_sentence(case, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
         load(path, **options)
     message = str(caught.value)
+    if "which is not installed" in message:
+        pytest.skip(message)
     assert all(text in message for text in expected), message
     assert "\n" not in message
     assert message.endswith((".", "?"))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -167,8 +167,7 @@ def nested():
 
 
 def write_parquet(make, folder, **options):
-    import pyarrow.parquet
-
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is an optional part")
     (folder / "data").mkdir()
     whole = make()
     for part, rows in {
@@ -176,7 +175,7 @@ def write_parquet(make, folder, **options):
         "train-00000-of-00002": whole[:6],
         "train-00001-of-00002": whole[6:15],
     }.items():
-        pyarrow.parquet.write_table(rows, folder / "data" / f"{part}.parquet", row_group_size=4, **options)
+        parquet.write_table(rows, folder / "data" / f"{part}.parquet", row_group_size=4, **options)
     return folder, {}
 
 
@@ -323,9 +322,9 @@ def test_samples_are_read_in_another_process_and_folder(tmp_path, monkeypatch):
     for number, write in enumerate(WRITERS.values()):
         (tmp_path / f"{number:02d}").mkdir()
         monkeypatch.chdir(tmp_path / f"{number:02d}")
-        with suppress(pytest.skip.Exception):
+        try:
             path, options = write(Path("."))
-        if not any(Path(".").iterdir()):  # an optional part is missing
+        except pytest.skip.Exception:
             continue
         truth = load(path, **options)
         Path("kept.pkl").write_bytes(pickle.dumps(truth))
