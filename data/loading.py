@@ -9,28 +9,14 @@ import numpy as np
 import xarray as xr
 from xarray.core.indexing import LazilyIndexedArray
 
-from gaussian_test.data.formats import cifar10, idx, imagenet
-from gaussian_test.data.formats.arrays import npy_rows, open_npy, open_npz
-from gaussian_test.data.formats.images import SUFFIXES, open_folder, open_zip
+from gaussian_test.data.formats.arrays import npy_rows
 from gaussian_test.data.formats.lazy import ScaledArray
-from gaussian_test.data.formats.netcdf import open_netcdf
-from gaussian_test.data.formats.rows import MemoryRows
-from gaussian_test.data.samples import Samples
+from gaussian_test.data.sources import OF_FILES, SOURCES, open_source, recognise
 from gaussian_test.data.values import DataError, DType, cause, check_shape, check_size, choose_scaling, encode_labels, nearest
 from gaussian_test.locks import numpy_defaults
 from gaussian_test.machine import allowed, special
 
-_SOURCES = {
-    "digits": "handwritten digits of 8 x 8 pixels that come with scikit-learn; needs no file",
-    "cifar10": "CIFAR-10 in the binary format: a .bin file, or a folder of data_batch_*.bin and test_batch.bin",
-    "idx": "MNIST's format: a file of images, or a folder of train-images-idx3-ubyte and t10k-images-idx3-ubyte, .gz or not",
-    "imagenet": "downsampled ImageNet: a .npz batch, or a folder of train_data_batch_*.npz and val_data.npz",
-    "file": "an array in a .npy, .npz or .nc file",
-    "folder": "a folder of images, with sub-folders as classes if there are any",
-    "zip": "a zip of images with dataset.json, the EDM data format",
-}
 _PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"})
-_NETCDF = frozenset({".nc", ".nc4"})
 
 
 def sources() -> dict[str, str]:
@@ -44,9 +30,9 @@ def sources() -> dict[str, str]:
     Examples
     --------
     >>> list(sources())
-    ['digits', 'cifar10', 'idx', 'imagenet', 'file', 'folder', 'zip']
+    ['digits', 'cifar10', 'cifar100', 'idx', 'imagenet', 'hdf5', 'zarr', 'parquet', 'arrow', 'csv', 'file', 'zip', 'folder']
     """
-    return dict(_SOURCES)
+    return {name: source.description for name, source in SOURCES.items()}
 
 
 @numpy_defaults()
@@ -58,6 +44,7 @@ def load(
     labels: Any = None,
     key: str | None = None,
     value_range: tuple[float, float] | None = None,
+    alpha: Literal["refuse", "white", "black"] | None = None,
     dtype: DType = "float32",
     memory: int | None = None,
 ) -> xr.Dataset:
@@ -75,14 +62,17 @@ def load(
     source : str or None
         One of `sources`; by default recognised from the path.
     split : {"train", "test", "all"} or None
-        Which files of a folder of cifar10, idx or imagenet; by default all present, train before test.
+        Which files of a folder of cifar10, cifar100, idx, imagenet, parquet or arrow; by default all present, train before test.
     labels : str, path-like, array_like or None
-        Classes instead of those found: a name in a ``.npz`` or ``.nc`` file, a ``.npy`` file, or one per sample.
+        Classes instead of those found: a name in the file, such as a column's, "coarse" for CIFAR-100, a ``.npy`` file, or one per
+        sample.
     key : str or None
-        Name of the samples in a ``.npz`` or ``.nc`` file; by default "x", for ``.npz`` also "images" or "data", or
-        the only one.
+        Name of the samples in the file: an array, such as "a/b" in HDF5 and zarr, or a column; by default "x", "images" or "data",
+        or the only one that fits.
     value_range : tuple of float or None
         Raw values, in the units of the source, that map to -1 and 1.
+    alpha : {"refuse", "white", "black"} or None
+        What transparent pictures are flattened on; by default they are refused. An opaque alpha channel is dropped.
     dtype : {"float32", "float64"}
         Of ``x``.
     memory : int or None
@@ -113,7 +103,7 @@ def load(
     (-1.0, 1.0, 0.125)
     """
     try:
-        return _load(name_or_path, source, split, labels, key, value_range, dtype, allowed(memory))
+        return _load(name_or_path, source, split, labels, key, value_range, alpha, dtype, allowed(memory))
     except FileNotFoundError as error:
         raise FileNotFoundError(" ".join(str(error).splitlines())) from None  # a path may span lines
     except OSError as error:
@@ -128,15 +118,13 @@ def _load(
     labels: Any,
     key: str | None,
     value_range: tuple[float, float] | None,
+    alpha: str | None,
     dtype: DType,
     memory: int,
 ) -> xr.Dataset:
     path, source = _recognise(name_or_path, source)
     name = source if path is None else str(path)
-    if path is None:
-        samples = _digits(split, key)
-    else:
-        samples, labels = _open(path, source, split, key, labels, memory)
+    samples, labels = open_source(path, source, labels, split=split, key=key, alpha=alpha, memory=memory)
     rows = samples.rows
     check_shape(rows.shape, name)
     check_size(math.prod(rows.shape[1:]) * rows.dtype.itemsize, memory, f"a sample of {name}")
@@ -161,9 +149,9 @@ def _load(
 
 def _recognise(name_or_path: str | os.PathLike[str], source: str | None) -> tuple[Path | None, str]:
     """Return the path, or None for the embedded data, and the name of the source."""
-    if source is not None and source not in _SOURCES:
+    if source is not None and source not in SOURCES:
         raise DataError(
-            f"source is {source!r}: expected one of {', '.join(_SOURCES)}; did you mean {nearest(str(source), _SOURCES)!r}?"
+            f"source is {source!r}: expected one of {', '.join(SOURCES)}; did you mean {nearest(str(source), SOURCES)!r}?"
         )
     if name_or_path == "digits" and source in (None, "digits"):
         return None, "digits"
@@ -177,81 +165,21 @@ def _recognise(name_or_path: str | os.PathLike[str], source: str | None) -> tupl
         )
     if not path.exists():
         text = str(name_or_path)
-        if text in _SOURCES:
+        if text in SOURCES:
             raise DataError(f"{text!r} needs a file or folder: expected load(path, source={text!r}).")
         if path.suffix or os.sep in text:
             raise FileNotFoundError(f"{path} does not exist: expected a file or folder with samples; check the path.")
         if source is not None:
             raise FileNotFoundError(f"{path} does not exist: expected a file or folder with samples; check the path.")
         raise DataError(
-            f"{text!r} is neither a source nor a file: expected one of {', '.join(_SOURCES)} or a path; did you mean "
-            f"{nearest(text, _SOURCES)!r}?"
+            f"{text!r} is neither a source nor a file: expected one of {', '.join(SOURCES)} or a path; did you mean "
+            f"{nearest(text, SOURCES)!r}?"
         )
     if kind := special(path):
         raise DataError(f"{path} is {kind}: expected a file or folder with samples; save them to a file.")
-    return path, source or _guess(path)
-
-
-def _guess(path: Path) -> str:
-    """Recognise a source from a file name or the contents of a folder."""
-    if path.is_dir():
-        names = [entry.name for entry in path.iterdir()]
-        for source, module in (("cifar10", cifar10), ("idx", idx), ("imagenet", imagenet)):
-            if any(module.TRAIN.fullmatch(name) or module.TEST.fullmatch(name) for name in names):
-                return source
-        return "folder"
-    if imagenet.TRAIN.fullmatch(path.name) or imagenet.TEST.fullmatch(path.name):
-        return "imagenet"
-    if idx.is_idx(path.name):
-        return "idx"
-    suffix = path.suffix.lower()
-    if suffix in {".npy", ".npz", *_NETCDF}:
-        return "file"
-    if suffix in SUFFIXES:
-        raise DataError(f"{path} is a single image: expected a folder or zip of images; give its folder.")
-    known = {".bin": "cifar10", ".zip": "zip"}
-    if suffix not in known:
-        raise DataError(f"{path} ends in {suffix!r}: expected .npy, .npz, .nc, .bin, .zip or a folder; convert it or give source=.")
-    return known[suffix]
-
-
-def _digits(split: str | None, key: str | None) -> Samples:
-    _refuse("split", split, "digits")
-    _refuse("key", key, "digits")
-    return open_digits()
-
-
-def _refuse(option: str, value: str | None, source: str) -> None:
-    if value is not None:
-        fits = {"split": "folders of cifar10, idx and imagenet", "key": ".npz and .nc files"}[option]
-        raise DataError(f"{option}={value!r} was given with source {source!r}: it is for {fits}; drop {option}.")
-
-
-def _open(path: Path, source: str, split: str | None, key: str | None, labels: Any, memory: int) -> tuple[Samples, Any]:
-    """Open a source, and return it with the labels still to be read."""
-    if path.is_dir() and source in ("file", "zip"):
-        raise DataError(f"{path} is a folder: expected a file for source={source!r}; give the file or another source.")
-    if path.is_file() and source == "folder":
-        raise DataError(f"{path} is a file: expected a folder for source='folder'; give the folder or another source.")
-    if source not in ("cifar10", "idx", "imagenet"):
-        _refuse("split", split, source)
-    if source != "file":
-        _refuse("key", key, source)
-        if source == "cifar10":
-            return cifar10.open_cifar10(path, split), labels
-        if source == "idx":
-            return idx.open_idx(path, split, memory), labels
-        if source == "imagenet":
-            return imagenet.open_imagenet(path, split, memory), labels
-        return (open_folder if source == "folder" else open_zip)(path, memory), labels
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return open_npy(path, key), labels
-    if suffix != ".npz" and suffix not in _NETCDF:
-        raise DataError(f"{path} ends in {suffix!r}: expected .npy, .npz or .nc for source='file'; convert the file.")
-    label_key = labels if isinstance(labels, str) and not labels.lower().endswith(".npy") else None
-    remaining = None if label_key is not None else labels
-    return (open_npz if suffix == ".npz" else open_netcdf)(path, key, label_key, memory), remaining
+    if source is None or (source == "file" and recognise(path) in OF_FILES):
+        source = recognise(path)
+    return path, source
 
 
 def _label_array(labels: Any) -> Any:
@@ -260,23 +188,7 @@ def _label_array(labels: Any) -> Any:
         return labels
     path = Path(labels)
     if path.suffix.lower() != ".npy":
-        raise DataError(f"labels is {str(labels)!r}: expected a .npy file, a name in a .npz or .nc file, or an array.")
+        raise DataError(f"labels is {str(labels)!r}: expected a .npy file, a name in a file that has several, or an array.")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: expected a .npy file with labels; check the path.")
     return np.array(npy_rows(path).read(slice(None)))
-
-
-def open_digits() -> Samples:
-    """Return the digits of scikit-learn's ``load_digits``, without a download.
-
-    Examples
-    --------
-    >>> open_digits().rows.shape
-    (1797, 1, 8, 8)
-    """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    rows = MemoryRows(bunch.images[:, np.newaxis].astype(np.uint8))
-    labels = encode_labels(bunch.target, rows.shape[0], "the digits' labels")
-    return Samples(rows, "Handwritten digits of 8 x 8 pixels (scikit-learn)", labels, value_range=(0.0, 16.0))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,31 @@ from torch import Tensor
 from gaussian_test.analysis import GaussianScore, class_moments, fit_moments
 from gaussian_test.analysis.figures.parts import LEGEND, WIDTH, drawing
 from gaussian_test.analysis.moments.gaussian_score import mixture_of_classes
-from gaussian_test.data.train_network import DRAWS, Part, seeded
 from gaussian_test.sampler import EmpiricalScore, NetworkScore, ProbabilityFlow, UTurnPlan, VarianceExploding
 from gaussian_test.sampler.networks.edm_denoiser import EDMDenoiser
 
 LEVELS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 40.0, 80.0)  # noise levels of the record
+DRAWS = 2**13  # noise draws per mean of the curve; the record uses four times as many
 U_TURNS = 512
 TURN_TIME = 10.0
 
 Denoise = Callable[[Tensor, float], Tensor]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples, (n, channels, rows, columns), and their classes, one-hot."""
+
+    x: Tensor
+    classes: Tensor
+
+
+@contextmanager
+def seeded(*key: int) -> Iterator[None]:
+    """Seed torch with a key, and restore its random state afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        yield
 
 
 def squared_errors(denoise: Denoise, x0: Tensor, sigma: float, count: int = 4 * DRAWS, seed: int = 1) -> Tensor:

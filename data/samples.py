@@ -1,11 +1,13 @@
 """Raw samples of a source, before scaling."""
 
+import importlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gaussian_test.data.formats.rows import Rows
-from gaussian_test.data.values import DataError, Labels, nearest
+from gaussian_test.data.values import DataError, Labels, cause, nearest
 from gaussian_test.machine import special
 
 
@@ -60,3 +62,22 @@ def choose_batches(path: Path, train: re.Pattern[str], test: re.Pattern[str], sp
 def _number(file: Path) -> int:
     digits = re.findall(r"\d+", file.stem)
     return int(digits[-1]) if digits else 0
+
+
+def library(module: str, extra: str, path: Path) -> Any:
+    """Import an optional library that reads a file.
+
+    Raises DataError with the extra to install if it is missing.
+
+    Examples
+    --------
+    >>> library("no_such_library", "hdf5", Path("x.h5"))
+    Traceback (most recent call last):
+    ...
+    gaussian_test.data.values.DataError: x.h5 needs no_such_library, which is not installed: pip install 'gaussian-test[hdf5]'.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        missing = "is not installed" if isinstance(error, ModuleNotFoundError) else f"does not import ({cause(error)})"
+        raise DataError(f"{path} needs {module}, which {missing}: pip install 'gaussian-test[{extra}]'.") from None

@@ -15,8 +15,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gaussian_test.data import load
+from gaussian_test.data.network_record import DRAWS, Part, draw, record, seeded
 from gaussian_test.sampler.networks.edm_denoiser import EDMDenoiser
 from gaussian_test.sampler.networks.residual_denoiser import ResidualDenoiser
 from gaussian_test.sampler.networks.unet_denoiser import UNetDenoiser
@@ -42,7 +42,6 @@ SOME = 2000  # samples of each part that the record tries a network on
 WARM_UP = 200  # steps
 CHECKPOINT_EVERY = 500
 PIECE = 1024  # samples of one call without gradients
-DRAWS = 2**13  # noise draws per mean of the curve; the record uses four times as many
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,6 @@ FASHION = Settings(
 NETWORKS: dict[str, type[EDMDenoiser]] = {one.__name__: one for one in (ResidualDenoiser, UNetDenoiser)}
 
 
-@dataclass(frozen=True)
-class Part:
-    """Samples, (n, channels, rows, columns), and their classes, one-hot."""
-
-    x: Tensor
-    classes: Tensor
-
-
 def part_of(truth: xr.Dataset, samples: Any = slice(None)) -> Part:
     """Return some samples of a data set."""
     x = torch.from_numpy(np.asarray(truth["x"][samples].values, dtype=np.float32))
@@ -98,14 +89,6 @@ def split(truth: xr.Dataset, seed: int, held_out: int) -> tuple[Part, Part]:
     """Return the samples to train on and those held out: the first ones of a permutation by the seed."""
     order = np.random.default_rng(seed).permutation(truth.sizes["sample"])
     return part_of(truth, order[held_out:]), part_of(truth, order[:held_out])
-
-
-@contextmanager
-def seeded(*key: int) -> Iterator[None]:
-    """Seed torch with a key, and restore its random state afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-        yield
 
 
 class Training:
@@ -265,8 +248,6 @@ def main(data: str, output: Path | None, figure: Path | None, steps: int | None,
 
     Writes its weights and, beside them, its record (.json).
     """
-    from gaussian_test.data.network_record import draw, record
-
     torch.set_num_threads(threads)
     is_digits = data == "digits"
     settings = replace(DIGITS if is_digits else FASHION, seed=seed)

@@ -32,7 +32,7 @@ FLOORS = (
 )
 ROOMS = tuple(room for floor in FLOORS for room in floor)
 # a script that is run and never imported: it stands above all rooms, in the folder of what it makes
-SCRIPTS = {f"{FACE}.data.train_digits_network"}
+SCRIPTS = {f"{FACE}.data.train_network", f"{FACE}.data.network_record"}
 ROOF, GROUND = {"__init__", "__main__", "accessor"}, {"errors", "locks", "log", "machine", "paths", "text", "_version"}
 WHAT = {
     "roof": "Public names, and what a dataset can do.",

@@ -22,7 +22,7 @@ from gaussian_test.machine import allowed, regular
 READ_BYTES = 2**24
 HEADER_BYTES = 2**17  # more than numpy reads as a header
 X_KEYS = ("x", "images", "data")
-LABEL_KEYS = ("label", "labels", "y")
+LABEL_KEYS = ("label", "labels", "y", "class", "target")
 NAMES_KEY = "class_name"
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError)
 

@@ -13,22 +13,13 @@ from numpy.typing import NDArray
 from gaussian_test.data.formats.rows import JoinedRows, MappedRows, MemoryRows, Rows, as_images
 from gaussian_test.data.samples import Samples, choose_batches
 from gaussian_test.data.values import DataError, cause, check_size, encode_labels
+from gaussian_test.machine import regular
 
 TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 NAME = r"[-.]idx[1-4][-.]u?byte(\.gz)?"
 TRAIN = re.compile("train[-_]images" + NAME)
 TEST = re.compile("(t10k|test)[-_]images" + NAME)
-
-
-def is_idx(name: str) -> bool:
-    """Return whether a file is named as IDX files are.
-
-    Examples
-    --------
-    >>> is_idx("train-images-idx3-ubyte.gz"), is_idx("x.idx"), is_idx("x.npy")
-    (True, True, False)
-    """
-    return bool(re.search(NAME + "$", name)) or name.lower().removesuffix(".gz").endswith(".idx")
+FILE = rf".*({NAME}|\.idx(\.gz)?)"
 
 
 def open_idx(path: Path, split: str | None, memory: int) -> Samples:
@@ -51,13 +42,16 @@ def open_idx(path: Path, split: str | None, memory: int) -> Samples:
     [[[[3, 4, 5]]]]
     """
     files = choose_batches(path, TRAIN, TEST, split)
+    files = [file for file in files if file.suffix != ".gz" or file.with_suffix("") not in files]  # some keep both, as torchvision
     parts = [as_images(_rows(file, memory)) for file in files]
     if len({(part.dtype, part.shape[1:]) for part in parts}) > 1:
         raise DataError(f"the files in {path} hold samples of different shapes or types: give split= or one file.")
     rows = parts[0] if len(parts) == 1 else JoinedRows(parts)
     labels = [_labels(file, memory) for file in files]
     given = [one for one in labels if one is not None]
-    found = encode_labels(np.concatenate(given), rows.shape[0], f"the labels of {path}") if len(given) == len(files) else None
+    if given and len(given) < len(files):
+        raise DataError(f"{path} has labels for {len(given)} of {len(files)} files: expected labels beside all, or give split=.")
+    found = encode_labels(np.concatenate(given), rows.shape[0], f"the labels of {path}") if given else None
     return Samples(rows, ", ".join(file.name for file in files), found)
 
 
@@ -65,15 +59,18 @@ def _labels(images: Path, memory: int) -> NDArray[Any] | None:
     """Return the labels in the file beside one of images, if there is one."""
     name = re.sub(r"idx\d", "idx1", images.name.replace("images", "labels")).removesuffix(".gz")
     for file in (images.with_name(name), images.with_name(f"{name}.gz")):
-        if name != images.name.removesuffix(".gz") and file.is_file():
-            return np.asarray(_rows(file, memory).read(slice(None)))
+        if name != images.name.removesuffix(".gz") and file.exists():
+            rows = _rows(file, memory)
+            if len(rows.shape) != 1:
+                raise DataError(f"{file} has shape {rows.shape}: expected one label per sample; check the file.")
+            return np.asarray(rows.read(slice(None)))
     return None
 
 
 def _rows(path: Path, memory: int) -> Rows:
     compressed = path.suffix == ".gz"
     try:
-        with gzip.open(path) if compressed else path.open("rb") as opened:
+        with gzip.open(regular(path)) if compressed else regular(path).open("rb") as opened:
             file = cast(IO[bytes], opened)
             magic = file.read(4)
             if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or not 1 <= magic[3] <= 4:

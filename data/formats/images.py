@@ -21,7 +21,9 @@ from gaussian_test.data.values import DataError, Labels, cause, check_size, enco
 from gaussian_test.machine import regular
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16B")
+MODES = ("L", "RGB", "I;16", "I;16B", "I", "F")
+BYTES = {"1": 1, "L": 1, "I;16": 2, "I;16B": 2, "RGB": 3, "P": 3}  # of a decoded pixel; others have 4
+BACKGROUNDS = {"white": 255, "black": 0}
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")  # any other would be guessed by content: PostScript starts a program
 INDEX = "dataset.json"  # labels of the EDM data format
 
@@ -60,8 +62,8 @@ class FolderStore:
                     f"{self._given} holds {seen[real]} and {place}, which are one folder by a link: remove one of them."
                 )
             seen[real] = place
-            below[:] = sorted(name for name in below if not name.startswith(".") and not self._is_back(folder, name))
-            found += [(place / name).as_posix() for name in files if not name.startswith(".")]
+            below[:] = sorted(name for name in below if not _hidden(name) and not self._is_back(folder, name))
+            found += [(place / name).as_posix() for name in files if not _hidden(name)]
         return found
 
     def _is_back(self, folder: str, name: str) -> bool:
@@ -94,6 +96,7 @@ class ZipStore:
         self._memory = memory
         self._lock = SerializableLock()
         self._open: tuple[int, zipfile.ZipFile] | None = None
+        self._stored: dict[str, str] = {}  # names in the archive by those with slashes, which not every program writes
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": None}
@@ -104,23 +107,27 @@ class ZipStore:
         return self._open[1]
 
     def names(self) -> list[str]:
-        """Return the names of all files, those of hidden folders and files left out."""
+        """Return the names of all files, with slashes; those of hidden folders and files are left out.
+
+        Raises DataError if the zip is damaged, or holds a name twice.
+        """
         with self._lock:
             try:
                 names = self._archive().namelist()
             except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
                 raise DataError(f"{self._given} is not a readable zip ({error}): save or copy it again.") from error
-        return [
-            name
-            for name in names
-            if not name.endswith("/") and not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-        ]
+        found = [(name.replace("\\", "/"), name) for name in names]
+        found = [(name, stored) for name, stored in found if not name.endswith("/") and not any(map(_hidden, name.split("/")))]
+        self._stored = dict(found)
+        if len(self._stored) < len(found):
+            raise DataError(f"{self._given} holds several files of one name: save it again.")
+        return list(self._stored)
 
     def read(self, name: str) -> bytes:
         """Return the content of a file, after verifying its checksum."""
         with self._lock:
             try:
-                info = self._archive().getinfo(name)
+                info = self._archive().getinfo(self._stored.get(name, name))
                 check_size(info.file_size, self._memory, self.title(name))
                 return self._archive().read(info)  # which reads no more than this
             except DataError:
@@ -133,13 +140,21 @@ class ZipStore:
         return f"{name} in {self._given}"
 
 
-def decode(content: bytes, name: str, memory: int = 2**30) -> tuple[str, Array]:
-    """Decode one picture.
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def decode(content: bytes, name: str, memory: int = 2**30, alpha: str | None = None) -> tuple[str, Array]:
+    """Decode one picture, turned as its EXIF data say.
+
+    Palettes become colours, pictures of one bit 0 and 255. An alpha channel that is opaque everywhere is dropped, any other is
+    flattened onto ``alpha``, white or black.
 
     Raises
     ------
     DataError
-        If the file is damaged, of a mode whose numbers are not intensities, or takes more than ``memory`` bytes.
+        If the file is damaged, is transparent without ``alpha``, is of a mode whose numbers are not intensities, or takes more
+        than ``memory`` bytes.
 
     Examples
     --------
@@ -149,16 +164,16 @@ def decode(content: bytes, name: str, memory: int = 2**30) -> tuple[str, Array]:
     >>> decode(stream.getvalue(), "black.png")[1].shape
     (3, 4, 5)
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     faults = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, OverflowError, Image.DecompressionBombError)
-    quiet = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)  # the size is checked below
+    quiet = warnings.catch_warnings(action="ignore")  # of large pictures, whose size is checked below, and of odd EXIF data
     try:
-        with quiet, Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            mode = image.mode
-            check_size(image.width * image.height * len(image.getbands()), memory, name)
-            stored = str(image.tile[0][3]) if image.tile else ""
-            pixels = np.asarray(image)
+        with quiet, Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            check_size(opened.width * opened.height * BYTES.get(opened.mode, 4), memory, name)
+            stored = str(opened.tile[0][3]) if opened.tile else ""
+            image = _opaque(ImageOps.exif_transpose(opened), name, alpha)
+            mode, pixels = image.mode, np.asarray(image)
     except DataError:
         raise
     except faults as error:
@@ -168,10 +183,32 @@ def decode(content: bytes, name: str, memory: int = 2**30) -> tuple[str, Array]:
         raise DataError(f"{name} has 16-bit colours, which Pillow would cut to 8 bits: save the images as a .npy array.")
     if mode not in MODES:
         raise DataError(
-            f"{name} has mode {mode}: expected one of {', '.join(MODES)}; convert the images, for example with "
+            f"{name} has mode {mode}: expected one of {', '.join((*MODES, 'P', '1'))}; convert the images, for example with "
             "Pillow's image.convert('RGB')."
         )
+    if "16" in mode or (mode == "I" and "16" in stored):  # Pillow before 11 reads 16 bits into 32
+        mode, pixels = "I;16", pixels.astype(np.uint16)
     return mode, pixels[np.newaxis] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+
+
+def _opaque(image: Any, name: str, alpha: str | None) -> Any:
+    """Return a picture without palette, bits and alpha channel."""
+    from PIL import Image
+
+    if image.has_transparency_data:
+        if image.mode.startswith("I"):
+            raise DataError(f"{name} has 16 bits and a transparent value, which Pillow cannot flatten: save it without.")
+        grey = image.mode in ("1", "L", "LA", "La")
+        layered = image.convert("RGBA")
+        if layered.getchannel("A").getextrema()[0] < 255:
+            if alpha not in BACKGROUNDS:
+                raise DataError(
+                    f"{name} is transparent (alpha below 255): give alpha='white' or 'black' to flatten the pictures on it."
+                )
+            ground = Image.new("RGBA", layered.size, (*[BACKGROUNDS[alpha]] * 3, 255))
+            layered = Image.alpha_composite(ground, layered)
+        return layered.convert("RGB").getchannel("R") if grey else layered.convert("RGB")
+    return image.convert({"P": "RGB", "1": "L"}[image.mode]) if image.mode in ("P", "1") else image
 
 
 class ImageRows:
@@ -187,25 +224,30 @@ class ImageRows:
         File names, one per sample.
     memory : int
         Most bytes that a picture may take.
+    alpha : {"white", "black"} or None
+        What transparent pictures are flattened on; None refuses them.
 
     Raises
     ------
     DataError
-        If a file is damaged or too large, or differs from the first in size or mode.
+        If a file is damaged, too large or transparent, or differs from the first in size or mode.
     """
 
-    def __init__(self, store: Store, names: Sequence[str], memory: int) -> None:
+    def __init__(self, store: Store, names: Sequence[str], memory: int, alpha: str | None = None) -> None:
         self._store = store
         self._names = list(names)
         self._memory = memory
-        self._mode, first = decode(store.read(names[0]), store.title(names[0]), memory)
+        self._alpha = None if alpha == "refuse" else alpha
+        if self._alpha is not None and self._alpha not in BACKGROUNDS:
+            raise DataError(f"alpha is {alpha!r}: expected 'refuse', 'white' or 'black'.")
+        self._mode, first = decode(store.read(names[0]), store.title(names[0]), memory, self._alpha)
         self.shape: tuple[int, ...] = (len(names), *first.shape)
         self.dtype: np.dtype[Any] = first.dtype
         for name in self._names[1:]:
             self._picture(name)
 
     def _picture(self, name: str) -> Array:
-        mode, pixels = decode(self._store.read(name), self._store.title(name), self._memory)
+        mode, pixels = decode(self._store.read(name), self._store.title(name), self._memory, self._alpha)
         if mode != self._mode or pixels.shape != self.shape[1:]:
             raise DataError(
                 f"{self._store.title(name)} has {pixels.shape[2]} x {pixels.shape[1]} pixels of mode {mode}: expected "
@@ -222,42 +264,59 @@ class ImageRows:
         return out
 
 
-def open_folder(path: Path, memory: int) -> Samples:
+def open_folder(path: Path, memory: int, alpha: str | None = None) -> Samples:
     """Open a folder of pictures, with sub-folders, if any, as classes.
 
     The pictures are ordered by name. A ``dataset.json`` in the folder (the EDM format, unpacked) gives the
-    labels instead of the sub-folders.
+    labels instead of the sub-folders. A single folder that holds all is passed through.
 
-    Raises DataError if there are no pictures, or they are damaged or differ in size or mode.
+    Raises DataError if there are no pictures, or they are damaged, transparent without ``alpha``, or differ in size or mode.
     """
-    store = FolderStore(path, memory)
-    found = store.names()
-    names = _pictures(found, str(path))
-    labels = _index_labels(store, names) if INDEX in found else _folder_labels(names, path)
-    return Samples(ImageRows(store, names, memory), f"Folder of images {path.absolute().name}", labels)
+    return _open(FolderStore(path, memory), path, f"Folder of images {path.absolute().name}", memory, alpha)
 
 
-def open_zip(path: Path, memory: int) -> Samples:
-    """Open a zip of pictures in the EDM data format: nested pictures and a ``dataset.json`` with their labels.
+def open_zip(path: Path, memory: int, alpha: str | None = None) -> Samples:
+    """Open a zip of pictures, such as one in the EDM data format; see `open_folder`.
 
     Raises DataError if the zip is damaged, holds no pictures, or the labels do not fit them.
     """
-    store = ZipStore(path, memory)
+    return _open(ZipStore(path, memory), path, f"Zip of images {path.name}", memory, alpha)
+
+
+def _open(store: FolderStore | ZipStore, path: Path, title: str, memory: int, alpha: str | None) -> Samples:
     found = store.names()
-    names = _pictures(found, str(path))
-    labels = _index_labels(store, names) if INDEX in found else None
-    return Samples(ImageRows(store, names, memory), f"Zip of images {path.name}", labels)
+    names = sorted(item for item in found if PurePosixPath(item).suffix.lower() in SUFFIXES)
+    if not names:
+        raise DataError(f"{path} holds no images: expected files ending in {', '.join(sorted(SUFFIXES))}.")
+    top = _top(found, names)
+    if top + INDEX not in found and (stray := next((name for name in found if PurePosixPath(name).name == INDEX), None)):
+        raise DataError(f"{store.title(stray)} does not lie on top of all images: move it there, or give the folder that it is of.")
+    labels = _index_labels(store, names, top) if top + INDEX in found else _folder_labels(names, path, top)
+    return Samples(ImageRows(store, names, memory, alpha), title, labels)
 
 
-def _pictures(found: Sequence[str], name: str) -> list[str]:
-    pictures = sorted(item for item in found if PurePosixPath(item).suffix.lower() in SUFFIXES)
-    if not pictures:
-        raise DataError(f"{name} holds no images: expected files ending in {', '.join(sorted(SUFFIXES))}.")
-    return pictures
+def _top(found: Sequence[str], names: Sequence[str]) -> str:
+    """Return the folder, with its slash, that holds all pictures as the data set: the given one, or a single one in it.
+
+    Examples
+    --------
+    >>> _top(["mine/0/a.png", "mine/dataset.json"], ["mine/0/a.png"]), _top([], ["cat/a.png"]), _top([], ["my/cat/a.png"])
+    ('mine/', '', 'my/')
+    """
+    top = ""
+    while top + INDEX not in found:
+        inside = [name[len(top) :].split("/") for name in names]
+        first = inside[0][0]
+        whole = all(parts[0] == first for parts in inside)
+        if not whole or not (f"{top}{first}/{INDEX}" in found or all(len(parts) > 2 for parts in inside)):
+            break
+        top += f"{first}/"
+    return top
 
 
-def _folder_labels(names: Sequence[str], path: Path) -> Labels | None:
-    classes = [PurePosixPath(name).parts[0] if "/" in name else None for name in names]
+def _folder_labels(names: Sequence[str], path: Path, top: str) -> Labels | None:
+    inside = [PurePosixPath(name[len(top) :]).parts for name in names]
+    classes = [parts[0] if len(parts) > 1 else None for parts in inside]
     if all(item is None for item in classes):
         return None
     if None in classes:
@@ -269,11 +328,11 @@ def _folder_labels(names: Sequence[str], path: Path) -> Labels | None:
     return encode_labels(np.array(classes, dtype=str), len(names), f"the sub-folders of {path}")
 
 
-def _index_labels(store: Store, names: Sequence[str]) -> Labels | None:
-    title = store.title(INDEX)
+def _index_labels(store: Store, names: Sequence[str], top: str) -> Labels | None:
+    title = store.title(top + INDEX)
     try:
-        entries = json.loads(store.read(INDEX))["labels"]
-        table = None if entries is None else {str(name): label for name, label in entries}
+        entries = json.loads(store.read(top + INDEX))["labels"]
+        table = None if entries is None else {top + str(name).replace("\\", "/"): label for name, label in entries}
     except DataError:
         raise
     except (ValueError, KeyError, TypeError, RecursionError) as error:

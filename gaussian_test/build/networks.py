@@ -102,7 +102,7 @@ def _whole(score: sampler.Score, settings: scores.Callable) -> sampler.Score:
 
 
 def _residual_denoiser(path: str | None) -> tuple[sampler.ResidualDenoiser, Origin]:
-    """Load a network written by data/train_digits_network.py; by default the shipped one."""
+    """Load a network written by data/train_network.py; by default the shipped one."""
     file = Path(str(files("gaussian_test.data") / EMBEDDED)) if path is None else Path(path)
     from safetensors import SafetensorError, safe_open
 
@@ -114,7 +114,7 @@ def _residual_denoiser(path: str | None) -> tuple[sampler.ResidualDenoiser, Orig
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{file} does not say how its network is built ({type(error).__name__}: {error}): give a file that "
-            "gaussian_test.data.train_digits_network has written"
+            "gaussian_test.data.train_network has written"
         ) from error
     _load(net, state, file)
     return net, Origin(SHIPPED if path is None else "safetensors", digest)

@@ -39,6 +39,7 @@ class Data(Settings):
     labels: str | None = None
     split: str | None = None
     value_range: tuple[float, float] | None = None
+    alpha: Literal["refuse", "white", "black"] | None = None
 
 
 class Spacing(Settings):

@@ -112,6 +112,7 @@ def test_an_experiment_cannot_be_changed_by_accident():
         ("reverse.steps=16", lambda e: e.reverse.steps, 16),
         (" reverse.steps =16", lambda e: e.reverse.steps, 16),
         ("data.value_range=[0, 16]", lambda e: e.data.value_range, (0.0, 16.0)),
+        ("data.alpha=white", lambda e: e.data.alpha, "white"),
         ("data.path=a=b.npy", lambda e: e.data.path, "a=b.npy"),
         ("scores.0.name=mine", lambda e: (e.scores[0].name, e.scores[0].kind, e.scores[1].kind), ("mine", "empirical", "gaussian")),
         ("scores.1.kind=mixture", lambda e: [s.kind for s in e.scores], ["empirical", "mixture"]),

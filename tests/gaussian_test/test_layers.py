@@ -24,7 +24,14 @@ LIBRARIES = {
     "data": {"numpy", "xarray", "sklearn", "PIL"},
     "ground": {"netCDF4", "numpy", "tqdm"},
 }
-OUTSIDE_OF_FILE = {"gaussian_test.sampler.networks.diffusers_models": {"diffusers", "safetensors"}}
+OUTSIDE_OF_FILE = {
+    "gaussian_test.sampler.networks.diffusers_models": {"diffusers", "safetensors"},
+    "gaussian_test.data.formats.csv": {"pandas"},
+    "gaussian_test.data.formats.hdf5": {"h5py"},
+    "gaussian_test.data.formats.netcdf": {"netCDF4"},
+    "gaussian_test.data.formats.tables": {"pyarrow"},
+    "gaussian_test.data.formats.zarr": {"zarr"},
+}
 
 
 def test_every_file_is_in_a_room():

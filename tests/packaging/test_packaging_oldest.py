@@ -13,7 +13,15 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[2]
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
-EXTRAS = ("cluster", "slurm", "diffusers", "azula")  # what a run can use; the others are for those who change the project
+EXTRAS = (
+    "cluster",
+    "slurm",
+    "diffusers",
+    "azula",
+    "hdf5",
+    "zarr",
+    "parquet",
+)  # what a run can use; the others are for those who change the project
 ROOMS = ("gaussian_test", "sampler", "analysis", "data")  # links are not followed
 NOT_TRIED = {"torch"}  # of which not every index has a small build
 
