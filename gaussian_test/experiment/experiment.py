@@ -31,14 +31,35 @@ Rho = Annotated[float, Field(ge=0.1, le=1000)]  # powers 1/rho of noise levels s
 
 
 class Data(Settings):
-    """Source of the ground-truth samples; the arguments of :func:`gaussian_test.data.load`."""
+    """Source of the ground-truth samples; the arguments of :func:`gaussian_test.data.load`.
 
-    source: str = "digits"
+    The source is ``digits`` where there is no path, and recognised from one.
+    """
+
+    source: str | None = None
     path: str | None = None
     key: str | None = None
     labels: str | None = None
     split: str | None = None
-    value_range: tuple[float, float] | None = None
+    scale: Literal["none", "pictures", "unit"] | tuple[float, float] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if "value_range" in values:
+            warnings.warn("data.value_range is deprecated: write scale", DeprecationWarning, stacklevel=2)
+            values = {("scale" if key == "value_range" else key): value for key, value in values.items()}
+        is_embedded = values.get("source") is None and values.get("path") is None
+        return {**values, "source": "digits"} if is_embedded else values
+
+    @field_validator("scale", mode="before")
+    @classmethod
+    def _known_scale(cls, value: Any) -> Any:
+        if value is not None and not isinstance(value, list | tuple) and value not in ("none", "pictures", "unit"):
+            raise ValueError(f"{shown(value)} is not known: choose none, pictures, unit, or the values [low, high] of -1 and 1")
+        return value
 
 
 class Spacing(Settings):
@@ -380,6 +401,8 @@ def with_value(values: dict[str, Any], key: str, value: Any, where: str) -> dict
     if isinstance(place, dict):
         if last == "kind" and parts[0] in ("process", "scores"):
             place.clear()  # another kind has other settings
+        if key == "data.path" and place.get("source") == "digits":
+            del place["source"]  # which has no path
         if parts[0] == "turn_times":
             place.pop({"noise_to_signal": "time", "time": "noise_to_signal"}.get(last, ""), None)
     place[int(last) if isinstance(place, list) else last] = value
