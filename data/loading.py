@@ -133,7 +133,9 @@ def load(
     if not is_path(name_or_path):
         for option, value in (("source", source), ("split", split)):
             if value is not None:
-                raise DataError(f"{option}={value!r} was given with the {type(name_or_path).__name__}: it is for paths; drop {option}.")
+                raise DataError(
+                    f"{option}={value!r} was given with the {type(name_or_path).__name__}: it is for paths; drop {option}."
+                )
         return _scaled(*open_object(name_or_path, key, labels, room), "python", scale, dtype, room)
     try:
         return _load(name_or_path, source, split, labels, key, scale, dtype, room)

@@ -98,11 +98,7 @@ class Scaled:
 
 
 def choose_scaling(
-    rows: Rows,
-    name: str,
-    scale: Scale | None = None,
-    dtype: DType = "auto",
-    known: tuple[float, float] | None = None,
+    rows: Rows, name: str, scale: Scale | None = None, dtype: DType = "auto", known: tuple[float, float] | None = None
 ) -> Scaled:
     """Choose the map of the values of a source; raise for values that cannot be used.
 

@@ -172,7 +172,9 @@ def _names_of(item: Any, key: str | None, labels: Any, what: str) -> tuple[str, 
         fit = [name for name in columns if name != label and np.ndim(_detached(item[name])) and not isinstance(item[name], str)]
         key = next((name for name in PICTURES if name in columns), fit[0] if len(fit) == 1 else None)
     if key not in columns or (label is not None and label not in columns):
-        raise DataError(f"{what} has the columns {', '.join(columns)}: name the one with samples by key=, that of classes by labels=.")
+        raise DataError(
+            f"{what} has the columns {', '.join(columns)}: name the one with samples by key=, that of classes by labels=."
+        )
     return key, label
 
 
@@ -213,7 +215,9 @@ def _plain(value: Any, what: str) -> Array:
     try:
         return np.asarray(_detached(value))
     except Exception as error:  # sparse or ragged things, and objects of anybody
-        raise DataError(f"{what} is not an array ({type(error).__name__}: {cause(error)}): expected numbers of one shape.") from error
+        raise DataError(
+            f"{what} is not an array ({type(error).__name__}: {cause(error)}): expected numbers of one shape."
+        ) from error
 
 
 def _named(labels: Any, given: Mapping[Any, xr.DataArray] | xr.Dataset, what: str) -> Any:

@@ -29,7 +29,7 @@ from gaussian_test.build.features import (
     build_features,
 )
 from gaussian_test.build.scores import Built, build_scores, make_kernels, make_process
-from gaussian_test.build.truth import Source, open_truth
+from gaussian_test.build.truth import Source, class_names, open_truth
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment
 from gaussian_test.sampler.defaults import undisturbed
@@ -195,6 +195,7 @@ def prepare(
             moments,
             analysis.GaussianScore.from_moments(moments, process=process, dtype=dtype).to(place),
             labels,
+            class_names=class_names(truth),
         )
         extractor = build_features(settings.features, given.features, moments, place, truth["x"][:2].values)
         classified = build_classifier(settings.classifier, given.classifier, reference, truth["x"], settings.seed, not shards_only)

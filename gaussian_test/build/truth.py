@@ -1,5 +1,6 @@
 """Ground truth of a run: opened, checked, and in a precision that holds its differences."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,12 +181,24 @@ def checked_truth(truth: Any, memory: int | None = None) -> tuple[xr.Dataset, fl
     low, high = min((low for low, _ in ends), default=0.0), max((high for _, high in ends), default=0.0)
     if not np.isfinite(low + high):
         raise UserError("truth.x holds NaN or infinite values: remove or repair them")
-    truth = truth.assign(x=truth["x"].assign_attrs(valid_range=x.attrs.get("valid_range", [low, high])))
+    truth = truth.assign(x=truth["x"].assign_attrs(_scaling(x.attrs, low, high)))
     if "label" in truth:
         label = truth["label"]
         if label.dims != ("sample",) or label.dtype.kind not in "iu" or int(label.min()) < 0 or int(label.max()) > MOST_CLASSES:
             raise UserError("truth.label is not one whole number from 0 to a million for each sample: correct it or leave it out")
     return truth, max(-low, high)
+
+
+def _scaling(attributes: Mapping[Any, Any], low: float, high: float) -> dict[str, Any]:
+    """Return scale, offset and range of samples as their attributes say, or as they are where these are not those of the values."""
+    try:
+        scale, offset = float(attributes["scale"]), float(attributes["offset"])
+        smallest, largest = (float(end) for end in attributes.get("valid_range", (low, high)))
+    except (KeyError, TypeError, ValueError):
+        scale = offset = smallest = largest = np.nan
+    if scale and np.isfinite([scale, offset]).all() and smallest <= low <= high <= largest < np.inf:
+        return {"scale": scale, "offset": offset, "valid_range": [smallest, largest]}
+    return {"scale": 1.0, "offset": 0.0, "valid_range": [low, high]}
 
 
 def class_names(truth: xr.Dataset) -> dict[int, str]:

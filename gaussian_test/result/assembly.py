@@ -202,6 +202,7 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
     asked = prepared.plan.process.noise_to_signal(
         torch.tensor(turn_levels(prepared.plan.process, settings.turn_times), dtype=torch.float64)
     ).numpy()
+    x, classes = prepared.truth["x"].attrs, prepared.reference.class_names
     # largest distance of the levels of a fixed grid from the requested ones, as a ratio minus 1
     moved = float(np.expm1(np.abs(np.log(asked[:, None] / prepared.noise_to_signal)).min(1).max()))
     return {
@@ -222,7 +223,13 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
         "confidence": settings.statistics.confidence,
         "versions": json.dumps(libraries),
         "data_source": str(prepared.truth.attrs.get("source", "given in python")),
+        "data_title": str(prepared.truth.attrs.get("title", "")) or "samples given in python",
+        "data_scale": float(x["scale"]),
+        "data_offset": float(x["offset"]),
+        "data_range": [float(end) for end in x["valid_range"]],
         "data_digest": identity["data"],
+        "class_names": json.dumps(classes),
+        "score_classes": json.dumps({name: classes for name, entry in prepared.built.items() if entry.conditional}),
         "score_digest": json.dumps({name: identity[f"score {name}"] for name in prepared.scores}),
         "score_origin": json.dumps({name: asdict(entry.origin) for name, entry in prepared.built.items()}),
         "network_settings": json.dumps({name: score.settings for name, score in networks.items()}),

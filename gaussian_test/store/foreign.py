@@ -17,6 +17,8 @@ from gaussian_test.text import printable
 
 LONGEST, DEEPEST, LARGEST = 1_000_000, 50, 200_000  # characters, nesting and number of values of a structured attribute
 OBJECTS = ("versions", "score_digest", "score_origin", "network_settings")  # attributes in JSON
+LATER_OBJECTS = ("class_names", "score_classes")  # the same, of schema 2 but for its first archives
+NUMBERS = {"data_scale": 1, "data_offset": 1, "data_range": 2}  # attributes that are finite numbers, where they are, and how many
 NEEDED = ("start", "process.kind", "reverse.kind", "statistics.confidence")  # keys of an experiment that everything shown needs
 
 
@@ -69,9 +71,13 @@ def checked(dataset: xr.Dataset) -> xr.Dataset:
         for name in variable.names:
             if name in dataset.variables and dataset[name].dims != variable.dims:
                 raise ValueError(f"the dimensions of its {name} are not {', '.join(variable.dims) or 'none'}")
-    parsers: dict[str, Callable[[str], Any]] = {**dict.fromkeys(OBJECTS, json.loads), "experiment": yaml.safe_load}
+    for name, count in NUMBERS.items():
+        if name in dataset.attrs and not _are_numbers(dataset.attrs[name], count):
+            raise ValueError(f"its {name} is not {count} finite number(s)")
+    parsers: dict[str, Callable[[str], Any]] = dict.fromkeys((*OBJECTS, *LATER_OBJECTS), json.loads)
+    parsers["experiment"] = yaml.safe_load
     for name, parse in parsers.items():
-        text = str(dataset.attrs.get(name, ""))
+        text = str(dataset.attrs.get(name, "{}" if name in LATER_OBJECTS else ""))
         given = _parsed(text, parse, name)
         if name == "experiment" and any(_at(given, key) is None for key in NEEDED):
             raise ValueError("its experiment is none")
@@ -82,6 +88,11 @@ def checked(dataset: xr.Dataset) -> xr.Dataset:
         if name == "score_digest" and not set(clean) >= set(dataset["score"].values.tolist()):
             raise ValueError("its scores have other names than their digests")
     return dataset
+
+
+def _are_numbers(value: Any, count: int) -> bool:
+    found = np.atleast_1d(np.asarray(value))
+    return found.shape == (count,) and found.dtype.kind in "iuf" and bool(np.isfinite(found).all())
 
 
 def _parsed(text: str, parse: Callable[[str], Any], name: str) -> dict[str, Any]:

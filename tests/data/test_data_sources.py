@@ -21,7 +21,7 @@ from gaussian_test.data.formats.cifar10 import RECORD
 from gaussian_test.data.formats.images import ImageRows
 from gaussian_test.data.formats.lazy import ScaledArray
 from gaussian_test.data.formats.rows import JoinedRows, MappedRows, MemoryRows
-from gaussian_test.data.values import Scaling
+from gaussian_test.data.scaling import Scaling
 
 COUNT = 23
 NAMES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

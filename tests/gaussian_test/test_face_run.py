@@ -345,7 +345,7 @@ def test_eigenvectors_are_kept_on_request_and_diagonalise(tiny):
         ({"scores": [{"kind": "gaussian", "shrinkage": -1}]}, ("shrinkage", "-1")),
         ({"scores": [{"kind": "mixture", "components": 3, "conditional": True}]}, ("components",)),
         ({"data": {"source": "file", "path": "nowhere.npy"}}, ("nowhere.npy",)),
-        ({"data": {"value_range": [1, 0]}}, ("value_range",)),
+        ({"data": {"scale": [1, 0]}}, ("scale",)),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_any_work(changes, said, tiny, tmp_path, monkeypatch):
