@@ -83,8 +83,8 @@ def load(
     split : {"train", "test", "all"} or None
         Which files of a folder of cifar10, idx or imagenet; by default all present, train before test.
     labels : str, path-like, array_like or None
-        Classes instead of those found: a name in a ``.npz`` or ``.nc`` file, a Dataset or a data set of columns, a ``.npy`` file, or
-        one per sample.
+        Classes instead of those found: a name in a ``.npz`` or ``.nc`` file, a Dataset or a data set of columns, a ``.npy`` file,
+        or one per sample.
     key : str or None
         Name of the samples in a ``.npz`` or ``.nc`` file, a Dataset or a data set of columns; by default "x", also "images" or
         "data", or the only one that fits.
@@ -95,18 +95,18 @@ def load(
     dtype : {"auto", "float32", "float64"}
         Of ``x``; "auto" is float32 unless it would round by more than a thousandth of the range of the values.
     memory : int or None
-        Most bytes that what is read at once may take, by what its header says: a compressed array, a picture, a sample, a data set of
-        torch; by default half of the machine's memory.
+        Most bytes that what is read at once may take, by what its header says: a compressed array, a picture, a sample, a data set
+        of torch; by default half of the machine's memory.
     value_range : tuple of float or None
         Deprecated name of ``scale=(low, high)``.
 
     Returns
     -------
     xarray.Dataset
-        ``x`` (sample, channel, row, column) or (sample, feature), dimensionless, with attributes ``scale`` and ``offset`` so that the
-        original is (x - offset) / scale, and ``valid_range``, which no value leaves: drop them if you change x. Where classes are
-        known, ``label`` (sample): int64, the numbers that they have, or where they have none from 0; and ``class_name`` (class), with
-        the numbers as coordinate. Attributes ``source`` and ``title``.
+        ``x`` (sample, channel, row, column) or (sample, feature), dimensionless, with attributes ``scale`` and ``offset`` so that
+        the original is (x - offset) / scale, and ``valid_range``, which no value leaves: drop them if you change x. Where classes
+        are known, ``label`` (sample): int64, the numbers that they have, or where they have none from 0; and ``class_name``
+        (class), with the numbers as coordinate. Attributes ``source`` and ``title``.
 
     Raises
     ------

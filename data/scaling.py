@@ -72,7 +72,7 @@ class Scaling:
     def _usable(self, name: str) -> Scaling:
         if not (self.unit > 0 and all(map(math.isfinite, (self.unit, self.scale, self.offset)))):
             raise DataError(
-                f"{name} cannot be scaled as (x - {self.origin:g}) / {self.unit:g}, which 64-bit floats do not hold: rescale the data."
+                f"{name} cannot be scaled as (x - {self.origin:g}) / {self.unit:g}: 64-bit floats do not hold it; rescale the data."
             )
         return self
 

@@ -125,11 +125,10 @@ def shades(result: xr.Dataset) -> tuple[float, float]:
 
     Examples
     --------
-    >>> shades(xr.Dataset(attrs={"data_range": [0.0, 4.0]}))
+    >>> shades(xr.Dataset(attrs={"data_low": 0.0, "data_high": 4.0}))
     (0.0, 4.0)
     """
-    low, high = (float(end) for end in result.attrs.get("data_range", (-1.0, 1.0)))
-    return low, high
+    return float(result.attrs.get("data_low", -1.0)), float(result.attrs.get("data_high", 1.0))
 
 
 def as_rgb(pictures: xr.DataArray, shown: tuple[float, float] = (-1.0, 1.0)) -> NDArray[np.float64]:

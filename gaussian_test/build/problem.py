@@ -137,7 +137,7 @@ def _keeps(settings: experiment.Experiment) -> bool:
 class Given:
     """Objects passed from Python besides the experiment, as the arguments of :func:`gaussian_test.run`."""
 
-    truth: xr.Dataset | None = None
+    truth: Any = None
     scores: Mapping[str, sampler.Score] = field(default_factory=dict)
     classifier: Any = None
     features: Callable[[torch.Tensor], Any] | None = None

@@ -96,6 +96,8 @@ def open_truth(
         if settings.dtype == "auto" and truth["x"].dtype == np.float64:  # values that float32 does not hold
             settings = settings.model_copy(update={"dtype": "float64"})
     else:
+        if settings.data.scale is not None:
+            raise UserError("data.scale is for data that an experiment names: scale what you hand in, by gaussian_test.data.load")
         truth, largest = checked_truth(given, cap)
         settings = settings.model_copy(update={"data": experiment.Data(source=FROM_PYTHON)})
     scale = float(plan.process.noise_to_signal(torch.tensor(min(plan.levels), dtype=torch.float64)))

@@ -16,6 +16,7 @@ from gaussian_test.analysis.declarations import Affine, Memorization, Speciation
 from gaussian_test.analysis.observables.record import Needs
 from gaussian_test.analysis.observables.registry import OBSERVABLES
 from gaussian_test.errors import UserError
+from gaussian_test.experiment.data import Data
 from gaussian_test.experiment.observables import CHEAP, Chains, Classifier, CustomObservable, Features, Observable, factory_of_kind
 from gaussian_test.experiment.processes import Arguments, Factory, Process, Settings, VarianceExploding, shown
 from gaussian_test.experiment.reading import NOT_YAML, check_size, read_yaml, refusal
@@ -28,38 +29,6 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Confidence = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]  # so that 1 minus it rounds to neither 1 nor 0
 Level = Annotated[float, Field(ge=0)]
 Rho = Annotated[float, Field(ge=0.1, le=1000)]  # powers 1/rho of noise levels stay distinct floats
-
-
-class Data(Settings):
-    """Source of the ground-truth samples; the arguments of :func:`gaussian_test.data.load`.
-
-    The source is ``digits`` where there is no path, and recognised from one.
-    """
-
-    source: str | None = None
-    path: str | None = None
-    key: str | None = None
-    labels: str | None = None
-    split: str | None = None
-    scale: Literal["none", "pictures", "unit"] | tuple[float, float] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _defaults(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        if "value_range" in values:
-            warnings.warn("data.value_range is deprecated: write scale", DeprecationWarning, stacklevel=2)
-            values = {("scale" if key == "value_range" else key): value for key, value in values.items()}
-        is_embedded = values.get("source") is None and values.get("path") is None
-        return {**values, "source": "digits"} if is_embedded else values
-
-    @field_validator("scale", mode="before")
-    @classmethod
-    def _known_scale(cls, value: Any) -> Any:
-        if value is not None and not isinstance(value, list | tuple) and value not in ("none", "pictures", "unit"):
-            raise ValueError(f"{shown(value)} is not known: choose none, pictures, unit, or the values [low, high] of -1 and 1")
-        return value
 
 
 class Spacing(Settings):

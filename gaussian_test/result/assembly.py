@@ -25,6 +25,7 @@ from gaussian_test.analysis.uturn.classifier import typical_nearest_distance
 from gaussian_test.build.problem import Prepared, turn_levels
 from gaussian_test.build.scores import kernel_name
 from gaussian_test.store import archive
+from gaussian_test.text import printable
 
 DOI = "https://doi.org/10.3390/e27040343"
 LIBRARIES = ("torch", "numpy", "scipy", "xarray", "netCDF4", "scikit-learn", "safetensors")
@@ -223,10 +224,11 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
         "confidence": settings.statistics.confidence,
         "versions": json.dumps(libraries),
         "data_source": str(prepared.truth.attrs.get("source", "given in python")),
-        "data_title": str(prepared.truth.attrs.get("title", "")) or "samples given in python",
+        "data_title": printable(str(prepared.truth.attrs.get("title", ""))) or "samples given in python",
         "data_scale": float(x["scale"]),
         "data_offset": float(x["offset"]),
-        "data_range": [float(end) for end in x["valid_range"]],
+        "data_low": float(x["valid_range"][0]),
+        "data_high": float(x["valid_range"][1]),
         "data_digest": identity["data"],
         "class_names": json.dumps(classes),
         "score_classes": json.dumps({name: classes for name, entry in prepared.built.items() if entry.conditional}),

@@ -1,6 +1,7 @@
 """Archives of anybody: names without escapes, attributes that can be parsed, variables as they are declared."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from gaussian_test.text import printable
 LONGEST, DEEPEST, LARGEST = 1_000_000, 50, 200_000  # characters, nesting and number of values of a structured attribute
 OBJECTS = ("versions", "score_digest", "score_origin", "network_settings")  # attributes in JSON
 LATER_OBJECTS = ("class_names", "score_classes")  # the same, of schema 2 but for its first archives
-NUMBERS = {"data_scale": 1, "data_offset": 1, "data_range": 2}  # attributes that are finite numbers, where they are, and how many
+NUMBERS = ("data_scale", "data_offset", "data_low", "data_high")  # attributes that are finite numbers, where they are
 NEEDED = ("start", "process.kind", "reverse.kind", "statistics.confidence")  # keys of an experiment that everything shown needs
 
 
@@ -71,9 +72,9 @@ def checked(dataset: xr.Dataset) -> xr.Dataset:
         for name in variable.names:
             if name in dataset.variables and dataset[name].dims != variable.dims:
                 raise ValueError(f"the dimensions of its {name} are not {', '.join(variable.dims) or 'none'}")
-    for name, count in NUMBERS.items():
-        if name in dataset.attrs and not _are_numbers(dataset.attrs[name], count):
-            raise ValueError(f"its {name} is not {count} finite number(s)")
+    for name in NUMBERS:
+        if not (isinstance(value := dataset.attrs.get(name, 0.0), float | int) and math.isfinite(value)):
+            raise ValueError(f"its {name} is no finite number")
     parsers: dict[str, Callable[[str], Any]] = dict.fromkeys((*OBJECTS, *LATER_OBJECTS), json.loads)
     parsers["experiment"] = yaml.safe_load
     for name, parse in parsers.items():
@@ -88,11 +89,6 @@ def checked(dataset: xr.Dataset) -> xr.Dataset:
         if name == "score_digest" and not set(clean) >= set(dataset["score"].values.tolist()):
             raise ValueError("its scores have other names than their digests")
     return dataset
-
-
-def _are_numbers(value: Any, count: int) -> bool:
-    found = np.atleast_1d(np.asarray(value))
-    return found.shape == (count,) and found.dtype.kind in "iuf" and bool(np.isfinite(found).all())
 
 
 def _parsed(text: str, parse: Callable[[str], Any], name: str) -> dict[str, Any]:

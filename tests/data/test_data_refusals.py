@@ -215,7 +215,7 @@ REFUSED = {
     "no pictures": (npy(GOOD * 10.0, scale="pictures"), "950", "[low, high]"),
     "no pictures below": (npy(GOOD - 1.0, scale="pictures"), "from -1 to 254", "[low, high]"),
     "dark pictures": (npy(np.array([[0, 1.0000001]] * 2), scale="pictures"), "[0, 255]", "[low, high]"),
-    "unit overflow": (npy(1e200 * np.eye(3), scale="unit"), "64-bit floats do not hold"),
+    "unit overflow": (npy(1e200 * np.eye(3), scale="unit"), "64-bit floats do not hold it"),
     "single overflow": (npy(1e200 * np.eye(3), dtype="float32"), "1e+200", "give dtype float64"),
     "few labels": (npz({"x": GOOD, "label": [1, 2, 3]}), "(3,) for 4 samples"),
     "many labels": (npy(GOOD, labels=np.zeros(5, int)), "(5,) for 4 samples"),
@@ -325,6 +325,45 @@ REFUSED = {
     "escapes": (npz({"\x1b[31mx": GOOD, "b": GOOD}), "\\x1b[31mx"),
     "edm no labels": (zipped({"a.png": png(), "b.png": png(), "dataset.json": "{}"}), "dataset.json"),
 }
+
+
+OBJECTS = {
+    "None": (None, "the NoneType given is nothing that holds samples"),
+    "number": (5, "the int given"),
+    "dict": ({"x": GOOD}, "the dict given"),
+    "bytes": (b"abc", "the bytes given"),
+    "iterator": (iter([GOOD]), "the list_iterator given"),
+    "nothing": ([], "0 sample(s)"),
+    "ragged": ([np.eye(2), np.eye(3)], "item 1", "(3, 3)", "like item 0"),
+    "no class": ([(np.eye(2), 0.5)] * 3, "dtype float64", "give labels="),
+    "no class but pictures": ([(np.eye(2), np.eye(2))] * 3, "(3, 2, 2)", "give labels="),
+    "masked": (np.ma.masked_less(GOOD, 9), "masked values"),
+    "complex": (GOOD + 1j, "complex128"),
+    "objects": (GOOD.astype(object), "dtype object"),
+    "two variables": (xr.Dataset({k: (("a", "b"), np.eye(3)) for k in "pq"}), "p, q", "key="),
+    "no variable": (xr.Dataset(), "(none)"),
+    "one axis": (np.arange(5.0), "(5,)"),
+    "palette": ([Image.new("P", (3, 3))] * 2, "item 0", "mode P", "convert"),
+    "columns": ([{"a": GOOD[0], "b": GOOD[0]}] * 2, "a, b", "key="),
+    "NaN": (np.array([[0, np.nan], [1, 2]]), "NaN"),
+}
+
+
+@pytest.mark.parametrize("case", OBJECTS)
+def test_an_object_that_cannot_be_used_is_refused(case):
+    given, *expected = OBJECTS[case]
+    with pytest.raises(ValueError, match=".") as caught:
+        load(given)
+    assert type(caught.value).__name__ == "DataError"
+    assert "\n" not in str(caught.value)
+    assert all(text in str(caught.value) for text in expected), str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"source": "file"}, {"split": "train"}, {"key": "x"}, {"labels": "kind"}, {"memory": 10}])
+def test_options_of_paths_are_refused_beside_objects(options):
+    given = [GOOD[0], GOOD[1]] if options.keys() & {"labels", "memory"} else GOOD
+    with pytest.raises(ValueError, match="|".join([*options, "10B given"])):
+        load(given, **options)
 
 
 def test_postscript_starts_no_program(tmp_path, monkeypatch):

@@ -385,7 +385,7 @@ def test_an_exact_reversal_without_a_posterior_is_refused(tiny):
     ("broken", "said"),
     [
         (lambda t: t.drop_vars("x"), "x"),
-        (lambda t: t["x"].values, "Dataset"),
+        (lambda t: t["label"].values, "shape"),
         (lambda t: t.assign(x=t["x"] * np.nan), "NaN"),
         (lambda t: t.assign(x=t["x"] * 0), "same"),
         (lambda t: t.assign(label=t["label"] - 1), "label"),
