@@ -41,8 +41,9 @@ class GaussianTestAccessor:
         if "noise_to_signal" not in result.variables or "data_source" not in result.attrs:
             return "<gaussian_test: this dataset is no result of the Gaussian Test>"
         nu = result["noise_to_signal"].values
+        name = result.attrs.get("data_title", result.attrs["data_source"])
         lines = [
-            f"<gaussian_test: {result.attrs.get('data_title', result.attrs['data_source'])}, {result.sizes['sample']} samples, {result.sizes['repeat']} repeats>",
+            f"<gaussian_test: {name}, {result.sizes['sample']} samples, {result.sizes['repeat']} repeats>",
             f"turn times: {len(nu)}, noise-to-signal {nu[0]:.3g} to {nu[-1]:.3g}",
             f"scores:     {', '.join(map(str, result['score'].values))}",
             f"groups:     {', '.join(archive.groups(result, *GROUPS)) or 'none'}",

@@ -19,6 +19,7 @@ from gaussian_test.data.scaling import DType, Precision
 from gaussian_test.data.values import MOST_CLASSES
 from gaussian_test.errors import UserError
 from gaussian_test.experiment import experiment
+from gaussian_test.experiment.data import Data
 from gaussian_test.store.digest import data_digest
 from gaussian_test.store.parts import Fits
 
@@ -30,7 +31,7 @@ ROUNDING = 1 / 128  # of a state, in the smallest noise level or the spread of t
 class Source:
     """Samples that are read on demand, as they were when a run began."""
 
-    settings: experiment.Data
+    settings: Data
     truth: xr.Dataset
     dtype: str
     digest: str
@@ -51,7 +52,7 @@ class Source:
         raise UserError(f"{name} has changed since the run began: let it be until the run is done, and run again with --overwrite")
 
 
-def file_states(settings: experiment.Data) -> tuple[tuple[str, int, int], ...]:
+def file_states(settings: Data) -> tuple[tuple[str, int, int], ...]:
     """Return name, size and time of modification of every file of a source that is there."""
     if settings.path is None:
         return ()
@@ -99,7 +100,7 @@ def open_truth(
         if settings.data.scale is not None:
             raise UserError("data.scale is for data that an experiment names: scale what you hand in, by gaussian_test.data.load")
         truth, largest = checked_truth(given, cap)
-        settings = settings.model_copy(update={"data": experiment.Data(source=FROM_PYTHON)})
+        settings = settings.model_copy(update={"data": Data(source=FROM_PYTHON)})
     scale = float(plan.process.noise_to_signal(torch.tensor(min(plan.levels), dtype=torch.float64)))
 
     def opened(dtype: Precision) -> Truth:
@@ -155,7 +156,7 @@ def _open(
         check_streamed(settings, given_classifier, cap)
     check_memory(memory_needs(settings, truth, len(plan.levels), len(samples), shards_only), settings, cap)
     if load:
-        truth = truth.assign(x=truth["x"].load())
+        truth = truth.assign(x=truth["x"].load().astype(settings.dtype, copy=False))  # attributes stay
     digest = data_digest(truth, settings.dtype)
     fits = Fits(digest, folder)
     source = None if load else Source(settings.data, truth, settings.dtype, digest, states)
@@ -216,7 +217,7 @@ def class_names(truth: xr.Dataset) -> dict[int, str]:
     return names
 
 
-def load_truth(settings: experiment.Data, memory: int, dtype: DType = "auto") -> xr.Dataset:
+def load_truth(settings: Data, memory: int, dtype: DType = "auto") -> xr.Dataset:
     """Load the ground truth of an experiment, of which no more than some bytes are read at once."""
     options: dict[str, Any] = settings.model_dump(exclude={"source", "path"}, exclude_none=True)
     if settings.path is None and settings.source == FROM_PYTHON:
