@@ -460,6 +460,16 @@ def test_units_in_which_squares_leave_single_precision_change_nothing(power):
         of(truth=NORMAL * 1e25, unit=1e25, dtype="float32")
 
 
+@pytest.mark.parametrize("largest", [1.0, 20.0, 5e3])
+def test_the_largest_value_of_a_file_decides_the_precision(largest, tmp_path):
+    """Files were taken to lie within [-1, 1]."""
+    np.save(tmp_path / "x.npy", (largest / np.abs(NORMAL).max() * NORMAL).astype("f4"))
+    levels = {"turn_times": {"noise_to_signal": [0.002, 1.0]}, "process": {"sigma_min": 0.001}}
+    result = of({"path": str(tmp_path / "x.npy")}, **levels)
+    assert ("float64" in result.attrs["precision"].split(",")[0]) == (largest > 0.002 * 2**24 / 128)
+    check_equal(result, of(truth=np.load(tmp_path / "x.npy"), **levels))
+
+
 def test_bytes_in_passes_are_bytes_in_memory(tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (400, 1, 16, 16), dtype=np.uint8)
     np.save(tmp_path / "x.npy", pixels)
