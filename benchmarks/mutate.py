@@ -60,7 +60,7 @@ BREAKS = [  # file, line, the line as it is broken
     ("analysis/observables/quality/distances.py", "(count - 1) / (len(self.features) - 1) * min", "(count - 1)", "count"),
     ("analysis/observables/chains/chains.py", "(_same_class(classes.T) - chance) / (1 - chance)", " / (1 - chance)", ""),
     ("data/formats/cifar.py", "if label.max() >= classes:", ">= classes", "> 10 * classes"),
-    ("data/values.py", "scale, offset = 2.0 / width, -(high + low) / width", "-(high + low)", "(high + low)"),
+    ("data/scaling.py", "return cls(low, (high - low) / 2, -1.0)._usable(name)", "/ 2", "/ 1"),
     ("data/values.py", "if shape[0] < 2:", "< 2", "< 1"),
     ("gaussian_test/build/truth.py", 'fits_in_memory(truth, 8 if settings.dtype == "float64" else 4', "else 4", "else 1"),
     ("gaussian_test/cli/group.py", "raise click.exceptions.Exit(2)", "Exit(2)", "Exit(1)"),

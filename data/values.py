@@ -1,28 +1,23 @@
-r"""Validation and scaling of values and labels.
+"""Validation of values and labels.
 
 Checks reject shapes, dtypes and values that no later step can use.
 
-The one affine map from the values of a source to [-1, 1]: $x = \mathrm{scale} \cdot v + \mathrm{offset}$.
-
-Classes of the samples are integers 0 to K-1, with a name for each.
+Classes of the samples are the numbers that they have, with a name for each.
 """
 
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gaussian_test.data.formats.rows import Array, Rows
-from gaussian_test.locks import numpy_defaults
 from gaussian_test.text import byte_size, printable
 
-DType = Literal["float32", "float64"]
 SCAN_BYTES = 2**24  # a block of raw values; with the one before and decoding copies, a scan stays below 64 MB
 
 
@@ -190,120 +185,26 @@ def extent(rows: Rows, name: str, *, stop_early: bool = False) -> Extent:
     return Extent(low, high)
 
 
-@dataclass(frozen=True)
-class Scaling:
-    r"""The map $x = \mathrm{scale} \cdot v + \mathrm{offset}$ of raw values $v$, the same for every feature.
-
-    Examples
-    --------
-    >>> scaling = Scaling.of_range(0, 255, "pixels")
-    >>> scaling.apply(np.array([0, 255], "uint8"))
-    array([-1.,  1.], dtype=float32)
-    """
-
-    scale: float = 1.0  # factor, in 1 / (units of the source)
-    offset: float = 0.0  # value of $x$ where $v = 0$, dimensionless
-
-    @classmethod
-    def of_range(cls, low: float, high: float, name: str) -> Scaling:
-        r"""Return the map that takes `low` to -1 and `high` to 1.
-
-        Raises DataError if the range is too wide or too narrow for 64-bit floats.
-        """
-        width = high - low
-        scale, offset = 2.0 / width, -(high + low) / width
-        if not (scale > 0 and math.isfinite(scale) and math.isfinite(offset)):
-            raise DataError(f"{name} ranges from {low:g} to {high:g}, which 64-bit floats cannot map to [-1, 1]: rescale the data.")
-        return cls(scale, offset)
-
-    @numpy_defaults()
-    def apply(self, values: Array, dtype: DType = "float32") -> Array:
-        """Return the scaled values."""
-        if self.scale == 1.0 and self.offset == 0.0:
-            return values.astype(dtype)
-        # Double precision makes each float32 the nearest to the exact value, and the ends exactly -1 and 1.
-        exact = np.multiply(values, self.scale, dtype=np.float64)
-        exact += self.offset
-        np.clip(exact, -1.0, 1.0, out=exact)
-        return exact.astype(dtype, copy=False)
-
-
-def choose_scaling(rows: Rows, name: str, value_range: tuple[float, float] | None = None, dtype: DType = "float32") -> Scaling:
-    """Choose the map of a source to [-1, 1]; raise for values that cannot be mapped.
-
-    Unsigned 8- and 16-bit integers are mapped from the range of their type, floats within [-1, 1] stay as they are,
-    and any other numbers are mapped from their smallest and largest value.
-
-    Raises
-    ------
-    DataError
-        For types that are not numbers, constant data, NaN, infinities, and values outside `value_range`.
-
-    Examples
-    --------
-    >>> from gaussian_test.data.formats.rows import MemoryRows
-    >>> choose_scaling(MemoryRows(np.array([[0.0, 10.0], [20.0, 40.0]])), "example")
-    Scaling(scale=0.05, offset=-1.0)
-    """
-    check_dtype(rows.dtype, name)
-    limits = _type_limits(rows.dtype)
-    if value_range is not None:
-        low, high = _check_range(value_range)
-        covered = limits is not None and low <= limits[0] and limits[1] <= high
-        found = extent(rows, name, stop_early=covered)
-        if found.low < low or found.high > high:
-            raise DataError(
-                f"{name} has values from {found.low:g} to {found.high:g}, outside value_range=({low:g}, {high:g}): "
-                "widen value_range or leave it out."
-            )
-        return Scaling.of_range(low, high, name)
-    if limits is not None:
-        extent(rows, name, stop_early=True)
-        return Scaling.of_range(*limits, name)
-    found = extent(rows, name)
-    if rows.dtype.kind == "f" and found.low >= -1.0 and found.high <= 1.0:
-        if np.array(found.low, dtype) == np.array(found.high, dtype):
-            raise DataError(
-                f"{name} is constant in {dtype}, every value is close to {found.low:g}: expected data that vary; "
-                "give value_range to stretch them."
-            )
-        return Scaling()
-    return Scaling.of_range(found.low, found.high, name)
-
-
-def _type_limits(dtype: np.dtype[np.generic]) -> tuple[float, float] | None:
-    """Return the range of 8- and 16-bit unsigned integers, the types whose whole range images use."""
-    if dtype.kind == "u" and dtype.itemsize <= 2:
-        return 0.0, float(2 ** (8 * dtype.itemsize) - 1)
-    return None
-
-
-def _check_range(value_range: tuple[float, float]) -> tuple[float, float]:
-    try:
-        low, high = (float(end) for end in value_range)
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise DataError(f"value_range is {value_range!r}: expected two finite numbers (low, high) with low < high.")
-    return low, high
-
-
 WHOLE = np.longdouble(2**53)  # floats are exact for integers up to here; NaN compares as beyond
+
+
+MOST_CLASSES = 10**6  # a class is a number up to here; tables of classes have an entry for each
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Class of each sample, int64 (sample,), and the names of the classes, index by index."""
+    """Class of each sample, int64 (sample,), and the names of the classes; their numbers, if these are not 0 to K-1."""
 
     values: NDArray[np.int64]
     names: tuple[str, ...]
+    numbers: tuple[int, ...] | None = None
 
 
 def encode_labels(raw: ArrayLike, count: int, name: str, names: Sequence[str] | None = None) -> Labels:
-    """Turn any integers or strings into classes 0 to K-1 with names.
+    """Turn any integers or strings into classes with names.
 
-    Integers that are 0 to K-1 already, or that index `names`, are kept. Anything else is numbered in sorted order, and its original
-    text becomes the name.
+    Whole numbers from 0 to a million keep their value, also where they are written as text. Anything else is numbered from 0 in
+    sorted order, and its original text becomes the name.
 
     Raises
     ------
@@ -313,7 +214,9 @@ def encode_labels(raw: ArrayLike, count: int, name: str, names: Sequence[str] | 
     Examples
     --------
     >>> encode_labels(["dog", "cat", "dog"], 3, "example")
-    Labels(values=array([1, 0, 1]), names=('cat', 'dog'))
+    Labels(values=array([1, 0, 1]), names=('cat', 'dog'), numbers=None)
+    >>> encode_labels(["7", "11", "7"], 3, "example")
+    Labels(values=array([ 7, 11,  7]), names=('7', '11'), numbers=(7, 11))
     """
     values = np.asarray(raw)
     if values.ndim == 2 and values.shape[1] == 1:
@@ -329,6 +232,24 @@ def encode_labels(raw: ArrayLike, count: int, name: str, names: Sequence[str] | 
     if values.dtype.kind not in "iubUT":
         raise DataError(f"{name} have dtype {values.dtype}: expected integers or strings, one class per sample.")
     classes, positions = np.unique(values, return_inverse=True)
-    if names is not None and values.dtype.kind in "iu" and classes[0] >= 0 and classes[-1] < len(names):
-        return Labels(values.astype(np.int64), tuple(map(printable, names)))
-    return Labels(positions.astype(np.int64), tuple(printable(str(value)) for value in classes))
+    numbers = _numbers(classes)
+    if numbers is None:
+        return Labels(positions.astype(np.int64), tuple(printable(str(value)) for value in classes))
+    kept = numbers[positions]
+    if names is not None and numbers.max() < len(names):
+        return Labels(kept, tuple(map(printable, names)))
+    order = numbers.argsort()
+    found = tuple(numbers[order].tolist())
+    return Labels(kept, tuple(str(classes[place]) for place in order), None if found == tuple(range(len(found))) else found)
+
+
+def _numbers(classes: NDArray[Any]) -> NDArray[np.int64] | None:
+    """Return the numbers that different classes have, or None if these are not whole numbers from 0 to the most there may be."""
+    if classes.dtype.kind in "UT":
+        texts = classes.tolist()
+        if not all(text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_CLASSES)) for text in texts):
+            return None
+        classes = np.array(texts, dtype=object).astype(np.int64)
+        if len(set(classes.tolist())) < len(texts):  # 7 and 07
+            return None
+    return classes.astype(np.int64) if bool(((classes >= 0) & (classes <= MOST_CLASSES)).all()) else None

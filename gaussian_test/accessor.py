@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 
 from gaussian_test.errors import UserError, user_input
@@ -39,8 +41,9 @@ class GaussianTestAccessor:
         if "noise_to_signal" not in result.variables or "data_source" not in result.attrs:
             return "<gaussian_test: this dataset is no result of the Gaussian Test>"
         nu = result["noise_to_signal"].values
+        name = result.attrs.get("data_title", result.attrs["data_source"])
         lines = [
-            f"<gaussian_test: {result.attrs['data_source']}, {result.sizes['sample']} samples, {result.sizes['repeat']} repeats>",
+            f"<gaussian_test: {name}, {result.sizes['sample']} samples, {result.sizes['repeat']} repeats>",
             f"turn times: {len(nu)}, noise-to-signal {nu[0]:.3g} to {nu[-1]:.3g}",
             f"scores:     {', '.join(map(str, result['score'].values))}",
             f"groups:     {', '.join(archive.groups(result, *GROUPS)) or 'none'}",
@@ -75,13 +78,15 @@ class GaussianTestAccessor:
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["score", "time"])
 
-    def group(self, name: str) -> xr.Dataset:
+    def group(self, name: str, units: str = "x") -> xr.Dataset:
         """Return another group of the archive.
 
         Parameters
         ----------
         name : str
             ``moments``, ``pictures``, ``normality``, ``chains``, ``end_points`` or ``trajectory``.
+        units : {"x", "file"}
+            Units of mean, spectrum, pictures, end points and paths: those of x, or those that the data had before they were scaled.
 
         Returns
         -------
@@ -90,13 +95,13 @@ class GaussianTestAccessor:
         Raises
         ------
         UserError
-            If the archive does not have it, or is damaged. The checksum of the whole file is verified, unless :func:`open_archive`
-            did so and the file is unchanged.
+            If the archive does not have it, or not in these units, or is damaged. The checksum of the whole file is verified,
+            unless :func:`open_archive` did so and the file is unchanged.
         """
         found = archive.groups(self._dataset, name)
         if name not in found:
             raise UserError(f"the archive has no group {name!r}: run again and keep it, or open it from its file")
-        return found[name]
+        return found[name] if units == "x" else _in_units_of_file(found[name], units, self._dataset.attrs)
 
     @numpy_defaults()
     def show(self, every: bool = False) -> str:
@@ -181,3 +186,20 @@ class GaussianTestAccessor:
         from gaussian_test.result.comparison import compare
 
         return compare(self._dataset, other)
+
+
+STATES, VARIANCES = ("mean", "start", "end", "state"), ("eigenvalue",)
+
+
+def _in_units_of_file(group: xr.Dataset, units: str, facts: Mapping[str, Any]) -> xr.Dataset:
+    """Return a group with its states and variances in the units that the data had before they were scaled."""
+    known = [name for name in (*STATES, *VARIANCES) if name in group]
+    if units != "file" or not known or "data_scale" not in facts:
+        what = "this group" if known else "a group without states"
+        raise UserError(f"units = {units!r} of {what} is not there: leave it at 'x'" + (", or give 'file'" if known else ""))
+    scale, offset = float(facts["data_scale"]), float(facts["data_offset"])
+    found = {
+        name: group[name] / scale**2 if name in VARIANCES else (group[name].astype(np.float64) - offset) / scale for name in known
+    }
+    attributes = {"units": "1", "comment": f"in the units of the data before x = {scale!r} * file + {offset!r}"}
+    return group.assign({name: one.assign_attrs(group[name].attrs | attributes) for name, one in found.items()})

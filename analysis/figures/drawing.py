@@ -98,7 +98,7 @@ def picture_grid(pictures: xr.Dataset, result: xr.Dataset, score: str, columns: 
     # one image for all pictures: laying out one axis each would take seconds
     mosaic = np.ones((start.sizes["sample"] * (height + gap_width) - gap_width, len(grid) * (width + gap_width) - gap_width, 3))
     for column, pictures_of_column in enumerate(grid):
-        values = as_rgb(pictures_of_column)
+        values = as_rgb(pictures_of_column, shades(result))
         left = column * (width + gap_width)
         for row, picture in enumerate(values):
             top = row * (height + gap_width)
@@ -120,13 +120,25 @@ def picture_grid(pictures: xr.Dataset, result: xr.Dataset, score: str, columns: 
     return figure
 
 
-def as_rgb(pictures: xr.DataArray) -> NDArray[np.float64]:
-    """Convert pictures to RGB.
+def shades(result: xr.Dataset) -> tuple[float, float]:
+    """Return the values drawn black and white: the range of the data; [-1, 1] for an archive that does not say it.
+
+    Examples
+    --------
+    >>> shades(xr.Dataset(attrs={"data_low": 0.0, "data_high": 4.0}))
+    (0.0, 4.0)
+    """
+    return float(result.attrs.get("data_low", -1.0)), float(result.attrs.get("data_high", 1.0))
+
+
+def as_rgb(pictures: xr.DataArray, shown: tuple[float, float] = (-1.0, 1.0)) -> NDArray[np.float64]:
+    """Convert pictures to RGB, from black to white over a range of values.
 
     Examples
     --------
     >>> as_rgb(xr.DataArray(np.zeros((1, 1, 1, 1)), dims=("sample", "channel", "row", "column"))).tolist()
     [[[[0.5, 0.5, 0.5]]]]
     """
-    values = np.clip((pictures.transpose("sample", "row", "column", "channel").values.astype(np.float64) + 1) / 2, 0, 1)
+    values = pictures.transpose("sample", "row", "column", "channel").values.astype(np.float64)
+    values = np.clip((values - shown[0]) / ((shown[1] - shown[0]) or 1.0), 0, 1)
     return values[..., :3] if values.shape[-1] >= 3 else np.repeat(values[..., :1], 3, axis=-1)

@@ -31,6 +31,8 @@ class Reference:
         Class of each ground-truth sample, int64, shape (N,).
     scores : mapping of str to Score
         Reference scores for the explained share of every score; empty if it is not measured.
+    class_names : mapping of int to str
+        Name of each class that samples have.
     classify : callable or None
         End-point classifier, (batch, ``*event``) to int64 (batch,); None for the nearest sample's class.
     """
@@ -41,6 +43,7 @@ class Reference:
     labels: NDArray[np.int64] | None
     scores: Mapping[str, Score] = field(default_factory=dict)
     classify: Callable[[Tensor], Tensor] | None = None
+    class_names: Mapping[int, str] = field(default_factory=dict)
 
     def classes(self, x: Tensor) -> NDArray[np.int64]:
         """Return the class of each end point, (batch,); -1 where there are no classes."""

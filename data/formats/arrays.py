@@ -131,6 +131,15 @@ class Npz:
             raise DataError(f"{path} is not a readable .npz archive ({cause(error)}): save or copy it again.") from error
         self.keys = [member.removesuffix(".npy") for member in members if member.endswith(".npy")]
 
+    def fits(self, key: str) -> bool:
+        """Return whether the header of an array is that of samples: 2 to 4 axes of real numbers."""
+        try:
+            with zipfile.ZipFile(self._path) as archive, archive.open(f"{key}.npy") as stream:
+                header = _read_header(stream, key, archive.getinfo(f"{key}.npy").file_size)
+        except (DataError, *_ZIP_FAULTS):
+            return False
+        return 2 <= len(header.shape) <= 4 and header.shape[0] > 1 and header.dtype.kind in "iuf"
+
     def rows(self, key: str) -> Rows:
         """Open one array: memory-mapped if uncompressed, else read into memory in its stored type.
 
@@ -232,8 +241,9 @@ def open_npz(path: Path, key: str | None = None, label_key: str | None = None, m
     if key is None:
         candidates = [name for name in archive.keys if name not in (label_key, NAMES_KEY)]
         key = next((name for name in X_KEYS if name in candidates), None)
-        if key is None and len(candidates) == 1:
-            key = candidates[0]
+        if key is None:
+            fitting = candidates if len(candidates) == 1 else [name for name in candidates if archive.fits(name)]
+            key = fitting[0] if len(fitting) == 1 else None
         if key is None:
             raise DataError(f"{path} holds the arrays {_listed(archive.keys)}: name the one with samples by key=.")
     rows = archive.rows(key)

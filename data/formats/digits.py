@@ -20,4 +20,4 @@ def open_digits() -> Samples:
     bunch = load_digits()
     rows = MemoryRows(bunch.images[:, np.newaxis].astype(np.uint8))
     labels = encode_labels(bunch.target, rows.shape[0], "the digits' labels")
-    return Samples(rows, "Handwritten digits of 8 x 8 pixels (scikit-learn)", labels, value_range=(0.0, 16.0))
+    return Samples(rows, "digits of 8 x 8 pixels (scikit-learn)", labels, value_range=(0.0, 16.0))

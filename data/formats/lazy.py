@@ -7,20 +7,20 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from gaussian_test.data.formats.rows import Array, Rows, Selection
-from gaussian_test.data.values import DType, Scaling
+from gaussian_test.data.scaling import Precision, Scaling
 
 BLOCK_VALUES = 2**20  # values read and scaled at a time; bounds the double-precision copy to 8 MB
 
 
 class ScaledArray(BackendArray):
-    """Raw samples in [-1, 1]; indexing reads the selected samples only.
+    """Scaled samples; indexing reads the selected samples only.
 
     Parameters
     ----------
     rows : Rows
         Raw samples, (sample, feature) or (sample, channel, row, column).
     scaling : Scaling
-        The map to [-1, 1].
+        The map of the values.
     dtype : {"float32", "float64"}
         Of the scaled samples.
 
@@ -35,11 +35,11 @@ class ScaledArray(BackendArray):
     array([ 1., -1.], dtype=float32)
     """
 
-    def __init__(self, rows: Rows, scaling: Scaling, dtype: DType = "float32") -> None:
+    def __init__(self, rows: Rows, scaling: Scaling, dtype: Precision = "float32") -> None:
         self._rows = rows
         self._scaling = scaling
         self.shape: tuple[int, ...] = rows.shape
-        self._precision: DType = dtype
+        self._precision: Precision = dtype
         self.dtype: np.dtype[Any] = np.dtype(dtype)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:

@@ -44,8 +44,8 @@ SEED = 0
 # %% [markdown]
 # ## The data
 #
-# The handwritten digits of scikit-learn come with it: 8 x 8 pixels, scaled to $[-1, 1]$. Any other data has the same form: a
-# variable `x` with samples first, and `label` where there are classes.
+# The handwritten digits of scikit-learn come with it: 8 x 8 pixels, scaled to $[-1, 1]$ as pictures of whole
+# numbers are. Any other data has the same form: a variable `x` with samples first, and `label` where there are classes.
 
 # %%
 truth = gt.data.load("digits").load()

@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import torch
-from gaussian_test.data.train_digits_network import Settings, read_network, split
+from gaussian_test.data.train_network import HELD_OUT, read_network, split
 
 import gaussian_test as gt
 

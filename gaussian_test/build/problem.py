@@ -31,7 +31,7 @@ from gaussian_test.build.features import (
 )
 from gaussian_test.build.scores import Built, build_scores, make_kernels, open_networks, trained_ranges
 from gaussian_test.build.space import Space
-from gaussian_test.build.truth import Source, open_truth
+from gaussian_test.build.truth import Source, class_names, open_truth
 from gaussian_test.build.turns import Turns, choose_turns
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment
@@ -142,7 +142,7 @@ def _keeps(settings: experiment.Experiment) -> bool:
 class Given:
     """Objects passed from Python besides the experiment, as the arguments of :func:`gaussian_test.run`."""
 
-    truth: xr.Dataset | None = None
+    truth: Any = None
     scores: Mapping[str, sampler.Score] = field(default_factory=dict)
     classifier: Any = None
     features: Callable[[torch.Tensor], Any] | None = None
@@ -206,6 +206,7 @@ def prepare(
             moments,
             analysis.GaussianScore.from_moments(moments, process=process, dtype=dtype).to(place),
             labels,
+            class_names=class_names(truth),
         )
         decode = None if opened.space is None else opened.space.decoded
         extractor = build_features(settings.features, given.features, moments, place, truth["x"][:2].values, decode)

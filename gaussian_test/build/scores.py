@@ -112,7 +112,8 @@ def build_scores(
             _check_classes(name, entry, reference)
         entry.score.to(device, dtype)
         if entry.origin is not COMPUTED:
-            probe(name, entry.score, plan, device, dtype, entry.conditional)
+            label = min(reference.class_names, default=0) if entry.conditional else None
+            probe(name, entry.score, plan, device, dtype, label)
             check_convention(name, entry.score, *_few(ground, device, entry.conditional))
     return built
 
@@ -139,15 +140,20 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _check_classes(name: str, entry: Built, reference: Reference) -> None:
-    """Raise if a network has fewer classes than the data, or guidance without classes."""
+    """Raise if a network does not know a class of the data, by its name, or has guidance without classes."""
     if isinstance(entry.score, sampler.NetworkScore) and entry.score.guidance != 1 and not entry.conditional:
         raise UserError(f"score {name!r} has guidance {entry.score.guidance:g} and is given no classes: add conditional: true")
     if entry.conditional and isinstance(entry.score, sampler.NetworkScore):
-        needed = 1 + int(reference.labels.max()) if reference.labels is not None else 0
-        if not 0 < needed <= entry.score.classes:
+        known = entry.score.classes
+        if not reference.class_names:
+            raise UserError(f"score {name!r} is conditional, but the data set has no labels: drop 'conditional' or give labels")
+        unknown = [number for number in reference.class_names if number >= known]
+        if unknown:
+            said = reference.class_names[unknown[0]]
+            as_number = "" if said == str(unknown[0]) else f", which is number {unknown[0]}"
             raise UserError(
-                f"score {name!r} knows {entry.score.classes} classes, the data has {needed}: drop 'conditional' or give data of "
-                "the classes that it was trained on"
+                f"score {name!r} does not know class {said}{as_number}: it has classes 0 to {known - 1}; drop 'conditional' or "
+                "give data, or labels, of the classes that it was trained on"
             )
 
 
@@ -295,10 +301,10 @@ def try_score(name: str, score: sampler.Score, event_shape: tuple[int, ...], pla
 
 
 def probe(
-    name: str, score: sampler.Score, plan: sampler.UTurnPlan, device: torch.device, dtype: torch.dtype, conditional: bool
+    name: str, score: sampler.Score, plan: sampler.UTurnPlan, device: torch.device, dtype: torch.dtype, of_class: int | None
 ) -> None:
     """Call a custom score once at the outermost levels, before any work starts."""
-    label = torch.zeros(2, dtype=torch.long, device=device) if conditional else None
+    label = None if of_class is None else torch.full((2,), of_class, dtype=torch.long, device=device)
     x = torch.zeros(2, *score.event_shape, device=device, dtype=dtype)
     for level in (plan.levels[0], plan.levels[-1]):
         with torch.inference_mode(), evaluating([score]):

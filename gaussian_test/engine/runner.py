@@ -44,7 +44,7 @@ def run(
     threads: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    truth: xr.Dataset | None = None,
+    truth: Any = None,
     scores: Mapping[str, sampler.Score] | None = None,
     trust: Mapping[str, str] | None = None,
     classifier: Any = None,
@@ -74,8 +74,9 @@ def run(
         Resume an interrupted run of the same experiment from its parts; a complete archive is opened.
     overwrite : bool
         Replace an existing archive (when the new one is complete) and drop the parts of an interrupted run.
-    truth : Dataset, optional
-        Ground-truth samples from Python, as returned by :func:`gaussian_test.data.load`, instead of the experiment's ``data``.
+    truth : Dataset or object, optional
+        Ground-truth samples from Python, as returned by :func:`gaussian_test.data.load` or as it takes them, instead of the
+        experiment's ``data``. A Dataset with ``x`` over (sample, feature) or (sample, channel, row, column) is taken as it is.
     scores : mapping of str to Score, optional
         Scores from Python, besides those of the experiment; moved to the device and dtype of the run.
     trust : mapping of str to str, optional

@@ -16,6 +16,7 @@ from gaussian_test.analysis.declarations import Affine, Memorization, Speciation
 from gaussian_test.analysis.observables.record import Needs
 from gaussian_test.analysis.observables.registry import OBSERVABLES
 from gaussian_test.errors import UserError
+from gaussian_test.experiment.data import Data
 from gaussian_test.experiment.observables import CHEAP, Chains, Classifier, CustomObservable, Features, Observable, factory_of_kind
 from gaussian_test.experiment.processes import Arguments, Factory, Process, Settings, Space, VarianceExploding, shown
 from gaussian_test.experiment.reading import NOT_YAML, check_size, read_yaml, refusal
@@ -28,18 +29,6 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Confidence = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]  # so that 1 minus it rounds to neither 1 nor 0
 Level = Annotated[float, Field(ge=0)]
 Rho = Annotated[float, Field(ge=0.1, le=1000)]  # powers 1/rho of noise levels stay distinct floats
-
-
-class Data(Settings):
-    """Source of the ground-truth samples; the arguments of :func:`gaussian_test.data.load`."""
-
-    source: str = "digits"
-    path: str | None = None
-    key: str | None = None
-    labels: str | None = None
-    split: str | None = None
-    value_range: tuple[float, float] | None = None
-    alpha: Literal["refuse", "white", "black"] | None = None
 
 
 class Spacing(Settings):
@@ -402,6 +391,8 @@ def with_value(values: dict[str, Any], key: str, value: Any, where: str) -> dict
     if isinstance(place, dict):
         if last == "kind" and parts[0] in ("process", "scores"):
             place.clear()  # another kind has other settings
+        if key == "data.path" and place.get("source") == "digits":
+            del place["source"]  # which has no path
         if parts[0] == "turn_times":
             place.pop({"noise_to_signal": "time", "time": "noise_to_signal"}.get(last, ""), None)
     place[int(last) if isinstance(place, list) else last] = value

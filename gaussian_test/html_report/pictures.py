@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from PIL import Image
 
-from gaussian_test.analysis.figures.drawing import as_rgb
+from gaussian_test.analysis.figures.drawing import as_rgb, shades
 
 SAMPLES = 8  # per strip, to be readable on a phone
 SIDE = 48  # pixels of a thumbnail; larger pictures are shrunk
@@ -51,11 +51,11 @@ def picture_frames(pictures: xr.Dataset, result: xr.Dataset) -> Frames:
     turns = range(shown.sizes["turn_time"])
     nu = [f"{value:.3g}" for value in result["noise_to_signal"].values]
     return Frames(
-        _strip(shown["start"], small, lossy),
+        _strip(shown["start"], shades(result), small, lossy),
         {
             score: [
                 Strip(
-                    _strip(shown["end"].sel(score=score).isel(turn_time=turn), small, lossy),
+                    _strip(shown["end"].sel(score=score).isel(turn_time=turn), shades(result), small, lossy),
                     _fate(table.sel(score=score).isel(turn_time=turn)) if result.attrs["start"] == "noised_data" else "",
                 )
                 for turn in turns
@@ -80,9 +80,9 @@ def _fate(row: xr.Dataset) -> str:
     return ", ".join(said)
 
 
-def _strip(pictures: xr.DataArray, small: float, lossy: bool) -> str:
+def _strip(pictures: xr.DataArray, ends: tuple[float, float], small: float, lossy: bool) -> str:
     """Return pictures side by side as a data URI."""
-    values = (as_rgb(pictures) * 255).round().astype(np.uint8)
+    values = (as_rgb(pictures, ends) * 255).round().astype(np.uint8)
     if small < 1:
         size = (max(1, round(values.shape[2] * small)), max(1, round(values.shape[1] * small)))
         values = np.stack([np.asarray(Image.fromarray(value).resize(size, Image.Resampling.LANCZOS)) for value in values])

@@ -27,7 +27,7 @@ def result_context(result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> dict
     pictures = groups.get("pictures")
     of_test, of_observables = placed_figures(seen)
     return {
-        "title": f"Gaussian Test of {seen.attributes['data_source']}",
+        "title": f"Gaussian Test of {seen.data_title}",
         "lines": seen.headline,
         "finding": finding(seen),
         "times": [times_table(seen, unit) for unit in seen.units] if seen.start == "noised_data" else [],
@@ -87,7 +87,7 @@ def provenance(seen: View) -> list[tuple[str, str]]:
         ("device", str(attributes["device"])),
         ("seed", str(attributes["seed"])),
         ("versions", ", ".join(f"{name} {version}" for name, version in attributes["versions"].items())),
-        ("ground truth", f"{attributes['data_source']}, sha256 {attributes['data_digest']}"),
+        ("ground truth", f"{seen.data_title}, {''.join(f'{said}, ' for said in seen.scaling)}sha256 {attributes['data_digest']}"),
     ]
     for score, digest in attributes["score_digest"].items():
         origin = attributes["score_origin"].get(score, {})

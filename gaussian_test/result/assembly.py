@@ -26,6 +26,7 @@ from gaussian_test.analysis.uturn.classifier import typical_nearest_distance
 from gaussian_test.build.problem import Prepared
 from gaussian_test.build.scores import kernel_name, levels_asked
 from gaussian_test.store import archive
+from gaussian_test.text import printable
 
 DOI = "https://doi.org/10.3390/e27040343"
 LIBRARIES = ("torch", "numpy", "scipy", "xarray", "netCDF4", "scikit-learn", "safetensors")
@@ -219,6 +220,7 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
     used = [*LIBRARIES, *sorted({score.network.library for score in networks.values()} - {""})]
     libraries = {"python": platform.python_version(), "gaussian_test": __version__} | {name: _version(name) for name in used}
     asked = prepared.turns.noise_to_signal
+    x, classes = prepared.truth["x"].attrs, prepared.reference.class_names
     # largest distance of the levels of a fixed grid from the requested ones, as a ratio minus 1
     moved = float(np.expm1(np.abs(np.log(asked[:, None] / prepared.noise_to_signal)).min(1).max()))
     return {
@@ -241,7 +243,14 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
         "confidence": settings.statistics.confidence,
         "versions": json.dumps(libraries),
         "data_source": str(prepared.truth.attrs.get("source", "given in python")),
+        "data_title": printable(str(prepared.truth.attrs.get("title", ""))) or "samples given in python",
+        "data_scale": float(x["scale"]),
+        "data_offset": float(x["offset"]),
+        "data_low": float(x["valid_range"][0]),
+        "data_high": float(x["valid_range"][1]),
         "data_digest": identity["data"],
+        "class_names": json.dumps(classes),
+        "score_classes": json.dumps({name: classes for name, entry in prepared.built.items() if entry.conditional}),
         "score_digest": json.dumps({name: identity[f"score {name}"] for name in prepared.scores}),
         "score_origin": json.dumps({name: asdict(entry.origin) for name, entry in prepared.built.items()}),
         "network_settings": json.dumps({name: score.settings | _moved(prepared, name, score) for name, score in networks.items()}),

@@ -44,8 +44,8 @@ def to_json(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) 
     ``chains``
         The same four keys for chains of U-Turns, or null where there are none.
     ``run``, ``data``, ``experiment``
-        Seed, device, start, samples, repeats, confidence, date; source, digest and number of the ground-truth samples; every
-        setting.
+        Seed, device, start, samples, repeats, confidence, date; source, title, digest and number of the ground-truth samples, their
+        ``scale`` and ``offset`` (x = scale * file + offset) and the names of their classes; every setting.
     ``versions``, ``digests``, ``origins``, ``networks``
         Of the libraries; of the scores (sha256); what had to be trusted to have them; settings of the networks.
     """
@@ -76,6 +76,10 @@ def to_json(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) 
         },
         "data": {
             "source": attributes["data_source"],
+            "title": seen.data_title,
+            "scale": attributes.get("data_scale"),
+            "offset": attributes.get("data_offset"),
+            "classes": attributes["class_names"],
             "digest": attributes["data_digest"],
             "samples": attributes["samples_in_ground_truth"],
             "duplicates": attributes.get("duplicates_in_ground_truth"),

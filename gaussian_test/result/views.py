@@ -17,6 +17,7 @@ from gaussian_test.text import interval
 
 UNITS = ("noise_to_signal", "time")  # units of the times: noise-to-signal ratio, and the time of the process
 BALANCE = ("balance_squared", "balance_simulated")
+MOST_NAMED = 12  # classes that a note names
 ABSURD = 2.0  # times the variance of the data; a posterior mean has at most 1
 
 
@@ -118,8 +119,8 @@ class View:
         return bool(self.settings["statistics"].get("affine", "one_shot") == "one_shot")
 
     @property
-    def headline(self) -> tuple[str, str]:
-        """Summary of the run in two lines."""
+    def headline(self) -> tuple[str, ...]:
+        """Summary of the run in three lines: its size, what was done to the data, its process."""
         sizes, attributes = self.result.sizes, self.attributes
         repeats = f"{sizes['repeat']} repeat{'s' if sizes['repeat'] > 1 else ''}"
         process = self.settings["process"].get("factory") or self.settings["process"]["kind"]
@@ -132,10 +133,28 @@ class View:
         samples = f"{sizes['sample']} of {attributes['samples_in_ground_truth']} samples"
         samples += f" ({copies} of them copies of others)" if copies else ""
         return (
-            f"Gaussian Test of {attributes['data_source']}: {samples} x {sizes['turn_time']} turn times x {repeats}, "
+            f"Gaussian Test of {self.data_title}: {samples} x {sizes['turn_time']} turn times x {repeats}, "
             f"seed {attributes['seed']}, {attributes['device']}",
+            *self.scaling,
             f"process {process}{limits}; {STARTS[self.start].headline}reverse: {', '.join(kernels)}",
         )
+
+    @property
+    def data_title(self) -> str:
+        """Name of the data."""
+        return str(self.attributes.get("data_title") or self.attributes["data_source"])
+
+    @property
+    def scaling(self) -> tuple[str, ...]:
+        """What was done to the values of the data; empty for an archive that does not say it."""
+        if "data_scale" not in self.attributes:
+            return ()
+        scale, offset = float(self.attributes["data_scale"]), float(self.attributes["data_offset"])
+        of = "given" if self.attributes["data_source"] in ("python", "given in python") else "file"
+        if (scale, offset) == (1, 0):
+            return (f"x = {of}, as it is",)
+        added = f" {'-' if offset < 0 else '+'} {abs(offset):.3g}" if offset else ""
+        return (f"x = {scale:.3g} \N{MIDDLE DOT} {of}{added}",)
 
     def notes(self) -> Iterator[str]:
         """Yield caveats for a reader."""
@@ -158,6 +177,9 @@ class View:
                     f"Note: {name} was asked at the nearest of the whole steps that it takes, off by up to {moved:.1%} in noise: "
                     "run it in the discrete_vp process of its own levels to be asked at these alone."
                 )
+        for score, classes in attributes["score_classes"].items():
+            if named := [f"{name} as {number}" for number, name in classes.items() if name != number]:
+                yield f"{score} is given class {', '.join(named[:MOST_NAMED])}{', ...' if len(named) > MOST_NAMED else ''}."
         for score in self.scores:
             times = float(result["autocorrelation_one_shot_squared"].sel(score=score.name).max())
             if score.is_network and times > ABSURD:
@@ -191,8 +213,8 @@ class View:
 def view(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> View:
     """Read a result."""
     scores = tuple(_score(result.sel(score=name), str(name)) for name in result["score"].values)
-    attributes = dict(result.attrs)
-    for name in ("versions", "score_digest", "score_origin", "network_settings"):
+    attributes = {"class_names": "{}", "score_classes": "{}"} | dict(result.attrs)
+    for name in ("versions", "score_digest", "score_origin", "network_settings", "class_names", "score_classes"):
         attributes[name] = json.loads(attributes[name])
     return View(result, groups or {}, yaml.safe_load(result.attrs["experiment"]), scores, attributes)
 

@@ -1,6 +1,7 @@
 """Archives of anybody: names without escapes, attributes that can be parsed, variables as they are declared."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from gaussian_test.text import printable
 
 LONGEST, DEEPEST, LARGEST = 1_000_000, 50, 200_000  # characters, nesting and number of values of a structured attribute
 OBJECTS = ("versions", "score_digest", "score_origin", "network_settings")  # attributes in JSON
+LATER_OBJECTS = ("class_names", "score_classes")  # the same, of schema 2 but for its first archives
+NUMBERS = ("data_scale", "data_offset", "data_low", "data_high")  # attributes that are finite numbers, where they are
 NEEDED = ("start", "process.kind", "reverse.kind", "statistics.confidence")  # keys of an experiment that everything shown needs
 
 
@@ -69,9 +72,13 @@ def checked(dataset: xr.Dataset) -> xr.Dataset:
         for name in variable.names:
             if name in dataset.variables and dataset[name].dims != variable.dims:
                 raise ValueError(f"the dimensions of its {name} are not {', '.join(variable.dims) or 'none'}")
-    parsers: dict[str, Callable[[str], Any]] = {**dict.fromkeys(OBJECTS, json.loads), "experiment": yaml.safe_load}
+    for name in NUMBERS:
+        if not (isinstance(value := dataset.attrs.get(name, 0.0), float | int) and math.isfinite(value)):
+            raise ValueError(f"its {name} is no finite number")
+    parsers: dict[str, Callable[[str], Any]] = dict.fromkeys((*OBJECTS, *LATER_OBJECTS), json.loads)
+    parsers["experiment"] = yaml.safe_load
     for name, parse in parsers.items():
-        text = str(dataset.attrs.get(name, ""))
+        text = str(dataset.attrs.get(name, "{}" if name in LATER_OBJECTS else ""))
         given = _parsed(text, parse, name)
         if name == "experiment" and any(_at(given, key) is None for key in NEEDED):
             raise ValueError("its experiment is none")

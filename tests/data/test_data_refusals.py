@@ -17,7 +17,7 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from gaussian_test.data import load, sources
+from gaussian_test.data import DataError, load, sources
 from gaussian_test.data.formats.images import FolderStore, ImageRows
 
 GOOD = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
@@ -268,14 +268,19 @@ REFUSED = {
     "nan netcdf": (netcdf({"x": (("feature", "sample"), [[0.5, 1, np.nan]] * 2)}), "'x' in", "missing value", "sample 2"),
     "constant bytes": (npy(np.full((3, 4), 77, np.uint8)), "every value is 77"),
     "constant floats": (npy(np.full((3, 4), 0.25)), "every value is 0.25"),
-    "constant in float32": (npy(np.array([[0.5, 0.5 + 1e-12]] * 2)), "constant in float32"),
+    "constant in float32": (npy(np.array([[0.5, 0.5 + 1e-12]] * 2), dtype="float32"), "constant in float32"),
     "constant pictures": (folder({f"{i}.png": png(mode="L", noise=0) for i in "ab"}), "every value is 128"),
-    "too wide": (npy(np.array([[-1.5e308, 1.5e308]] * 2)), "-1.5e+308"),
-    "outside range": (npy(GOOD, value_range=(0, 10)), "(0, 10)"),
-    "outside range digits": (name("digits", value_range=(0, 8)), "(0, 8)"),
-    "range order": (npy(GOOD, value_range=(1, 0)), "value_range is (1, 0)"),
-    "range nan": (npy(GOOD, value_range=(0, np.nan)), "value_range is (0, nan)"),
-    "range length": (npy(GOOD, value_range=(0, 1, 2)), "value_range is (0, 1, 2)"),
+    "no scale": (npy(GOOD, scale="picture"), "scale is 'picture'", "none, pictures, unit"),
+    "scale order": (npy(GOOD, scale=(1, 0)), "scale is (1, 0)"),
+    "scale nan": (npy(GOOD, scale=(0, np.nan)), "scale is (0, nan)"),
+    "scale length": (npy(GOOD, scale=(0, 1, 2)), "scale is (0, 1, 2)"),
+    "scale width": (npy(GOOD, scale=(-1.5e308, 1.5e308)), "-1.5e+308"),
+    "scale number": (npy(GOOD, scale=3), "scale is 3"),
+    "pictures beyond": (npy(GOOD * 10.0, scale="pictures"), "2550", "[low, high]"),
+    "pictures below": (npy(GOOD - 1.0, scale="pictures"), "from -1 to 254", "[low, high]"),
+    "dark pictures": (npy(np.array([[0, 1.0000001]] * 2), scale="pictures"), "[0, 255]", "[low, high]"),
+    "unit overflow": (npy(1e200 * np.eye(3), scale="unit"), "64-bit floats do not hold it"),
+    "single overflow": (npy(1e200 * np.eye(3), dtype="float32"), "1e+200", "give dtype float64"),
     "few labels": (npz({"x": GOOD, "label": [1, 2, 3]}), "(3,) for 4 samples"),
     "many labels": (npy(GOOD, labels=np.zeros(5, int)), "(5,) for 4 samples"),
     "digits labels": (name("digits", labels=[1, 2]), "(2,) for 1797 samples"),
@@ -513,6 +518,44 @@ REFUSED = {
 }
 
 
+OBJECTS = {
+    "None": (None, "the NoneType given is nothing that holds samples"),
+    "number": (5, "the int given"),
+    "dict": ({"x": GOOD}, "the dict given"),
+    "bytes": (b"abc", "the bytes given"),
+    "iterator": (iter([GOOD]), "the list_iterator given"),
+    "nothing": ([], "0 sample(s)"),
+    "ragged": ([np.eye(2), np.eye(3)], "item 1", "(3, 3)", "like item 0"),
+    "no class": ([(np.eye(2), 0.5)] * 3, "dtype float64", "give labels="),
+    "no class but pictures": ([(np.eye(2), np.eye(2))] * 3, "(3, 2, 2)", "give labels="),
+    "masked": (np.ma.masked_less(GOOD, 9), "masked values"),
+    "complex": (GOOD + 1j, "complex128"),
+    "objects": (GOOD.astype(object), "dtype object"),
+    "two variables": (xr.Dataset({k: (("a", "b"), np.eye(3)) for k in "pq"}), "p, q", "key="),
+    "no variable": (xr.Dataset(), "(none)"),
+    "one axis": (np.arange(5.0), "(5,)"),
+    "palette": ([Image.new("P", (3, 3))] * 2, "item 0", "mode P", "convert"),
+    "columns": ([{"a": GOOD[0], "b": GOOD[0]}] * 2, "a, b", "key="),
+    "NaN": (np.array([[0, np.nan], [1, 2]]), "NaN"),
+}
+
+
+@pytest.mark.parametrize("case", OBJECTS)
+def test_an_object_that_cannot_be_used_is_refused(case):
+    given, *expected = OBJECTS[case]
+    with pytest.raises(DataError) as caught:
+        load(given)
+    assert "\n" not in str(caught.value)
+    assert all(text in str(caught.value) for text in expected), str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"source": "file"}, {"split": "train"}, {"key": "x"}, {"labels": "kind"}, {"memory": 10}])
+def test_options_of_paths_are_refused_beside_objects(options):
+    given = [GOOD[0], GOOD[1]] if options.keys() & {"labels", "memory"} else GOOD
+    with pytest.raises(ValueError, match="|".join([*options, "10B given"])):
+        load(given, **options)
+
+
 def test_postscript_starts_no_program(tmp_path, monkeypatch):
     monkeypatch.setattr("subprocess.Popen.__init__", lambda *_, **__: pytest.fail("a program was started"))
     path, _ = folder({"a.png": POSTSCRIPT, "b.png": POSTSCRIPT})(tmp_path)
@@ -578,7 +621,7 @@ def test_libraries_are_imported_where_they_are_needed(request):
     """Which ones may be imported at all is in test_layers.py."""
     for file in (request.config.rootpath / "data").rglob("*.py"):
         early = re.search(r"^(from|import) (sklearn|PIL)", file.read_text(), re.MULTILINE)
-        assert early is None or file.name == "train_digits_network.py", file
+        assert early is None or file.name == "network_record.py", file
 
 
 class Payload:

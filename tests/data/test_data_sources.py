@@ -12,9 +12,12 @@ import zipfile
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import dask.array
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from PIL import Image
 
@@ -23,7 +26,7 @@ from gaussian_test.data.formats.cifar import RECORD, RECORD_100
 from gaussian_test.data.formats.images import ImageRows
 from gaussian_test.data.formats.lazy import ScaledArray
 from gaussian_test.data.formats.rows import JoinedRows, MappedRows, MemoryRows
-from gaussian_test.data.values import Scaling
+from gaussian_test.data.scaling import Scaling
 
 COUNT = 23
 NAMES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -482,3 +485,92 @@ def test_real_cifar10(request):
     # neighbouring pixels of photographs are alike, which fails as soon as planes or rows are mixed up
     x = truth.x[:500].values
     assert np.abs(np.diff(x, axis=-1)).mean() < 0.4 * np.abs(x - x[:, :, :, ::-1]).mean()
+
+
+# -- handed in from python -----------------------------------------------------------------------------------------------------
+
+
+class Pairs(torch.utils.data.Dataset):
+    """A data set of torch, whose items are made by a function of picture and class."""
+
+    def __init__(self, item, classes=None):
+        self.item = item
+        if classes:
+            self.classes = classes
+
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, index):
+        return self.item(PIXELS[index], int(CLASSES[index]))
+
+
+class Columns(Pairs):
+    """A data set with named columns, as Hugging Face's are."""
+
+    features = {"label": SimpleNamespace(names=NAMES)}
+
+
+def hwc(pixels):
+    return np.moveaxis(pixels, 0, -1)
+
+
+IMAGES = xr.DataArray(np.moveaxis(PIXELS, 1, 3), dims=("sample", "row", "column", "channel"), name="x")
+OBJECTS = {
+    "array": lambda: (PIXELS, CLASSES),
+    "channels last": lambda: (np.moveaxis(PIXELS, 1, 3), CLASSES.tolist()),
+    "tensor": lambda: (torch.from_numpy(PIXELS), torch.from_numpy(CLASSES)),
+    "DataArray": lambda: (IMAGES, CLASSES),
+    "DataArray with classes": lambda: (IMAGES.assign_coords(kind=("sample", CLASSES)), "kind"),
+    "Dataset": lambda: (xr.Dataset({"pixels": IMAGES, "y": ("sample", CLASSES)}), None),
+    "Dataset with names": lambda: (xr.Dataset({"p": IMAGES, "kind": ("sample", CLASSES)}), "kind"),
+    "dask": lambda: (dask.array.from_array(PIXELS, chunks=(5, 3, 32, 32)), CLASSES),
+    "lazy Dataset": lambda: (xr.Dataset({"p": IMAGES, "label": ("sample", CLASSES)}).chunk(sample=4), None),
+    "pairs of tensors": lambda: (Pairs(lambda x, y: (torch.from_numpy(x), y)), None),
+    "pictures": lambda: (Pairs(lambda x, y: (Image.fromarray(hwc(x)), torch.tensor(y))), None),
+    "named pictures": lambda: (Pairs(lambda x, y: (Image.fromarray(hwc(x)), y), NAMES), None),
+    "columns": lambda: (Columns(lambda x, y: {"image": Image.fromarray(hwc(x)), "label": y, "id": "a"}), None),
+    "other columns": lambda: (Pairs(lambda x, y: {"bild": x, "art": y}), "art"),
+    "no classes": lambda: (Pairs(lambda x, y: x), CLASSES),
+    "other classes": lambda: (Pairs(lambda x, y: (x, 0.5)), CLASSES),
+    "DataLoader": lambda: (torch.utils.data.DataLoader(Pairs(lambda x, y: (x, y)), batch_size=4, shuffle=True), None),
+    "TensorDataset": lambda: (torch.utils.data.TensorDataset(torch.from_numpy(PIXELS), torch.from_numpy(CLASSES)), None),
+    "own Dataset": lambda: (load(PIXELS, labels=CLASSES, scale="none"), None),
+}
+
+
+@pytest.mark.parametrize("what", OBJECTS)
+def test_the_same_samples_in_every_object(what):
+    given, labels = OBJECTS[what]()
+    scale = (0, 255) if what == "own Dataset" else None
+    truth = load(given, labels=labels, scale=scale)
+    np.testing.assert_array_equal(truth.x.values, SCALED)
+    np.testing.assert_array_equal(truth.label, CLASSES)
+    np.testing.assert_array_equal(truth.x[[5, 2]].values, SCALED[[5, 2]])
+    assert truth.attrs["source"] == "python"
+    assert truth.class_name.values.tolist() == (NAMES if what in ("named pictures", "columns") else list("0123456789"))
+
+
+def test_arrays_of_dask_are_computed_where_they_are_read():
+    def block(part, block_info=None):
+        read.append(block_info[None]["chunk-location"][0])
+        return part
+
+    read = []
+    lazy = dask.array.from_array(PIXELS, chunks=(5, 3, 32, 32)).map_blocks(block, dtype=np.uint8, meta=np.empty(0, np.uint8))
+    truth = load(lazy)  # looks whether all are the same, which the first block tells
+    read.clear()
+    assert truth.x[7:9].values.shape == (2, 3, 32, 32)
+    assert read == [1]
+
+
+def test_random_items_are_read_once():
+    rng = np.random.default_rng(0)
+    truth = load(Pairs(lambda x, y: (x * rng.uniform(), y)))
+    np.testing.assert_array_equal(truth.x.values, truth.x.values)
+
+
+@pytest.mark.parametrize("held", [np.savez, np.savez_compressed])
+def test_the_only_array_that_fits_needs_no_key(held, tmp_path):
+    held(tmp_path / "a.npz", pixels=FLAT, ids=np.arange(COUNT), y=CLASSES, files=np.array([["a"]] * COUNT), s=np.float64(3))
+    np.testing.assert_array_equal(load(tmp_path / "a.npz").x.values, SCALED.reshape(COUNT, -1))

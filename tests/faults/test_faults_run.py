@@ -394,7 +394,7 @@ def contents(folder):
         ({"scores": [{"kind": "gaussian"}]}, "scores"),
         ({"dtype": "float64"}, "dtype"),
         ({"micro_batch": 7}, "micro_batch"),
-        ({"data": {"value_range": [0, 20]}}, "(data|score empirical)"),
+        ({"data": {"scale": [0, 20]}}, "(data|score empirical)"),
     ],
 )
 def test_parts_of_another_experiment_are_refused_by_name(changes, named, interrupted):

@@ -25,7 +25,7 @@ def hostile_run(output):
     settings = QUICK | {"samples": 12, "keep": {"pictures": 3}, "observables": ["quality"], "reverse": {"steps": 4}}
     settings |= {"scores": [{"kind": "empirical", "name": HOSTILE}, {"kind": "gaussian", "name": NASTY}]}
     settings |= {"turn_times": {"noise_to_signal": [0.1, 0.7, 2.0, 8.0]}}
-    truth = gt.data.load("digits").assign_attrs(source=f"{HOSTILE}.npz")
+    truth = gt.data.load("digits").assign_attrs(source="file", title=f"{HOSTILE}.npz")
     given = {"scores": {"_mine; a: b": Own(lambda x, t: x / 2)}, "custom_observables": {"kept_ink": kept_ink}}
     return gt.run(settings, output, truth=truth, progress=False, **given)
 

@@ -302,7 +302,7 @@ HALVING = {"kind": "edm", "factory": "{m}:halving"}
         (HALVING | {"weights": "notes.txt"}, "is not opened"),
         (HALVING | {"weights": "nan.safetensors"}, "score 'edm': the network's weight 'share' holds NaN"),
         (HALVING | {"arguments": {"img_resolution": 16}}, r"takes samples of shape \(1, 16, 16\), the data has"),
-        (HALVING | {"conditional": True}, "score 'edm' knows 3 classes, the data has 10"),
+        (HALVING | {"conditional": True}, "score 'edm' does not know class 3: it has classes 0 to 2"),
         (HALVING | {"arguments": {"sigma_max": 1.0}}, "score 'edm': noise-to-signal ratio 2 is outside"),
         (HALVING | {"arguments": {"img_resolution": [8, 8]}}, "score 'edm' cannot be wrapped .TypeError"),
         ({"kind": "callable", "factory": "{m}:asserting"}, "score 'callable': the network fails .*AssertionError: of its own"),

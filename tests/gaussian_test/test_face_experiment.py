@@ -35,7 +35,7 @@ def refused(source=None, *changes):
 def test_yaml_gives_the_same_experiment_back(kind, tmp_path):
     original = Experiment.load(
         {
-            "data": {"source": "file", "path": "x.npz", "key": "images", "value_range": [0, 255]},
+            "data": {"source": "file", "path": "x.npz", "key": "images", "scale": [0, 255]},
             "process": {"kind": kind, **KINDS[kind]},
             "scores": [
                 {"kind": "gaussian", "name": "shrunk", "shrinkage": "oas"},
@@ -111,7 +111,7 @@ def test_an_experiment_cannot_be_changed_by_accident():
         ("samples=all", lambda e: e.samples, "all"),
         ("reverse.steps=16", lambda e: e.reverse.steps, 16),
         (" reverse.steps =16", lambda e: e.reverse.steps, 16),
-        ("data.value_range=[0, 16]", lambda e: e.data.value_range, (0.0, 16.0)),
+        ("data.scale=[0, 16]", lambda e: e.data.scale, (0.0, 16.0)),
         ("data.alpha=white", lambda e: e.data.alpha, "white"),
         ("data.path=a=b.npy", lambda e: e.data.path, "a=b.npy"),
         ("scores.0.name=mine", lambda e: (e.scores[0].name, e.scores[0].kind, e.scores[1].kind), ("mine", "empirical", "gaussian")),
@@ -213,8 +213,8 @@ BAD = [
     *((change, "{} = {!r}".format(*map(yaml.safe_load, change.split("=")))) for change in SIMPLE.split()),
     ("repeats=true", "repeats = True"),  # true is not a number of repeats
     ("seed=99999999999999999999", "seed = 99999999999999999999"),  # does not fit the archive's 64 bits
-    ("data.value_range=[0, x]", "data.value_range.1 = 'x'"),
-    ("data.value_range=[0, .inf]", "data.value_range.1 = inf"),
+    ("data.scale=[0, x]", "data.scale.1 = 'x'"),
+    ("data.scale=[0, .inf]", "data.scale.1 = inf"),
     ("process={kind: discrete_vp}", "exactly one of alphas_cumprod and scheduler"),
     ("process={kind: discrete_vp, alphas_cumprod: [0.5, x]}", "process.alphas_cumprod.1 = 'x'"),
     ("scores.0={}", "scores.0.kind"),

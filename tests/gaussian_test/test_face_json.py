@@ -127,6 +127,10 @@ def test_what_made_it_is_in_it(printed, result):
     assert printed["data"] == {"source": "digits", "digest": result.attrs["data_digest"], "samples": 1797} | {
         "duplicates": 0,
         "precision": result.attrs["precision"],
+        "title": "digits of 8 x 8 pixels (scikit-learn)",
+        "scale": 0.125,
+        "offset": -1.0,
+        "classes": {str(number): str(number) for number in range(10)},
     }
     assert printed["digests"] == json.loads(result.attrs["score_digest"])
     assert (printed["run"]["samples"], printed["run"]["repeats"], printed["run"]["confidence"]) == (12, 1, 0.95)

@@ -52,7 +52,8 @@ def test_the_accessor_has_the_times_of_the_archive(archive):
 def test_the_accessor_says_what_a_result_holds(archive):
     accessor = gt.open_archive(archive).gaussian_test
     said = repr(accessor)
-    for part in ("digits, 8 samples", "3, noise-to-signal 0.1 to 5", "empirical, gaussian", "moments, pictures"):
+    name = "digits of 8 x 8 pixels (scikit-learn)"
+    for part in (f"{name}, 8 samples", "3, noise-to-signal 0.1 to 5", "empirical, gaussian", "moments, pictures"):
         assert part in said
     assert all(hasattr(accessor, name) for name in said.split("methods:")[1].strip(" >").replace(";", ",").split(", "))
     assert "no result of the Gaussian Test" in repr(xr.Dataset().gaussian_test)

@@ -345,7 +345,7 @@ def test_eigenvectors_are_kept_on_request_and_diagonalise(tiny):
         ({"scores": [{"kind": "gaussian", "shrinkage": -1}]}, ("shrinkage", "-1")),
         ({"scores": [{"kind": "mixture", "components": 3, "conditional": True}]}, ("components",)),
         ({"data": {"source": "file", "path": "nowhere.npy"}}, ("nowhere.npy",)),
-        ({"data": {"value_range": [1, 0]}}, ("value_range",)),
+        ({"data": {"scale": [1, 0]}}, ("scale",)),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_any_work(changes, said, tiny, tmp_path, monkeypatch):
@@ -385,7 +385,7 @@ def test_an_exact_reversal_without_a_posterior_is_refused(tiny):
     ("broken", "said"),
     [
         (lambda t: t.drop_vars("x"), "x"),
-        (lambda t: t["x"].values, "Dataset"),
+        (lambda t: t["label"].values, "shape"),
         (lambda t: t.assign(x=t["x"] * np.nan), "NaN"),
         (lambda t: t.assign(x=t["x"] * 0), "same"),
         (lambda t: t.assign(label=t["label"] - 1), "label"),
@@ -396,6 +396,197 @@ def test_own_truth_that_cannot_be_used_is_refused(broken, said, tiny, tmp_path):
     with pytest.raises(UserError, match=said):
         run(tiny(), tmp_path / "a.nc", truth=broken(gt.data.load("digits")))
     assert list(tmp_path.iterdir()) == []
+
+
+# -- values and classes as they are ----------------------------------------------------------------------------------------------
+
+SIGMAS = np.array([0.3, 1.0, 3.0])
+NORMAL = np.random.default_rng(0).standard_normal((300, 8))
+BARE = QUICK | {"samples": 32, "scores": [{"kind": "empirical"}, {"kind": "gaussian"}]}
+SEEN = ["autocorrelation", "gap", "memorization_noise_to_signal", "affine_noise_to_signal", "nearest_sample"]
+
+
+def of(data=None, unit=1.0, truth=None, **changes):
+    process = {"sigma_min": 0.002 * unit, "sigma_max": 80 * unit}
+    settings = BARE | {"turn_times": {"noise_to_signal": (SIGMAS * unit).tolist()}, "process": process} | changes
+    return gt.run(settings | ({} if data is None else {"data": data}), truth=truth, progress=False)
+
+
+def check_equal(a, b, unit=1.0, rtol=0.0):
+    for name in SEEN:
+        there, here = a[name].values, b[name].values / (unit if name.endswith("to_signal") else 1)
+        np.testing.assert_allclose(here, there, rtol=rtol, atol=rtol, err_msg=name)
+
+
+@pytest.mark.parametrize(("suffix", "dtype"), [("npy", "f4"), ("npy", ">f8"), ("npz", "f8"), ("npz", "f2"), ("nc", "f8")])
+def test_a_file_of_floats_is_the_array_handed_in(dtype, suffix, tmp_path):
+    """Standard-normal samples: they were squeezed into [-1, 1], and T_G was another."""
+    x, path = NORMAL.astype(dtype), tmp_path / f"x.{suffix}"
+    if suffix == "nc":
+        xr.Dataset({"x": (("sample", "feature"), x)}).to_netcdf(path)
+    elif suffix == "npy":
+        np.save(path, x)
+    else:
+        np.savez(path, pixels=x, ids=np.arange(300))
+    result = of({"path": str(path)})
+    for truth in (x, gt.data.load(x), xr.Dataset({"x": (("sample", "feature"), x.astype("f8"))})):
+        check_equal(of(truth=truth), result)
+    assert result.gaussian_test.show().splitlines()[1] == "x = file, as it is"
+
+
+@pytest.mark.parametrize("scale", [[-4, 4], [-1, 7], "unit", "none"])
+def test_what_is_scaled_gives_the_same_at_the_scaled_noise(scale, tmp_path):
+    np.save(tmp_path / "x.npy", 3 * NORMAL + 20)
+    plain = of({"path": str(tmp_path / "x.npy")}, 3)
+    scaled = gt.data.load(tmp_path / "x.npy", scale=scale).x
+    units = {"none": 1.0, "unit": 1 / (3 * np.sqrt(NORMAL.var(0).mean()))}
+    unit = units[scale] if isinstance(scale, str) else 2 / (scale[1] - scale[0])
+    assert scaled.scale == pytest.approx(unit)
+    result = of({"path": str(tmp_path / "x.npy"), "scale": scale}, 3 * unit)
+    check_equal(plain, result, unit, rtol=1e-5)
+    assert (result.attrs["data_scale"], result.attrs["data_offset"]) == (scaled.scale, scaled.offset)
+    moments = result.gaussian_test.group("moments", units="file")
+    np.testing.assert_allclose(moments["mean"], (3 * NORMAL + 20).mean(0), rtol=1e-6)
+    np.testing.assert_allclose(moments.eigenvalue.sum(), 9 * NORMAL.var(0).sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("power", [-25, -12, 10, 25])
+def test_units_in_which_squares_leave_single_precision_change_nothing(power):
+    unit = 2.0 ** round(power * np.log2(10))
+    result = of(truth=NORMAL * unit, unit=unit)
+    check_equal(of(truth=NORMAL), result, unit, rtol=1e-6)
+    assert ("float64" in result.attrs["precision"].split(",")[0]) == (abs(power) == 25)
+    with pytest.raises(UserError, match="dtype = float32: it does not hold the squares"):
+        of(truth=NORMAL * 1e25, unit=1e25, dtype="float32")
+
+
+@pytest.mark.parametrize("largest", [1.0, 20.0, 5e3])
+def test_the_largest_value_of_a_file_decides_the_precision(largest, tmp_path):
+    """Files were taken to lie within [-1, 1]."""
+    np.save(tmp_path / "x.npy", (largest / np.abs(NORMAL).max() * NORMAL).astype("f4"))
+    levels = {"turn_times": {"noise_to_signal": [0.002, 1.0]}, "process": {"sigma_min": 0.001}}
+    result = of({"path": str(tmp_path / "x.npy")}, **levels)
+    assert ("float64" in result.attrs["precision"].split(",")[0]) == (largest > 0.002 * 2**24 / 128)
+    check_equal(result, of(truth=np.load(tmp_path / "x.npy"), **levels))
+
+
+def test_bytes_in_passes_are_bytes_in_memory(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (400, 1, 16, 16), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", pixels)
+    whole, streamed = (of({"path": str(tmp_path / "x.npy")}, memory=memory, shard_size=8) for memory in (None, "2.2MB"))
+    check_equal(whole, streamed)
+    check_equal(whole, of(truth=pixels))
+    assert whole.attrs["identity"] == streamed.attrs["identity"]
+    assert whole.gaussian_test.show().splitlines()[1] == "x = 0.00784 · file - 1"
+
+
+def test_scale_and_offset_of_samples_that_were_changed_since_are_dropped():
+    truth = gt.data.load(NORMAL, scale="unit").load()
+    assert of(truth=truth).attrs["data_scale"] == truth.x.scale
+    with xr.set_options(keep_attrs=True):
+        assert of(truth=truth.assign(x=truth.x * 3)).attrs["data_scale"] == 1
+    for attributes in ({"scale": "big", "offset": 0}, {"scale": 0, "offset": 0}, {"scale": np.nan, "offset": 1}, {"scale": 2}):
+        assert of(truth=xr.Dataset({"x": (("sample", "feature"), NORMAL, attributes)})).attrs["data_scale"] == 1
+    with pytest.raises(UserError, match="scale what you hand in"):
+        of({"scale": "unit"}, truth=NORMAL)
+
+
+def test_pictures_are_in_units_of_the_file_and_have_their_own_shades(tmp_path):
+    """Floats beyond [-1, 1] were drawn black and white."""
+    x = 100 + 50 * NORMAL.reshape(300, 1, 2, 4)
+    result = of(truth=x, unit=50.0, keep={"pictures": 3})
+    file, here = (result.gaussian_test.group("pictures", units=units) for units in ("file", "x"))
+    np.testing.assert_array_equal(file.start, here.start)
+    mosaic = result.gaussian_test.plot()["pictures_empirical"].axes[0].images[0].get_array()
+    expected = (here.start.values[0, 0] - x.min()) / np.ptp(x)
+    np.testing.assert_allclose(mosaic[:2, :4, 0], expected, atol=1e-6)
+    scaled = of(gt.experiment.data.Data(path=None).model_dump(), keep={"pictures": 3})
+    pixels = scaled.gaussian_test.group("pictures", units="file").start.values
+    np.testing.assert_array_equal(pixels, np.rint(pixels))  # 0 to 16
+    for units, name in (("pixels", "pictures"), ("file", "normality")):
+        with pytest.raises(UserError, match=r"units|no group"):
+            scaled.gaussian_test.group(name, units=units)
+
+
+DIGITS = gt.data.load("digits").load()
+
+
+@pytest.mark.parametrize("classes", [(3, 7), (0, 9), (5,)])
+def test_classes_reach_a_network_as_the_numbers_that_they_are(classes):
+    seen = []
+
+    def network(x, t, label):
+        seen.append(label.tolist())
+        return x / 2
+
+    truth = DIGITS.isel(sample=np.isin(DIGITS.label, classes))
+    score = gt.sampler.NetworkScore.from_callable(network, (1, 8, 8), classes=10, conditional=True, micro_batch=64)
+    result = gt.run(BARE | {"turn_times": {"noise_to_signal": [1.0]}, "reverse": {"steps": 2}}, truth=truth, scores={"net": score})
+    assert set(result.label.values.tolist()) == {label for labels in seen for label in labels} == set(classes)
+    assert set(result.label_after.values.ravel().tolist()) <= set(classes)
+    assert json.loads(result.attrs["class_names"]) == {str(number): str(number) for number in classes}
+    assert json.loads(result.attrs["score_classes"]) == {"net": {str(number): str(number) for number in classes}}
+
+
+def test_the_shipped_network_is_given_threes_and_sevens():
+    """Numbered 0 and 1, they were denoised as another digit: C was smaller by .1 to .2."""
+    truth = DIGITS.isel(sample=np.isin(DIGITS.label, [3, 7]))
+    scores = [{"kind": "network", "name": name, "conditional": name == "told"} for name in ("told", "untold")]
+    settings = BARE | {"scores": scores, "samples": 64, "turn_times": {"noise_to_signal": [1.0, 2.0]}, "reverse": {"steps": 16}}
+    right = gt.run(settings, truth=truth).autocorrelation
+    wrong = gt.run(settings, truth=truth.assign(label=(truth.label == 7).astype(int))).autocorrelation
+    assert (right.sel(score="told") > wrong.sel(score="told") + 0.05).all()
+    np.testing.assert_array_equal(right.sel(score="untold"), wrong.sel(score="untold"))
+
+
+def test_the_names_of_classes_are_said_where_they_are_no_numbers():
+    labels = np.where(DIGITS.label < 5, "low", "high")
+    settings = BARE | {"scores": [{"kind": "network", "conditional": True}], "reverse": {"steps": 2}}
+    result = gt.run(settings | {"turn_times": {"noise_to_signal": [1.0]}}, truth=gt.data.load(DIGITS.x, labels=labels))
+    assert json.loads(result.attrs["score_classes"]) == {"network": {"0": "high", "1": "low"}}
+    assert "network is given class high as 0, low as 1." in result.gaussian_test.show()
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (lambda label: label + 1, "does not know class 10: it has classes 0 to 9"),
+        (lambda label: label * 100, "does not know class 100:"),
+        (lambda label: np.array(list("abcdefghijk"))[np.arange(len(label)) % 11], "does not know class k, which is number 10:"),
+        (lambda label: np.array([f"{number:02d}" for number in label + 5]), "does not know class 10:"),
+    ],
+)
+def test_a_class_that_a_network_does_not_know_is_refused_by_its_name(labels, said):
+    truth = gt.data.load(DIGITS.x, labels=labels(DIGITS.label.values))
+    with pytest.raises(UserError, match=said):
+        gt.run(BARE | {"scores": [{"kind": "network", "conditional": True}]}, truth=truth)
+
+
+def test_a_single_class_of_any_number_is_one_class():
+    truth = DIGITS.isel(sample=DIGITS.label == 7)
+    result = gt.run(BARE | {"observables": ["balance"], "turn_times": {"noise_to_signal": [1.0, 2.0]}}, truth=truth)
+    assert np.isnan(result.exchange_class_pvalue).all()
+    assert "single class" in result.exchange_class_pvalue.attrs["reason"]
+
+
+@pytest.mark.parametrize(
+    ("given", "changes"),
+    [
+        ({"data": {"path": "x.npz"}}, []),
+        ({}, ["data.path=x.npz"]),
+        ({"data": {"source": "digits"}}, ["data.path=x.npz"]),
+        ({"data": {"path": "digits"}}, ["data.path=x.npz"]),
+        ({}, ["data={path: x.npz, scale: none}"]),
+    ],
+)
+def test_the_source_is_known_from_the_path(given, changes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("x.npz", pixels=NORMAL, ids=np.arange(300))
+    result = gt.run(gt.Experiment.load({**BARE, **given}, [*changes, "turn_times.noise_to_signal=[1]"]))
+    assert result.attrs["data_source"] == "file"
+    assert result.gaussian_test.show().startswith("Gaussian Test of Array file x.npz: 32 of 300 samples")
+    assert result.attrs["data_title"] in repr(result.gaussian_test)
+    assert gt.Experiment().data.source == "digits"
 
 
 def test_resuming_a_whole_archive_opens_it(tiny, tmp_path, disk, monkeypatch):

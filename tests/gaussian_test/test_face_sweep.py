@@ -78,7 +78,7 @@ def test_a_swept_key_is_not_set_otherwise(change):
 
 
 def test_a_sign_is_part_of_a_label():
-    names = list(Sweep.load({"sweep": {"data.value_range": [[-1, 1], [1, 2]]}, **SMALL}).runs)
+    names = list(Sweep.load({"sweep": {"data.scale": [[-1, 1], [1, 2]]}, **SMALL}).runs)
     assert ["-1+1" in name for name in names] == [True, False]
 
 

@@ -11,7 +11,6 @@ from sampler_zoo import noise_like, normal, pairwise_cover, tiled
 
 import gaussian_test as gt
 from gaussian_test.analysis.uturn.classifier import nearest_accuracy, typical_nearest_distance
-from gaussian_test.data.values import Scaling
 from gaussian_test.sampler import EmpiricalScore, ResidentSamples, StreamedSamples
 from gaussian_test.sampler.scores import products, store
 
@@ -173,13 +172,13 @@ def test_a_change_of_type_is_the_resident_ones(pixels, fitted, moved):
 
 @pytest.mark.parametrize(
     ("scaling", "dtype", "batch"),
-    [(Scaling(), torch.float32, 4), (Scaling(2 / 255, -1.0), torch.float32, 1), (Scaling(0.37, 11.0), torch.float64, 4)],
+    [((1.0, 0.0), torch.float32, 4), ((2 / 255, -1.0), torch.float32, 1), ((0.37, 11.0), torch.float64, 4)],
 )
 def test_bytes_are_floats_bit_for_bit(pixels, scaling, dtype, batch, monkeypatch):
     monkeypatch.setattr(store, "CONVERTED_ELEMENTS", 50 * 35)
-    exact = pixels * np.float64(scaling.scale) + scaling.offset
+    exact = pixels * np.float64(scaling[0]) + scaling[1]
     floats = EmpiricalScore.fit(exact, LABELS, dtype=dtype)
-    kept = EmpiricalScore.fit(pixels, LABELS, dtype=dtype, scaling=(scaling.scale, scaling.offset))
+    kept = EmpiricalScore.fit(pixels, LABELS, dtype=dtype, scaling=scaling)
     assert kept.samples.dtype == torch.uint8
     assert kept.samples.data_ptr() == torch.from_numpy(pixels).data_ptr()  # and they are not copied
     check_everything(floats, kept, batch)

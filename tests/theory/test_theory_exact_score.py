@@ -93,7 +93,7 @@ def test_gaussian_data_gives_no_gap(kind, tmp_path):
     x = np.random.default_rng(4).multivariate_normal([0.1, 0.2], [[0.2, 0.05], [0.05, 0.1]], size=60000)
     np.save(tmp_path / "x.npy", x.astype(np.float32))
     scores = [{"kind": kind, "components": 1} if kind == "mixture" else {"kind": kind}]
-    data = {"source": "file", "path": str(tmp_path / "x.npy"), "value_range": [-5, 5]}
+    data = {"source": "file", "path": str(tmp_path / "x.npy"), "scale": [-5, 5]}
     levels = {"noise_to_signal": [0.2, 0.5, 1.0]}
     result = gt.run({"data": data, "scores": scores, "turn_times": levels, "samples": 400, **BARE})
     assert (np.abs(result.gap) < 0.003).all()

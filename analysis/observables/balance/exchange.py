@@ -292,7 +292,7 @@ def _classes(label: xr.DataArray | None, label_after: xr.DataArray | None) -> tu
     if label is None or label_after is None or label.min() < 0:
         return nothing, nothing, NO_LABELS
     after = label_after.isel(repeat=0).transpose("score", "turn_time", "sample").values
-    reason = ONE_CLASS if label.max() == 0 and after.max() <= 0 else ""
+    reason = ONE_CLASS if np.isin(np.unique([*label.values, *after.ravel()]), (-1, label.values[0])).all() else ""
     return label.values, after, reason
 
 
