@@ -31,9 +31,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import torch
-from gaussian_test.data.train_network import HELD_OUT, read_network, split
 
 import gaussian_test as gt
+from gaussian_test.data.train_network import read_network, split
 
 sns.set_theme(context="paper", style="ticks", palette="colorblind")
 

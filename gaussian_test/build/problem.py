@@ -32,7 +32,7 @@ from gaussian_test.build.features import (
 from gaussian_test.build.scores import Built, build_scores, make_kernels, open_networks, trained_ranges
 from gaussian_test.build.space import Space
 from gaussian_test.build.truth import Source, class_names, open_truth
-from gaussian_test.build.turns import Turns, choose_turns
+from gaussian_test.build.turns import Turns, asked_turns, choose_turns
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment
 from gaussian_test.sampler.defaults import undisturbed
@@ -177,6 +177,7 @@ def prepare(
     given = given or Given()
     place = pick_device(device)
     with user_input():
+        asked_turns(settings)  # which is wrong before anything is read, if it is
         opened = open_truth(settings, given.truth, folder, given.classifier is not None, shards_only, place)
         settings, truth, moments, fitted = opened.settings, opened.truth, opened.moments, opened.fits
         networks = open_networks(settings, moments.event_shape, opened.turns.process, given.scores, given.trust)

@@ -49,17 +49,10 @@ def choose_turns(
     Raises UserError for a level far beyond the data, and ValueError for one outside of the process.
     """
     ranges = ranges or {}
-    asked = settings.turn_times.noise_to_signal or settings.turn_times.time
-    if asked is None:
+    found = asked_turns(settings)
+    if found is None:
         ratios = _pilot(settings, moments, x, fits, ranges)
-        wide = (BELOW * ratios[0], ABOVE * ratios[-1])
-    else:
-        ratios = sampler.log_levels(asked.min, asked.max, asked.count).tolist() if isinstance(asked, Spacing) else list(asked)
-        wide = (USUAL[0] if min(ratios) >= USUAL[0] else BELOW * min(ratios), max(USUAL[1], ABOVE * max(ratios)))
-        wide = (wide[0], USUAL[1] if max(ratios) <= USUAL[1] else wide[1])
-    process = make_process(_with_limits(settings.process, wide))
-    used = process.turn_time if settings.turn_times.time else process.turn_time_from_noise_to_signal
-    found = Turns(process, tuple(used(ratio) for ratio in ratios))
+        found = _turns(settings, ratios, (BELOW * ratios[0], ABOVE * ratios[-1]))
     levels = found.noise_to_signal
     if levels.max() > BEYOND * (spread := float(np.sqrt(moments.eigenvalues.max()))):
         raise UserError(
@@ -67,6 +60,28 @@ def choose_turns(
             f"the data, {spread:.3g}: give levels in the units of the samples, or leave turn_times out"
         )
     return _narrowed(found, settings.process, ranges, (float(levels.min()), float(levels.max())))
+
+
+def asked_turns(settings: Experiment) -> Turns | None:
+    """Return the turn times that are given, or None for automatic ones.
+
+    Raises ValueError for one outside of the process.
+    """
+    asked = settings.turn_times.noise_to_signal or settings.turn_times.time
+    if asked is None:
+        return None
+    ratios = sampler.log_levels(asked.min, asked.max, asked.count).tolist() if isinstance(asked, Spacing) else list(asked)
+    low, high = USUAL
+    return _turns(
+        settings, ratios, (low if min(ratios) >= low else BELOW * min(ratios), high if max(ratios) <= high else ABOVE * max(ratios))
+    )
+
+
+def _turns(settings: Experiment, asked: list[float], limits: Range) -> Turns:
+    """Return turn times that are noise-to-signal ratios, or times if the experiment gives these."""
+    process = make_process(_with_limits(settings.process, limits))
+    used = process.turn_time if settings.turn_times.time else process.turn_time_from_noise_to_signal
+    return Turns(process, tuple(used(one) for one in asked))
 
 
 def _pilot(settings: Experiment, moments: Moments, x: xr.DataArray, fits: Fits, ranges: Mapping[str, Range]) -> list[float]:

@@ -203,7 +203,7 @@ def room(disk, tmp_path, monkeypatch):
 
 REFUSED = {
     "unknown key": (["run", "--set", "sampels=4"], "sampels"),
-    "turn time outside the process": (["run", "--set", "turn_times.time=[1000]"], "1000"),
+    "turn time outside the process": (["run", "--set", "turn_times.time=[1e6]"], "1e+06"),
     "no such device": (["run", "--device", "cuda:9"], "cuda:9"),
     "NaN in the data": (["run", "--set", "data={source: file, path: nan.npy}", "--set", "samples=4"], "NaN"),
     "broken YAML": (["run", "broken.yaml"], "broken.yaml"),

@@ -9,7 +9,6 @@ from hypothesis import given, settings, strategies as st
 
 import gaussian_test as gt
 from gaussian_test import Experiment, UserError
-from gaussian_test.experiment.experiment import Spacing
 
 KINDS = {
     "variance_exploding": {"sigma_min": 0.01, "sigma_max": 50.0},
@@ -78,7 +77,7 @@ def test_the_documented_defaults_are_the_defaults():
     data: {source: digits}
     process: {kind: variance_exploding, sigma_min: auto, sigma_max: auto}
     scores: [{kind: empirical}, {kind: gaussian}]
-    turn_times: {noise_to_signal: {min: 0.1, max: 20, count: 24}}
+    turn_times: {noise_to_signal: null, time: null, count: 24}
     reverse: {kind: auto, steps: 64}
     samples: 512
     repeats: 1
@@ -118,7 +117,9 @@ def test_an_experiment_cannot_be_changed_by_accident():
         ("scores.1.kind=mixture", lambda e: [s.kind for s in e.scores], ["empirical", "mixture"]),
         ("scores.1={kind: mixture, components: 3}", lambda e: e.scores[1].components, 3),
         ("process.sigma_max=10", lambda e: (e.process.sigma_min, e.process.sigma_max), ("auto", 10.0)),
-        ("turn_times.noise_to_signal.count=5", lambda e: e.turn_times.noise_to_signal, Spacing(min=0.1, max=20, count=5)),
+        ("turn_times.count=5", lambda e: (e.turn_times.noise_to_signal, e.turn_times.count), (None, 5)),
+        ("turn_times=auto", lambda e: (e.turn_times.noise_to_signal, e.turn_times.count), (None, 24)),
+        ("turn_times={noise_to_signal: {min: 1, max: 2, count: 5}}", lambda e: e.turn_times.noise_to_signal.count, 5),
         ("turn_times.noise_to_signal=[0.5, 1]", lambda e: e.turn_times.noise_to_signal, (0.5, 1.0)),
     ],
 )
@@ -204,7 +205,7 @@ def test_a_key_far_from_all_is_answered_with_the_list(key):
 SIMPLE = """
     samples=1 samples=2.5 samples=every repeats=0 shard_size=0 seed=-1 micro_batch=0 dtype=float16 data=digits data.path=3
     process.sigma_max=.inf process.sigma_min=0 process.kind=cosin scores=[] scores.0.kind=empirica
-    scores.0.conditional=perhaps scores.1.shrinkage=foo turn_times.noise_to_signal=[] turn_times.noise_to_signal.count=0
+    scores.0.conditional=perhaps scores.1.shrinkage=foo turn_times.noise_to_signal=[] turn_times.count=0
     turn_times.noise_to_signal.min=-1 reverse.kind=hein reverse.steps=0 reverse.rho=0 reverse.clock=sun reverse.S_churn=-1
     reverse.S_noise=0 keep.pictures=-1 keep.trajectory=7 statistics.confidence=1 statistics.level=0 statistics.bootstrap=99
     statistics.tolerance=0
@@ -219,7 +220,8 @@ BAD = [
     ("process={kind: discrete_vp, alphas_cumprod: [0.5, x]}", "process.alphas_cumprod.1 = 'x'"),
     ("scores.0={}", "scores.0.kind"),
     ("scores.1={kind: mixture, components: 0}", "scores.1.components = 0 is not valid: input should be greater than or equal to 1"),
-    ("turn_times={}", "turn_times"),
+    ("turn_times={noise_to_signal: [1], count: 5}", "turn_times has noise_to_signal and count"),
+    ("turn_times=often", "turn_times"),
     ("turn_times={time: [1], noise_to_signal: [1]}", "turn_times"),
     ("turn_times.noise_to_signal=[1, -1]", "turn_times.noise_to_signal.1 = -1"),
     ("turn_times.time=[.nan]", "turn_times.time.0 = nan"),
@@ -290,7 +292,7 @@ def test_more_processes_or_threads_than_a_machine_can_start_are_refused(name, co
 
 def test_what_is_large_and_allowed_is_allowed():
     changes = ["reverse.steps=10000", "statistics={bootstrap: 100000, confidence: 0.99999}", "chains.length=10000"]
-    assert Experiment.load(None, [*changes, "turn_times.noise_to_signal.count=1000"]).reverse.steps == 10_000
+    assert Experiment.load(None, [*changes, "turn_times.count=1000"]).reverse.steps == 10_000
 
 
 @pytest.mark.parametrize("name", ["a\x1b[31m", "a\u202eb", "a\x9bb", "a\x7f"])

@@ -334,8 +334,8 @@ def test_eigenvectors_are_kept_on_request_and_diagonalise(tiny):
     [
         ({"samples": 1798}, ("1798", "1797")),
         ({"keep": {"pictures": 0, "trajectory": True}}, ("keep.pictures",)),
-        ({"turn_times": {"time": [81]}}, ("81", "80")),
-        ({"turn_times": {"noise_to_signal": [100.0]}}, ("100", "80")),
+        ({"turn_times": {"time": [81]}, "process": {"sigma_max": 80}}, ("81", "80")),
+        ({"turn_times": {"noise_to_signal": [100.0]}, "process": {"sigma_max": 80}}, ("100", "80")),
         ({"turn_times": {"noise_to_signal": {"min": 5, "max": 1, "count": 3}}}, ("5", "1")),
         ({"process": {"kind": "variance_exploding", "sigma_min": 5, "sigma_max": 2}}, ("sigma_min", "5", "2")),
         ({"process": {"kind": "cosine", "time_max": 1.5}}, ("time_max", "1.5")),

@@ -1,0 +1,115 @@
+"""Turn times that nobody gave follow the data: their scale does not matter, all three times are between two of them."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from face_zoo import QUICK
+
+import gaussian_test as gt
+from gaussian_test import UserError
+from gaussian_test.analysis import GaussianScore, pilot_levels
+from gaussian_test.sampler import NetworkScore
+
+DIGITS = gt.data.load("digits").load()
+SPECTRA = {"steep": np.geomspace(4, 1e-6, 50), "flat": np.ones(20), "single": [0.3]}
+SETTINGS = {"samples": 64, "observables": "none", "keep": {"pictures": 0}, "statistics": {"bootstrap": 100}}
+
+
+def scaled(factor, dtype=np.float32):
+    return DIGITS.assign(x=(DIGITS.x * dtype(factor)).astype(dtype))
+
+
+@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.parametrize("third", [0.0, 1e-3, 7.0])
+def test_levels_are_dense_around_the_predicted_times_whatever_their_scale(spectrum, third):
+    values = np.array(SPECTRA[spectrum])
+    levels = pilot_levels(values, 100, third)
+    times = [gt.analysis.predicted_memorization(values, 100), np.sqrt(values.max())]
+    times += [gt.analysis.predicted_affine(third, values.sum(), tolerance=0.02)] * (third > 0)
+    assert levels.shape == (24,)
+    assert levels[[0, -1]] == pytest.approx([0.2 * min(times), 6 * max(times)], rel=1e-12)
+    ratios = np.diff(np.log(levels))
+    for time in times:  # steps are at most half of the widest
+        assert ratios[np.searchsorted(levels, time) - 1] <= 0.55 * ratios.max()
+    for factor in (2.0**-40, 2.0**17):
+        np.testing.assert_array_equal(pilot_levels(values * factor**2, 100, third * factor**6), factor * levels)
+    np.testing.assert_allclose(pilot_levels(values * 1e6, 100, third * 1e18), 1000 * levels, rtol=1e-12)
+    finer = pilot_levels(values, 100, third, levels=47)
+    np.testing.assert_allclose(finer[::2], levels, rtol=1e-6)  # quantiles of one density
+    low, high = levels[[5, 15]]
+    assert pilot_levels(values, 100, third, within=(low, high))[[0, -1]] == pytest.approx([low, high], rel=1e-12)
+    assert pilot_levels(values, 100, third, levels=1).shape == (1,)
+    with pytest.raises(ValueError, match="which process and scores cover"):
+        pilot_levels(values, 100, third, within=(1e9, 2e9))
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return gt.run(SETTINGS, truth=DIGITS, progress=False)
+
+
+@pytest.mark.parametrize(("factor", "rtol"), [(1024.0, 0), (2.0**-9, 0), (1000.0, 1e-4), (1e-3, 1e-4)])
+def test_the_unit_of_the_data_is_that_of_the_experiment(factor, rtol, plain):
+    found = gt.run(SETTINGS, truth=scaled(factor), progress=False)
+    np.testing.assert_allclose(found["noise_to_signal"] / factor, plain["noise_to_signal"], rtol=rtol and 1e-6)
+    for name in ("sample_autocorrelation", "sample_autocorrelation_one_shot", "autocorrelation", "gap"):
+        np.testing.assert_allclose(found[name], plain[name], rtol=0, atol=rtol * 20)
+    for name in ("memorization", "speciation", "affine"):
+        of = f"{name}_noise_to_signal"
+        np.testing.assert_allclose(found[of] / factor, plain[of], rtol=rtol or 1e-12)
+
+
+def test_all_three_times_of_the_digits_lie_between_close_levels():
+    found = gt.run({"samples": "all", "observables": "none"}, progress=False).sel(score="empirical")
+    levels = found["noise_to_signal"].values
+    for name in ("memorization", "speciation", "affine"):
+        above = np.searchsorted(levels, found[f"{name}_noise_to_signal"].item())
+        assert 1 < levels[above] / levels[above - 1] < 1.17
+
+
+def test_a_level_in_another_unit_is_refused_before_any_run():
+    with pytest.raises(
+        UserError, match=r"turn_times: noise-to-signal 1e\+06 is more than 10,000 times .* give levels in the units"
+    ):
+        gt.run({**SETTINGS, "turn_times": {"noise_to_signal": [1e6]}}, truth=DIGITS, progress=False)
+    with pytest.raises(UserError, match="more than 10,000 times"):
+        gt.run({**SETTINGS, "turn_times": {"noise_to_signal": [1.0]}}, truth=scaled(1e-6), progress=False)
+
+
+def test_the_levels_of_a_run_stay_where_it_is_resumed_with_another_tolerance(tmp_path):
+    settings = QUICK | {"turn_times": "auto", "samples": 16, "shard_size": 8}
+    first = gt.run(settings, tmp_path / "a.nc", progress=False)
+    (tmp_path / "b.nc.parts").mkdir()
+
+    def stop(event):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gaussian_test.store.archive.write", lambda *_: stop(None))
+        with pytest.raises(KeyboardInterrupt):
+            gt.run(settings, tmp_path / "b.nc", progress=False, resume=True)
+    resumed = gt.run(settings | {"statistics": {"tolerance": 0.2}}, tmp_path / "b.nc", resume=True, progress=False)
+    np.testing.assert_array_equal(resumed["noise_to_signal"], first["noise_to_signal"])
+    other = gt.run(settings | {"statistics": {"tolerance": 0.2}}, progress=False)
+    assert not np.array_equal(other["noise_to_signal"], first["noise_to_signal"])
+
+
+def test_levels_and_limits_lie_within_what_a_network_was_trained_for():
+    exact = GaussianScore.fit(DIGITS.x)
+    network = NetworkScore(lambda x, t, label: exact.denoise(x, t), (1, 8, 8), noise_range=(0.5, 4.0))
+    found = gt.run(SETTINGS, truth=DIGITS, scores={"net": network}, progress=False)
+    assert found["noise_to_signal"].values[[0, -1]] == pytest.approx([0.5, 4.0], rel=1e-6)
+    assert "net was trained for" in found.attrs["process_limits"]
+
+
+@pytest.mark.parametrize("kind", ["ornstein_uhlenbeck", "variance_preserving", "cosine", "rectified"])
+def test_processes_share_the_levels_that_all_of_them_cover(kind, plain):
+    found = gt.run({**SETTINGS, "process": {"kind": kind}}, truth=DIGITS, progress=False)
+    np.testing.assert_allclose(found["noise_to_signal"], plain["noise_to_signal"], rtol=1e-5)
+
+
+def test_data_without_any_third_cumulant_have_levels():
+    x = np.random.default_rng(0).choice([-1.0, 1.0], (64, 5))
+    truth = xr.Dataset({"x": (("sample", "feature"), np.concatenate([x, -x]))})
+    found = gt.run(SETTINGS, truth=truth, progress=False)
+    assert np.isfinite(found["noise_to_signal"]).all()
