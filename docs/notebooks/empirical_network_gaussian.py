@@ -169,7 +169,7 @@ for score in result.score.values:
 # %%
 truth = gt.data.load("digits").load()
 trained, settings = read_network()
-training, held_out = (part.x for part in split(truth, Settings(seed=settings["seed"], held_out=settings["held_out"])))
+training, held_out = (part.x for part in split(truth, settings["seed"], settings["held_out"]))
 scores = {
     "empirical": gt.sampler.EmpiricalScore.fit(training),
     "network": gt.sampler.NetworkScore.from_edm(trained),

@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from gaussian_test.analysis import GaussianScore, autocorrelation_exact, fit_moments
-from gaussian_test.data import load, train_digits_network as script
+from gaussian_test.data import load, network_record, train_network as script
 from gaussian_test.sampler import EmpiricalScore, NetworkScore, ReverseSDE, UTurnPlan, VarianceExploding
 from gaussian_test.sampler.networks.residual_denoiser import ResidualDenoiser
 from gaussian_test.store.digest import data_digest
@@ -120,7 +120,8 @@ def test_dropout_acts_in_training_only(x):
 
 # -- its training --------------------------------------------------------------------------------------------------------------
 
-TINY = script.Settings(steps=9, pairs=16, width=16, hidden=16, blocks=1)
+TINY = script.Settings(steps=9, pairs=16, architecture={"width": 16, "hidden": 16, "blocks": 1}, curve_every=2)
+TINY_UNET = replace(TINY, network="UNetDenoiser", architecture={"width": 8}, weight_decay=0.0, half=True)
 
 
 class Interrupted(Exception):
@@ -137,18 +138,22 @@ def truth():
     return load("digits")
 
 
+def trained_on(truth, settings):
+    return script.Training(*script.split(truth, settings.seed, script.HELD_OUT), settings)
+
+
 def weights(training):
     return torch.cat([value.flatten() for net in (training.network, training.average) for value in net.state_dict().values()])
 
 
+@pytest.mark.parametrize("settings", [TINY, TINY_UNET], ids=["dense", "convolutional"])
 def test_an_interrupted_training_that_is_resumed_ends_in_the_same_bits_and_others_keep_their_random_numbers(
-    truth, tmp_path, monkeypatch
+    settings, truth, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(script, "CHECKPOINT_EVERY", 3)
-    monkeypatch.setattr(script, "CURVE_EVERY", 2)
     monkeypatch.setattr(script, "DRAWS", 256)
     random = torch.get_rng_state()
-    whole, first, second = (script.Training(truth, TINY) for _ in range(3))
+    whole, first, second = (trained_on(truth, settings) for _ in range(3))
     whole.run()
     assert torch.equal(torch.get_rng_state(), random)
     path = tmp_path / "run.checkpoint"
@@ -167,15 +172,15 @@ def test_an_interrupted_training_that_is_resumed_ends_in_the_same_bits_and_other
 
 def test_a_checkpoint_of_another_training_is_refused(truth, tmp_path):
     path = tmp_path / "run.checkpoint"
-    script.Training(truth, replace(TINY, steps=1)).run(path)
-    other = script.Training(truth, replace(TINY, steps=1, seed=1))
-    assert not torch.equal(weights(other), weights(script.Training(truth, TINY)))
+    trained_on(truth, replace(TINY, steps=1)).run(path)
+    other = trained_on(truth, replace(TINY, steps=1, seed=1))
+    assert not torch.equal(weights(other), weights(trained_on(truth, TINY)))
     with pytest.raises(click.UsageError, match="other settings"):
         other.resume(path)
 
 
 def test_decay_leaves_alone_what_would_shrink_d(truth):
-    training = script.Training(truth, TINY)
+    training = trained_on(truth, TINY)
     names = {id(weight): name for name, weight in training.network.named_parameters()}
     groups = {group["weight_decay"]: {names[id(weight)] for weight in group["params"]} for group in training.optimizer.param_groups}
     assert groups[TINY.weight_decay] == {"first.weight", "blocks.0.up.weight", "blocks.0.down.weight"}
@@ -196,10 +201,12 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path):
 
 
 def test_the_command_writes_weights_record_and_figure(tmp_path, monkeypatch):
-    for name, value in {"LEVELS": (1.0, 8.0), "DRAWS": 1, "U_TURNS": 4, "CURVE_EVERY": 1}.items():
-        monkeypatch.setattr(script, name, value)
+    for name, value in {"LEVELS": (1.0, 8.0), "DRAWS": 1, "U_TURNS": 4}.items():
+        monkeypatch.setattr(network_record, name, value)
+    monkeypatch.setattr(script, "DRAWS", 1)
+    monkeypatch.setattr(script, "DIGITS", replace(script.DIGITS, curve_every=1))
     path = tmp_path / "net.safetensors"
-    done = CliRunner().invoke(script.main, ["-o", str(path), "--steps", "2", "--figure", str(tmp_path / "net.png")])
+    done = CliRunner().invoke(script.main, ["digits", "-o", str(path), "--steps", "2", "--figure", str(tmp_path / "net.png")])
     assert done.exit_code == 0, done.output
     assert sorted(file.name for file in tmp_path.iterdir()) == ["net.json", "net.png", "net.safetensors"]
     assert [row["sigma"] for row in json.loads((tmp_path / "net.json").read_text())["table"]] == [1.0, 8.0]
@@ -213,12 +220,11 @@ class Shipped:
     """The shipped network, its samples, and squared errors per sample, divided by the total variance and kept."""
 
     def __init__(self, truth):
-        self.path = script.OUTPUT
+        self.path = script.DIGITS_OUTPUT
         self.net, self.config = script.read_network()
         self.record = json.loads(self.path.with_suffix(".json").read_text())
         self.x = torch.from_numpy(truth["x"].values)
-        settings = script.Settings(seed=self.config["seed"], held_out=self.config["held_out"])
-        self.training, self.held_out = script.split(truth, settings)
+        self.training, self.held_out = script.split(truth, self.config["seed"], self.config["held_out"])
         self.moments = fit_moments(truth["x"])
         self.gaussian = GaussianScore.fit(truth["x"])
         self.empirical = EmpiricalScore(self.training.x)
@@ -233,7 +239,7 @@ class Shipped:
             "gaussian": self.gaussian.denoise,
             "empirical": self.empirical.denoise,
         }[who]
-        return script.squared_errors(denoise, samples.x, sigma, 2**13, seed=7) / self.moments.trace
+        return network_record.squared_errors(denoise, samples.x, sigma, 2**13, seed=7) / self.moments.trace
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +292,7 @@ def test_on_samples_it_has_not_seen_it_is_as_large_as_an_exact_score(shipped, si
     draws, x0 = 24, shipped.held_out.x
     mean = torch.from_numpy(shipped.moments.mean)
     excess = torch.zeros(len(x0), dtype=torch.float64)
-    with torch.no_grad(), script.seeded(9):
+    with torch.no_grad(), network_record.seeded(9):
         for _ in range(draws):
             denoised = shipped.net(x0 + sigma * torch.randn_like(x0), sigma).double()
             excess += ((denoised - mean) * (denoised - x0)).sum((1, 2, 3)) / draws / shipped.moments.trace
@@ -332,11 +338,11 @@ def test_knowing_the_class_helps(shipped, sigma):
 def test_its_autocorrelation_lies_between_the_affine_and_the_empirical_one_and_meets_them_at_high_noise(shipped, sigma):
     gaussian = float(autocorrelation_exact(shipped.moments.eigenvalues, [sigma]).item())
     mean = torch.from_numpy(shipped.moments.mean)
-    estimates = np.array(script.autocorrelations(shipped.net, shipped.x, sigma, mean, draws=3)) / shipped.moments.trace
+    estimates = np.array(network_record.autocorrelations(shipped.net, shipped.x, sigma, mean, draws=3)) / shipped.moments.trace
     if sigma >= 6:
         assert np.abs(estimates - gaussian).max() < 0.01
     else:
-        mmse = script.squared_errors(EmpiricalScore(shipped.x).denoise, shipped.x, sigma, 1) / shipped.moments.trace
+        mmse = network_record.squared_errors(EmpiricalScore(shipped.x).denoise, shipped.x, sigma, 1) / shipped.moments.trace
         assert gaussian + 0.01 < estimates.min()
         assert estimates.max() < 1 - float(mmse.mean()) - 0.01
 

@@ -68,9 +68,7 @@ def test_all_three_times_of_the_digits_lie_between_close_levels():
 
 
 def test_a_level_in_another_unit_is_refused_before_any_run():
-    with pytest.raises(
-        UserError, match=r"turn_times: noise-to-signal 1e\+06 is more than 10,000 times .* give levels in the units"
-    ):
+    with pytest.raises(UserError, match=r"turn_times: noise-to-signal 1e\+06 is more than 10,000 times .* in the units"):
         gt.run({**SETTINGS, "turn_times": {"noise_to_signal": [1e6]}}, truth=DIGITS, progress=False)
     with pytest.raises(UserError, match="more than 10,000 times"):
         gt.run({**SETTINGS, "turn_times": {"noise_to_signal": [1.0]}}, truth=scaled(1e-6), progress=False)
