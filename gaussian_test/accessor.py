@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from gaussian_test.errors import UserError, user_input
+from gaussian_test.errors import UserError, lacking, user_input
 from gaussian_test.locks import numpy_defaults
 from gaussian_test.store import archive
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+LEFT_OUT = "this needs {}, which a selection has left out: call it on the whole result"
 GROUPS = ("moments", "pictures", "normality", "chains", "end_points", "trajectory")
 
 
@@ -37,21 +38,41 @@ class GaussianTestAccessor:
 
     def __repr__(self) -> str:
         """Summarise the result and its methods."""
-        result = self._dataset
-        if "noise_to_signal" not in result.variables or "data_source" not in result.attrs:
-            return "<gaussian_test: this dataset is no result of the Gaussian Test>"
-        nu = result["noise_to_signal"].values
-        name = result.attrs.get("data_title", result.attrs["data_source"])
-        lines = [
-            f"<gaussian_test: {name}, {result.sizes['sample']} samples, {result.sizes['repeat']} repeats>",
-            f"turn times: {len(nu)}, noise-to-signal {nu[0]:.3g} to {nu[-1]:.3g}",
-            f"scores:     {', '.join(map(str, result['score'].values))}",
-            f"groups:     {', '.join(archive.groups(result, *GROUPS)) or 'none'}",
-            "methods:    show, to_json, plot, report, compare, group; times",
-        ]
+        try:
+            result = self._whole
+            with lacking(LEFT_OUT):
+                nu = result["noise_to_signal"].values
+                name = result.attrs.get("data_title", result.attrs["data_source"])
+                lines = [
+                    f"<gaussian_test: {name}, {result.sizes['sample']} samples, {result.sizes['repeat']} repeats>",
+                    f"turn times: {len(nu)}, noise-to-signal {nu[0]:.3g} to {nu[-1]:.3g}",
+                    f"scores:     {', '.join(map(str, result['score'].values))}",
+                    f"groups:     {', '.join(self._groups(*GROUPS)) or 'none'}",
+                    "methods:    show, to_json, plot, report, compare, group, to_datatree; times",
+                    "",
+                    str(self.times[["estimate", "low", "high", "predicted"]].round(4)),
+                ]
+        except UserError as error:
+            return f"<gaussian_test: {error}>"
         return "\n".join(lines)
 
     @property
+    def _whole(self) -> xr.Dataset:
+        from gaussian_test.result.whole import whole
+
+        return whole(self._dataset)
+
+    def _groups(self, *names: str) -> dict[str, xr.Dataset]:
+        """Return groups of the archive, as far as they belong to what a selection has left."""
+        result, found = self._whole, {}
+        for name, group in archive.groups(result, *names).items():
+            kept = {dim: group.indexes[dim].isin(result.indexes[dim]) for dim in group.indexes if dim in result.indexes}
+            if all(of_dim.any() for of_dim in kept.values()):
+                found[name] = group.isel({dim: np.flatnonzero(of_dim) for dim, of_dim in kept.items() if not of_dim.all()})
+        return found
+
+    @property
+    @lacking(LEFT_OUT)
     def times(self) -> pd.DataFrame:
         """Return the three times of each score, as noise-to-signal ratios.
 
@@ -73,7 +94,7 @@ class GaussianTestAccessor:
                 "predicted": time.predicted["noise_to_signal"].get("predicted", math.nan),
                 "reason": time.reason,
             }
-            for score in view(self._dataset).scores
+            for score in view(self._whole).scores
             for name, time in score.times.items()
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["score", "time"])
@@ -98,12 +119,25 @@ class GaussianTestAccessor:
             If the archive does not have it, or not in these units, or is damaged. The checksum of the whole file is verified,
             unless :func:`open_archive` did so and the file is unchanged.
         """
-        found = archive.groups(self._dataset, name)
+        found = self._groups(name)
         if name not in found:
             raise UserError(f"the archive has no group {name!r}: run again and keep it, or open it from its file")
         return found[name] if units == "x" else _in_units_of_file(found[name], units, self._dataset.attrs)
 
+    def to_datatree(self) -> xr.DataTree:
+        """Return the result and all groups of its archive as a tree, as ``xarray.open_datatree`` of the file does.
+
+        Returns
+        -------
+        DataTree
+            The result is its root. A dimension of a group whose coordinates are not those of the root has the name of the group in
+            front of its own, such as ``pictures_sample``.
+        """
+        groups = archive.aligned(self._dataset, self._groups(*GROUPS))
+        return xr.DataTree.from_dict({"/": self._dataset, **groups})
+
     @numpy_defaults()
+    @lacking(LEFT_OUT)
     def show(self, every: bool = False) -> str:
         """Return the times, the test and the observables as tables of text.
 
@@ -118,9 +152,10 @@ class GaussianTestAccessor:
         """
         from gaussian_test.result.text import show
 
-        return show(self._dataset, archive.groups(self._dataset, "chains"), every)
+        return show(self._whole, self._groups("chains"), every)
 
     @numpy_defaults()
+    @lacking(LEFT_OUT)
     def to_json(self) -> str:
         """Return times, gap, curves and observables as JSON, with all digits.
 
@@ -131,9 +166,10 @@ class GaussianTestAccessor:
         """
         from gaussian_test.result.json_view import to_json
 
-        return to_json(self._dataset, archive.groups(self._dataset, "chains"))
+        return to_json(self._whole, self._groups("chains"))
 
     @numpy_defaults()
+    @lacking(LEFT_OUT)
     def plot(self, folder: str | Path | None = None) -> dict[str, Figure]:
         """Draw the figures, and write them as PNG and PDF if a folder is given.
 
@@ -149,12 +185,13 @@ class GaussianTestAccessor:
         """
         from gaussian_test.analysis.figures import drawing, parts
 
-        drawn = drawing.draw(self._dataset, archive.groups(self._dataset, "pictures", "normality", "chains"))
+        drawn = drawing.draw(self._whole, self._groups("pictures", "normality", "chains"))
         if folder is not None:
             with user_input():
                 parts.save(drawn, Path(folder))
         return drawn
 
+    @lacking(LEFT_OUT)
     def report(self, output: str | os.PathLike[str]) -> Path:
         """Write the result as an HTML page: see :func:`gaussian_test.report`.
 
@@ -169,8 +206,9 @@ class GaussianTestAccessor:
         """
         from gaussian_test.html_report.page import report
 
-        return report(self._dataset, output)
+        return report(self._whole, output)
 
+    @lacking(LEFT_OUT)
     def compare(self, other: archive.Source) -> xr.Dataset:
         """Compare the result with another: see :func:`gaussian_test.compare`.
 
@@ -185,7 +223,7 @@ class GaussianTestAccessor:
         """
         from gaussian_test.result.comparison import compare
 
-        return compare(self._dataset, other)
+        return compare(self._whole, other)
 
 
 STATES, VARIANCES = ("mean", "start", "end", "state"), ("eigenvalue",)

@@ -1,5 +1,6 @@
 """The error for mistakes that a user can fix."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,25 @@ class UserError(ValueError):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(printable(" ".join(message.splitlines())))  # file names may hold line breaks and escapes of a terminal
+
+
+@contextmanager
+def lacking(sentence: str) -> Iterator[None]:
+    """Turn a LookupError about a result into a :class:`UserError`: a sentence with ``{}`` for the name of what is not there.
+
+    Examples
+    --------
+    >>> with lacking("a.nc lacks {}: run again"):
+    ...     {}["gap"]
+    Traceback (most recent call last):
+    ...
+    gaussian_test.errors.UserError: a.nc lacks 'gap': run again
+    """
+    try:
+        yield
+    except LookupError as error:
+        what = re.search("'[^']*'", str(error))
+        raise UserError(sentence.format(printable(what[0]) if what else "some of its values")) from error
 
 
 @contextmanager

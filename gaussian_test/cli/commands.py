@@ -1,6 +1,7 @@
 """The command line, ``gaussian-test run|sweep|status|show|plot|...``; each command imports what it needs."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 from gaussian_test._version import __version__
 from gaussian_test.cli import completion
 from gaussian_test.cli.group import PlainErrors, importing, next_commands, quiet_option, reporting
-from gaussian_test.errors import UserError
+from gaussian_test.errors import UserError, lacking
 
 PATH, FOLDER = click.Path(path_type=Path), click.Path(path_type=Path, file_okay=False)
 ARCHIVE, EXPERIMENT = completion.File(".nc"), completion.File(".yaml", ".yml")
@@ -151,6 +152,11 @@ def show_status(folder: Path) -> None:
 # -- results -------------------------------------------------------------------------------------------------------------------
 
 
+def _of_archives(*paths: Path) -> AbstractContextManager[None]:
+    names = " or ".join(map(str, paths)).replace("{", "{{").replace("}", "}}")
+    return lacking(f"{names} lacks {{}}, which 'gaussian-test run' writes: run again")
+
+
 @main.command(epilog="Example: gaussian-test show run.nc --json")
 @click.argument("archive", type=ARCHIVE)
 @click.option("--all", "every", is_flag=True, help="Show the observables at every turn time.")
@@ -166,9 +172,8 @@ def show(archive: Path, every: bool, as_json: bool) -> None:
     """Print the times, the test and the observables of an ARCHIVE as tables, or as JSON."""
     with importing():
         from gaussian_test.store.archive import open_archive
-        from gaussian_test.store.foreign import complete
 
-    with complete(archive):
+    with _of_archives(archive):
         result = open_archive(archive).gaussian_test
         click.echo(result.to_json() if as_json else result.show(every))
 
@@ -181,9 +186,8 @@ def plot(archive: Path, folder: Path, quiet: bool) -> None:
     """Draw the figures of an ARCHIVE as PNG and PDF."""
     with importing():
         from gaussian_test.store.archive import open_archive
-        from gaussian_test.store.foreign import complete
 
-    with complete(archive):
+    with _of_archives(archive):
         _plot(open_archive(archive), folder, quiet)
 
 
@@ -205,9 +209,8 @@ def compare(a: Path, b: Path) -> None:
     with importing():
         from gaussian_test.result.comparison import compare as compare_results
     from gaussian_test.result.text import compare_text
-    from gaussian_test.store.foreign import complete
 
-    with complete(a, b):
+    with _of_archives(a, b):
         click.echo(compare_text(compare_results(a, b), (str(a), str(b))))
 
 
@@ -219,13 +222,26 @@ def report(sources: tuple[Path, ...], output: Path | None, quiet: bool) -> None:
     """Write one page of HTML, which loads nothing from anywhere: of a run, of two compared, or of the runs in a folder."""
     with importing():
         from gaussian_test.html_report.page import report as write_report
-    from gaussian_test.store.foreign import complete
 
     first = sources[0].name.removesuffix(".nc") or "report"
-    with complete(*sources):
+    with _of_archives(*sources):
         page = write_report(sources, output or Path(f"{first}.html"))
     if not quiet:
         click.echo(f"report: {page}")
+
+
+@main.command(epilog="Example: gaussian-test export run.nc -o run.zarr")
+@click.argument("archive", type=ARCHIVE)
+@click.option("-o", "--output", type=PATH, required=True, help="Folder to write; its name ends in .zarr.")
+@quiet_option
+def export(archive: Path, output: Path, quiet: bool) -> None:
+    """Write an ARCHIVE as zarr, for object stores."""
+    with importing():
+        from gaussian_test.result.export import export as write_zarr
+
+    written = write_zarr(archive, output)
+    if not quiet:
+        click.echo(f"zarr: {written}")
 
 
 # -- before a run --------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import xarray as xr
 import yaml
 
 from gaussian_test.analysis.declarations import COMPUTED, PREDICTIONS, STARTS, TIMES, parts_of, reason_of
+from gaussian_test.store.archive import CHECKSUM, NONE
 from gaussian_test.text import interval
 
 UNITS = ("noise_to_signal", "time")  # units of the times: noise-to-signal ratio, and the time of the process
@@ -159,6 +160,8 @@ class View:
     def notes(self) -> Iterator[str]:
         """Yield caveats for a reader."""
         result, attributes = self.result, self.attributes
+        if result.attrs.get(CHECKSUM) == NONE:
+            yield "Note: this file carries no checksum, since gaussian-test did not write it: damage to it would not be noticed."
         if self.start != "noised_data":
             yield "Note: the start of this run holds no data: a correlation with it is of the sampler's noise and the score alone."
         if space := attributes.get("space"):

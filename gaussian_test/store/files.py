@@ -6,6 +6,7 @@ The lock lets one run write an output at a time; the operating system releases i
 import errno
 import hashlib
 import logging
+import mmap
 import os
 import re
 import secrets
@@ -125,6 +126,12 @@ def is_sealed(path: Path) -> bool:
             return file.read(len(SEAL)) == SEAL
     except OSError:
         return False
+
+
+def holds(path: Path, text: bytes) -> bool:
+    """Return whether a file has some bytes anywhere."""
+    with regular(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(text) >= 0
 
 
 def check(path: Path, known: State | None = None) -> State:

@@ -2,10 +2,7 @@
 
 import json
 import math
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +10,6 @@ import xarray as xr
 import yaml
 
 from gaussian_test.analysis.observables.registry import variables
-from gaussian_test.errors import UserError
 from gaussian_test.text import printable
 
 LONGEST, DEEPEST, LARGEST = 1_000_000, 50, 200_000  # characters, nesting and number of values of a structured attribute
@@ -21,17 +17,6 @@ OBJECTS = ("versions", "score_digest", "score_origin", "network_settings")  # at
 LATER_OBJECTS = ("class_names", "score_classes")  # the same, of schema 2 but for its first archives
 NUMBERS = ("data_scale", "data_offset", "data_low", "data_high")  # attributes that are finite numbers, where they are
 NEEDED = ("start", "process.kind", "reverse.kind", "statistics.confidence")  # keys of an experiment that everything shown needs
-
-
-@contextmanager
-def complete(*paths: Path) -> Iterator[None]:
-    """Turn a LookupError of what is shown of archives into a UserError: what it looks for is in every archive of a run."""
-    try:
-        yield
-    except LookupError as error:
-        what = re.search("'[^']*'", str(error))
-        name = printable(what[0]) if what else "some of its values"
-        raise UserError(f"{' or '.join(map(str, paths))} lacks {name}, which 'gaussian-test run' writes: run again") from error
 
 
 def cleaned(dataset: xr.Dataset) -> xr.Dataset:

@@ -126,7 +126,7 @@ def test_the_attributes_tell_how_to_run_it_again(disk, tiny):
     with xr.open_dataset(disk) as dataset:
         attributes = dict(dataset.attrs)
     assert {"CF-1.11", "ACDD-1.3"} <= set(re.split("[, ]+", attributes["Conventions"]))
-    assert attributes["schema_version"] == archive.SCHEMA_VERSION == 2
+    assert attributes["schema_version"] == archive.SCHEMA_VERSION == 3
     assert attributes["seed"] == tiny()["seed"]
     assert attributes["device"] == "cpu"
     assert attributes["source"].startswith("https://doi.org/10.")

@@ -26,7 +26,7 @@ def sample_times(result: xr.Dataset) -> Figure:
             row = result.sel(score=score)
             values = row[f"sample_{time}_noise_to_signal"].values
             inside = values[np.isfinite(values) & (values > 0)]
-            if len(inside) > 1:
+            if len(inside) > 1 and low < high:
                 heights, edges = np.histogram(np.log(inside), bins=np.linspace(np.log(low), np.log(high), 41))
                 axis.stairs(
                     place + 0.8 * heights / heights.max(), np.exp(edges), baseline=place, fill=True, color=colour, alpha=0.45
