@@ -9,7 +9,7 @@ from typing import Any
 from gaussian_test.data.formats import cifar, idx, imagenet
 from gaussian_test.data.formats.arrays import open_npy, open_npz
 from gaussian_test.data.formats.csv import open_csv
-from gaussian_test.data.formats.digits import open_digits
+from gaussian_test.data.formats.embedded import open_digits, open_fashion
 from gaussian_test.data.formats.hdf5 import open_hdf5
 from gaussian_test.data.formats.images import SUFFIXES, open_folder, open_zip
 from gaussian_test.data.formats.netcdf import open_netcdf
@@ -63,6 +63,7 @@ ARRAY = r".*\.(npy|npz|nc|nc4|cdf|netcdf)"
 PARQUET, ARROW = r"[^.].*\.(parquet|pq)", r"[^.].*\.arrow"
 SOURCES = {
     "digits": _source("handwritten digits of 8 x 8 pixels that come with scikit-learn; needs no file", _like(), open_digits, ""),
+    "fashion": _source("5,000 images of Fashion-MNIST, 28 x 28 pixels; needs no file", _like(), open_fashion, ""),
     "cifar10": _source(
         "CIFAR-10 in the binary format: a .bin file, or a folder of data_batch_*.bin and test_batch.bin",
         _like(cifar.TRAIN, cifar.TEST, file=r"(?!(train|test)\.bin).*\.bin"), cifar.open_cifar10, "split",

@@ -181,7 +181,7 @@ class GaussianTestAccessor:
         Returns
         -------
         dict of str to Figure
-            ``autocorrelation``, ``gap``, ``times``, one for each observable and, if pictures were kept, ``pictures_<score>``.
+            ``pictures`` if they were kept, ``autocorrelation``, ``gap``, ``times``, and one for each observable.
         """
         from gaussian_test.analysis.figures import drawing, parts
 

@@ -1,5 +1,6 @@
 """Publication-ready figures of a result."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -33,8 +34,7 @@ def draw(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) -> 
     with drawing():
         figures = {name: drawn for figure in declared_figures(result) for name, drawn in _drawn(figure, result, others)}
         if pictures is not None and "row" in pictures.dims:
-            for score in pictures["score"].values:
-                figures[f"pictures_{score}"] = picture_grid(pictures, result, str(score))
+            figures = {"pictures": picture_grid(pictures, result), **figures}
     return figures
 
 
@@ -88,36 +88,46 @@ def _panels(declared: record.Figure, result: xr.Dataset) -> Figure:
     return figure
 
 
-def picture_grid(pictures: xr.Dataset, result: xr.Dataset, score: str, columns: int = 10) -> Figure:
-    """Draw ground-truth samples (rows) and where their U-Turns end (columns: turn times)."""
-    start, end = pictures["start"], pictures["end"].sel(score=score)
-    chosen = evenly_picked(end.sizes["turn_time"], columns)
-    grid = [start, *(end.isel(turn_time=turn) for turn in chosen)]
-    height, width = start.sizes["row"], start.sizes["column"]
-    gap_width = max(1, width // 8)  # white space between pictures, in pixels
-    # one image for all pictures: laying out one axis each would take seconds
-    mosaic = np.ones((start.sizes["sample"] * (height + gap_width) - gap_width, len(grid) * (width + gap_width) - gap_width, 3))
-    for column, pictures_of_column in enumerate(grid):
-        values = as_rgb(pictures_of_column, shades(result))
-        left = column * (width + gap_width)
-        for row, picture in enumerate(values):
-            top = row * (height + gap_width)
-            mosaic[top : top + height, left : left + width] = picture
-    aspect = mosaic.shape[0] / mosaic.shape[1]
-    figure = Figure(figsize=(WIDTH, WIDTH * aspect + 0.5), layout="constrained")
-    axis = figure.subplots()
-    axis.imshow(mosaic, interpolation="nearest", aspect="equal")
-    nu = result["noise_to_signal"].values
-    is_turn = result.attrs["start"] == "noised_data"
-    centres = np.arange(len(grid)) * (width + gap_width) + (width - 1) / 2
-    first = "GT" if is_turn else "start"
-    axis.set_xticks(centres, [first, *(f"{nu[turn]:.3g}" for turn in chosen)])
-    axis.set_yticks([])
-    axis.tick_params(top=False, bottom=False, labeltop=True, labelbottom=False)
-    sns.despine(ax=axis, left=True, bottom=True)
-    what = "ground-truth sample (GT), then end points of its U-Turns" if is_turn else "what was noised (start), then end points"
-    axis.set_xlabel(rf"{plain(score)} score: {what} by noise-to-signal ratio $\nu_T$")
+MOST_COLUMNS, MOST_ACROSS = 15, 3  # pictures of U-Turns in a row, and scores side by side
+TITLE, LABEL = 0.55, 0.12  # inches above and below a grid of pictures
+
+
+def picture_grid(pictures: xr.Dataset, result: xr.Dataset) -> Figure:
+    """Draw ground-truth samples (rows) and where their U-Turns end (columns: turn times), the scores side by side."""
+    start, ends = pictures["start"], [pictures["end"].sel(score=score) for score in pictures["score"].values]
+    across = min(len(ends), MOST_ACROSS)
+    down = -(-len(ends) // across)
+    chosen = evenly_picked(ends[0].sizes["turn_time"], max(2, MOST_COLUMNS // across) - (across == 1) * 5)
+    mosaics = [_mosaic([start, *(end.isel(turn_time=turn) for turn in chosen)], shades(result)) for end in ends]
+    aspect = mosaics[0].shape[0] / mosaics[0].shape[1]
+    figure = Figure(figsize=(WIDTH, down * (WIDTH / across * aspect + TITLE) + LABEL), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    nu, is_turn = result["noise_to_signal"].values, result.attrs["start"] == "noised_data"
+    pitch = mosaics[0].shape[1] / (len(chosen) + 1)
+    for axis, mosaic, score in itertools.zip_longest(axes, mosaics, map(str, pictures["score"].values)):
+        axis.axis("off") if mosaic is None else axis.imshow(mosaic, interpolation="nearest", aspect="equal")
+        axis.set_yticks([])
+        if mosaic is not None:
+            labels = ["GT" if is_turn else "start", *(f"{nu[turn]:.2g}" for turn in chosen)]
+            axis.set_xticks((np.arange(len(labels)) + 0.45) * pitch, labels, fontsize="small")
+            axis.set_title(f"{plain(score)} score", fontsize="medium")
+        axis.tick_params(top=False, bottom=False, labeltop=True, labelbottom=False, pad=0)
+        sns.despine(ax=axis, left=True, bottom=True)
+    what = "ground-truth samples (GT), then end points of their U-Turns" if is_turn else "what was noised (start), then end points"
+    figure.supxlabel(rf"{what}, by noise-to-signal ratio $\nu_T$", fontsize="medium")
     return figure
+
+
+def _mosaic(columns: list[xr.DataArray], shown: tuple[float, float]) -> NDArray[np.float64]:
+    """Return all pictures as one: laying out one axis each would take seconds."""
+    height, width = columns[0].sizes["row"], columns[0].sizes["column"]
+    gap = max(1, width // 8)  # white space between pictures, in pixels
+    mosaic = np.ones((columns[0].sizes["sample"] * (height + gap) - gap, len(columns) * (width + gap) - gap, 3))
+    for column, pictures in enumerate(columns):
+        for row, picture in enumerate(as_rgb(pictures, shown)):
+            top, left = row * (height + gap), column * (width + gap)
+            mosaic[top : top + height, left : left + width] = picture
+    return mosaic
 
 
 def shades(result: xr.Dataset) -> tuple[float, float]:

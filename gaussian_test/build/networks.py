@@ -26,9 +26,13 @@ from gaussian_test.build.factories import call_factory, current_folder
 from gaussian_test.errors import UserError
 from gaussian_test.experiment import scores
 from gaussian_test.machine import regular
+from gaussian_test.sampler.networks.edm_denoiser import EDMDenoiser
+from gaussian_test.sampler.networks.residual_denoiser import ResidualDenoiser
+from gaussian_test.sampler.networks.unet_denoiser import UNetDenoiser
 from gaussian_test.store.files import file_digest
 
-EMBEDDED = "digits_network.safetensors"
+EMBEDDED: dict[tuple[int, ...], str] = {(1, 8, 8): "digits", (1, 28, 28): "fashion"}  # shipped networks by the shape of a sample
+DENOISERS: dict[str, type[EDMDenoiser]] = {one.__name__: one for one in (ResidualDenoiser, UNetDenoiser)}
 WEIGHTS_ONLY = (".pt", ".pth", ".bin", ".ckpt")
 FACTS = ("sigma_min", "sigma_max", "label_dim", "img_channels", "img_resolution")  # of EDM's interface, kept with its weights
 RUNS_CODE = (".pkl", ".pickle", ".pt2", ".ts", ".torchscript", *WEIGHTS_ONLY)
@@ -69,7 +73,7 @@ def open_network(settings: scores.AnyNetwork, opening: Opening) -> tuple[sampler
     made: Any
     if isinstance(settings, scores.Network):
         constructor = sampler.NetworkScore.from_edm
-        made, origin = _residual_denoiser(settings.path)
+        made, origin = _trained_here(settings.path, opening.event_shape)
     else:
         constructor = getattr(sampler.NetworkScore, f"from_{settings.kind}")
         if isinstance(settings, scores.Diffusers):
@@ -101,16 +105,19 @@ def _whole(score: sampler.Score, settings: scores.Callable) -> sampler.Score:
     return score
 
 
-def _residual_denoiser(path: str | None) -> tuple[sampler.ResidualDenoiser, Origin]:
-    """Load a network written by data/train_network.py; by default the shipped one."""
-    file = Path(str(files("gaussian_test.data") / EMBEDDED)) if path is None else Path(path)
+def _trained_here(path: str | None, shape: tuple[int, ...]) -> tuple[EDMDenoiser, Origin]:
+    """Load a network written by data/train_network.py; by default the shipped one for samples of a shape."""
     from safetensors import SafetensorError, safe_open
 
+    if path is None and shape not in EMBEDDED:
+        known = " and ".join(f"{name} {of}" for of, name in EMBEDDED.items())
+        raise UserError(f"no network is shipped for samples of shape {shape}, only for those of {known}: give a path")
+    file = Path(str(files("gaussian_test.data") / f"{EMBEDDED.get(shape)}_network.safetensors")) if path is None else Path(path)
     state, digest = read_weights(file, {})[::2]
     try:
         with safe_open(file, "pt") as opened:
-            arguments = json.loads(opened.metadata()["config"])["arguments"]
-        net = sampler.ResidualDenoiser(**arguments)
+            config = json.loads(opened.metadata()["config"])
+        net = DENOISERS[config["network"].rpartition(".")[2]](**config["arguments"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{file} does not say how its network is built ({type(error).__name__}: {error}): give a file that "

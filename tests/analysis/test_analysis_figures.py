@@ -46,8 +46,8 @@ def _texts(figure):
 
 def test_there_is_a_figure_for_each_subject_and_nothing_is_clipped(drawn):
     """Every text and legend lies within the page; that of the gap covers no axis; axes are named and noise is logarithmic."""
-    assert set(drawn) == {"autocorrelation", "gap", "times", "end_points", "pictures_empirical", "pictures_gaussian", *OBSERVED}
-    for name in set(drawn) - {"pictures_gaussian"}:
+    assert set(drawn) == {"autocorrelation", "gap", "times", "end_points", "pictures", *OBSERVED}
+    for name in drawn:
         drawn[name].draw_without_rendering()
         page, texts = drawn[name].bbox, list(_texts(drawn[name]))
         assert len(texts) > 5
@@ -100,7 +100,7 @@ def test_times_are_marked_where_they_were_measured(drawn, result):
 
 def test_pictures_are_those_of_the_archive(drawn, result):
     pictures = result.gaussian_test.group("pictures")
-    mosaic = drawn["pictures_empirical"].axes[0].images[0].get_array()
+    mosaic = drawn["pictures"].axes[0].images[0].get_array()
     np.testing.assert_allclose(mosaic[:8, :8, 0], (pictures.start.values[0, 0] + 1) / 2, atol=1e-6)
     first_end = np.clip((pictures.end.sel(score="empirical").values[0, 1, 0] + 1) / 2, 0, 1)
     np.testing.assert_allclose(mosaic[9:17, 9:17, 0], first_end, atol=1e-6)

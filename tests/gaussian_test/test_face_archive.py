@@ -489,9 +489,8 @@ def test_what_somebody_elses_archive_lacks_is_one_sentence(name, full, tmp_path)
 
 def test_no_name_of_a_score_leads_out_of_the_folder_of_figures(full, tmp_path):
     path = resealed(full, tmp_path / "a.nc", _named("/../../o"))
-    with pytest.raises(UserError, match=r"'pictures_/\.\./\.\./o\.png' is no name of a file in"):
-        gt.open_archive(path).gaussian_test.plot(tmp_path / "figures")
-    assert leaves(tmp_path) == ["a.nc"]
+    gt.open_archive(path).gaussian_test.plot(tmp_path / "figures")
+    assert {file.parent for file in tmp_path.rglob("*") if file.is_file()} == {tmp_path, tmp_path / "figures"}
 
 
 @pytest.mark.parametrize("name", ["../out", "a/../../../out", "/tmp/out", "..\\out", "a\0b"])

@@ -391,7 +391,7 @@ def test_a_start_without_samples_has_the_same_layout_and_its_own_words(tmp_path)
     assert (other.close_share.sel(score="gaussian", turn_time=4.0) < 0.1).all()
     assert "the start of this run holds no data" in other.gaussian_test.show()
     drawn = set(other.gaussian_test.plot())
-    assert drawn >= {"end_points", "pictures_empirical"}
+    assert drawn >= {"end_points", "pictures"}
     assert "gap" not in drawn
 
 

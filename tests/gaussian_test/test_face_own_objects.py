@@ -374,7 +374,7 @@ def test_u_turns_run_in_latents_and_pictures_are_decoded(autoencoder):
     np.testing.assert_allclose(pictures.end, ends, atol=1e-6)
     assert np.isfinite(result.brightness).all()
     assert f"ran in latents by {autoencoder}:encode, shape (1, 4, 4)" in result.gaussian_test.show()
-    assert "pictures_empirical" in result.gaussian_test.plot()
+    assert "pictures" in result.gaussian_test.plot()
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_the_table_of_times_is_that_of_the_archive(result, rich_page):
 
 def test_every_figure_of_the_archive_is_there_with_a_caption_of_its_own(result, rich_page):
     figures = list(rich_page.root.all("figure"))
-    drawn = [name for name in result.gaussian_test.plot() if not name.startswith("pictures_")]
+    drawn = [name for name in result.gaussian_test.plot() if name != "pictures"]
     assert len(figures) == len(drawn)
     observed = {"explained", "affinity", "score_norm", "normality", "normality_map", "quality", "starts", "exchange"}
     assert observed | {"change_field", "sample_times", "chains"} <= set(drawn)

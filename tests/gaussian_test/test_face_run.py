@@ -497,7 +497,7 @@ def test_pictures_are_in_units_of_the_file_and_have_their_own_shades(tmp_path):
     result = of(truth=x, unit=50.0, keep={"pictures": 3})
     file, here = (result.gaussian_test.group("pictures", units=units) for units in ("file", "x"))
     np.testing.assert_array_equal(file.start, here.start)
-    mosaic = result.gaussian_test.plot()["pictures_empirical"].axes[0].images[0].get_array()
+    mosaic = result.gaussian_test.plot()["pictures"].axes[0].images[0].get_array()
     expected = (here.start.values[0, 0] - x.min()) / np.ptp(x)
     np.testing.assert_allclose(mosaic[:2, :4, 0], expected, atol=1e-6)
     scaled = of(gt.experiment.data.Data(path=None).model_dump(), keep={"pictures": 3})
