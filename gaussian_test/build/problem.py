@@ -186,7 +186,7 @@ def prepare(
         turns = choose_turns(settings, moments, truth["x"], fitted, trained_ranges(known))
         process = turns.process
         for score in known.values():
-            if isinstance(score, sampler.NetworkScore) and type(score.process) is type(process):
+            if isinstance(score, sampler.NetworkScore) and _is_part(process, score.process):
                 score.enter(process)
         plan = sampler.UTurnPlan(
             process,
@@ -240,6 +240,11 @@ def prepare(
         turns,
         opened.space,
     )
+
+
+def _is_part(process: sampler.Process, of: sampler.Process) -> bool:
+    """Return whether a process is another one, or one between narrower limits."""
+    return type(process) is type(of) and of.time_min <= process.time_min and process.time_max <= of.time_max
 
 
 def _references(

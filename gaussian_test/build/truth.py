@@ -118,7 +118,8 @@ def open_truth(
         used = load_truth(settings.data, cap, dtype) if again else truth
         return _open(asked, used, folder, given_classifier, shards_only, states)
 
-    dtype = precision(settings.dtype, largest, np.inf)
+    low, high = truth["x"].attrs.get("valid_range", (-np.inf, np.inf))
+    dtype = precision(settings.dtype, largest, (high - low) / 2)  # no spread is larger
     found = opened(dtype)
     spread = float(np.sqrt(found.moments.trace / found.truth["x"][0].size))
     scale = float(found.turns.noise_to_signal.min())

@@ -19,6 +19,7 @@ class ResidualDenoiser(EDMDenoiser):
 
     Examples
     --------
+    >>> import torch
     >>> net = ResidualDenoiser(img_channels=1, img_resolution=2, label_dim=3, width=8, hidden=8, blocks=1)
     >>> net(torch.ones(5, 1, 2, 2), 0.5, torch.eye(3)[[0, 1, 2, 0, 1]]).shape
     torch.Size([5, 1, 2, 2])

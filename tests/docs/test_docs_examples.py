@@ -254,7 +254,7 @@ def test_jobs_of_dask_jobqueue(slurm):
     folder, _, place = slurm
     command = [sys.executable, "slurm_driver.py", "experiment.yaml", "-o", "run.nc", "--jobs", "2", "--threads", "1"]
     said = finish(start([*command, "--memory", "2GB", "--directive=--gres=gpu:1"], slurm))
-    assert said.startswith("Gaussian Test of digits: 24 of 1797 samples")
+    assert said.startswith("Gaussian Test of digits of 8 x 8 pixels (scikit-learn): 24 of 1797 samples")
     submitted = jobs(place)
     assert 1 <= len(submitted) <= 4  # two at a time
     scripts = [path.read_text() for path in place.glob("script-*.sh")]

@@ -439,13 +439,15 @@ def test_the_pictures_are_the_end_points_of_the_table(reverse, start):
     np.testing.assert_allclose((ends * starts).sum(2) / moments.trace, table, atol=1e-5)
 
 
-def test_churn_of_a_score_in_a_narrower_process_is_refused():
-    """The churn stops at the largest time of the process: a score of another range would be churned elsewhere."""
+def test_churn_of_a_score_in_a_narrower_process_stops_where_that_stops():
+    """The churn stops at the largest time of the process, whatever process the score was built in."""
     process = {"kind": "variance_exploding", "sigma_max": 4.0}
     reverse = {"kind": "edm", "steps": 4, "S_churn": 8.0}
-    with pytest.raises(UserError, match=r"score 'net' belongs to .* the churn goes to the largest time of either"):
-        execute({"net": network(exact)}, process=process, reverse=reverse)
-    execute({"net": network(exact, process=gt.sampler.VarianceExploding(0.002, 4.0))}, process=process, reverse=reverse)
+    wide, narrow = (
+        execute({"net": network(exact, process=gt.sampler.VarianceExploding(0.002, end))}, process=process, reverse=reverse)
+        for end in (80.0, 4.0)
+    )
+    np.testing.assert_array_equal(wide["sample_autocorrelation"], narrow["sample_autocorrelation"])
 
 
 def test_what_is_given_beside_a_preset_wins_in_any_order():

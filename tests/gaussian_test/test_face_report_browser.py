@@ -148,7 +148,7 @@ def test_text_and_figures_can_be_read_in_light_and_dark(opened):
 def test_a_screen_reader_finds_its_way(opened):
     page = opened("result")
     tree = page.locator("body").aria_snapshot()
-    assert re.search(r"heading .Gaussian Test of digits. \[level=1\]", tree)
+    assert re.search(r"heading .Gaussian Test of digits of 8 x 8 pixels .scikit-learn.. \[level=1\]", tree)
     assert '- region "Finding"' in tree
     assert re.search(r"columnheader .affine beyond.", tree)
     assert re.search(r"rowheader .empirical score.", tree)
@@ -207,6 +207,6 @@ def test_the_policy_stops_what_the_page_did_not_bring(chromium, pages, tmp_path)
     refused = []
     page.on("console", lambda message: refused.append(message.text))
     page.goto((tmp_path / "spoiled.html").as_uri())
-    assert page.title() == "Gaussian Test of digits"
+    assert page.title() == "Gaussian Test of digits of 8 x 8 pixels (scikit-learn)"
     assert sum("Content Security Policy" in text for text in refused) >= 2
     context.close()

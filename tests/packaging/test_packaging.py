@@ -173,7 +173,7 @@ def test_it_runs_beside_the_users_own_analysis_sampler_and_data(installed, shado
     options = [word for setting in settings.split() for word in ("--set", setting)]
     done = call(installed / "gaussian-test", "run", "-o", "run.nc", *options, cwd=shadowed)
     assert all(line.startswith("time=") for line in done.stderr.splitlines())
-    assert done.stdout.startswith("Gaussian Test of digits: 8 of 1797 samples x 3 turn times")
+    assert done.stdout.startswith("Gaussian Test of digits of 8 x 8 pixels (scikit-learn): 8 of 1797 samples x 3 turn times")
     assert sorted(path.name for path in shadowed.iterdir()) == sorted([*before, "run.nc"])
     shown = call(installed / "gaussian-test", "show", "run.nc", cwd=shadowed).stdout
     assert done.stdout.startswith(shown)
