@@ -8,11 +8,15 @@ PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: help docs demo mutate test test-long test-oldest coverage lint bench calibration clean
 
-demo: $(READY)  ## the Gaussian Test of the embedded digits and of the network trained on them: archive, figures and report in results/
+demo: $(READY)  ## the Gaussian Test of digits and of Fashion-MNIST, and of the networks trained on them: archives, figures, reports in results/
 	@mkdir -p results
 	$(BIN)/gaussian-test run -o results/digits.nc --overwrite --plot results \
 		--set 'scores=[{kind: empirical}, {kind: network}, {kind: gaussian}]'
 	$(BIN)/gaussian-test report results/digits.nc -o results/digits.html
+	$(BIN)/gaussian-test run -o results/fashion.nc --overwrite --plot results/fashion --set data.source=fashion --set samples=48 \
+		--set 'scores=[{kind: empirical}, {kind: network}, {kind: gaussian}]' --set turn_times.count=12 \
+		--set 'reverse={kind: heun, steps: 18}' --set 'observables=[quality]'
+	$(BIN)/gaussian-test report results/fashion.nc -o results/fashion.html
 
 help:  ## what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

@@ -372,9 +372,8 @@ def test_a_ddpm_folder_runs_with_no_further_word(tmp_path):
     run = {"scores": [{"kind": "diffusers", "path": str(tmp_path), "micro_batch": 16}], "samples": 4, "reverse": {"steps": 3}}
     result = gt.run(run | BARE, progress=False)
     assert result.attrs["process_limits"] == "noise-to-signal 0.01 to 78.37, which diffusers was trained for"
-    assert (
-        "variance_exploding (limits of noise-to-signal 0.01 to 78.37, which diffusers was trained for)" in result.gaussian_test.show()
-    )
+    limits = "limits of noise-to-signal 0.01 to 78.37, which diffusers was trained for"
+    assert f"variance_exploding ({limits})" in result.gaussian_test.show()
     for process in ({"kind": "cosine"}, {"kind": "rectified"}, {"kind": "ornstein_uhlenbeck"}, {"kind": "variance_preserving"}):
         found = prepare(gt.Experiment.load(run | BARE | {"process": process})).plan.process
         assert float(found.noise_to_signal(found.time_min)) == pytest.approx(0.01, rel=1e-3)
