@@ -59,12 +59,13 @@ def squared_errors(denoise: Denoise, x0: Tensor, sigma: float, count: int = 4 * 
     return torch.as_tensor(total) / draws
 
 
-def record(network: EDMDenoiser, training: Part, held_out: Part, some: int = 10**9) -> dict[str, Any]:
+def record(network: EDMDenoiser, training: Part, held_out: Part, some: int | None = None) -> dict[str, Any]:
     """Return the losses and auto-correlations of a network at all noise levels, and statistics of its U-Turn ends.
 
     Everything is divided by the total variance of all samples: a loss is 1 minus an auto-correlation. Networks are tried on the
-    first ``some`` samples of each part; exact scores are those of all, or of all training samples.
+    first ``some`` samples of each part, with fewer draws of noise; exact scores are those of all, or of all training samples.
     """
+    count, exact, draws, draws_held_out = (4 * DRAWS, DRAWS, 8, 32) if some is None else (4 * some, some, 1, 2)
     x = torch.cat([training.x, held_out.x])
     moments = fit_moments(x)
     mean = torch.from_numpy(moments.mean)
@@ -81,19 +82,19 @@ def record(network: EDMDenoiser, training: Part, held_out: Part, some: int = 10*
     for sigma in LEVELS:
         wiener = moments.eigenvalues / (moments.eigenvalues + sigma**2)
         row = {
-            "training": squared_errors(network, tried.x, sigma),
-            "held_out": squared_errors(network, unseen.x, sigma),
-            "training_with_labels": squared_errors(with_labels(tried), tried.x, sigma),
-            "held_out_with_labels": squared_errors(with_labels(unseen), unseen.x, sigma),
-            "mmse_of_training_samples": squared_errors(of_training.denoise, tried.x, sigma, DRAWS),
-            "empirical_of_held_out_samples": squared_errors(of_training.denoise, unseen.x, sigma, DRAWS),
-            "lmmse_of_held_out_samples": squared_errors(gaussian.denoise, unseen.x, sigma),
-            "mixture_of_held_out_samples": squared_errors(mixture.denoise, unseen.x, sigma),
+            "training": squared_errors(network, tried.x, sigma, count),
+            "held_out": squared_errors(network, unseen.x, sigma, count),
+            "training_with_labels": squared_errors(with_labels(tried), tried.x, sigma, count),
+            "held_out_with_labels": squared_errors(with_labels(unseen), unseen.x, sigma, count),
+            "mmse_of_training_samples": squared_errors(of_training.denoise, tried.x, sigma, exact),
+            "empirical_of_held_out_samples": squared_errors(of_training.denoise, unseen.x, sigma, exact),
+            "lmmse_of_held_out_samples": squared_errors(gaussian.denoise, unseen.x, sigma, count),
+            "mixture_of_held_out_samples": squared_errors(mixture.denoise, unseen.x, sigma, count),
         }
         losses = {name: float(value.mean()) / moments.trace for name, value in row.items()}
         errors = {f"{name}_se": float(row[name].std()) / len(row[name]) ** 0.5 / moments.trace for name in ("training", "held_out")}
-        squares, products = autocorrelations(network, both, sigma, mean)
-        squares_held_out, products_held_out = autocorrelations(network, unseen.x, sigma, mean, draws=32)
+        squares, products = autocorrelations(network, both, sigma, mean, draws)
+        squares_held_out, products_held_out = autocorrelations(network, unseen.x, sigma, mean, draws_held_out)
         table.append(
             {"sigma": sigma, **losses, **errors}
             | {
@@ -103,7 +104,7 @@ def record(network: EDMDenoiser, training: Part, held_out: Part, some: int = 10*
                 "autocorrelation_network_product": products / moments.trace,
                 "held_out_squared": squares_held_out / moments.trace,
                 "held_out_product": products_held_out / moments.trace,
-                "autocorrelation_empirical": 1 - float(squared_errors(of_all.denoise, both, sigma, DRAWS).mean()) / moments.trace,
+                "autocorrelation_empirical": 1 - float(squared_errors(of_all.denoise, both, sigma, exact).mean()) / moments.trace,
             }
         )
     return {"table": table, "u_turns": u_turn_ends(network, training.x, held_out.x)}
