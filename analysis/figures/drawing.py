@@ -89,7 +89,7 @@ def _panels(declared: record.Figure, result: xr.Dataset) -> Figure:
 
 
 MOST_COLUMNS, MOST_ACROSS = 15, 3  # pictures of U-Turns in a row, and scores side by side
-TITLE, LABEL = 0.55, 0.12  # inches above and below a grid of pictures
+TITLE, LABEL = 0.65, 0.05  # inches above and below a grid of pictures
 
 
 def picture_grid(pictures: xr.Dataset, result: xr.Dataset) -> Figure:
