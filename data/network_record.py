@@ -154,6 +154,6 @@ def draw(record: dict[str, Any]) -> Figure:
         right.plot(curve["step"], curve["training"], color=blue, label="training samples")
         right.set(xlabel="training step", ylabel="weighted loss per pixel")
         for axis in (left, right):
-            axis.legend(loc="lower right" if axis is left else "upper right", **LEGEND)
+            axis.legend(loc="best", **LEGEND)
             sns.despine(ax=axis)
         return figure
