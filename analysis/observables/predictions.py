@@ -84,6 +84,8 @@ def _excess_entropy(inputs: Inputs) -> xr.Dataset:
     from gaussian_test.analysis.theory import predictions
 
     nu, truth, result, labels = inputs.noise_to_signal, inputs.truth, inputs.measured, inputs.reference.labels
+    points = inputs.reference.samples.points.cpu()
+    distinct = {told: predictions.distinct_count(points, labels if told else None) for told in (False, labels is not None)}
     curves, crossings, reasons = [], [], {}
     for name, facts in inputs.scores.items():
         row = result.sel(score=name)
@@ -91,8 +93,7 @@ def _excess_entropy(inputs: Inputs) -> xr.Dataset:
         gain, sampling = parts_of(row, "likelihood_gain", ("_se",))
         by_integral = np.array_equal(gain, integral, equal_nan=True)
         error = np.hypot(2 * sampling, quadrature if by_integral else ROUNDING)
-        number = predictions.distinct_count(inputs.reference.samples.points.cpu(), labels if facts.conditional else None)
-        curve = predictions.excess_entropy(gain, truth.eigenvalues, nu, count=number)
+        curve = predictions.excess_entropy(gain, truth.eigenvalues, nu, count=distinct[facts.conditional])
         defined, why = np.isfinite(curve), reason_of(result["likelihood_gain"], name)
         crossing, said = np.nan, ""
         if defined.any():

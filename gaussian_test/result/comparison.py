@@ -88,7 +88,7 @@ def compare(a: Source, b: Source) -> xr.Dataset:
         first, second = result[name].values
         result[f"{name}_difference"] = (
             "score",
-            _unrounded(second - first, first, settings),
+            _beyond_rounding(second - first, first, settings),
             {"long_name": f"difference of the {name} times as noise-to-signal ratios, b - a", "units": "1"},
         )
     variables = (variable for one in (*in_result(a), *in_archive(b)) for variable in one.variables)
@@ -149,14 +149,14 @@ def _difference(
     if together and first.shape == second.shape:
         chosen = np.isin(a["noise_to_signal"].values, nu)
         return analysis.ClusterBootstrap(len(first), resamples, confidence).band(
-            _unrounded(second - first, first, settings)[:, chosen], studentized=not variable.is_share
+            _beyond_rounding(second - first, first, settings)[:, chosen], studentized=not variable.is_share
         )
     first, second = _at(a, first, nu), _at(b, second, nu)
     resample = [analysis.ClusterBootstrap(len(v), resamples, confidence, seed) for seed, v in enumerate((second, first))]
     return resample[0].difference_band(second, resample[1], first, studentized=not variable.is_share)
 
 
-def _unrounded(difference: Any, of: Any, settings: Mapping[str, float]) -> Array:
+def _beyond_rounding(difference: Any, of: Any, settings: Mapping[str, float]) -> Array:
     """Return a difference, with 0 where it is rounding of the states."""
     largest = np.abs(of[np.isfinite(of)]).max(initial=0)
     found: Array = np.where(np.abs(difference) <= ROUNDED * settings["precision"] * largest, 0.0, difference)
@@ -197,7 +197,7 @@ def _add_time_intervals(
             continue
         crossings = [np.array([falls_through(curve, nu, level=level) for curve in curves]) for nu, curves in sides]
         with np.errstate(invalid="ignore"):  # infinity minus infinity: neither side crosses
-            difference = _unrounded(crossings[1] - crossings[0], crossings[0], settings)
+            difference = _beyond_rounding(crossings[1] - crossings[0], crossings[0], settings)
         low, high = np.nanquantile(difference, [tail, 1 - tail], method="inverted_cdf")
         edges.append((float(low), float(high)))
     for suffix, column in zip(("_low", "_high"), np.array(edges).T, strict=True):

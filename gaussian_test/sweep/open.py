@@ -78,10 +78,10 @@ def _on_noise_levels(opened: list[xr.Dataset]) -> list[xr.Dataset]:
     known, found = np.zeros(0), []
     for dataset in opened:
         nearest = dataset["noise_to_signal"].values.copy()
-        for number, level in enumerate(nearest):  # levels of one run stay apart, however close they are
+        for number, own in enumerate(nearest):  # levels of one run stay apart, however close they are
             others = np.setdiff1d(known, nearest[:number])
-            same = others[np.abs(others - level) <= SAME * level]
-            nearest[number] = same[np.abs(same - level).argmin()] if len(same) else level
+            same = others[np.abs(others - own) <= SAME * own]
+            nearest[number] = same[np.abs(same - own).argmin()] if len(same) else own
         known = np.union1d(known, nearest)
         level = xr.Variable("turn_time", nearest, dataset["noise_to_signal"].attrs)
         found.append(dataset.assign_coords(noise_to_signal=level).swap_dims(turn_time="noise_to_signal").reset_coords("turn_time"))

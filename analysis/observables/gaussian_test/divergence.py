@@ -191,11 +191,10 @@ def likelihood_gain(
         direct = gain(row, truth, of_score)
         integral, why["likelihood_gain_integral"][name] = integrated(row, truth, of_score, resample)
         found = _band(direct, resample, of_score.is_truth)
-        if of_score.is_truth and not of_score.conditional:  # since the entropy of the posterior is between 0 and log N
-            information = gaussian_information(truth.eigenvalues, nu)
-            found[[0, 2, 3]] = found[[0, 2, 3]].clip(np.maximum(information - np.log(truth.count), 0), information)
         why["likelihood_gain"][name] = direct.reason
         if of_score.is_truth and not of_score.conditional:
+            information = gaussian_information(truth.eigenvalues, nu)  # and the entropy of the posterior is between 0 and log N
+            found[[0, 2, 3]] = found[[0, 2, 3]].clip(np.maximum(information - np.log(truth.count), 0), information)
             divergence, why["kl_from_gaussian"] = found, {"": direct.reason}
         if direct.reason == NO_DENSITY:
             found, why["likelihood_gain"][name] = integral[:4], why["likelihood_gain_integral"][name]
