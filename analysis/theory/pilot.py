@@ -25,7 +25,8 @@ def pilot_levels(
 
     between 0.2 times the least and 6 times the largest of them: :math:`T_m` with :math:`I_G(T_m) = \log N`, :math:`T_s =
     \sqrt{\lambda_1}` and :math:`T_G = (\|\kappa_3\|^2/(2\,\mathrm{tol}\,\mathrm{tr}\,\Sigma))^{1/4}`. One that is undefined is left
-    out. Data times a power of two give these levels times it, bit for bit.
+    out. Those beyond an end of ``within`` are replaced by this end, so that all grids of the same data share the levels between.
+    Data times a power of two give these levels times it, bit for bit.
 
     Parameters
     ----------
@@ -38,14 +39,14 @@ def pilot_levels(
     tolerance : float
         Tolerance on the gap, positive.
     levels : int
-        Number of levels, at least 1; a single one lies in the middle.
+        Number of levels, at least 1, before some are replaced; a single one lies in the middle.
     within : tuple of float
         Least and largest level there may be; positive and finite where it cuts.
 
     Returns
     -------
     array
-        Noise-to-signal ratios, shape (levels,), ascending.
+        Noise-to-signal ratios, shape (at most levels,), ascending.
 
     Raises
     ------
@@ -68,16 +69,15 @@ def pilot_levels(
         ]
     )
     times = times[times > 0]
-    with np.errstate(over="ignore"):  # beyond all numbers is no limit
-        low, high = max(0.2 * times.min(), within[0] / unit), min(6 * times.max(), within[1] / unit)
-    if not low < high:
+    low, high = 0.2 * times.min(), 6 * times.max()
+    if not max(low * unit, within[0]) < min(high * unit, within[1]):
         raise ValueError(
-            f"the data's noise levels, {0.2 * times.min() * unit:.3g} to {6 * times.max() * unit:.3g}, lie outside of "
+            f"the data's noise levels, {low * unit:.3g} to {high * unit:.3g}, lie outside of "
             f"{within[0]:.3g} to {within[1]:.3g}, which process and scores cover: scale the data or choose another process"
         )
     log_nu = np.linspace(np.log(low), np.log(high), 4097)
     density = 1 + 2 * np.exp(-0.5 * ((log_nu - np.log(times)[:, None]) / 0.35) ** 2).sum(0)
     share = np.append(0, np.cumsum(density[1:] + density[:-1]))
     chosen = np.interp(np.linspace(0, share[-1], levels) if levels > 1 else share[-1:] / 2, share, log_nu)
-    found: Array = np.exp(chosen) * unit
-    return np.clip(found, low * unit, high * unit)  # not beyond by a rounding
+    found: Array = np.unique(np.clip(np.exp(chosen) * unit, *within))
+    return found

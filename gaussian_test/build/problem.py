@@ -1,7 +1,7 @@
 """From an experiment to the validated objects of a run."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
@@ -29,12 +29,14 @@ from gaussian_test.build.features import (
     build_custom_observables,
     build_features,
 )
+from gaussian_test.build.memory import check_memory, memory_cap, memory_needs
 from gaussian_test.build.scores import Built, build_scores, make_kernels, open_networks, trained_ranges
 from gaussian_test.build.space import Space
 from gaussian_test.build.truth import Source, class_names, open_truth
-from gaussian_test.build.turns import Turns, asked_turns, choose_turns
+from gaussian_test.build.turns import Turns, asked_turns, choose_turns, levels_around
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment import experiment
+from gaussian_test.experiment.turn_times import MOST_TURN_TIMES
 from gaussian_test.sampler.defaults import undisturbed
 from gaussian_test.store import archive
 from gaussian_test.store.digest import is_recognisable, kernel_digest, schedule_digest, score_digest
@@ -242,6 +244,34 @@ def prepare(
     )
 
 
+@undisturbed()
+def with_levels(prepared: Prepared, levels: tuple[float, ...]) -> Prepared:
+    """Return a run with other turn times, in the process's time, and everything else the same.
+
+    Raises UserError if there are too many, or a score does not support them.
+    """
+    settings = prepared.settings
+    if len(levels) > MOST_TURN_TIMES:
+        refine = settings.turn_times.refine
+        raise UserError(f"turn_times.refine = {refine:g} asks for more than {MOST_TURN_TIMES} turn times: give a larger share")
+    plan = replace(prepared.plan, turn_times=levels)
+    with user_input():
+        needs = memory_needs(settings, prepared.truth, len(plan.levels), len(prepared.samples))
+        check_memory(needs, settings, memory_cap(settings))
+        kernels = make_kernels(settings.reverse, prepared.scores, plan)
+    nu = plan.process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
+    return replace(prepared, plan=plan, kernels=kernels, noise_to_signal=nu, turns=replace(prepared.turns, levels=levels))
+
+
+def refined(prepared: Prepared, crossings: Any) -> Prepared | None:
+    """Return a run with levels around the noise-to-signal ratios of crossings, or None if they lie between close ones."""
+    share = prepared.settings.turn_times.refine
+    added = [] if share is None else levels_around(prepared.noise_to_signal, crossings, share)
+    process = prepared.plan.process
+    finer = with_levels(prepared, (*prepared.plan.levels, *map(process.turn_time_from_noise_to_signal, added)))
+    return finer if len(finer.plan.levels) > len(prepared.plan.levels) else None
+
+
 def _is_part(process: sampler.Process, of: sampler.Process) -> bool:
     """Return whether a process is another one, or one between narrower limits."""
     return type(process) is type(of) and of.time_min <= process.time_min and process.time_max <= of.time_max
@@ -305,6 +335,15 @@ def _without_files(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_files(item) for key, item in value.items() if key not in FILES}
     return value
+
+
+def continued(prepared: Prepared, identities: Iterable[Mapping[str, str] | None]) -> Prepared:
+    """Return a run whose turn times are refined with those of an identity of the same run, if one is."""
+    mine = shard_identity(run_identity(prepared))
+    for theirs in identities if prepared.settings.turn_times.refine else ():
+        if theirs and all(theirs.get(key) == value for key, value in mine.items() if key not in ("turn times used", "device type")):
+            return with_levels(prepared, tuple(json.loads(theirs["turn times used"])))
+    return prepared
 
 
 def shard_identity(identity: dict[str, str]) -> dict[str, str]:

@@ -12,12 +12,15 @@ from gaussian_test import analysis, sampler
 from gaussian_test.analysis.moments.moments import Moments
 from gaussian_test.build.scores import make_process, noise_limits
 from gaussian_test.errors import UserError
-from gaussian_test.experiment.experiment import Experiment, Spacing
+from gaussian_test.experiment.experiment import DEFAULTS, Experiment
 from gaussian_test.experiment.processes import VarianceExploding
+from gaussian_test.experiment.turn_times import Spacing
 from gaussian_test.store.parts import Fits
 
 BEYOND = 1e4  # standard deviations of the leading mode, above which a noise level is a mistake of units
 BELOW, ABOVE = 1 / 64, 4  # limits of an automatic process, in its least and its largest turn time
+# runs on the same data share the grid of the usual tolerance, down to one whose predicted T_G is three times as large
+LEAST_TOLERANCE = DEFAULTS.tolerance / 3**4
 USUAL = (0.002, 80.0)  # EDM's limits, which given turn times beyond them widen
 
 Range = tuple[float, float]
@@ -85,7 +88,8 @@ def _turns(settings: Experiment, asked: list[float], limits: Range) -> Turns:
 
 
 def _pilot(settings: Experiment, moments: Moments, x: xr.DataArray, fits: Fits, ranges: Mapping[str, Range]) -> list[float]:
-    count, tolerance = settings.turn_times.count, settings.statistics.tolerance
+    count, asked = settings.turn_times.count, settings.statistics.tolerance
+    tolerance = DEFAULTS.tolerance if asked > LEAST_TOLERANCE else asked
     wide = make_process(_with_limits(settings.process, (float(np.finfo(float).tiny), float(np.finfo(float).max))))
     low, high = noise_limits(*noise_range(wide), ranges)
     ends = f"{low:.17g} {high:.17g}" if ranges or not isinstance(settings.process, VarianceExploding) else ""
@@ -112,6 +116,22 @@ def _narrowed(turns: Turns, settings: Any, ranges: Mapping[str, Range], levels: 
     by = [name for name, ends in ranges.items() if ends[0] > before[0] or ends[1] < before[1]]
     said = f"noise-to-signal {now[0]:.4g} to {now[1]:.4g}, which {' and '.join(by)} was trained for"
     return Turns(process, turns.levels, said)
+
+
+def levels_around(noise_to_signal: Any, crossings: Any, share: float) -> list[float]:
+    """Return the levels that divide each step of a grid with a crossing evenly, into ratios of at most 1 + share.
+
+    Examples
+    --------
+    >>> levels_around([1.0, 2.0, 8.0], [3.0, float("nan")], 1.0)
+    [4.0]
+    """
+    nu, found = np.asarray(noise_to_signal), np.asarray(crossings, dtype=np.float64).ravel()
+    added: list[float] = []
+    for above in sorted({max(1, int(np.searchsorted(nu, one))) for one in found[np.isfinite(found)]}):
+        parts = int(np.ceil(np.log(nu[above] / nu[above - 1]) / np.log1p(share) - 1e-6))
+        added += np.geomspace(nu[above - 1], nu[above], parts + 1)[1:-1].tolist() if parts > 1 else []
+    return added
 
 
 def noise_range(process: sampler.Process) -> Range:

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -11,26 +10,46 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import numpy as np
 import torch
 import xarray as xr
 
 from gaussian_test import sampler
 from gaussian_test.build.features import Measure
-from gaussian_test.build.problem import Given, Prepared, check_recognisable, prepare, run_identity, shard_identity
+from gaussian_test.build.problem import (
+    Given,
+    Prepared,
+    check_recognisable,
+    continued,
+    prepare,
+    refined,
+    run_identity,
+    shard_identity,
+)
 from gaussian_test.engine import cluster, worker
 from gaussian_test.engine.interruption import Interrupted, Interruption
-from gaussian_test.engine.shard import compute_here, computing, settle_micro_batches
+from gaussian_test.engine.shard import compute_here, computing, joined, settle_micro_batches
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.log import Progress, log, to_file
 from gaussian_test.machine import nameable, regular, replaceable
-from gaussian_test.result.assembly import assemble
+from gaussian_test.result.assembly import assemble, crossings
+from gaussian_test.sampler.defaults import torch_threads
 from gaussian_test.store import archive, files
 from gaussian_test.store.files import locked
-from gaussian_test.store.parts import MICRO_BATCHES, STATE, Parts, check_ours, first_difference, is_of_a_run, parts_folder
+from gaussian_test.store.parts import (
+    MICRO_BATCHES,
+    STATE,
+    Parts,
+    check_ours,
+    first_difference,
+    is_of_a_run,
+    parts_folder,
+    read_identity,
+)
 
+MOST_THREADS = 1024  # which OpenMP can start anywhere
 AFTER = "statistics and observables of all shards"
 
 
@@ -122,13 +141,13 @@ def run(
     given = Given(truth, scores or {}, classifier, features, custom_observables or {}, trust or {})
     _check_engine(workers, scheduler, threads, path, given.objects)
     if path is None:
-        with _torch_threads(threads), Interruption().listening() as interruption:
+        with torch_threads(threads), Interruption().listening() as interruption:
             return _in_memory(prepare(settings, device, given), progress, interruption)
     with user_input():
         _check_output(path, resume, overwrite)
     # bits depend on threads: each of our workers has one, and so has the assembly here
     share = threads or (1 if workers else None)
-    with _torch_threads(share), Interruption().listening() as interruption, locked(path):
+    with torch_threads(share), Interruption().listening() as interruption, locked(path):
         if is_of_a_run(parts_folder(path)):
             with suppress(OSError):  # what a run that was killed told of itself
                 (parts_folder(path) / STATE).unlink()
@@ -139,6 +158,7 @@ def run(
         prepared = prepare(settings, here, given, parts_folder(path) if resume else None)
         if resume:
             check_recognisable(prepared)
+            prepared = continued(prepared, _identities(path))
         order = None
         if workers is not None or scheduler is not None:
             trusted = {os.path.abspath(file): digest for file, digest in given.trust.items()}
@@ -146,16 +166,38 @@ def run(
         return _to_archive(path, prepared, order, (workers, scheduler), (resume, overwrite), progress, interruption)
 
 
+def _identities(path: Path) -> Iterator[dict[str, str] | None]:
+    """Return the identities of an unfinished and of a finished run of an output."""
+    yield read_identity(parts_folder(path))
+    with suppress(UserError):
+        yield json.loads(archive.open_archive(path).attrs.get("identity", "{}"))
+
+
 def _in_memory(prepared: Prepared, progress: bool | None, interruption: Interruption) -> xr.Dataset:
-    shards = prepared.shards
-    settle_micro_batches(prepared, {})
-    with Progress(len(shards), 0, f"U-Turns on {prepared.device}", progress) as counter:
-        tables = compute_here(prepared, None, range(len(shards)), counter, interruption)
-        counter.then(AFTER)
+    finer: Prepared | None = prepared
+    settled: dict[str, int] = {}
+    while finer is not None:
+        prepared, shards = finer, finer.shards
+        settled = settle_micro_batches(prepared, settled)
+        with Progress(len(shards), 0, f"U-Turns on {prepared.device}", progress) as counter:
+            tables = compute_here(prepared, None, range(len(shards)), counter, interruption)
+            counter.then(AFTER)
+        with computing(prepared):
+            table = joined([tables[shard] for shard in range(len(shards))])
+            finer = _finer(prepared, table)
     with computing(prepared):
-        table = joined([tables[shard] for shard in range(len(shards))])
         result, groups = _assembled(prepared, table, run_identity(prepared))
     return archive.attach(result, groups)
+
+
+def _finer(prepared: Prepared, table: xr.Dataset) -> Prepared | None:
+    """Return the run with more turn times that ``turn_times.refine`` asks for, if there is one."""
+    if prepared.settings.turn_times.refine is None:
+        return None
+    found = refined(prepared, crossings(prepared, table))
+    if found is not None:
+        log("refine", turn_times=len(found.plan.levels), before=len(prepared.plan.levels))
+    return found
 
 
 def _assembled(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
@@ -193,9 +235,17 @@ def _to_archive(
             parts.open(resume, overwrite)
         try:
             with to_file(parts.folder), _said(parts, len(shards)):
-                tables = _tables(prepared, parts, order, client, progress, interruption)
+                finer: Prepared | None = prepared
+                while finer is not None:
+                    if finer is not prepared:
+                        prepared, identity = finer, run_identity(finer) | {"device type": identity["device type"]}
+                        parts.begin_again(shard_identity(identity))
+                        order = order and replace(order, levels=finer.plan.levels, token=uuid4().hex)
+                    table = joined(_tables(prepared, parts, order, client, progress, interruption))
+                    with computing(prepared):
+                        finer = _finer(prepared, table)
                 with computing(prepared):
-                    result, groups = _assembled(prepared, joined(tables), identity)
+                    result, groups = _assembled(prepared, table, identity)
                 _write(path, result, groups)
         finally:
             if not parts.count():
@@ -290,31 +340,6 @@ def _write(path: Path, result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> 
     log("archive", bytes=path.stat().st_size, seconds=time.monotonic() - began)
 
 
-_limiting = threading.Lock()
-MOST_THREADS = 1024  # which OpenMP can start anywhere
-_limited: list[tuple[int, int]] = []  # threads of Python whose runs set those of torch, and how many these were before
-
-
-@contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Set torch's threads during a run, those of this thread of Python."""
-    if threads is None:
-        yield
-        return
-    me = threading.get_ident()
-    with _limiting:  # a new thread begins with the number that was set last, that of another run perhaps
-        is_first = not _limited or any(thread == me for thread, _ in _limited)
-        mine = me, torch.get_num_threads() if is_first else _limited[0][1]
-        _limited.append(mine)
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        with _limiting:
-            torch.set_num_threads(mine[1])
-            _limited.remove(mine)
-
-
 def _check_engine(workers: int | None, scheduler: str | None, threads: int | None, path: Path | None, given: list[str]) -> None:
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None and value < 1:
@@ -362,23 +387,3 @@ def _already_there(path: Path, identity: dict[str, str], parts: Parts) -> xr.Dat
             return None
         raise
     return result
-
-
-def joined(tables: list[xr.Dataset]) -> xr.Dataset:
-    """Return the table of all shards, concatenated over samples.
-
-    Raises ValueError if the tables differ in anything else.
-    """
-    first = tables[0]
-    # xarray's concat takes a millisecond per table, and there may be thousands
-    variables: dict[Any, xr.Variable] = {}
-    for name in dict.fromkeys(name for table in tables for name in table.variables):
-        parts = [table.variables[name] for table in tables if name in table.variables]
-        dims, attrs = parts[0].dims, parts[0].attrs
-        along = [dims.index(dim) for dim in ("sample", "kept") if dim in dims]
-        if any(part.dims != dims or (not along and part.values.tobytes() != parts[0].values.tobytes()) for part in parts):
-            raise ValueError(f"{name} differs between the parts of a run")
-        variables[name] = xr.Variable(dims, np.concatenate([part.values for part in parts], along[0]), attrs) if along else parts[0]
-    coords = {name: variables[name] for table in tables for name in table.coords}
-    rest = {name: variable for name, variable in variables.items() if name not in coords}
-    return xr.Dataset(rest, coords, first.attrs)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -243,3 +244,23 @@ def first_bad_level(prepared: Prepared, shard: tuple[int, ...], name: str) -> fl
     except _BadValueError as error:
         return error.level
     return None
+
+
+def joined(tables: list[xr.Dataset]) -> xr.Dataset:
+    """Return the table of all shards, concatenated over samples.
+
+    Raises ValueError if the tables differ in anything else.
+    """
+    first = tables[0]
+    # xarray's concat takes a millisecond per table, and there may be thousands
+    variables: dict[Any, xr.Variable] = {}
+    for name in dict.fromkeys(name for table in tables for name in table.variables):
+        parts = [table.variables[name] for table in tables if name in table.variables]
+        dims, attrs = parts[0].dims, parts[0].attrs
+        along = [dims.index(dim) for dim in ("sample", "kept") if dim in dims]
+        if any(part.dims != dims or (not along and part.values.tobytes() != parts[0].values.tobytes()) for part in parts):
+            raise ValueError(f"{name} differs between the parts of a run")
+        variables[name] = xr.Variable(dims, np.concatenate([part.values for part in parts], along[0]), attrs) if along else parts[0]
+    coords = {name: variables[name] for table in tables for name in table.coords}
+    rest = {name: variable for name, variable in variables.items() if name not in coords}
+    return xr.Dataset(rest, coords, first.attrs)

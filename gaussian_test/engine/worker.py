@@ -12,7 +12,7 @@ import torch
 
 from gaussian_test._version import __version__
 from gaussian_test.build.memory import SHARE
-from gaussian_test.build.problem import Given, Prepared, pick_device, prepare, run_identity, shard_identity
+from gaussian_test.build.problem import Given, Prepared, pick_device, prepare, run_identity, shard_identity, with_levels
 from gaussian_test.engine.shard import computing, run_shard, settle_micro_batches
 from gaussian_test.errors import UserError
 from gaussian_test.experiment.experiment import Experiment
@@ -33,6 +33,7 @@ class Order:
     version: str = __version__  # of gaussian_test
     identity: dict[str, str] = field(default_factory=dict)  # required identity of samples and scores; empty at first
     micro_batches: dict[str, int] = field(default_factory=dict)  # of the networks
+    levels: tuple[float, ...] = ()  # turn times that were refined; empty at first
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def _prepared(order: Order) -> tuple[Prepared, dict[str, str]]:
         settings = Experiment.load(order.settings)
         folder = parts_folder(Path(order.output))
         prepared = prepare(settings, device, Given(trust=order.trust), folder, shards_only=True)
+        if order.levels:
+            prepared = with_levels(prepared, order.levels)
         _loaded[order.token] = prepared, shard_identity(run_identity(prepared))
     return _loaded[order.token]
 

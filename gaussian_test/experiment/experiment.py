@@ -21,52 +21,15 @@ from gaussian_test.experiment.observables import CHEAP, Chains, Classifier, Cust
 from gaussian_test.experiment.processes import Arguments, Factory, Process, Settings, Space, VarianceExploding, shown
 from gaussian_test.experiment.reading import NOT_YAML, check_size, read_yaml, refusal
 from gaussian_test.experiment.scores import Count, Empirical, Gaussian, ScoreSettings
+from gaussian_test.experiment.turn_times import TurnTimes
 from gaussian_test.sampler.kernels import KERNELS
 
 DEFAULTS = Statistics()
-MOST_STEPS, MOST_TURN_TIMES = 10_000, 1000
+MOST_STEPS = 10_000
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Confidence = Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]  # so that 1 minus it rounds to neither 1 nor 0
 Level = Annotated[float, Field(ge=0)]
 Rho = Annotated[float, Field(ge=0.1, le=1000)]  # powers 1/rho of noise levels stay distinct floats
-
-
-class Spacing(Settings):
-    """Log-spaced values."""
-
-    min: PositiveFloat
-    max: PositiveFloat
-    count: Annotated[int, Field(strict=True, ge=1, le=MOST_TURN_TIMES)]
-
-
-class TurnTimes(Settings):
-    """Turn times, either as noise-to-signal ratios or in the process's time; without them ``count`` that follow the data.
-
-    ``turn_times: auto`` is the default.
-    """
-
-    noise_to_signal: Spacing | Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=MOST_TURN_TIMES)] | None = None
-    time: Spacing | Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=MOST_TURN_TIMES)] | None = None
-    count: Annotated[int, Field(strict=True, ge=1, le=MOST_TURN_TIMES)] = 24
-
-    @model_validator(mode="before")
-    @classmethod
-    def _automatic(cls, values: Any) -> Any:
-        return {} if values == "auto" else values
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> Self:
-        given = [name for name in ("noise_to_signal", "time", "count") if name in self.model_fields_set]
-        given = [name for name in given if getattr(self, name) is not None and (name != "count" or self.count != 24)]
-        if len(given) > 1:
-            raise ValueError(f"turn_times has {' and '.join(given)}: give one of them")
-        return self
-
-    @property
-    def number(self) -> int:
-        """Number of turn times that are asked for."""
-        asked = self.noise_to_signal or self.time
-        return self.count if asked is None else asked.count if isinstance(asked, Spacing) else len(asked)
 
 
 if TYPE_CHECKING:
@@ -271,6 +234,14 @@ class Experiment(Settings):
         if isinstance(values, dict) and isinstance(values.get("process"), dict) and "kind" not in values["process"]:
             return {**values, "process": {"kind": VarianceExploding().kind, **values["process"]}}
         return values
+
+    @model_validator(mode="after")
+    def _a_grid_that_takes_levels(self) -> Self:
+        if self.turn_times.refine is not None and self.reverse.grid == "process":
+            raise ValueError(
+                "turn_times.refine adds levels, and those of reverse.grid = 'process' are fixed: leave one of them out"
+            )
+        return self
 
     @field_validator("observables", mode="before")
     @classmethod

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gaussian_test import analysis, sampler
 from gaussian_test._version import __version__
-from gaussian_test.analysis.declarations import declared, described, mask_undefined
+from gaussian_test.analysis.declarations import TIMES, declared, described, mask_undefined
 from gaussian_test.analysis.moments.moments import whole_spectrum
 from gaussian_test.analysis.observables import registry
 from gaussian_test.analysis.observables.record import Inputs
@@ -52,6 +52,13 @@ def assemble(prepared: Prepared, table: xr.Dataset, identity: dict[str, str]) ->
     mask_undefined(result, declarations, prepared.settings.start)
     result.attrs = _provenance(prepared, identity)
     return archive.plain(result), {name: archive.plain(group) for name, group in groups.items()}
+
+
+def crossings(prepared: Prepared, table: xr.Dataset) -> Array:
+    """Return the noise-to-signal ratios of all times of a sample table, shape (times, scores)."""
+    record = registry.ALWAYS[0]  # the Gaussian Test
+    found = record.function(record.measure)(_inputs(prepared, table))[""]
+    return np.array([found[f"{name}_noise_to_signal"].values for name in TIMES])
 
 
 def _inputs(prepared: Prepared, table: xr.Dataset) -> Inputs:

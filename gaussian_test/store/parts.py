@@ -107,8 +107,18 @@ class Parts:
         for left in self.folder.iterdir():  # by killed runs
             if left.name == STOP or files.TEMPORARY.fullmatch(left.name):
                 left.unlink(missing_ok=True)
+        self._declare()
+
+    def _declare(self) -> None:
         text = json.dumps({"sha256": self.digest, "shards": self._shards, "identity": self.identity}, indent=1)
         files.write_text(self.folder / MANIFEST, text)
+
+    def begin_again(self, identity: Mapping[str, str]) -> None:
+        """Begin the parts of the same run with a new identity; those before are no part of it."""
+        self.identity, self.digest = dict(identity), identity_digest(identity)
+        self._declare()
+        for shard in range(self._shards):
+            self.path(shard).unlink(missing_ok=True)
 
     def _check_owner(self) -> None:
         """Raise for parts of another run, with the difference; without a valid manifest use the digests in the parts."""
