@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-LEFT_OUT = "this needs {}, which a selection has left out: call it on the whole result"
+LEFT_OUT = "this result lacks {}, which a selection or another program has left out: call it on the whole result"
 GROUPS = ("moments", "pictures", "normality", "chains", "end_points", "trajectory")
 
 
@@ -80,24 +80,25 @@ class GaussianTestAccessor:
         -------
         DataFrame
             Rows (score, time), where time is ``memorization``, ``speciation`` or ``affine``; columns ``estimate``, ``low``,
-            ``high`` (NaN where undefined), ``predicted`` and ``reason`` (why it is undefined, else empty).
+            ``high`` (NaN where undefined) and ``predicted``. ``attrs["reasons"]`` says by (score, time) why one is undefined.
         """
         import pandas as pd
 
         from gaussian_test.result.views import view
 
+        times = {(score.name, name): time for score in view(self._whole).scores for name, time in score.times.items()}
         rows = {
-            (score.name, name): {
+            key: {
                 "estimate": (found := time.estimates["noise_to_signal"]).value,
                 "low": found.low,
                 "high": found.high,
                 "predicted": time.predicted["noise_to_signal"].get("predicted", math.nan),
-                "reason": time.reason,
             }
-            for score in view(self._whole).scores
-            for name, time in score.times.items()
+            for key, time in times.items()
         }
-        return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["score", "time"])
+        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["score", "time"])
+        table.attrs["reasons"] = {key: time.reason for key, time in times.items() if time.reason}
+        return table
 
     def group(self, name: str, units: str = "x") -> xr.Dataset:
         """Return another group of the archive.

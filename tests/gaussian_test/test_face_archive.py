@@ -220,11 +220,16 @@ def test_memory_equals_disk(memory, disk):
             result.gaussian_test.group("trajectory")
 
 
+def as_written(result, name):
+    """Return a group of a result with the names of dimensions that it has in a file."""
+    return archive.aligned(result, {name: result.gaussian_test.group(name)})[name]
+
+
 def test_full_archive_equals_memory(full):
     again = gt.run(Experiment.load(yaml.safe_load(gt.open_archive(full).attrs["experiment"])), progress=False)
     assert undated(again).identical(undated(gt.open_archive(full)))
     for name in GROUPS[1:]:
-        assert again.gaussian_test.group(name).identical(archive.read(full, name))
+        assert as_written(again, name).identical(archive.read(full, name))
 
 
 def test_names_in_any_script_survive(tiny, tmp_path):
@@ -250,7 +255,7 @@ def wrong_files(folder, disk):
         "text.nc": (b"samples: 8\n", FOREIGN),
         "empty.nc": (b"", FOREIGN),
         "short.nc": (content[:3], FOREIGN),
-        "magic.nc": (content[:8], NOT_SEALED),
+        "magic.nc": (content[:8], "is damaged ([Errno"),
         "half.nc": (content[: len(content) // 2], NOT_SEALED),
         "cut.nc": (content[:-1], NOT_SEALED),
         "longer.nc": (content + b"\n", NOT_SEALED),
@@ -665,7 +670,7 @@ def test_every_byte_and_every_length_counts(tmp_path):
             with pytest.raises(files.ChecksumError):
                 files.check(path)
             os.pwrite(file.fileno(), content[place : place + 1], place)
-    assert archive.read(path).identical(good())
+    assert archive.read(path, "moments").identical(good())
     for length in range(len(content) - 1, -1, -1):
         os.truncate(path, length)
         with pytest.raises(files.ChecksumError, match="no checksum at its end"):
@@ -680,7 +685,7 @@ def test_an_archive_is_hashed_once_however_much_is_read_from_it(full, hashed):
     assert hashed == [full.stat().st_size - files.TRAILER]
     with xr.open_dataset(full) as dataset:  # by plain xarray
         for name in GROUPS[1:]:
-            assert dataset.gaussian_test.group(name).identical(archive.read_unchecked(full, name))
+            assert as_written(dataset, name).identical(archive.read_unchecked(full, name))
     assert len(hashed) == 2
 
 

@@ -216,7 +216,7 @@ REFUSED = {
     "show no archive": (["show", "text.nc"], "text.nc"),
     "show a folder": (["show", "."], "folder"),
     "show half an archive": (["show", "half.nc"], "half.nc"),
-    "show a newer archive": (["show", "newer.nc"], "newer than the 2"),
+    "show a newer archive": (["show", "newer.nc"], "newer than the 3"),
     "plot into a file": (["plot", "good.nc", "-o", "figures"], "figures"),
     "plot spoilt pictures": (["plot", "spoilt.nc", "-o", "f"], "spoilt.nc"),
     "compare with no archive": (["compare", "good.nc", "text.nc"], "text.nc"),

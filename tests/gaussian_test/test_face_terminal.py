@@ -239,7 +239,7 @@ def test_resuming_twice_names_it_once():
     [
         (["shwo", "run.nc"], "did you mean 'show'?"),
         (["runs"], "did you mean 'run'?"),
-        (["xyzzy"], "choose one of compare, completion, convert, doctor, plot, "),
+        (["xyzzy"], "choose one of compare, completion, convert, doctor, export, plot, "),
         (["run", "--overwite"], "--overwrite"),
         (["show", "run.nc", "--jsno"], "--json"),
     ],
