@@ -97,7 +97,7 @@ def test_without_what_it_needs_it_is_one_sentence(archive):
     result = gt.open_archive(archive)
     several = xr.concat([result, result], "run", data_vars="all")
     for dataset, said in (
-        (result[["gap"]], "which a selection has left out"),
+        (result[["gap"]], "which a selection or another program has left out"),
         (result.drop_vars("autocorrelation"), "lacks 'autocorrelation'"),
         (several, r"several results along run: choose one with \.sel\(run=\.\.\.\)"),
         (xr.Dataset({"a": 1}), "is no result of the Gaussian Test"),
