@@ -260,7 +260,8 @@ def with_levels(prepared: Prepared, levels: tuple[float, ...]) -> Prepared:
         check_memory(needs, settings, memory_cap(settings))
         kernels = make_kernels(settings.reverse, prepared.scores, plan)
     nu = plan.process.noise_to_signal(torch.tensor(plan.levels, dtype=torch.float64)).numpy()
-    return replace(prepared, plan=plan, kernels=kernels, noise_to_signal=nu, turns=replace(prepared.turns, levels=levels))
+    turns = replace(prepared.turns, levels=levels, added=prepared.turns.added + len(plan.levels) - len(prepared.plan.levels))
+    return replace(prepared, plan=plan, kernels=kernels, noise_to_signal=nu, turns=turns)
 
 
 def refined(prepared: Prepared, crossings: Any) -> Prepared | None:

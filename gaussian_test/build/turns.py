@@ -33,6 +33,7 @@ class Turns:
     process: sampler.Process
     levels: tuple[float, ...]
     limits: str = ""  # what narrowed the process's automatic limits
+    added: int = 0  # how many of the levels refine the grid
 
     @property
     def noise_to_signal(self) -> Any:

@@ -244,6 +244,7 @@ def _provenance(prepared: Prepared, identity: dict[str, str]) -> dict[str, Any]:
         "device": str(prepared.device) if prepared.device.type == identity["device type"] else identity["device type"],
         "start": settings.start,
         "turn_times_asked": len(asked),
+        "turn_times_added": prepared.turns.added,
         "turn_time_moved": moved,
         "process_limits": prepared.turns.limits,
         "space": "" if prepared.space is None else f"{prepared.space.name}, shape {prepared.reference.moments.event_shape}",

@@ -71,6 +71,7 @@ def to_json(result: xr.Dataset, groups: Mapping[str, xr.Dataset] | None = None) 
             "repeats": result.sizes["repeat"],
             "confidence": attributes["confidence"],
             "turn_times_asked": attributes["turn_times_asked"],
+            "turn_times_added": attributes.get("turn_times_added", 0),
             "turn_time_moved": attributes["turn_time_moved"],
             "process_limits": attributes.get("process_limits", ""),
         },

@@ -142,7 +142,8 @@ def test_every_time_lies_between_levels_as_close_as_asked_and_all_is_as_if_these
                 above, found = np.searchsorted(levels, time), found + 1
                 assert levels[above] / levels[above - 1] <= 1.05 + 1e-5
     assert found >= 6
-    assert len(levels) < 7 + 12 * found
+    assert refined.attrs["turn_times_added"] == len(levels) - 7 < 12 * found
+    assert "turn times were added, for each time to lie between two at most 5% apart" in refined.gaussian_test.show()
     np.testing.assert_array_equal(np.isin(np.geomspace(0.2, 12, 7).astype("f4"), levels.astype("f4")), True)
     given = REFINED | {"turn_times": {"time": refined["turn_time"].values.tolist()}}
     same(refined, gt.run(given, progress=False))
@@ -162,7 +163,7 @@ def test_an_interrupted_run_with_refined_levels_resumes_to_the_same_bits(shards,
 
 
 def test_workers_refine_to_the_same_levels(tmp_path):
-    settings = REFINED | {"scores": [{"kind": "empirical"}, {"kind": "gaussian"}], "samples": 32}
+    settings = QUICK | {"samples": 16, "shard_size": 8, "turn_times": {"noise_to_signal": [0.3, 1, 8], "refine": 0.2}}
     same(gt.run(settings, tmp_path / "a.nc", workers=2, progress=False), gt.run(settings, threads=1, progress=False))
 
 
