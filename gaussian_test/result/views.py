@@ -207,7 +207,8 @@ class View:
             )
         if added := attributes.get("turn_times_added"):
             apart = f"{self.settings['turn_times']['refine']:.2%}".replace(".00", "")
-            yield f"{added} of {result.sizes['turn_time']} turn times were added, for each time to lie between two at most {apart} apart."
+            of = f"{added} of {result.sizes['turn_time']} turn times"
+            yield f"{of} were added, for each time to lie between two at most {apart} apart."
         accuracy, error = (float(result[f"classifier_accuracy{ending}"]) for ending in ("", "_se"))
         if not math.isnan(accuracy):
             name = result["classifier_accuracy"].attrs["classifier"]
