@@ -237,7 +237,7 @@ def share_time(curve: ArrayLike, replicates: ArrayLike, noise_to_signal: ArrayLi
 
 def _coarse(nu: Array, after: int) -> str:
     between = f"between {nu[after - 1]:.3g} and {nu[after]:.3g}"
-    return f"the curve falls too fast {between} to locate the crossing, and the interval spans both: add turn times there"
+    return f"the curve falls too fast {between} to locate the crossing, and the interval spans both: add turn times there, or refine them"
 
 
 def affine_time(
