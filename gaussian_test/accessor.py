@@ -171,13 +171,15 @@ class GaussianTestAccessor:
 
     @numpy_defaults()
     @lacking(LEFT_OUT)
-    def plot(self, folder: str | Path | None = None) -> dict[str, Figure]:
-        """Draw the figures, and write them as PNG and PDF if a folder is given.
+    def plot(self, folder: str | Path | None = None, pdf: bool = False) -> dict[str, Figure]:
+        """Draw the figures, and write them as PNG if a folder is given.
 
         Parameters
         ----------
         folder : path, optional
             Output folder; created if needed.
+        pdf : bool
+            Whether to write each as PDF as well, which takes as long again.
 
         Returns
         -------
@@ -189,7 +191,7 @@ class GaussianTestAccessor:
         drawn = drawing.draw(self._whole, self._groups("pictures", "normality", "chains"))
         if folder is not None:
             with user_input():
-                parts.save(drawn, Path(folder))
+                parts.save(drawn, Path(folder), pdf)
         return drawn
 
     @lacking(LEFT_OUT)

@@ -58,12 +58,12 @@ def drawing(further: Mapping[str, Any] | None = None) -> Iterator[None]:
                     cached.cache_clear()
 
 
-def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Write figures as PNG and PDF, each file atomically.
+def save(figures: Mapping[str, Figure], folder: Path, pdf: bool = False) -> list[Path]:
+    """Write figures as PNG, and as PDF if asked, each file atomically.
 
     Raises UserError if a name leads out of the folder or is that of a link or special file, OSError with a file that fails.
     """
-    paths = {name: [inside(folder, f"{name}.{kind}") for kind in ("png", "pdf")] for name in figures}
+    paths = {name: [inside(folder, f"{name}.{kind}") for kind in ("png", *("pdf",) * pdf)] for name in figures}
     folder.mkdir(parents=True, exist_ok=True)
     with drawing():
         for name, figure in figures.items():

@@ -166,5 +166,5 @@ for name in ("memorization", "speciation", "affine"):
 # class is still open. Below $T_s$ the class is settled, and below $T_m$ so is the sample itself.
 #
 # `print(result.gaussian_test.show())` prints all of this as tables, `result.gaussian_test.plot("figures")` writes all figures as
-# PNG and PDF, and `gt.run(experiment, "run.nc")` keeps the result as an archive. On the command line it is
+# PNG (`pdf=True`: as PDF as well), and `gt.run(experiment, "run.nc")` keeps the result as an archive. On the command line it is
 # `gaussian-test run -o run.nc --plot figures`.

@@ -181,24 +181,25 @@ def show(archive: Path, every: bool, as_json: bool) -> None:
 @main.command(epilog="Example: gaussian-test plot run.nc -o figures")
 @click.argument("archive", type=ARCHIVE)
 @folder_option("Folder for the figures.")
+@click.option("--pdf", is_flag=True, help="Write each figure as PDF as well.")
 @quiet_option
-def plot(archive: Path, folder: Path, quiet: bool) -> None:
-    """Draw the figures of an ARCHIVE as PNG and PDF."""
+def plot(archive: Path, folder: Path, pdf: bool, quiet: bool) -> None:
+    """Draw the figures of an ARCHIVE as PNG."""
     with importing():
         from gaussian_test.store.archive import open_archive
 
     with _of_archives(archive):
-        _plot(open_archive(archive), folder, quiet)
+        _plot(open_archive(archive), folder, quiet, pdf)
 
 
-def _plot(result: object, folder: Path, quiet: bool) -> None:
+def _plot(result: object, folder: Path, quiet: bool, pdf: bool = False) -> None:
     from gaussian_test.errors import user_input
 
     with user_input():
         folder.mkdir(parents=True, exist_ok=True)
-    for name in result.gaussian_test.plot(folder):  # type: ignore[attr-defined] # an accessor, registered at run time
+    for name in result.gaussian_test.plot(folder, pdf):  # type: ignore[attr-defined] # an accessor, registered at run time
         if not quiet:
-            click.echo(f"figure: {folder / name}.png, .pdf")
+            click.echo(f"figure: {folder / name}.png{', .pdf' if pdf else ''}")
 
 
 @main.command(epilog="Example: gaussian-test compare empirical.nc mixture.nc")
@@ -271,7 +272,7 @@ def samplers(experiment: Path | None, changes: tuple[str, ...], steps: str, fold
 
         with user_input():
             parts.save({"samplers": overview.sampler_figure(study)}, folder)
-        click.echo(f"figure: {folder / 'samplers'}.png, .pdf")
+        click.echo(f"figure: {folder / 'samplers'}.png")
 
 
 @main.command(epilog="Example: gaussian-test doctor experiment.yaml --device cuda")

@@ -115,7 +115,7 @@ def test_colour_pictures_stay_in_colour():
 
 def test_files_are_whole_and_the_same_again(drawn, result, tmp_path):
     """PNG bytes depend on the result alone; PDF is complete; nothing else is left in the folder."""
-    first, second = (parts.save({"gap": drawn["gap"]}, tmp_path / folder) for folder in "ab")
+    first, second = (parts.save({"gap": drawn["gap"]}, tmp_path / folder, pdf=True) for folder in "ab")
     assert first[0].read_bytes() == second[0].read_bytes()
     pages = set()
     for settings in ({}, {"figure.autolayout": True}, {"figure.constrained_layout.use": True}):  # of a matplotlibrc
@@ -216,9 +216,9 @@ def test_a_matplotlibrc_changes_no_figure_and_no_file_stays_open(result, tmp_pat
         gc.collect()
         return [path.resolve().name for path in Path("/proc/self/fd").iterdir() if path.resolve().suffix == ".ttf"]
 
-    parts.save({"figure": drawing.draw(result)["gap"]}, tmp_path / "plain")
+    parts.save({"figure": drawing.draw(result)["gap"]}, tmp_path / "plain", pdf=True)
     with mpl.rc_context(RC):
-        parts.save({"figure": drawing.draw(result)["gap"]}, tmp_path / "theirs")
+        parts.save({"figure": drawing.draw(result)["gap"]}, tmp_path / "theirs", pdf=True)
         assert mpl.rcParams["font.size"] == 30
     for name in ("figure.png", "figure.pdf"):
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
