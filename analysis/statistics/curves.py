@@ -237,7 +237,8 @@ def share_time(curve: ArrayLike, replicates: ArrayLike, noise_to_signal: ArrayLi
 
 def _coarse(nu: Array, after: int) -> str:
     between = f"between {nu[after - 1]:.3g} and {nu[after]:.3g}"
-    return f"the curve falls too fast {between} to locate the crossing, and the interval spans both: add turn times there, or refine them"
+    said = f"the curve falls too fast {between} to locate the crossing, and the interval spans both"
+    return f"{said}: add turn times there, or refine them"
 
 
 def affine_time(
@@ -283,7 +284,7 @@ def affine_time(
         return Crossing(np.nan, np.nan, np.nan, reason)
     estimate, surely_above, surely_below = (_last_crossing(nu, np.abs(value), tolerance) for value in (delta, inner, outer))
     if estimate == 0.0:
-        return Crossing(np.nan, np.nan, np.nan, f"the gap is within {tolerance:g} at every turn time: add smaller turn times")
+        return Crossing(np.nan, np.nan, np.nan, f"the gap is within {tolerance:g} at every turn time: the score is affine there")
     reason = "" if surely_above > 0 else "the interval reaches below the turn times: add samples or smaller turn times"
     after = int(np.searchsorted(nu, estimate))
     if np.abs(delta[after - 1]) > STEEP_RATIO * np.abs(delta[after]):

@@ -10,6 +10,7 @@ import xarray as xr
 from gaussian_test.data.formats.arrays import LABEL_KEYS, NAMES_KEY, X_KEYS
 from gaussian_test.data.formats.images import MODES
 from gaussian_test.data.formats.rows import Array, MemoryRows, Rows, Selection, as_images
+from gaussian_test.data.formats.variables import is_label
 from gaussian_test.data.samples import Samples
 from gaussian_test.data.values import DataError, Labels, cause, check_shape, check_size, encode_labels
 
@@ -82,13 +83,14 @@ def open_object(given: Any, key: str | None, labels: Any, memory: int) -> tuple[
 
 
 def _of_dataset(given: xr.Dataset, key: str | None, labels: Any, what: str) -> tuple[Samples, Any]:
-    labelled = next((name for name in LABEL_KEYS if name in given and name != key), None) if labels is None else labels
     if key is None:
-        fit = [str(name) for name, one in given.data_vars.items() if 2 <= one.ndim <= 4 and name != labelled]
+        fit = [str(name) for name, one in given.data_vars.items() if 2 <= one.ndim <= 4 and name != labels]
         key = next((name for name in X_KEYS if name in fit), fit[0] if len(fit) == 1 else None)
     if key is None or key not in given:
         raise DataError(f"{what} holds the variables {_listed(given.data_vars)}: name the one with samples by key=.")
     samples = _of_variable(given[key], what)
+    count = samples.rows.shape[0]
+    labelled = next((name for name in LABEL_KEYS if name != key and is_label(given.variables.get(name), name, count)), None)
     if labels is None and labelled is not None and given[labelled].ndim == 1:
         names = _class_names(given)
         found = encode_labels(given[labelled].values, samples.rows.shape[0], f"the labels {labelled!r} in {what}", names)

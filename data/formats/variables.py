@@ -230,7 +230,8 @@ def open_variables(
     check_shape((math.prod(variable.sizes[dim] for dim in lead), *(variable.sizes[dim] for dim in event)), name)
     rows: Rows = VariableRows(variable, lead, event, name)
     if label_key is None:
-        label_key = next((one for one in _beside(LABEL_KEYS, key) if one != key and _is_label(variables.get(one), one)), None)
+        count = rows.shape[0]
+        label_key = next((one for one in _beside(LABEL_KEYS, key) if one != key and is_label(variables.get(one), one, count)), None)
     labels = None
     if label_key is not None:
         if label_key not in variables:
@@ -279,8 +280,10 @@ def _find_key(
     return found[0]
 
 
-def _is_label(variable: xr.Variable | None, name: str) -> bool:
-    return variable is not None and variable.ndim > 0 and name not in variable.dims  # y is a coordinate of a field
+def is_label(variable: Any, name: str, samples: int) -> bool:
+    """Return whether a variable of such a name holds the labels of samples: y may be a coordinate of a field."""
+    there = variable is not None and variable.ndim > 0 and name not in variable.dims
+    return there and (name.rpartition("/")[2] != "y" or variable.size == samples)
 
 
 def _beside(names: Collection[str], key: str) -> Iterator[str]:

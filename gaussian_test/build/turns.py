@@ -112,9 +112,9 @@ def _narrowed(turns: Turns, settings: Any, ranges: Mapping[str, Range], levels: 
     within = noise_limits(*before, ranges)
     process = make_process(_with_limits(settings, within), ranges)
     now = noise_range(process)
-    if now == before or not now[0] * (1 - 1e-9) <= levels[0] <= levels[1] <= now[1] * (1 + 1e-9):
-        return turns
     by = [name for name, ends in ranges.items() if ends[0] > before[0] or ends[1] < before[1]]
+    if not by or not now[0] * (1 - 1e-9) <= levels[0] <= levels[1] <= now[1] * (1 + 1e-9):
+        return turns
     said = f"noise-to-signal {now[0]:.4g} to {now[1]:.4g}, which {' and '.join(by)} was trained for"
     return Turns(process, turns.levels, said)
 

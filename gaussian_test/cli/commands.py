@@ -306,7 +306,7 @@ def convert(file: Path, sha256: str, output: Path | None, overwrite: bool) -> No
 
     experiment = convert_file(file, sha256, output, overwrite)
     click.echo(f"weights: {experiment.with_suffix('.safetensors')}\nexperiment: {experiment}")
-    click.echo(next_commands(["doctor", str(experiment)], ["run", str(experiment)]))
+    click.echo(next_commands(["doctor", str(experiment)], ["run", str(experiment), "--set", "data.path=DATA"]))
 
 
 @main.command(name="completion", epilog="Example: gaussian-test completion bash")

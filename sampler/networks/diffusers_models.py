@@ -68,7 +68,7 @@ class _Diffusers(Network):
             INVERTED: lambda: (1 - t) * self.steps,
         }[self.clock]()
         step = rows_of_time(own, x)
-        if label is None and self.null_label is not None:
+        if label is None and self.null_label is not None and "class_labels" not in self.given:
             label = torch.full((len(x),), self.null_label, dtype=torch.long, device=x.device)
         arguments = self._conditions(x) | ({} if label is None else {"class_labels": label})
         predicted: Tensor = self.inner(x, timestep=step.round().long() if self.whole_steps else step, **arguments).sample
@@ -128,10 +128,14 @@ def adapt_diffusers(
     if getattr(config, "norm_type", None) == "ada_norm_zero":  # of DiT, whose last embedding stands for no class
         classes = 1 + int(config.num_embeds_ada_norm)
         null_label = classes - 1 if null_label is None else null_label
+    embedded = classes
     if null_label is not None:
         if not 0 <= null_label < classes:
             raise ValueError(f"null_label = {null_label} is none of the network's {classes} class embeddings: correct it")
         classes -= null_label == classes - 1
+    given = (arguments or {}).get("class_labels")
+    if embedded and isinstance(given, int) and not 0 <= given < embedded:
+        raise ValueError(f"class_labels = {given} is none of the network's {embedded} class embeddings: correct it")
     doubled = int(config.out_channels or channels) == 2 * channels
     network = _Diffusers(model, trained.pop("clock"), trained.pop("steps"), null_label, doubled)
     network.condition(_conditions(model, arguments or {}))
@@ -305,7 +309,7 @@ def _opening(folder: Path, expected: str) -> Iterator[Any]:
     except ImportError as error:
         raise ValueError(f"{folder} needs the library diffusers ({error}): install gaussian-test[diffusers]") from error
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: give the folder of a UNet2DModel or of a pipeline")
+        raise ValueError(f"{folder} is not a folder: expected {expected}")
     try:
         yield diffusers
     except (OSError, KeyError, TypeError, AttributeError, RuntimeError, NotImplementedError) as error:

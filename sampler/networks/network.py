@@ -121,7 +121,7 @@ class NetworkScore(FromLibraries, Score):
         if not math.isfinite(guidance):
             raise ValueError(f"guidance = {guidance} is not a weight: give a finite number, 1 for none")
         if conditional and not classes:
-            raise ValueError("conditional was asked for, but this network knows no classes: drop 'conditional'")
+            raise ValueError("conditional needs a network that knows classes: give classes, their number, or drop 'conditional'")
         if guidance != 1 and not (classes and label_free):
             raise ValueError(f"guidance = {guidance:g} needs a network that works with and without labels: leave it at 1")
         if channels_last and len(event_shape) != 3:

@@ -506,3 +506,16 @@ def test_no_pickle_of_zarr_runs(tmp_path):
         with pytest.raises(ValueError, match=r"pickle|cannot be read"):
             load(tmp_path / "x.zarr")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("two", [False, True])
+def test_coordinates_called_y_are_no_labels(two, tmp_path):
+    where = {"y": (("j", "i") if two else "j", np.ones((6, 5)) if two else np.arange(6.0))}
+    field = xr.Dataset({"T": (("time", "j", "i"), np.random.default_rng(0).normal(size=(48, 6, 5)))}, where)
+    field.to_netcdf(tmp_path / "x.nc")
+    named = field if two else xr.Dataset({"T": (("time", "y", "i"), field["T"].values)}, {"y": np.arange(6.0)})
+    for given in (tmp_path / "x.nc", field, named):
+        found = load(given, key="T")
+        assert "label" not in found
+        np.testing.assert_allclose(found["x"].values.reshape(48, 6, 5), field["T"].values, rtol=1e-6)
+    assert "label" in load(field.assign(y=("time", np.arange(48) % 2)), key="T")

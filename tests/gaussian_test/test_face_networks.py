@@ -105,16 +105,16 @@ def test_a_flow_is_read_both_ways(flow):
     for other in FLOWS:
         # v, x0 and noise read as one another may denoise where alpha and sigma are alike, so only flows are all tried
         if other != flow and (other[0] == flow[0] or points == other):
-            with pytest.raises(UserError, match=rf"'net' does not denoise.*prediction: {flow[0]}, data_at: {flow[1]}") as error:
+            with pytest.raises(UserError, match=rf"'net' denoises better.*prediction: {flow[0]}, data_at: {flow[1]}") as error:
                 prepare(Experiment.load(SETTINGS), given=Given(scores={"net": score(*other)}))
             assert flow[2] is None or f"towards: {flow[2]}" in str(error.value)
 
 
 @pytest.mark.parametrize("trained", [COSINE, LINEAR, gt.sampler.VarianceExploding(), gt.sampler.VariancePreserving()])
-@pytest.mark.parametrize(("predicts", "read"), [("epsilon", "x0"), ("x0", "epsilon"), ("v", "epsilon")])
+@pytest.mark.parametrize(("predicts", "read"), [("epsilon", "x0"), ("x0", "epsilon"), ("v", "epsilon"), ("x0", "v")])
 def test_a_prediction_that_is_taken_for_another_is_refused_with_the_right_one(predicts, read, trained):
     given = Given(scores={"net": network(reading(predicts, trained), trained=trained, prediction=read)})
-    with pytest.raises(UserError, match=rf"'net' does not denoise: .* times if read with prediction: {predicts}"):
+    with pytest.raises(UserError, match=rf"'net' denoises better.* times if read with prediction: {predicts}"):
         prepare(Experiment.load(SETTINGS), given=given)
 
 

@@ -427,11 +427,14 @@ def sd3():
 
 def test_transformers_run_with_classes_or_embeddings():
     x = normal(2, 1, 8, 8).float()
-    score = NetworkScore.from_diffusers(dit(), diffusers.DDIMScheduler())  # half of its output is a variance, 5 stands for no class
+    shared = dit()
+    score = NetworkScore.from_diffusers(
+        shared, diffusers.DDIMScheduler()
+    )  # half of its output is a variance, 5 stands for no class
     assert (score.classes, score.label_free) == (5, True)
     assert not torch.equal(score.denoise(x, 1.0), score.denoise(x, 1.0, torch.tensor([1, 2])))
-    fixed = NetworkScore.from_diffusers(dit(), diffusers.DDIMScheduler(), arguments={"class_labels": 2})
-    assert fixed.denoise(x, 1.0).shape == x.shape
+    fixed = NetworkScore.from_diffusers(shared, diffusers.DDIMScheduler(), arguments={"class_labels": 2})
+    assert torch.equal(fixed.denoise(x, 1.0), score.denoise(x, 1.0, torch.tensor([2, 2])))
     model, given = sd3(), {"encoder_hidden_states": normal(1, 3, 6).float(), "pooled_projections": normal(1, 5).float()}
     score = NetworkScore.from_diffusers(model, diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), arguments=given)
     with torch.no_grad():
@@ -450,6 +453,7 @@ def test_transformers_run_with_classes_or_embeddings():
         (conditional, {"encoder_hidden_states": np.zeros((3, 6))}, r"has the shape \(3, 6\).*give \(1, ...\)"),
         (conditional, {"encoder_hidden_states": None}, "is None: give a number"),
         (conditional, {"prompt": 1}, "takes no argument 'prompt': choose of encoder_hidden_states"),
+        (dit, {"class_labels": 207}, "class_labels = 207 is none of the network's 6 class embeddings"),
         (lambda: torch.nn.Linear(2, 2), {}, "Linear is not a diffusers model .*kind: callable"),
     ],
 )

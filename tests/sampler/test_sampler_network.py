@@ -217,7 +217,7 @@ def test_no_gradient_and_no_dropout():
         ({"guidance": float("nan")}, "not a weight"),
         ({"guidance": 2.0}, "with and without labels"),
         ({"guidance": 2.0, "classes": 3, "label_free": False}, "with and without labels"),
-        ({"conditional": True}, "knows no classes"),
+        ({"conditional": True}, "needs a network that knows classes"),
         ({"micro_batch": 0}, "too small"),
         ({"event_shape": (8,), "channels_last": True}, "for images"),
         ({"prediction": "velocity", "trained": NumericSchedule(lambda t: (1 - t, t))}, "drift"),
