@@ -26,6 +26,7 @@ Array = NDArray[np.float64]
 
 States = NDArray[np.float32] | NDArray[np.float64]
 BLOCK_ELEMENTS = 2**18  # states standardised at once: a few MB, to fit in cache
+KEPT_ELEMENTS = 2**24  # of the rotations of all replicates, to keep them: 64 MB
 READ_ELEMENTS = 2**24  # states read at once from a lazy array: 64 MB in single precision
 FEWEST = 4  # samples: with 3, centred and scaled features form a one-parameter family
 MOST_FEATURES = 256  # tested in each Gaussian replicate
@@ -215,13 +216,26 @@ def gaussian_replicates(x: ArrayLike, replicates: int, seed: int = 0) -> Iterato
     joined = np.column_stack([np.ones(count), values - mean])
     factor_t = torch.linalg.qr(torch.from_numpy(joined), mode="r").R[:, 1:].mT.float()
     center = mean.astype(np.float32)
-    random = np.random.default_rng([seed, 1])  # a different stream from the null's
-    matrix = np.ones((count, min(count, features + 1)), dtype=np.float32)
-    for _ in range(replicates):
-        matrix[:, 1:] = random.standard_normal((count, matrix.shape[1] - 1), dtype=np.float32)
-        q, r = torch.linalg.qr(torch.from_numpy(matrix))
-        q *= torch.sign(torch.diagonal(r))  # LAPACK's signs depend on the entries: without them Q is not uniform
+    columns = min(count, features + 1)
+    is_small = replicates * count * columns <= KEPT_ELEMENTS
+    for q in (_kept_rotations if is_small else _rotations)(count, columns, replicates, seed):
         yield (factor_t @ q.mT).numpy().T + center
+
+
+def _rotations(count: int, columns: int, replicates: int, seed: int) -> Iterator[torch.Tensor]:
+    """Yield uniform Q, (count, columns), whose first column is constant."""
+    random = np.random.default_rng([seed, 1])  # a different stream from the null's
+    matrix = np.ones((count, columns), dtype=np.float32)
+    for _ in range(replicates):
+        matrix[:, 1:] = random.standard_normal((count, columns - 1), dtype=np.float32)
+        q, r = torch.linalg.qr(torch.from_numpy(matrix))
+        # LAPACK's signs depend on the entries: without them Q is not uniform
+        yield q * torch.sign(torch.diagonal(r))
+
+
+@lru_cache(maxsize=1)  # all turn times of a run use the same
+def _kept_rotations(count: int, columns: int, replicates: int, seed: int) -> list[torch.Tensor]:
+    return list(_rotations(count, columns, replicates, seed))
 
 
 @dataclass(frozen=True)
