@@ -4,7 +4,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -154,3 +154,34 @@ def numpy_defaults() -> np.errstate:
     0.0
     """
     return np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
+
+
+def _blas_threads() -> dict[str, int]:
+    from threadpoolctl import ThreadpoolController
+
+    return {one.filepath: one.num_threads for one in ThreadpoolController().lib_controllers if one.internal_api == "openblas"}
+
+
+def _set_blas_threads(wanted: int | dict[str, int]) -> None:
+    from threadpoolctl import ThreadpoolController
+
+    for library in ThreadpoolController().lib_controllers:
+        if library.internal_api == "openblas":
+            library.set_num_threads(wanted if isinstance(wanted, int) else wanted.get(library.filepath, 1))
+
+
+_BLAS = SharedSetting(_blas_threads, _set_blas_threads)
+
+
+def one_blas_thread() -> AbstractContextManager[None]:
+    """Have numpy and scipy multiply on one thread: on small matrices, several mostly wait for each other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from threadpoolctl import threadpool_info
+    >>> with one_blas_thread():
+    ...     {one["num_threads"] for one in threadpool_info() if one["internal_api"] == "openblas"} <= {1}
+    True
+    """
+    return _BLAS.held(1)

@@ -19,7 +19,7 @@ from gaussian_test.build.problem import Prepared
 from gaussian_test.build.scores import evaluating
 from gaussian_test.engine.interruption import Interrupted, Interruption
 from gaussian_test.errors import UserError
-from gaussian_test.locks import SharedSetting
+from gaussian_test.locks import SharedSetting, one_blas_thread
 from gaussian_test.log import Progress
 from gaussian_test.sampler.defaults import undisturbed
 from gaussian_test.sampler.process import Time, as_time
@@ -163,7 +163,13 @@ def compute_here(
 @contextmanager
 def computing(prepared: Prepared) -> Iterator[None]:
     """Set torch and the networks up for computing shards."""
-    with undisturbed(), torch.inference_mode(), evaluating(prepared.scores.values()), _precision(prepared.settings.tf32):
+    with (
+        undisturbed(),
+        one_blas_thread(),
+        torch.inference_mode(),
+        evaluating(prepared.scores.values()),
+        _precision(prepared.settings.tf32),
+    ):
         yield
 
 
