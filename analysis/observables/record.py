@@ -272,12 +272,16 @@ class Inputs:
 
         return Population(self.features(self.x))
 
-    def noised(self, samples: NDArray[np.int64]) -> Iterator[Tensor]:
-        """Yield the turned states of samples, first repeats, turn time by turn time, exactly as in the run."""
+    def start_and_noise(self, samples: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return the starts of samples, and the noise of their first repeats, exactly as in the run."""
         from gaussian_test import sampler
 
         index = tuple(samples.tolist())
         x0 = self.states(index)
-        noise = sampler.KeyedNoise(self.plan.seed, index, 1, tuple(x0.shape[1:]), x0.device, x0.dtype).draw().normal
+        return x0, sampler.KeyedNoise(self.plan.seed, index, 1, tuple(x0.shape[1:]), x0.device, x0.dtype).draw().normal
+
+    def noised(self, samples: NDArray[np.int64]) -> Iterator[Tensor]:
+        """Yield the turned states of samples, first repeats, turn time by turn time, exactly as in the run."""
+        x0, noise = self.start_and_noise(samples)
         for level in self.plan.levels:
             yield self.plan.process.noised(x0, level, noise).flatten(1)

@@ -14,7 +14,7 @@ from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, cross_val_pred
 
 from gaussian_test.analysis.moments.gaussian_score import GaussianScore, class_mixture, isotropic_score
 from gaussian_test.analysis.moments.moments import fit_moments
-from gaussian_test.analysis.observables.affinity.regression import affine_features, best_affine
+from gaussian_test.analysis.observables.affinity.regression import affine_features, best_affine, features_along
 from gaussian_test.analysis.observables.affinity.scores import (
     affinity,
     best_affine_gap,
@@ -189,10 +189,14 @@ def test_features_have_the_covariances_that_they_promise(shape):
     np.testing.assert_allclose(origin, 0, atol=1e-12)
     maps = affine_features(alpha * moments.mean + np.eye(d), moments, process, time).swapaxes(1, 2)
     covariance = alpha**2 * np.cov(x.T, bias=True) + sigma**2 * np.eye(d)
-    np.testing.assert_allclose(maps[0] @ covariance @ maps[0].T, np.eye(d), atol=1e-9)
-    shares = np.append(moments.eigenvalues, np.zeros(d - len(moments.eigenvalues)))
-    shares = alpha**2 * shares / (alpha**2 * shares + sigma**2)
-    np.testing.assert_allclose(maps[1] @ covariance @ maps[1].T, np.diag(shares), atol=1e-9)
+    np.testing.assert_allclose(maps[0].T @ maps[0], np.linalg.inv(covariance), atol=1e-9)
+    shares = alpha**2 * moments.eigenvalues / (alpha**2 * moments.eigenvalues + sigma**2)
+    along = maps[1] @ covariance @ maps[1].T
+    np.testing.assert_allclose(along, np.diag(np.append(shares, np.zeros(len(along) - len(shares)))), atol=1e-9)
+    noise = np.random.default_rng(5).normal(size=x.shape)
+    for at, found in zip((0.1, 0.6), features_along(x, noise, moments, process, (0.1, 0.6)), strict=True):
+        states = float(process.alpha(at)) * x + float(process.sigma(at)) * noise
+        np.testing.assert_allclose(found, affine_features(states, moments, process, at), atol=1e-12)
 
 
 @pytest.mark.parametrize(("slope", "features", "corrected"), [(2.0, 3, 3), (0.6, 3, 2), (0.0, 3, 0), (2.0, 90, 2)])

@@ -69,7 +69,8 @@ def affine_features(x: ArrayLike, moments: Moments, process: Process, time: floa
     Returns
     -------
     ndarray
-        Dimensionless, shape (2, n, features), each in its own orthonormal frame, on which the fit does not depend.
+        Dimensionless, shape (2, n, modes + features), without the last if there are as many modes: in frames on which the fit
+        does not depend.
 
     Examples
     --------
@@ -81,13 +82,37 @@ def affine_features(x: ArrayLike, moments: Moments, process: Process, time: floa
     """
     alpha, sigma = float(process.alpha(time)), float(process.sigma(time))
     states = real(x, np.float64)
-    offset = states.reshape(len(states), -1) - alpha * moments.mean.reshape(-1)
+    return _scaled(_in_modes(states.reshape(len(states), -1) - alpha * moments.mean.reshape(-1), moments), moments, alpha, sigma)
+
+
+def features_along(
+    start: ArrayLike, noise: ArrayLike, moments: Moments, process: Process, times: Sequence[float]
+) -> Iterator[Array]:
+    r"""Yield :func:`affine_features` of :math:`\alpha x_0 + \sigma z` at each time, with only one rotation of :math:`x_0` and z."""
+    x0, z = (real(one, np.float64) for one in (start, noise))
+    of_start, of_noise = (
+        _in_modes(one, moments) for one in (x0.reshape(len(x0), -1) - moments.mean.reshape(-1), z.reshape(len(z), -1))
+    )
+    for time in times:
+        alpha, sigma = float(process.alpha(time)), float(process.sigma(time))
+        yield _scaled(alpha * of_start + sigma * of_noise, moments, alpha, sigma)
+
+
+def _in_modes(offset: Array, moments: Moments) -> Array:
+    """Return the coordinates of states along the modes, followed by what lies outside of them if anything can."""
     modes = offset @ moments.eigenvectors
-    variance = alpha**2 * moments.eigenvalues + sigma**2
-    white = offset / sigma + (modes * (1 / np.sqrt(variance) - 1 / sigma)) @ moments.eigenvectors.T
-    signal = np.zeros_like(white)
-    signal[:, : modes.shape[1]] = modes * (alpha * np.sqrt(moments.eigenvalues) / variance)
-    return np.stack([white, signal])
+    if modes.shape[1] == offset.shape[1]:
+        return modes
+    return np.hstack([modes, offset - modes @ moments.eigenvectors.T])
+
+
+def _scaled(states: Array, moments: Moments, alpha: float, sigma: float) -> Array:
+    values = moments.eigenvalues
+    variance = alpha**2 * values + sigma**2
+    scales = np.zeros((2, states.shape[1]))
+    scales[0] = 1 / sigma
+    scales[:, : len(values)] = 1 / np.sqrt(variance), alpha * np.sqrt(values) / variance
+    return states * scales[:, None]
 
 
 def best_affine(

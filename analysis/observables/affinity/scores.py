@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gaussian_test.analysis.declarations import TESTED, declared, described
 from gaussian_test.analysis.observables.affinity import VARIABLES
-from gaussian_test.analysis.observables.affinity.regression import affine_features, best_affine
+from gaussian_test.analysis.observables.affinity.regression import best_affine, features_along
 from gaussian_test.analysis.observables.record import Inputs, Rows, Turned
 from gaussian_test.analysis.statistics.bootstrap import ClusterBootstrap
 from gaussian_test.analysis.statistics.curves import ratio_of_means, with_bands
@@ -366,10 +366,10 @@ def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
     )
     residual = table["residual"]
     values = np.zeros((2, *residual.shape[:3]))
-    for turn, states in enumerate(inputs.noised(table["kept_sample"].values)):
-        features = affine_features(states.double().cpu().numpy(), moments, plan.process, plan.levels[turn])
+    parts = (part.double().cpu().numpy() for part in inputs.start_and_noise(table["kept_sample"].values))
+    for turn, features in enumerate(features_along(*parts, moments, plan.process, plan.levels)):
         for score in range(residual.sizes["score"]):
-            rest = residual.isel(score=score, turn_time=turn).values.reshape(len(states), -1).astype(np.float64)
+            rest = residual.isel(score=score, turn_time=turn).values.reshape(features.shape[1], -1).astype(np.float64)
             if rest.any():
                 fit = best_affine(features, rest, folds=min(5, len(rest) - 1), seed=inputs.statistics.seed)
                 values[:, score, turn] = fit.values, fit.baseline
