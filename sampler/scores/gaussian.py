@@ -27,6 +27,9 @@ from gaussian_test.sampler.scores.score import Evaluated, Score, pick
 from gaussian_test.sampler.scores.store import to_tensor
 
 
+KEPT = 2**26  # numbers: coordinates of all components that are kept from their densities to their means
+
+
 class GaussianComponents(nn.Module):
     """One or several Gaussians in factored form.
 
@@ -92,10 +95,14 @@ class GaussianComponents(nn.Module):
         """Return vectors (batch, features) from their coordinates along the modes."""
         return modes if self.eigenvectors is None else modes @ self.eigenvectors[component].T
 
-    def denoise(self, component: int, y: Tensor, variance: Tensor) -> Tensor:
-        r"""Return :math:`E[x_0 \mid y]` at noise variance :math:`\nu^2`, scalar or (batch, 1)."""
+    def along(self, component: int, y: Tensor) -> Tensor:
+        """Return coordinates of states, (batch, modes), from the mean along the modes."""
+        return self.to_modes(component, y - self.means[component])
+
+    def denoise(self, component: int, y: Tensor, variance: Tensor, along: Tensor | None = None) -> Tensor:
+        r"""Return :math:`E[x_0 \mid y]` at noise variance :math:`\nu^2`, scalar or (batch, 1); of known coordinates if given."""
         values = self.eigenvalues[component]
-        modes = self.to_modes(component, y - self.means[component]) * (values / (values + variance))
+        modes = (self.along(component, y) if along is None else along) * (values / (values + variance))
         return self.means[component] + self.from_modes(component, modes)
 
     def prior(self, component: int, normal: Tensor) -> Tensor:
@@ -111,11 +118,11 @@ class GaussianComponents(nn.Module):
         modes = modes + self.to_modes(component, normal) * (gain * variance).sqrt()
         return self.means[component] + self.from_modes(component, modes)
 
-    def log_density(self, component: int, y: Tensor, variance: Tensor) -> Tensor:
+    def log_density(self, component: int, y: Tensor, variance: Tensor, along: Tensor | None = None) -> Tensor:
         r"""Return :math:`\log\mathcal N(y; \mu, \Sigma + \nu^2)` up to :math:`\frac d2\log 2\pi\nu^2`, shape (batch,)."""
         values = self.eigenvalues[component]
         offset = y - self.means[component]
-        modes = self.to_modes(component, offset)
+        modes = self.to_modes(component, offset) if along is None else along
         result = (modes.square() / (values + variance)).sum(1) + (values / variance).log1p().expand_as(modes).sum(1)
         if y.shape[1] > values.shape[0]:  # directions without data contain only noise
             rest = (offset - self.from_modes(component, modes)).square().sum(1)  # a difference of squares would cancel
@@ -336,14 +343,15 @@ class MixtureScore(Score):
 
     def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
-        return self._mean(y, variance, self._responsibilities(y, variance, label)).reshape(x.shape)
+        logs, along = self._logs(y, variance, label)
+        return self._mean(y, variance, logs.softmax(1), along).reshape(x.shape)
 
     def evaluate(self, x: Tensor, t: Time, about: Tensor, label: Tensor | None = None) -> Evaluated:
         y, variance = self.signal(x, t)
-        logs = self._logs(y, variance, label)
+        logs, along = self._logs(y, variance, label)
         mass = 0 if label is None else self._of_class(self.log_weights.expand_as(logs), label).logsumexp(1)
         log_ratio = over_noise(logs.logsumexp(1) - mass, y, variance, about)
-        return Evaluated(self._mean(y, variance, logs.softmax(1)).reshape(x.shape), log_ratio)
+        return Evaluated(self._mean(y, variance, logs.softmax(1), along).reshape(x.shape), log_ratio)
 
     def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
@@ -351,23 +359,40 @@ class MixtureScore(Score):
         normal = self.flat(noise.normal)
         drawn = torch.empty_like(y)
         for component in range(len(self.components)):
-            here = self.components.draw(component, y, variance, normal)
-            drawn = torch.where((chosen == component).unsqueeze(1), here, drawn)
+            rows = _where(chosen == component)
+            here = self.components.draw(component, y[rows], _of_rows(variance, rows), normal[rows])
+            drawn[rows] = here if isinstance(rows, Tensor) else torch.where((chosen == component).unsqueeze(1), here, drawn)
         return drawn.reshape(x.shape)
 
-    def _mean(self, y: Tensor, variance: Tensor, shares: Tensor) -> Tensor:
-        mean = torch.zeros_like(y)
+    def _mean(self, y: Tensor, variance: Tensor, shares: Tensor, along: list[Tensor | None]) -> Tensor:
+        """Return the mean over components, without those whose share is lost in rounding."""
+        mean, least = torch.zeros_like(y), torch.finfo(y.dtype).eps / 64
         for component in range(len(self.components)):
-            mean.addcmul_(shares[:, component, None], self.components.denoise(component, y, variance))
+            rows = _where(shares[:, component] > least)
+            known = None if (of_all := along[component]) is None else of_all[rows]
+            found = self.components.denoise(component, y[rows], _of_rows(variance, rows), known)
+            mean[rows] += shares[rows, component, None] * found
         return mean
 
     def _responsibilities(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
-        return self._logs(y, variance, label).softmax(1)
+        return self._logs(y, variance, label)[0].softmax(1)
 
-    def _logs(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
-        r"""Return :math:`\log\pi_k\mathcal N_k(y)` up to :math:`\frac d2\log 2\pi\nu^2`, shape (batch, components)."""
-        logs = torch.stack([self.components.log_density(k, y, variance) for k in range(len(self.components))], 1) + self.log_weights
-        return logs if label is None else self._of_class(logs, label)
+    def _logs(self, y: Tensor, variance: Tensor, label: Tensor | None) -> tuple[Tensor, list[Tensor | None]]:
+        r"""Return :math:`\log\pi_k\mathcal N_k(y)` up to :math:`\frac d2\log 2\pi\nu^2`, (batch, components), and coordinates if small."""
+        along: list[Tensor | None] = [None] * len(self.components)
+        if len(along) * len(y) * self.components.eigenvalues.shape[1] <= KEPT:
+            along = [self.components.along(k, y) for k in range(len(along))]
+        logs = torch.stack([self.components.log_density(k, y, variance, one) for k, one in enumerate(along)], 1) + self.log_weights
+        return (logs if label is None else self._of_class(logs, label)), along
 
     def _of_class(self, logs: Tensor, label: Tensor) -> Tensor:
         return logs.masked_fill(self.labels != label.unsqueeze(1), -torch.inf)
+
+
+def _where(chosen: Tensor) -> Tensor | slice:
+    """Return the chosen rows; on a device all of them, as finding them would wait for it."""
+    return slice(None) if chosen.device.type != "cpu" else chosen.nonzero()[:, 0]
+
+
+def _of_rows(variance: Tensor, rows: Tensor | slice) -> Tensor:
+    return variance[rows] if variance.ndim else variance

@@ -366,8 +366,8 @@ def measure(inputs: Inputs) -> dict[str, xr.Dataset]:
     )
     residual = table["residual"]
     values = np.zeros((2, *residual.shape[:3]))
-    parts = (part.double().cpu().numpy() for part in inputs.start_and_noise(table["kept_sample"].values))
-    for turn, features in enumerate(features_along(*parts, moments, plan.process, plan.levels)):
+    start, noise = (part.double().cpu().numpy() for part in inputs.start_and_noise(table["kept_sample"].values))
+    for turn, features in enumerate(features_along(start, noise, moments, plan.process, plan.levels)):
         for score in range(residual.sizes["score"]):
             rest = residual.isel(score=score, turn_time=turn).values.reshape(features.shape[1], -1).astype(np.float64)
             if rest.any():
