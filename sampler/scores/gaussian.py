@@ -26,7 +26,6 @@ from gaussian_test.sampler.processes import VarianceExploding
 from gaussian_test.sampler.scores.score import Evaluated, Score, pick
 from gaussian_test.sampler.scores.store import to_tensor
 
-
 KEPT = 2**26  # numbers: coordinates of all components that are kept from their densities to their means
 
 
@@ -378,7 +377,7 @@ class MixtureScore(Score):
         return self._logs(y, variance, label)[0].softmax(1)
 
     def _logs(self, y: Tensor, variance: Tensor, label: Tensor | None) -> tuple[Tensor, list[Tensor | None]]:
-        r"""Return :math:`\log\pi_k\mathcal N_k(y)` up to :math:`\frac d2\log 2\pi\nu^2`, (batch, components), and coordinates if small."""
+        r"""Return :math:`\log\pi_k\mathcal N_k(y)` up to :math:`\frac d2\log 2\pi\nu^2`, and coordinates if small."""
         along: list[Tensor | None] = [None] * len(self.components)
         if len(along) * len(y) * self.components.eigenvalues.shape[1] <= KEPT:
             along = [self.components.along(k, y) for k in range(len(along))]
