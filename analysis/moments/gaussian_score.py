@@ -184,8 +184,14 @@ class GaussianScore(Score):
 
     def evaluate(self, x: Tensor, t: Time, about: Tensor, label: Tensor | None = None) -> Evaluated:
         y, variance = self.signal(x, t)
-        log_density = self._by_class(label, lambda k: self.components.log_density(k, y, variance).unsqueeze(1))
-        return Evaluated(self.denoise(x, t, label), over_noise(log_density[:, 0], y, variance, about))
+
+        def both(k: int) -> Tensor:
+            along = self.components.along(k, y)
+            log_density = self.components.log_density(k, y, variance, along)
+            return torch.column_stack([self.components.denoise(k, y, variance, along), log_density])
+
+        found = self._by_class(label, both)
+        return Evaluated(found[:, :-1].reshape(x.shape), over_noise(found[:, -1], y, variance, about))
 
     def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
