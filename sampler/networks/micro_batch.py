@@ -11,7 +11,7 @@ import torch
 from gaussian_test.sampler.networks.network import NetworkScore
 
 SIZES = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-ROUNDS = 3
+ROUNDS = 4  # over all sizes that are not hopeless: other load seldom lasts as long, and only adds time
 ENOUGH = 0.97  # of the best rate: take the smallest such batch
 HOPELESS = 0.7  # of the best rate: stop after two such sizes in a row
 SECONDS = 20.0  # start no further size after this
@@ -50,35 +50,44 @@ def fastest_micro_batch(
     low, high = max(low, edges[0]), min(high, edges[1])
     nu = (low * high) ** 0.5 if score.levels is None else float(score.levels[len(score.levels) // 2])
     t = process.level(float(process.time(nu)))
+    seconds: dict[int, float] = {}  # the shortest of each size
     rates: dict[int, float] = {}
     slower = 0  # sizes in a row: a single slow one may be chance
     kept = score.micro_batch
     started = time.perf_counter()
     try:
         for size in sorted({*(size for size in SIZES if size < largest), largest}):
-            x = torch.ones(size, *score.event_shape, device=device, dtype=dtype)
-            label = torch.zeros(size, dtype=torch.long, device=device) if conditional else None
-            score.micro_batch = size
-            rate = size / _seconds(score, x, t, label)
+            _called(score, size, t, device, dtype, conditional)  # to warm up
+            seconds[size] = _called(score, size, t, device, dtype, conditional)
             if score.micro_batch < size:
+                del seconds[size]
                 break  # out of memory: the call was halved
-            rates[size] = rate
-            slower = slower + 1 if rate < HOPELESS * max(rates.values()) else 0
+            rates[size] = size / seconds[size]
+            best = max(rates, key=lambda one: rates[one])
+            if rates[size] < HOPELESS * rates[best]:  # or the machine is busy just now, and the best is slow as well
+                slower += rates[size] < HOPELESS * best / _called(score, best, t, device, dtype, conditional)
+            else:
+                slower = 0
             if slower == 2 or time.perf_counter() - started > SECONDS:
+                break
+        for _ in range(ROUNDS - 1):
+            for size in [size for size, rate in rates.items() if rate >= HOPELESS * max(rates.values())]:
+                seconds[size] = min(seconds[size], _called(score, size, t, device, dtype, conditional))
+                rates[size] = size / seconds[size]
+            if time.perf_counter() - started > SECONDS:
                 break
     finally:
         score.micro_batch = kept
     return min(size for size, rate in rates.items() if rate >= ENOUGH * max(rates.values()))
 
 
-def _seconds(score: NetworkScore, x: torch.Tensor, t: float, label: torch.Tensor | None) -> float:
-    """Return the shortest time of a call after a warm-up; other load only adds time."""
-    taken = []
-    for turn in range(ROUNDS + 1):
-        start = time.perf_counter()
-        score.denoise(x, t, label)
-        if x.device.type == "cuda":
-            torch.cuda.synchronize(x.device)
-        if turn:
-            taken.append(time.perf_counter() - start)
-    return min(taken)
+def _called(score: NetworkScore, size: int, t: float, device: torch.device, dtype: torch.dtype, conditional: bool) -> float:
+    """Return the seconds of one call with so many states."""
+    x = torch.ones(size, *score.event_shape, device=device, dtype=dtype)
+    label = torch.zeros(size, dtype=torch.long, device=device) if conditional else None
+    score.micro_batch = size
+    start = time.perf_counter()
+    score.denoise(x, t, label)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

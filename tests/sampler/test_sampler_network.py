@@ -1,5 +1,6 @@
 """A network's score is exact whatever it predicts and wherever it was trained, and its options change rounding or what they say."""
 
+import itertools
 import logging
 
 import numpy as np
@@ -140,6 +141,17 @@ def test_the_fastest_micro_batch_is_taken(seconds, largest, best, monkeypatch):
     assert fastest_micro_batch(score, largest, torch.device("cpu")) == best
     assert max(score.network.inner.sizes) <= largest
     assert score.micro_batch is None
+
+
+@pytest.mark.parametrize("busy", [range(3, 9), range(9, 16), range(20, 26)])
+def test_a_busy_while_does_not_change_the_micro_batch(busy, monkeypatch):
+    clock, calls = [0.0], itertools.count()
+
+    def wait(count):
+        clock[0] += (1.0 + 0.001 * count) * (6 if next(calls) in busy else 1) / 1000
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    assert fastest_micro_batch(NetworkScore.from_callable(Counting(wait), EVENT), 256, torch.device("cpu")) == 256
 
 
 def test_the_fastest_micro_batch_fits_into_memory():
