@@ -42,6 +42,7 @@ class PlainErrors(click.Group):
 
     def main(self, *arguments: Any, **settings: Any) -> Any:
         """Run the program, and report output that cannot be written as one sentence."""
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: its idle threads take no core from others
         try:
             return super().main(*arguments, **settings)
         except OSError as error:

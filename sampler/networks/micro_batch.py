@@ -59,7 +59,7 @@ def fastest_micro_batch(
         for size in sorted({*(size for size in SIZES if size < largest), largest}):
             _called(score, size, t, device, dtype, conditional)  # to warm up
             seconds[size] = _called(score, size, t, device, dtype, conditional)
-            if score.micro_batch < size:
+            if (score.micro_batch or 0) < size:
                 del seconds[size]
                 break  # out of memory: the call was halved
             rates[size] = size / seconds[size]
