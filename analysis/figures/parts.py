@@ -146,7 +146,8 @@ def curve(axis: Axes, result: xr.Dataset, name: str, index: int) -> None:
     """Draw one score's curve with its band."""
     score, colour = colours(result)[index]
     label = f"{plain(score)} score, {result.attrs['confidence']:.0%} band"
-    band(axis, result["noise_to_signal"].values, result.sel(score=score), name, colour, index, label)
+    row = result[[name, f"{name}_low", f"{name}_high"]].sel(score=score)  # a selection of all variables is slow
+    band(axis, result["noise_to_signal"].values, row, name, colour, index, label)
 
 
 def band(axis: Axes, nu: Any, row: xr.Dataset, name: str, colour: Any, index: int, label: str, style: str = "-") -> None:

@@ -46,7 +46,9 @@ def picture_frames(pictures: xr.Dataset, result: xr.Dataset) -> Frames:
     lossy = raw > BUDGET
     steps = [f"made smaller, to {SIDE} pixels"] if small < 1 else []
     steps += ["compressed with loss"] if lossy else []
-    table = result.sel(sample=shown["sample"]).isel(repeat=0)
+    table = (
+        result[["nearest_sample", "label_after", "label"]].sel(sample=shown["sample"]).isel(repeat=0)
+    )  # a selection of all is slow
     scores = [str(score) for score in shown["score"].values]
     turns = range(shown.sizes["turn_time"])
     nu = [f"{value:.3g}" for value in result["noise_to_signal"].values]
