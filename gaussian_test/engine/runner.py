@@ -183,7 +183,7 @@ def _in_memory(prepared: Prepared, progress: bool | None, interruption: Interrup
             tables = compute_here(prepared, None, range(len(shards)), counter, interruption)
             counter.then(AFTER)
         with computing(prepared):
-            table = joined([tables[shard] for shard in range(len(shards))])
+            table = joined([tables.pop(shard) for shard in range(len(shards))])
             finer = _finer(prepared, table)
     with computing(prepared):
         result, groups = _assembled(prepared, table, run_identity(prepared))
