@@ -6,7 +6,7 @@ READY := .venv/ready
 # one process a core, of one thread each, but no more than memory has room for
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help docs demo mutate test test-long test-oldest coverage lint bench calibration clean
+.PHONY: help docs demo mutate slowest test test-long test-oldest coverage lint bench calibration clean
 
 demo: $(READY)  ## the Gaussian Test of digits and of Fashion-MNIST, and of the networks trained on them: archives, figures, reports in results/
 	@mkdir -p results
@@ -23,6 +23,9 @@ help:  ## what make can do
 
 test: $(READY)  ## all tests and doctests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL)
+
+slowest: $(READY)  ## all tests, and which twenty took longest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL) --durations=20
 
 test-long: $(READY)  ## the long versions of the tests of faults and fuzz: more kills, more cases (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --long tests/faults tests/fuzz
