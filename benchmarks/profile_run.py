@@ -2,8 +2,8 @@
 
 First the CPU time of the whole run over that of its floor, the least that any method must do for these turned states: two products
 with all samples (weights, mean), one for the nearest sample, two rotations into the modes, one covariance, one eigendecomposition.
-Then the own time of functions, by python's profiler. Products and factorisations are torch's and scipy's functions of that name, and
-those of our functions that do little but multiply matrices with ``@``, which no python profiler sees. Run it with
+Then the own time of functions, by python's profiler. Products and factorisations are torch's and scipy's functions of that name,
+and those of our functions that do little but multiply matrices with ``@``, which no python profiler sees. Run it with
 ``make bench``; it writes the table of docs/benchmarks.md.
 """
 
@@ -67,8 +67,8 @@ def whole(settings: dict[str, Any], x: np.ndarray) -> str:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     least = floor(x, settings["samples"] * TURNS["count"])
     return (
-        f"The whole run takes {taken:.0f} s of CPU ({seconds:.0f} s by the clock), its floor {least:.0f} s: {taken / least:.1f} times "
-        f"as much. Largest memory of the process: {memory:.1f} GB."
+        f"The whole run takes {taken:.0f} s of CPU ({seconds:.0f} s by the clock), its floor {least:.0f} s: {taken / least:.1f} "
+        f"times as much. Largest memory of the process: {memory:.1f} GB."
     )
 
 
