@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
-from scipy.stats import entropy
+from scipy.special import entr
 
 from gaussian_test.analysis.moments.moments import Moments
 from gaussian_test.analysis.statistics.curves import falls_through, noise_levels
@@ -44,9 +44,14 @@ def distinct_count(points: ArrayLike, classes: ArrayLike | None = None) -> float
     (2.828427124746, 2.0)
     """
     known = np.asarray(points) if classes is None else np.stack([np.asarray(points), np.asarray(classes)])
-    information = entropy(np.unique(known, axis=-1, return_counts=True)[1])
-    given = 0.0 if classes is None else entropy(np.unique(classes, return_counts=True)[1])
+    information = _entropy(known)
+    given = 0.0 if classes is None else _entropy(np.asarray(classes))
     return float(np.exp(information - given))
+
+
+def _entropy(values: NDArray[np.generic]) -> float:
+    """Return the entropy of how often the columns of an array are there, in nats."""
+    return float(entr(np.unique(values, axis=-1, return_counts=True)[1] / values.shape[-1]).sum())
 
 
 def predicted_memorization_within_class(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from gaussian_test.analysis.declarations import Variable, declared, described
 from gaussian_test.analysis.moments.moments import Moments
@@ -205,7 +205,7 @@ def _critical(row: list[Distance], resample: ClusterBootstrap) -> float:
     band = resample.band(np.array([one.values for one in row]).T)
     varies = band.standard_error > 0
     if not varies.any():
-        return float(norm.ppf((1 + resample.confidence) / 2))
+        return float(ndtri((1 + resample.confidence) / 2))
     return float(((band.high - band.estimate)[varies] / band.standard_error[varies]).max())
 
 
