@@ -55,6 +55,7 @@ bench: $(READY)  ## speed against named peers, as ratios, beside the limit of th
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/run.py  # which would slow numpy's products
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/answer.py
 	$(BIN)/python benchmarks/profile_run.py
 	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/memory.py

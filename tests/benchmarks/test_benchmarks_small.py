@@ -44,7 +44,7 @@ def _spoiled(result):
 def test_marks_of_the_page_are_there():
     """Each table that a benchmark writes has its place."""
     text = (BENCHMARKS.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    for name in ("table", "estimator", "growth", "profile"):
+    for name in ("table", "estimator", "answer", "growth", "profile"):
         assert f"<!-- {name} -->\n" in text
         assert f"<!-- end of {name} -->" in text
 
