@@ -27,6 +27,7 @@ from problem import natural_images
 from run import PAGE, put
 
 import gaussian_test as gt
+from gaussian_test.analysis.observables import registry
 
 PRODUCTS = {
     "scipy.linalg.eigh": ("eigh",),
@@ -72,8 +73,22 @@ def whole(settings: dict[str, Any], x: np.ndarray) -> str:
     )
 
 
-def measured(settings: dict[str, Any]) -> tuple[float, dict[str, float], dict[str, float]]:
-    """Return the seconds of a run, and those of products and of other functions, by name."""
+def of_observables(stats: dict[Any, Any]) -> dict[str, float]:
+    """Return the seconds in the functions of each observable, with all that they call."""
+    found = {}
+    for one in registry.every():
+        functions = [function for function in (one.at_turn, one.at_end, one.runs, one.measure) if function]
+        places = [(function.partition(":")[0].replace(".", "/") + ".py", function.partition(":")[2]) for function in functions]
+        found[one.name] = sum(
+            cumulative
+            for (path, _, function), (_, _, _, cumulative, _) in stats.items()
+            if any(path.endswith(f"observables/{place}") and function == name for place, name in places)
+        )
+    return found
+
+
+def measured(settings: dict[str, Any]) -> tuple[float, dict[str, float], dict[str, float], dict[str, float]]:
+    """Return the seconds of a run, and those of products, of other functions and of observables, by name."""
     profiler = cProfile.Profile()
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -83,7 +98,8 @@ def measured(settings: dict[str, Any]) -> tuple[float, dict[str, float], dict[st
         seconds = time.perf_counter() - start
     products: dict[str, float] = defaultdict(float)
     others: dict[str, float] = defaultdict(float)
-    for (path, _, function), (_, _, own, _, _) in pstats.Stats(profiler).stats.items():  # type: ignore[attr-defined]
+    stats: dict[Any, Any] = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
+    for (path, _, function), (_, _, own, _, _) in stats.items():
         name = f"{Path(path).name} {function}".removeprefix("~ ")
         of = [
             product
@@ -94,7 +110,7 @@ def measured(settings: dict[str, Any]) -> tuple[float, dict[str, float], dict[st
             products[of[0]] += own
         else:
             others[name] += own
-    return seconds, products, others
+    return seconds, products, others, of_observables(stats)
 
 
 def _builtin(name: str, part: str) -> bool:
@@ -117,7 +133,7 @@ def main() -> None:
         settings = {"data": source, "samples": given.starts, "turn_times": {"noise_to_signal": TURNS}}
         over_floor = whole(settings, gt.data.load(source["path"]).x.values)
         print(over_floor, flush=True)
-        seconds, products, others = measured(settings)
+        seconds, products, others, observables = measured(settings)
     share = sum(products.values()) / seconds
     print(f"{seconds:.0f} s, {share:.0%} in products and factorisations ({torch.get_num_threads()} threads)")
     lines = [line(("own time of", "seconds", "share of the run")), line(("---", "---:", "---:"))]
@@ -126,6 +142,9 @@ def main() -> None:
     lines.append(line(("**all products and factorisations**", f"**{sum(products.values()):.1f}**", f"**{share:.0%}**")))
     for name, value in sorted(others.items(), key=lambda item: -item[1])[:6]:
         lines.append(line((f"`{name}`", f"{value:.1f}", f"{value / seconds:.1%}")))
+    for name, value in sorted(observables.items(), key=lambda item: -item[1]):
+        if value:
+            lines.append(line((f"of the observable `{name}`, with all it calls", f"{value:.1f}", f"{value / seconds:.1%}")))
     lines.append(line(("the run", f"{seconds:.1f}", "")))
     print("\n".join(lines))
     put(PAGE, "profile", [over_floor, "", *lines])
