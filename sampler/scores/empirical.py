@@ -16,13 +16,15 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gaussian_test.sampler.noise import Noise
 from gaussian_test.sampler.process import Process, Time, as_time
 from gaussian_test.sampler.processes import VarianceExploding
-from gaussian_test.sampler.scores.nearest import least_distance, nearest_of, numbered_points
+from gaussian_test.sampler.scores.nearest import digests, least_distance, nearest_of
 from gaussian_test.sampler.scores.posterior_weights import PosteriorWeights
 from gaussian_test.sampler.scores.products import Others, Products
 from gaussian_test.sampler.scores.score import Evaluated, Score, shifted_noise
@@ -180,7 +182,12 @@ class EmpiricalScore(Score):
     @functools.cached_property
     def points(self) -> Tensor:
         """Number of each sample's point, int64, shape (N,): copies of a sample share one."""
-        return numbered_points(self.count, self.tiles(), self.center.device)
+        return torch.from_numpy(self._distinct[2].astype(np.int64)).to(self.center.device)
+
+    @functools.cached_property
+    def _distinct(self) -> tuple[NDArray[np.int64], ...]:
+        """Digests of the distinct samples, the first sample of each, and which of them every sample has."""
+        return np.unique(digests(self.tiles(), self.count), return_index=True, return_inverse=True)
 
     def tiles(self) -> Iterator[Tensor]:
         """Yield all samples in order, relative to :attr:`center`, in tiles (n, features) on the device.
@@ -324,17 +331,29 @@ class EmpiricalScore(Score):
         ([1, 0], [2.0, 2.0])
         """
         offset = self.flat(x) - self.center
-        parts = [
-            nearest_of(
+        index, distance = torch.full((len(offset),), -1, device=x.device), x.new_zeros(len(offset))
+        if exclude is None and x.device.type == "cpu" and not isinstance(self.products.store, StreamedSamples):
+            index = self._among(offset, prefer)
+        left = None if x.device.type != "cpu" else (index < 0).nonzero()[:, 0]  # on a device, finding them would wait for it
+        for chunk in row_chunks(len(offset) if left is None else len(left), MAX_ROWS):
+            rows = chunk if left is None else left[chunk]
+            index[rows], least = nearest_of(
                 self.products,
                 offset[rows].double() if self.float64_nearest else offset[rows],
                 None if prefer is None else prefer[rows],
                 None if exclude is None else self._copies(exclude[rows]),
             )
-            for rows in row_chunks(len(offset), MAX_ROWS)
-        ]
-        index, distance = zip(*parts, strict=True)
-        return torch.cat(index), torch.cat(distance).to(x.dtype)
+            distance[rows] = least.to(x.dtype)
+        return index, distance
+
+    def _among(self, offset: Tensor, prefer: Tensor | None) -> Tensor:
+        """Return the samples that states are, as ends of an exact reversal are, and -1 for the others."""
+        known, first, _ = self._distinct
+        place = np.searchsorted(known, found := digests([offset], len(offset))).clip(max=len(known) - 1)
+        index = torch.from_numpy(np.where(known[place] == found, first[place], -1))
+        if prefer is not None:
+            index = torch.where((index >= 0) & (self.points[index] == self.points[prefer]), prefer, index)
+        return index
 
     def _offset(self, y: Tensor, variance: Tensor, rows: slice, t: Time) -> tuple[Tensor, Tensor]:
         """Return states relative to the center and their variance, in a type that holds the differences of their log-weights."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gaussian_test.sampler.scores.products import Others, Products
@@ -52,21 +53,21 @@ def least_distance(products: Products) -> float:
     return math.sqrt(least)
 
 
-def numbered_points(count: int, tiles: Iterable[Tensor], device: torch.device) -> Tensor:
-    """Return a number for each sample, int64, shape (N,), that only copies of it share.
+def digests(tiles: Iterable[Tensor], count: int) -> NDArray[np.int64]:
+    """Return 64 bits for each of so many rows: equal for equal rows, and for N others by a chance of N^2 2^-65.
 
     Examples
     --------
-    >>> tiles = [torch.tensor([[2.0], [0.0]]), torch.tensor([[-0.0], [2.0], [1.0]])]
-    >>> numbered_points(5, tiles, torch.device("cpu")).unique().numel()
-    3
+    >>> found = digests([torch.tensor([[2.0], [0.0]]), torch.tensor([[-0.0], [2.0], [1.0]])], 5)
+    >>> (found[:, None] == found).sum(1).tolist()
+    [2, 2, 2, 2, 1]
     """
-    # digests of 64 bits, equal for equal samples, and for N others by a chance of N^2 2^-65; in one block of memory, for small ones
-    # between large temporary ones keep those from being used again
-    digests, done = np.empty(count, dtype=np.int64), 0
+    # in one block of memory, for small ones between large temporary ones keep those from being used again
+    found, done = np.empty(count, dtype=np.int64), 0
     for tile in tiles:
         rows = (tile + 0.0).cpu().numpy()  # -0 + 0 is 0
-        found = b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in rows)
-        digests[done : done + len(rows)] = np.frombuffer(found, dtype=np.int64)
+        found[done : done + len(rows)] = np.frombuffer(
+            b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in rows), dtype=np.int64
+        )
         done += len(rows)
-    return torch.from_numpy(np.unique(digests, return_inverse=True)[1].astype(np.int64)).to(device)
+    return found

@@ -110,6 +110,7 @@ def test_memory_does_not_grow_with_the_samples(monkeypatch):
     largest = {}
     for count in (2**12, 2**14):
         score = EmpiricalScore(normal(count, features))
+        assert score.duplicates == 0  # its digests are there
         for what, call in calls.items():
             with Largest() as record:
                 call(score)
@@ -214,3 +215,20 @@ def test_samples_of_few_bits_are_told_apart(values, dtype):
     score = EmpiricalScore(torch.cat([x, x]))
     assert score.duplicates == len(x)
     assert len(np.unique(score.points[: len(x)])) == len(np.unique(x.numpy(), axis=0)) == len(x)
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_state_that_is_a_sample_is_nearest_to_itself(copies, monkeypatch):
+    """Without a product: what the product finds, copies and preferred ones minded, states among samples or not."""
+    samples = normal(50, 6, seed=4).float()
+    samples[40:] = samples[:10] if copies else samples[40:]
+    score = EmpiricalScore(samples)
+    x = torch.cat([samples, samples[:5] + 0.01, -samples[:1]])
+    prefer = torch.cat([torch.arange(50), torch.zeros(6, dtype=torch.long)])
+    fast = score.nearest(x, prefer), score.nearest(x)
+    monkeypatch.setattr(EmpiricalScore, "_among", lambda self, offset, prefer: torch.full((len(offset),), -1))
+    plain = score.nearest(x, prefer), score.nearest(x)
+    assert torch.equal(fast[0][0], plain[0][0])
+    assert torch.equal(score.points[fast[1][0]], score.points[plain[1][0]])
+    for one, other in zip(fast, plain, strict=True):
+        torch.testing.assert_close(one[1], other[1], rtol=1e-6, atol=1e-7)
