@@ -7,6 +7,7 @@ import pytest
 import torch
 import xarray as xr
 import yaml
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import gaussian_test as gt
 from gaussian_test.sampler import NetworkScore
@@ -40,6 +41,21 @@ def test_a_run_that_fails_leaves_nothing_behind():
     with pytest.raises(gt.UserError, match="broken"):
         gt.run({"samples": 4, "tf32": True}, scores={"broken": score}, progress=False)
     assert [switch.fp32_precision for switch in SWITCHES] == before
+
+
+def test_small_matrices_are_multiplied_on_one_thread_while_a_run_computes_and_only_then():
+    def threads():
+        return {one["num_threads"] for one in threadpool_info() if one["internal_api"] == "openblas"}
+
+    def look(start, end):
+        seen.append(threads())
+        return end.flatten(1).sum(1)
+
+    with threadpool_limits(2, "blas"):
+        seen, before = [], threads()
+        gt.run({"samples": 4, "observables": "none", "turn_times": {"noise_to_signal": [1.0]}}, custom_observables={"look": look})
+        assert seen[-1] <= {1}  # the first calls try the function out, before any shard
+        assert threads() == before
 
 
 @pytest.mark.parametrize("others", [(False,), (None,), (False, None, True, False)])
