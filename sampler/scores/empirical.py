@@ -332,7 +332,7 @@ class EmpiricalScore(Score):
         """
         offset = self.flat(x) - self.center
         index, distance = torch.full((len(offset),), -1, device=x.device), x.new_zeros(len(offset))
-        if exclude is None and x.device.type == "cpu" and not isinstance(self.products.store, StreamedSamples):
+        if exclude is None and x.device.type == "cpu":
             index = self._among(offset, prefer)
         left = None if x.device.type != "cpu" else (index < 0).nonzero()[:, 0]  # on a device, finding them would wait for it
         for chunk in row_chunks(len(offset) if left is None else len(left), MAX_ROWS):

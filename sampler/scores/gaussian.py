@@ -26,6 +26,7 @@ from gaussian_test.sampler.processes import VarianceExploding
 from gaussian_test.sampler.scores.score import Evaluated, Score, pick
 from gaussian_test.sampler.scores.store import to_tensor
 
+CANCELS = 2**-11  # of the variance of the noise: a log density rounds by as much
 KEPT = 2**26  # numbers: coordinates of all components that are kept from their densities to their means
 
 
@@ -124,9 +125,17 @@ class GaussianComponents(nn.Module):
         modes = self.to_modes(component, offset) if along is None else along
         result = (modes.square() / (values + variance)).sum(1) + (values / variance).log1p().expand_as(modes).sum(1)
         if y.shape[1] > values.shape[0]:  # directions without data contain only noise
-            rest = (offset - self.from_modes(component, modes)).square().sum(1)  # a difference of squares would cancel
+            rest = self._outside(component, offset, modes, variance)
             result = result + rest / (variance.reshape(-1) if variance.ndim else variance)
         return -result / 2
+
+    def _outside(self, component: int, offset: Tensor, modes: Tensor, variance: Tensor) -> Tensor:
+        """Return the square of what lies outside of the modes: a difference of squares where it does not cancel."""
+        whole = offset.square().sum(1, dtype=torch.float64)
+        rest = (whole - modes.square().sum(1, dtype=torch.float64)).clamp(min=0).to(offset.dtype)
+        rows = _where(whole * torch.finfo(offset.dtype).eps > CANCELS * variance.reshape(-1))
+        rest[rows] = (offset[rows] - self.from_modes(component, modes[rows])).square().sum(1)
+        return rest
 
 
 def over_noise(log_density: Tensor, y: Tensor, variance: Tensor, about: Tensor) -> Tensor:
@@ -314,9 +323,7 @@ class MixtureScore(Score):
             components = GaussianComponents(means.to(dtype), covariances.to(dtype))
         event_shape = event_shape or (features,)
         if torch.Size(event_shape).numel() != features:
-            raise ValueError(
-                f"an event of shape {event_shape} does not have the {features} features of the mixture: correct the shape"
-            )
+            raise ValueError(f"an event of shape {event_shape} does not have the {features} features of a sample: correct it")
         return cls(torch.as_tensor(mixture.weights_), components, event_shape, None, process)
 
     def responsibilities(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
@@ -338,7 +345,7 @@ class MixtureScore(Score):
         >>> score.responsibilities(torch.zeros(1, 1), 1.0)
         tensor([[0.2500, 0.7500]])
         """
-        return self._responsibilities(*self.signal(x, t), label)
+        return self._logs(*self.signal(x, t), label)[0].softmax(1)
 
     def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
@@ -354,12 +361,11 @@ class MixtureScore(Score):
 
     def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
-        chosen, _ = pick(self._responsibilities(y, variance, label).double(), noise.uniform)
-        normal = self.flat(noise.normal)
+        chosen, _ = pick(self._logs(y, variance, label)[0].softmax(1).double(), noise.uniform)
         drawn = torch.empty_like(y)
         for component in range(len(self.components)):
             rows = _where(chosen == component)
-            here = self.components.draw(component, y[rows], _of_rows(variance, rows), normal[rows])
+            here = self.components.draw(component, y[rows], _of_rows(variance, rows), self.flat(noise.normal)[rows])
             drawn[rows] = here if isinstance(rows, Tensor) else torch.where((chosen == component).unsqueeze(1), here, drawn)
         return drawn.reshape(x.shape)
 
@@ -372,9 +378,6 @@ class MixtureScore(Score):
             found = self.components.denoise(component, y[rows], _of_rows(variance, rows), known)
             mean[rows] += shares[rows, component, None] * found
         return mean
-
-    def _responsibilities(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Tensor:
-        return self._logs(y, variance, label)[0].softmax(1)
 
     def _logs(self, y: Tensor, variance: Tensor, label: Tensor | None) -> tuple[Tensor, list[Tensor | None]]:
         r"""Return :math:`\log\pi_k\mathcal N_k(y)` up to :math:`\frac d2\log 2\pi\nu^2`, and coordinates if small."""
