@@ -350,25 +350,34 @@ def test_log_density_is_the_multivariate_normal(rank, level):
             torch.testing.assert_close(components.log_density(0, y, variance), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("apart", [0.5, 4.0, 40.0])
+@pytest.mark.parametrize(("apart", "nu"), [(0.5, 0.7), (4.0, 0.7), (40.0, 0.7), (0.02, 2e-3)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_components_without_weight_change_nothing_but_rounding(apart, dtype, monkeypatch):
+def test_components_without_weight_change_nothing_but_rounding(apart, nu, dtype, monkeypatch):
     """Coordinates kept or not, all rows or those of weight: the mean, the density and the draw of the plain form."""
     from gaussian_test.sampler.scores import gaussian
 
     factors = torch.randn(5, 12, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 2
     means = apart * torch.randn(5, 12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     score = MixtureScore.from_moments(torch.arange(1, 6), means, factors @ factors.mT, dtype=dtype)
-    x = (means.repeat(8, 1) + normal(40, 12, seed=3)).to(dtype)
+    within = (factors @ normal(5, 4, 8, seed=5)).mT.reshape(40, 12)
+    x = (means.repeat_interleave(8, 0) + within + nu * normal(40, 12, seed=3)).to(dtype)
     noise = noise_like(x)
 
     def found():
-        evaluated = score.evaluate(x, 0.7, means[0].to(dtype))
-        return score.denoise(x, 0.7), evaluated.denoised, evaluated.log_ratio, score.posterior(x, 0.7, noise)
+        evaluated = score.evaluate(x, nu, means[0].to(dtype))
+        return score.denoise(x, nu), evaluated.denoised, evaluated.log_ratio, score.posterior(x, nu, noise)
 
     fast = found()
-    monkeypatch.setattr(gaussian, "_where", lambda chosen: slice(None))
-    monkeypatch.setattr(gaussian, "KEPT", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(gaussian, "_where", lambda chosen: slice(None))
+        patch.setattr(gaussian, "KEPT", 0)
+        plain = found()
     close = 2e-5 if dtype == torch.float32 else 1e-12
-    for one, other in zip(fast, found(), strict=True):
+    for one, other in zip(fast, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=close, atol=close)
+    components = score.components
+    exact = MixtureScore.from_moments(torch.arange(1, 6), means, factors @ factors.mT, dtype=torch.float64).components
+    own = torch.arange(5).repeat_interleave(8) == 1
+    variance = torch.tensor(nu**2)
+    densities = [one.log_density(1, x[own].to(one.means.dtype), variance.to(one.means.dtype)) for one in (components, exact)]
+    torch.testing.assert_close(densities[0].double(), densities[1], rtol=0, atol=5e-3)
