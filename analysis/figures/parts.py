@@ -14,7 +14,7 @@ from matplotlib import font_manager, style as styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 from gaussian_test.analysis.declarations import TIMES, parts_of
@@ -95,7 +95,14 @@ def lay_out(figure: Figure) -> None:
     True
     """
     if (engine := figure.get_layout_engine()) is not None:
+        # minor ticks without labels, shorter than the others, are most of the time of a layout, and none of its room
+        sides = [one for axes in figure.axes for one in (axes.xaxis, axes.yaxis)]
+        minor = {one: one.get_minor_locator() for one in sides if isinstance(one.get_minor_formatter(), NullFormatter)}
+        for one in minor:
+            one.set_minor_locator(NullLocator())
         engine.execute(figure)
+        for one, locator in minor.items():
+            one.set_minor_locator(locator)
         figure.set_layout_engine(None)  # with any other, saving would draw once more, to lay out
 
 
