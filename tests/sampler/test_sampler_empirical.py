@@ -246,7 +246,7 @@ def test_a_truncated_posterior_is_the_whole_one_but_for_its_rounding(few_suffice
     noise = noise_like(start, seed=3)
     moved, t = start + level * noise.normal.to(dtype), level
     if kind == "classes":
-        label = labels[torch.arange(0, 768, 8)]
+        label = labels[torch.arange(0, 768, 8)].add(torch.arange(96) % 2) % 3  # the start's own class, or another
     if kind == "levels":
         t = torch.tensor([level, 30.0]).double().repeat_interleave(48)
         monkeypatch.setattr(truncated, "ROWS", 40)
@@ -254,7 +254,7 @@ def test_a_truncated_posterior_is_the_whole_one_but_for_its_rounding(few_suffice
     plain = EmpiricalScore(score.originals(torch.arange(800)).double(), labels)
     plain.truncated_below = 0.0
     shares = [1.0 if index is None else len(index) / 800 for _, _, index in score._parts(*score.signal(moved, t), label)]
-    assert min(shares) < (0.9 if level > 1 else 0.5)
+    assert min(shares) < (0.95 if level > 1 or label is not None else 0.5)
     found, expected = (one.evaluate(moved.to(y), t, one.center * 0, label) for one, y in ((score, dtype), (plain, torch.float64)))
     rounding = 1e-12 if kind == "float64" else 3e-5
     torch.testing.assert_close(found.denoised.double(), expected.denoised, rtol=rounding, atol=20 * rounding)
@@ -307,9 +307,9 @@ def test_coordinates_err_by_less_than_is_allowed_for(few_suffice):
     assert 1e-8 < error.max() < found.error < 1e-3
 
 
-@pytest.mark.parametrize("kind", ["few states", "high noise", "streamed", "not finite", "no such class"])
+@pytest.mark.parametrize("kind", ["few states", "high noise", "streamed", "not finite", "overflow", "no such class"])
 def test_what_cannot_be_truncated_is_computed_whole(few_suffice, kind):
-    """Bit for bit as without."""
+    """Bit for bit as without; the same where samples are looked at first."""
     x = photographs(600)
     labels = torch.arange(600) % 2
     one, other = (EmpiricalScore.fit(x, labels, resident=kind != "streamed") for _ in range(2))
@@ -320,9 +320,13 @@ def test_what_cannot_be_truncated_is_computed_whole(few_suffice, kind):
         moved = moved[:63]
     if kind == "not finite":
         moved[::4] = torch.nan
+    if kind == "overflow":
+        moved[::4] *= 1e37
     level = 20.0 if kind == "high noise" else 0.3
-    torch.testing.assert_close(one.denoise(moved, level, label), other.denoise(moved, level, label), rtol=0, atol=0, equal_nan=True)
-    assert ("_truncation" in vars(one)) == (kind in ("not finite", "no such class"))
+    looked_at = kind in ("not finite", "overflow", "no such class")
+    found, expected = (score.denoise(moved, level, label) for score in (one, other))
+    torch.testing.assert_close(found, expected, rtol=1e-6 * looked_at, atol=1e-5 * looked_at, equal_nan=True)
+    assert ("_truncation" in vars(one)) == looked_at
 
 
 def test_truncation_does_not_depend_on_what_was_asked_before(few_suffice):
