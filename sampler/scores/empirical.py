@@ -3,7 +3,8 @@ r"""Exact score of the ground-truth samples.
 .. math:: D(x, t) = \sum_n w_n x_0^{(n)},\qquad w = \mathrm{softmax}_n\left(-\|x - \alpha_t x_0^{(n)}\|^2/2\sigma_t^2\right)
 
 One pass over the samples in tiles, with a running maximum (online softmax), so memory does not grow with their number. The samples
-need not be in memory (:mod:`gaussian_test.sampler.scores.store`).
+need not be in memory (:mod:`gaussian_test.sampler.scores.store`). Of many samples in memory, at low noise, only those are summed
+that have weight (:mod:`gaussian_test.sampler.scores.truncated`).
 
 The exponents come from matrix products, :math:`(x\cdot x_0^{(n)} - |x_0^{(n)}|^2/2)/\nu^2`, whose terms cancel: they err by about
 :math:`\epsilon R^2/\nu^2`, R the largest distance of a sample from the mean. Where that is not small in float32, float64 is used.
@@ -89,7 +90,9 @@ class EmpiricalScore(Score):
             raise ValueError(f"samples of type {samples.dtype} are not states: convert them to float32 or float64, or use fit")
         if labels is not None and labels.shape != (count,):
             raise ValueError(f"{tuple(labels.shape)} labels do not match {count} samples: give one label per sample")
-        store: Store = ResidentSamples(samples.detach().reshape(count, -1)) if isinstance(samples, Tensor) else samples
+        store: ResidentSamples | ByteSamples | StreamedSamples = (
+            ResidentSamples(samples.detach().reshape(count, -1)) if isinstance(samples, Tensor) else samples
+        )
         features = math.prod(event)
         # Distances are invariant under a shift of origin, but logits lose fewer digits near it.
         mean = mean_of(store, features)
@@ -141,7 +144,7 @@ class EmpiricalScore(Score):
             float32 or float64.
         resident : bool
             Whether to hold the samples in memory. Otherwise every pass reads them tile by tile from their source (a memory map, a
-            lazily indexed xarray object, a dask array), with the same results, bit for bit.
+            lazily indexed xarray object, a dask array), with the same results: bit for bit, or to rounding where truncated.
         scaling : tuple of float
             (scale, offset) of bytes: the states are :math:`x = \mathrm{scale}\cdot v + \mathrm{offset}`.
 

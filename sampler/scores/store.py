@@ -1,6 +1,6 @@
 """Samples of an exact score: resident, bytes or streamed.
 
-All forms return the same numbers, bit for bit; they differ only in cost: memory, one conversion or one read per pass. (After a
+All forms return the same samples, bit for bit; they differ only in cost: memory, one conversion or one read per pass. (After a
 change of dtype, a score with bytes rounds differently.)
 """
 

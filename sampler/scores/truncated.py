@@ -44,7 +44,10 @@ def largest_level(products: Products) -> float:
     count, features = len(products.store), products.store.tile(slice(0, 1)).shape[1]
     if count < max(SAMPLES, features) or features < 8 * UNITS or count * features < NUMBERS:
         return 0.0
-    return LARGEST * math.sqrt(2 * float(products.half_square_norm.double().mean()) / features)
+    mean = float(products.half_square_norm.double().mean())
+    if not 2.0**-60 < mean < 2.0**60:  # products in float32 would underflow or overflow, and no bound would hold
+        return 0.0
+    return LARGEST * math.sqrt(2 * mean / features)
 
 
 class Truncation:

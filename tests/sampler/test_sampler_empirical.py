@@ -307,10 +307,12 @@ def test_coordinates_err_by_less_than_is_allowed_for(few_suffice):
     assert 1e-8 < error.max() < found.error < 1e-3
 
 
-@pytest.mark.parametrize("kind", ["few states", "high noise", "streamed", "not finite", "overflow", "no such class"])
+@pytest.mark.parametrize(
+    "kind", ["few states", "high noise", "streamed", "not finite", "overflow", "no such class", "tiny", "huge"]
+)
 def test_what_cannot_be_truncated_is_computed_whole(few_suffice, kind):
     """Bit for bit as without; the same where samples are looked at first."""
-    x = photographs(600)
+    x = photographs(600) * {"tiny": 1e-12, "huge": 1e12}.get(kind, 1.0)
     labels = torch.arange(600) % 2
     one, other = (EmpiricalScore.fit(x, labels, resident=kind != "streamed") for _ in range(2))
     other.truncated_below = 0.0
