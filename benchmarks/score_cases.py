@@ -19,6 +19,7 @@ def cases(problem: Problem) -> Iterator[Case]:
     """Yield the comparisons."""
     for count in problem.counts:
         yield from _denoise(problem, count)
+    yield from _low_noise(problem)
     yield from _nearest(problem)
 
 
@@ -66,6 +67,56 @@ def _denoise(problem: Problem, count: int) -> Iterator[Case]:
             _close,
             problem.rounds,
         )
+
+
+def _low_noise(problem: Problem) -> Iterator[Case]:
+    """Yield the levels at which the posterior is on few samples, and one at which it is not."""
+    samples = problem.samples(problem.counts[-1])
+    flat, half = samples.flatten(1), samples.flatten(1).square().sum(1) / 2
+    score = EmpiricalScore.fit(samples).to(problem.device)
+    small = torch.nn.functional.adaptive_avg_pool2d(samples, 8).flatten(1)
+    theirs = _deepinv(samples)
+    for nu in (0.1, 0.3, 1.0, 5.0):
+        x = problem.states(problem.batch, nu)
+        y = x.flatten(1)
+
+        def naive(y: torch.Tensor = y, nu: float = nu) -> torch.Tensor:
+            return ((y @ flat.T - half) / nu**2).softmax(1) @ flat
+
+        def subset(x: torch.Tensor = x, nu: float = nu) -> torch.Tensor:
+            """Weigh only the samples whose thumbnails are nearest: fast, and right only where these hold the weight."""
+            thumbnails = torch.nn.functional.adaptive_avg_pool2d(x, 8).flatten(1)
+            near = (thumbnails @ small.T - small.square().sum(1) / 2).topk(64, sorted=False).indices
+            means = []
+            for one, index in zip(x.flatten(1), near, strict=True):
+                some = flat[index]
+                means.append(((some @ one - half[index]) / nu**2).softmax(0) @ some)
+            return torch.stack(means)
+
+        peers: dict[str, Callable[[], object]] = {"naive torch softmax": naive}
+        if nu <= 1:
+            peers["64 nearest by thumbnails, uncertified"] = subset
+        if theirs is not None:
+            peers["deepinv, MMSE"] = lambda x=x, nu=nu: theirs(x, nu)  # type: ignore[misc]
+        yield Case(
+            f"EmpiricalScore.denoise, noise-to-signal {nu:g}",
+            f"{problem.batch} of {len(samples):,}",
+            lambda x=x, nu=nu: score.denoise(x, nu),  # type: ignore[misc]
+            peers,
+            _products(problem, y, flat),
+            _close,
+            problem.rounds,
+        )
+
+
+def _deepinv(samples: torch.Tensor) -> Callable[..., torch.Tensor] | None:
+    """Return deepinv's posterior mean of a data set, if it is installed."""
+    try:
+        from deepinv.models import MMSE
+    except ImportError:
+        return None
+    model: Callable[..., torch.Tensor] = MMSE(samples, device=samples.device)
+    return model
 
 
 def _products(problem: Problem, y: torch.Tensor, flat: torch.Tensor) -> dict[str, Callable[[], object]]:

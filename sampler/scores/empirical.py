@@ -3,7 +3,8 @@ r"""Exact score of the ground-truth samples.
 .. math:: D(x, t) = \sum_n w_n x_0^{(n)},\qquad w = \mathrm{softmax}_n\left(-\|x - \alpha_t x_0^{(n)}\|^2/2\sigma_t^2\right)
 
 One pass over the samples in tiles, with a running maximum (online softmax), so memory does not grow with their number. The samples
-need not be in memory (:mod:`gaussian_test.sampler.scores.store`).
+need not be in memory (:mod:`gaussian_test.sampler.scores.store`). Of many samples in memory, at low noise, only those are summed
+that have weight (:mod:`gaussian_test.sampler.scores.truncated`).
 
 The exponents come from matrix products, :math:`(x\cdot x_0^{(n)} - |x_0^{(n)}|^2/2)/\nu^2`, whose terms cancel: they err by about
 :math:`\epsilon R^2/\nu^2`, R the largest distance of a sample from the mean. Where that is not small in float32, float64 is used.
@@ -35,16 +36,16 @@ from gaussian_test.sampler.scores.store import (
     Store,
     StreamedSamples,
     half_square_norm,
+    joined,
     mean_of,
     row_chunks,
     row_slices,
     rows_of,
     to_tensor,
 )
+from gaussian_test.sampler.scores.truncated import ROWS, Truncation, largest_level
 
-DRAWN_ELEMENTS = 2**20  # elements of a (rows, blocks) table of weights, in float64, drawn from at once
 MAX_ROWS = 1024
-LOG_2 = math.log(2)  # weights are powers of 2: torch's exp is fifty times slower on underflow, exp2 is not
 ROUNDING = 1 / 32  # what a log-weight may err by in float32; beyond it is computed in float64
 NEAREST_ROUNDING = 1e-3  # what a squared distance may err by, in the least between samples
 
@@ -91,7 +92,9 @@ class EmpiricalScore(Score):
             raise ValueError(f"samples of type {samples.dtype} are not states: convert them to float32 or float64, or use fit")
         if labels is not None and labels.shape != (count,):
             raise ValueError(f"{tuple(labels.shape)} labels do not match {count} samples: give one label per sample")
-        store: Store = ResidentSamples(samples.detach().reshape(count, -1)) if isinstance(samples, Tensor) else samples
+        store: ResidentSamples | ByteSamples | StreamedSamples = (
+            ResidentSamples(samples.detach().reshape(count, -1)) if isinstance(samples, Tensor) else samples
+        )
         features = math.prod(event)
         # Distances are invariant under a shift of origin, but logits lose fewer digits near it.
         mean = mean_of(store, features)
@@ -112,6 +115,8 @@ class EmpiricalScore(Score):
         self.register_buffer("center", center)
         self.register_buffer("half_square_norm", half_square_norm(store, features).to(samples.dtype))
         self.register_buffer("labels", None if labels is None else labels.long().clone())
+        # noise-to-signal ratio below which the posterior is truncated where it pays
+        self.truncated_below = largest_level(self.products)
         self.square_error = float(self.half_square_norm.max()) * torch.finfo(torch.float32).eps  # of products in float32
         # noise-to-signal ratio below which log-weights are computed in float64, and whether nearest samples are
         self.float64_below = math.sqrt(self.square_error / ROUNDING)
@@ -141,7 +146,7 @@ class EmpiricalScore(Score):
             float32 or float64.
         resident : bool
             Whether to hold the samples in memory. Otherwise every pass reads them tile by tile from their source (a memory map, a
-            lazily indexed xarray object, a dask array), with the same results, bit for bit.
+            lazily indexed xarray object, a dask array), with the same results: bit for bit, or to rounding where truncated.
         scaling : tuple of float
             (scale, offset) of bytes: the states are :math:`x = \mathrm{scale}\cdot v + \mathrm{offset}`.
 
@@ -230,6 +235,10 @@ class EmpiricalScore(Score):
         """The samples relative to their center, and the products of states with them."""
         return Products(self._store(), self.half_square_norm)
 
+    @functools.cached_property
+    def _truncation(self) -> Truncation:
+        return Truncation(self._store(), self.truncated_below)
+
     def _store(self) -> Store:
         if self._streamed is not None:
             return self._streamed.to(self.center.device, self.center.dtype)
@@ -242,21 +251,21 @@ class EmpiricalScore(Score):
     def denoise(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         y, variance = self.signal(x, t)
         parts = [
-            self.products.mean(*self._offset(y, variance, rows, t), self._others(label, rows))
-            for rows in row_chunks(len(y), MAX_ROWS)
+            (rows, products.mean(*self._offset(y, variance, rows, t), self._others(label, rows, index)).to(y.dtype))
+            for rows, products, index in self._parts(y, variance, label)
         ]
-        mean = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return mean.to(y.dtype).add_(self.center).reshape(x.shape)
+        return joined(parts, len(y)).add_(self.center).reshape(x.shape)
 
     def evaluate(self, x: Tensor, t: Time, about: Tensor, label: Tensor | None = None) -> Evaluated:
         (y, variance), means, sums = self.signal(x, t), [], []
-        for rows in row_chunks(len(y), MAX_ROWS):
+        for rows, products, index in self._parts(y, variance, label):
             seen = PosteriorWeights(label is not None)
-            means.append(self.products.mean(*self._offset(y, variance, rows, t), self._others(label, rows), seen).to(y.dtype))
-            sums.append(torch.stack(seen.summed()))
-        log_mean, information = torch.cat(sums, 1)
+            offset, spread = self._offset(y, variance, rows, t)
+            means.append((rows, products.mean(offset, spread, self._others(label, rows, index), seen).to(y.dtype)))
+            sums.append((rows, torch.stack(seen.summed(None if index is None else self._sizes(label, rows)), 1)))
+        log_mean, information = joined(sums, len(y)).unbind(1)
         to_center = shifted_noise(y - self.center, about - self.center, variance)
-        return Evaluated((torch.cat(means) + self.center).reshape(x.shape), log_mean + to_center, information)
+        return Evaluated((joined(means, len(y)) + self.center).reshape(x.shape), log_mean + to_center, information)
 
     def posterior(self, x: Tensor, t: Time, noise: Noise, label: Tensor | None = None) -> Tensor:
         return self.originals(self.posterior_index(x, t, noise, label))
@@ -286,9 +295,13 @@ class EmpiricalScore(Score):
         """
         y, variance = self.signal(x, t)
         out = torch.empty(len(y), dtype=torch.long, device=y.device)
-        for rows in row_chunks(len(y), MAX_ROWS):
+        for rows, products, index in self._parts(y, variance, label):
             offset, spread = self._offset(y, variance, rows, t)
-            out[rows] = self.products.draw(offset, spread, noise.uniform[rows], self._others(label, rows))
+            others, uniform = self._others(label, rows, index), noise.uniform[rows]
+            if index is None:
+                out[rows] = products.draw(offset, spread, uniform, others)
+            else:
+                out[rows] = index[products.draw_of_few(offset, spread, uniform, others)]
         return out
 
     def nearest_index(self, x: Tensor, prefer: Tensor | None = None, exclude: Tensor | None = None) -> Tensor:
@@ -355,7 +368,23 @@ class EmpiricalScore(Score):
             index = torch.where((index >= 0) & (self.points[index] == self.points[prefer]), prefer, index)
         return index
 
-    def _offset(self, y: Tensor, variance: Tensor, rows: slice, t: Time) -> tuple[Tensor, Tensor]:
+    def _parts(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Iterator[tuple[slice | Tensor, Products, Tensor | None]]:
+        """Yield rows of states, the products with the samples that have weight there, and which these are (None: all)."""
+        left = [slice(0, len(y))]
+        if len(y) >= ROWS and y.device.type == "cpu" and float(variance.min()) <= self.truncated_below**2:
+            left = []
+            for rows, index in self._truncation.lists(y - self.center, variance, lambda rows: self._others(label, rows)):
+                if index is None:
+                    left.append(rows)
+                else:
+                    yield rows, self.products.part(index), index
+        if sum(rows.stop - rows.start for rows in left) == len(y):
+            yield from ((rows, self.products, None) for rows in row_chunks(len(y), MAX_ROWS))
+        elif left:
+            rest = torch.cat([torch.arange(rows.start, rows.stop) for rows in left])
+            yield from ((rest[rows], self.products, None) for rows in row_chunks(len(rest), MAX_ROWS))
+
+    def _offset(self, y: Tensor, variance: Tensor, rows: slice | Tensor, t: Time) -> tuple[Tensor, Tensor]:
         """Return states relative to the center and their variance, in a type that holds the differences of their log-weights."""
         offset, variance = y[rows] - self.center, rows_of(variance, rows)
         times = as_time(t)
@@ -370,9 +399,17 @@ class EmpiricalScore(Score):
         points = self.points.to(index.device)
         return lambda numbers: points[numbers] == points[index].unsqueeze(1)
 
-    def _others(self, label: Tensor | None, rows: slice) -> Others | None:
-        """Return which samples are of another class than each row."""
-        return None if label is None else lambda numbers: self._of_class(numbers) != label[rows].unsqueeze(1)
+    def _others(self, label: Tensor | None, rows: slice | Tensor, index: Tensor | None = None) -> Others | None:
+        """Return which samples, of all or of an index of some, are of another class than each row."""
+        if label is None:
+            return None
+        return lambda numbers: self._of_class(numbers if index is None else index[numbers]) != label[rows].unsqueeze(1)
+
+    def _sizes(self, label: Tensor | None, rows: slice | Tensor) -> Tensor:
+        """Return the number of samples of the class of each row."""
+        if label is None or self.labels is None:
+            return torch.tensor(float(self.count))
+        return (self.labels == label[rows].unsqueeze(1)).sum(1)
 
     def _of_class(self, index: slice | Tensor) -> Tensor:
         if self.labels is None:

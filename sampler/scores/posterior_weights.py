@@ -58,10 +58,13 @@ class PosteriorWeights:
         self._highest = now
         return weights
 
-    def summed(self) -> tuple[Tensor, Tensor]:
-        """Return the logarithm of the mean of the exponentials, and log N less the entropy of the weights: float64, (batch,)."""
+    def summed(self, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the logarithm of the mean of the exponentials, and log N less the entropy of the weights: float64, (batch,).
+
+        N is counted, or given where samples of no weight were not added.
+        """
         assert self._moment is not None  # for mypy: there is at least one tile
         total, moment = self._total.double()[:, 0], self._moment.double()[:, 0]
-        count = self._count.double()[:, 0]
+        count = self._count.double()[:, 0] if count is None else count.double()
         entropy = total.log() - LOG_2 * moment / total
         return (total / count).log() + LOG_2 * self._highest.double()[:, 0], count.log() - entropy.clamp(min=0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gaussian_test.sampler.scores.posterior_weights import LOG_2, PosteriorWeights
 from gaussian_test.sampler.scores.score import finite, pick, weights_of
-from gaussian_test.sampler.scores.store import SAMPLE_ELEMENTS, Store, block_size, row_chunks
+from gaussian_test.sampler.scores.store import SAMPLE_ELEMENTS, ListedSamples, Store, block_size, row_chunks
 
 TILE_ELEMENTS = 2**22  # elements of a (rows, samples) tile of logits
 DRAWN_ELEMENTS = 2**20  # elements of a (rows, blocks) table of weights, in float64, drawn from at once
@@ -101,6 +101,17 @@ class Products:
             logits.masked_fill_(others(member), -torch.inf)
         column, _ = pick(weights_of(logits), left)
         return member.gather(1, column.unsqueeze(1)).squeeze(1)
+
+    def part(self, index: Tensor) -> Products:
+        """Return the products with some samples alone."""
+        assert not isinstance(self.store, ListedSamples)  # for mypy: there are no lists of lists
+        return Products(ListedSamples(self.store, index), self.half_square_norm[index])
+
+    def draw_of_few(self, offset: Tensor, variance: Tensor, uniform: Tensor, others: Others | None = None) -> Tensor:
+        """Draw the same from logits that are all held at once."""
+        variance = variance * LOG_2
+        logits = torch.cat([logits.clone() for _, _, logits in self.logits(offset / variance, variance, others)], 1)
+        return pick(weights_of(logits), uniform)[0]
 
     def half(self, index: slice | Tensor, samples: Tensor) -> Tensor:
         """Return :math:`|x_n|^2/2` of some samples, in their type."""

@@ -1,6 +1,6 @@
 """Samples of an exact score: resident, bytes or streamed.
 
-All forms return the same numbers, bit for bit; they differ only in cost: memory, one conversion or one read per pass. (After a
+All forms return the same samples, bit for bit; they differ only in cost: memory, one conversion or one read per pass. (After a
 change of dtype, a score with bytes rounds differently.)
 """
 
@@ -218,7 +218,37 @@ class StreamedSamples:
         return out.to(self.device, self.given_as)
 
 
-Store = ResidentSamples | ByteSamples | StreamedSamples
+@dataclass(frozen=True)
+class ListedSamples:
+    """Some samples of another form, taken when asked for.
+
+    Examples
+    --------
+    >>> store = ListedSamples(ResidentSamples(torch.tensor([[0.0], [1.0], [2.0]])), torch.tensor([0, 2]))
+    >>> store.tile(slice(1, 2)).tolist(), store.take(torch.tensor([1, 0])).tolist()
+    ([[2.0]], [[2.0], [0.0]])
+    """
+
+    store: ResidentSamples | ByteSamples | StreamedSamples
+    index: Tensor  # int64
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def tile(self, rows: slice) -> Tensor:
+        """Return consecutive samples of the list, shape (rows, features)."""
+        return self.store.take(self.index[rows])
+
+    def tiles(self, parts: Iterable[slice]) -> Iterator[Tensor]:
+        """Yield consecutive samples, part by part."""
+        return map(self.tile, parts)
+
+    def take(self, index: Tensor) -> Tensor:
+        """Return samples in any order and number, shape (``*index.shape``, features)."""
+        return self.store.take(self.index[index])
+
+
+Store = ResidentSamples | ByteSamples | StreamedSamples | ListedSamples
 
 
 def row_slices(count: int, features: int) -> Iterator[slice]:
@@ -299,7 +329,7 @@ def row_chunks(count: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, count, size))
 
 
-def rows_of(variance: Tensor, rows: slice) -> Tensor:
+def rows_of(variance: Tensor, rows: slice | Tensor) -> Tensor:
     """Return the values of some rows, or the common value."""
     return variance if variance.ndim == 0 else variance[rows]
 
@@ -310,3 +340,13 @@ def block_size(count: int, features: int) -> int:
     while count > MOST_BLOCKS * size and 2 * size * features <= SAMPLE_ELEMENTS:
         size *= 2
     return size
+
+
+def joined(parts: list[tuple[slice | Tensor, Tensor]], count: int) -> Tensor:
+    """Put the values of all rows, given part by part, into one tensor."""
+    if len(parts) == 1:
+        return parts[0][1]
+    out = parts[0][1].new_empty(count, *parts[0][1].shape[1:])
+    for rows, values in parts:
+        out[rows] = values
+    return out

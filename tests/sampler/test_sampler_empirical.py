@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaussian_test.sampler import EmpiricalScore
-from gaussian_test.sampler.scores import products, store
+from gaussian_test.sampler.scores import products, store, truncated
 
 
 class Largest(TorchDispatchMode):
@@ -232,3 +232,128 @@ def test_a_state_that_is_a_sample_is_nearest_to_itself(copies, monkeypatch):
     for one, other in zip(fast, plain, strict=True):
         assert torch.equal(score.points[one[0]], score.points[other[0]])
         torch.testing.assert_close(one[1], other[1], rtol=1e-6, atol=1e-7)
+
+
+def photographs(count, features=384, seed=0):
+    """Return samples whose spectrum falls as that of images does, some of them twice, and few with what others lack."""
+    x = normal(count, features, seed=seed).float() * 20 / torch.arange(1, features + 1) ** 0.8
+    x[1::50] = x[::50]
+    x[7, -40:] += 3  # outside of what a part of the samples shows
+    return x
+
+
+@pytest.fixture
+def few_suffice(monkeypatch):
+    """Truncate for small sets too, and whatever the cost."""
+    monkeypatch.setattr(truncated, "SAMPLES", 1)
+    monkeypatch.setattr(truncated, "NUMBERS", 1)
+    monkeypatch.setattr(truncated, "LISTED", 0.1)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.5, 1.0, 1.6])
+@pytest.mark.parametrize("kind", ["float32", "float64", "bytes", "classes", "levels"])
+def test_a_truncated_posterior_is_the_whole_one_but_for_its_rounding(few_suffice, monkeypatch, kind, level):
+    """Mean, density, entropy and draws, against all samples in double precision."""
+    x, labels, label, scaling = photographs(800), torch.arange(800) % 3, None, (1.0, 0.0)
+    if kind == "bytes":
+        scaling = (0.25, -32.0)
+        x = ((x - scaling[1]) / scaling[0]).round().clamp(0, 255).to(torch.uint8)
+    dtype = torch.float64 if kind == "float64" else torch.float32
+    score = EmpiricalScore.fit(x, labels, dtype=dtype, scaling=scaling)
+    start = score.originals(torch.arange(0, 768, 8))
+    noise = noise_like(start, seed=3)
+    moved, t = start + level * noise.normal.to(dtype), level
+    if kind == "classes":
+        label = labels[torch.arange(0, 768, 8)].add(torch.arange(96) % 2) % 3  # the start's own class, or another
+    if kind == "levels":
+        t = torch.tensor([level, 30.0]).double().repeat_interleave(48)
+        monkeypatch.setattr(truncated, "ROWS", 40)
+        moved = start + t[:, None].float() * noise.normal.float()
+    plain = EmpiricalScore(score.originals(torch.arange(800)).double(), labels)
+    plain.truncated_below = 0.0
+    shares = [1.0 if index is None else len(index) / 800 for _, _, index in score._parts(*score.signal(moved, t), label)]
+    assert min(shares) < (0.95 if level > 1 or label is not None else 0.5)
+    found, expected = (one.evaluate(moved.to(y), t, one.center * 0, label) for one, y in ((score, dtype), (plain, torch.float64)))
+    rounding = 1e-12 if kind == "float64" else 3e-5
+    torch.testing.assert_close(found.denoised.double(), expected.denoised, rtol=rounding, atol=20 * rounding)
+    torch.testing.assert_close(found.log_ratio, expected.log_ratio, rtol=20 * rounding, atol=0.01)
+    torch.testing.assert_close(found.information, expected.information, rtol=0, atol=30 * rounding)
+    assert torch.equal(score.denoise(moved, t, label), found.denoised)
+    drawn = [one.posterior_index(moved.to(y), t, noise, label) for one, y in ((score, dtype), (plain, torch.float64))]
+    assert torch.equal(*drawn)
+
+
+STATES = {
+    "noised samples": lambda x: x[:64] + normal(64, 384, seed=5).float(),
+    "samples": lambda x: x[:64],
+    "outside of the leading coordinates": lambda x: x[:64].flip(1),
+    "noise alone": lambda x: 4 * normal(64, 384, seed=5).float(),
+    "between two samples": lambda x: (x[:64] + x[64:128]) / 2,
+    "far away": lambda x: 1e4 * normal(64, 384, seed=5).float(),
+}
+
+
+@pytest.mark.parametrize("kind", STATES)
+@pytest.mark.parametrize("samples", ["photographs", "isotropic"])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_samples_that_are_left_out_have_less_weight_than_rounding(few_suffice, monkeypatch, kind, samples, number):
+    """Of any states, at any level, group by group: in double precision."""
+    monkeypatch.setattr(truncated, "LISTED", 1e-9)
+    x = photographs(600) if samples == "photographs" else normal(600, 384).float()
+    score = EmpiricalScore(x)
+    monkeypatch.setattr(score._truncation, "level", lambda nu: number)
+    y, shortest = STATES[kind](score.samples).contiguous(), 1.0
+    for nu in (0.02, 0.3, 1.0, 3.0):
+        square = torch.tensor(nu**2)
+        exact = (-(torch.cdist(y.double(), score.samples.double(), compute_mode="donot_use_mm_for_euclid_dist") ** 2)) / (2 * nu**2)
+        weights = exact.softmax(1)
+        for rows, index in score._truncation.lists(y, square, lambda rows: None):
+            shortest = min(shortest, len(index) / 600)
+            left_out = torch.ones(600, dtype=torch.bool)
+            left_out[index] = False
+            assert weights[rows][:, left_out].sum(1).max() <= 2**-24
+    assert shortest < 0.2 or samples == "isotropic" or kind not in ("noised samples", "samples", "between two samples")
+
+
+def test_coordinates_err_by_less_than_is_allowed_for(few_suffice):
+    """From those in the nearest orthonormal basis, computed in double precision."""
+    score = EmpiricalScore(photographs(600))
+    found = score._truncation
+    left, _, right = torch.linalg.svd(found.basis.double(), full_matrices=False)
+    exact = score.samples.double() @ (left @ right)
+    error = (truncated._rotated(score.samples, found.basis).double() - exact).norm(dim=1) / score.samples.double().norm(dim=1)
+    assert 1e-8 < error.max() < found.error < 1e-3
+
+
+@pytest.mark.parametrize(
+    "kind", ["few states", "high noise", "streamed", "not finite", "overflow", "no such class", "tiny", "huge"]
+)
+def test_what_cannot_be_truncated_is_computed_whole(few_suffice, kind):
+    """Bit for bit as without; the same where samples are looked at first."""
+    x = photographs(600) * {"tiny": 1e-12, "huge": 1e12}.get(kind, 1.0)
+    labels = torch.arange(600) % 2
+    one, other = (EmpiricalScore.fit(x, labels, resident=kind != "streamed") for _ in range(2))
+    other.truncated_below = 0.0
+    moved = x[:64] + 0.3 * normal(64, 384).float()
+    label = torch.full((64,), 5) if kind == "no such class" else None
+    if kind == "few states":
+        moved = moved[:63]
+    if kind == "not finite":
+        moved[::4] = torch.nan
+    if kind == "overflow":
+        moved[::4] *= 1e37
+    level = 20.0 if kind == "high noise" else 0.3
+    looked_at = kind in ("not finite", "overflow", "no such class")
+    found, expected = (score.denoise(moved, level, label) for score in (one, other))
+    torch.testing.assert_close(found, expected, rtol=1e-6 * looked_at, atol=1e-5 * looked_at, equal_nan=True)
+    assert ("_truncation" in vars(one)) == looked_at
+
+
+def test_truncation_does_not_depend_on_what_was_asked_before(few_suffice):
+    """Or a run that is resumed would have other bits."""
+    x, noise = photographs(600), normal(64, 384).float()
+    first, second = EmpiricalScore(x), EmpiricalScore(x)
+    levels = (0.1, 0.3, 0.7, 1.2, 2.0)
+    ascending = [first.denoise(x[:64] + nu * noise, nu) for nu in levels]
+    descending = [second.denoise(x[:64] + nu * noise, nu) for nu in levels[::-1]]
+    assert all(map(torch.equal, ascending, descending[::-1]))
