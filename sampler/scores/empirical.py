@@ -17,15 +17,13 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gaussian_test.sampler.noise import Noise
 from gaussian_test.sampler.process import Process, Time, as_time
 from gaussian_test.sampler.processes import VarianceExploding
-from gaussian_test.sampler.scores.nearest import digests, least_distance, nearest_of
+from gaussian_test.sampler.scores.nearest import Distinct, among, distinct, least_distance, nearest_of
 from gaussian_test.sampler.scores.posterior_weights import PosteriorWeights
 from gaussian_test.sampler.scores.products import Others, Products
 from gaussian_test.sampler.scores.score import Evaluated, Score, shifted_noise
@@ -43,7 +41,7 @@ from gaussian_test.sampler.scores.store import (
     rows_of,
     to_tensor,
 )
-from gaussian_test.sampler.scores.truncated import ROWS, Truncation, largest_level
+from gaussian_test.sampler.scores.truncated import ROWS, Truncation, largest_level, parts_of
 
 MAX_ROWS = 1024
 ROUNDING = 1 / 32  # what a log-weight may err by in float32; beyond it is computed in float64
@@ -187,12 +185,11 @@ class EmpiricalScore(Score):
     @functools.cached_property
     def points(self) -> Tensor:
         """Number of each sample's point, int64, shape (N,): copies of a sample share one."""
-        return torch.from_numpy(self._distinct[2].astype(np.int64)).to(self.center.device)
+        return self._distinct.number.to(self.center.device)
 
     @functools.cached_property
-    def _distinct(self) -> tuple[NDArray[np.int64], ...]:
-        """Digests of the distinct samples, the first sample of each, and which of them every sample has."""
-        return np.unique(digests(self.tiles(), self.count), return_index=True, return_inverse=True)
+    def _distinct(self) -> Distinct:
+        return distinct(self.tiles(), self.count)
 
     def tiles(self) -> Iterator[Tensor]:
         """Yield all samples in order, relative to :attr:`center`, in tiles (n, features) on the device.
@@ -346,7 +343,7 @@ class EmpiricalScore(Score):
         offset = self.flat(x) - self.center
         index, distance = torch.full((len(offset),), -1, device=x.device), x.new_zeros(len(offset))
         if exclude is None and x.device.type == "cpu":
-            index = self._among(offset, prefer)
+            index = among(self._distinct, offset, prefer)
         left = None if x.device.type != "cpu" else (index < 0).nonzero()[:, 0]  # on a device, finding them would wait for it
         for chunk in row_chunks(len(offset) if left is None else len(left), MAX_ROWS):
             rows = chunk if left is None else left[chunk]
@@ -359,30 +356,12 @@ class EmpiricalScore(Score):
             distance[rows] = least.to(x.dtype)
         return index, distance
 
-    def _among(self, offset: Tensor, prefer: Tensor | None) -> Tensor:
-        """Return the samples that states are, as ends of an exact reversal are, and -1 for the others."""
-        known, first, _ = self._distinct
-        place = np.searchsorted(known, found := digests([offset], len(offset))).clip(max=len(known) - 1)
-        index = torch.from_numpy(np.where(known[place] == found, first[place], -1))
-        if prefer is not None:
-            index = torch.where((index >= 0) & (self.points[index] == self.points[prefer]), prefer, index)
-        return index
-
     def _parts(self, y: Tensor, variance: Tensor, label: Tensor | None) -> Iterator[tuple[slice | Tensor, Products, Tensor | None]]:
         """Yield rows of states, the products with the samples that have weight there, and which these are (None: all)."""
-        left = [slice(0, len(y))]
-        if len(y) >= ROWS and y.device.type == "cpu" and float(variance.min()) <= self.truncated_below**2:
-            left = []
-            for rows, index in self._truncation.lists(y - self.center, variance, lambda rows: self._others(label, rows)):
-                if index is None:
-                    left.append(rows)
-                else:
-                    yield rows, self.products.part(index), index
-        if sum(rows.stop - rows.start for rows in left) == len(y):
-            yield from ((rows, self.products, None) for rows in row_chunks(len(y), MAX_ROWS))
-        elif left:
-            rest = torch.cat([torch.arange(rows.start, rows.stop) for rows in left])
-            yield from ((rest[rows], self.products, None) for rows in row_chunks(len(rest), MAX_ROWS))
+        if len(y) < ROWS or y.device.type != "cpu" or float(variance.min()) > self.truncated_below**2:
+            return ((rows, self.products, None) for rows in row_chunks(len(y), MAX_ROWS))
+        lists = self._truncation.lists(y - self.center, variance, lambda rows: self._others(label, rows))
+        return parts_of(lists, self.products, len(y), MAX_ROWS)
 
     def _offset(self, y: Tensor, variance: Tensor, rows: slice | Tensor, t: Time) -> tuple[Tensor, Tensor]:
         """Return states relative to the center and their variance, in a type that holds the differences of their log-weights."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -71,3 +72,27 @@ def digests(tiles: Iterable[Tensor], count: int) -> NDArray[np.int64]:
         )
         done += len(rows)
     return found
+
+
+class Distinct(NamedTuple):
+    """The distinct samples of a set: their digests, ascending, the first sample of each, and the number of every sample's."""
+
+    digest: NDArray[np.int64]
+    first: NDArray[np.int64]
+    number: Tensor
+
+
+def distinct(tiles: Iterable[Tensor], count: int) -> Distinct:
+    """Return the distinct ones of so many samples."""
+    digest, first, number = np.unique(digests(tiles, count), return_index=True, return_inverse=True)
+    return Distinct(digest, first, torch.from_numpy(number.astype(np.int64)))
+
+
+def among(samples: Distinct, states: Tensor, prefer: Tensor | None) -> Tensor:
+    """Return which sample each state is, as ends of an exact reversal are one: the preferred copy, or -1 for any other state."""
+    found = digests([states], len(states))
+    place = np.searchsorted(samples.digest, found).clip(max=len(samples.digest) - 1)
+    index = torch.from_numpy(np.where(samples.digest[place] == found, samples.first[place], -1))
+    if prefer is not None:
+        index = torch.where((index >= 0) & (samples.number[index] == samples.number[prefer]), prefer, index)
+    return index

@@ -14,7 +14,7 @@ Every choice is a function of samples, noise level and states, never of time or 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 import torch
@@ -217,3 +217,20 @@ def _basis(store: Store, features: int, modes: int) -> tuple[Tensor, float]:
     terms = SUMMED + -(-features // SUMMED) + 2
     absolute = math.sqrt(float(size.sum(0).max() * size.sum(1).max()))
     return basis, unlike + 1.01 * terms * UNIT * absolute
+
+
+def parts_of(
+    lists: Iterable[tuple[slice, Tensor | None]], products: Products, count: int, most: int
+) -> Iterator[tuple[slice | Tensor, Products, Tensor | None]]:
+    """Yield rows of states with the products of their samples, then those of all samples, at most so many rows at once."""
+    left = []
+    for rows, index in lists:
+        if index is None:
+            left.append(rows)
+        else:
+            yield rows, products.part(index), index
+    if sum(rows.stop - rows.start for rows in left) == count:
+        yield from ((rows, products, None) for rows in row_chunks(count, most))
+    elif left:
+        rest = torch.cat([torch.arange(rows.start, rows.stop) for rows in left])
+        yield from ((rest[rows], products, None) for rows in row_chunks(len(rest), most))

@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaussian_test.sampler import EmpiricalScore
-from gaussian_test.sampler.scores import products, store, truncated
+from gaussian_test.sampler.scores import empirical, products, store, truncated
 
 
 class Largest(TorchDispatchMode):
@@ -226,7 +226,7 @@ def test_a_state_that_is_a_sample_is_nearest_to_itself(copies, monkeypatch):
     x = torch.cat([samples, samples[:5] + 0.01, -samples[:1]])
     prefer = torch.cat([torch.arange(50), torch.zeros(6, dtype=torch.long)])
     fast = score.nearest(x, prefer), score.nearest(x, prefer.roll(1)), score.nearest(x)
-    monkeypatch.setattr(EmpiricalScore, "_among", lambda self, offset, prefer: torch.full((len(offset),), -1))
+    monkeypatch.setattr(empirical, "among", lambda samples, states, prefer: torch.full((len(states),), -1))
     plain = score.nearest(x, prefer), score.nearest(x, prefer.roll(1)), score.nearest(x)
     assert torch.equal(fast[0][0], plain[0][0])
     for one, other in zip(fast, plain, strict=True):
