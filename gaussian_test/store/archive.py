@@ -48,12 +48,21 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
                     mode: Literal["a", "w"] = "a" if group else "w"
                     dataset.to_netcdf(temporary.absolute(), mode=mode, group=group, engine="netcdf4", encoding=_encoding(dataset))
             sync(temporary)
-            whole = all(read_unchecked(temporary, group).identical(dataset) for group, dataset in contents)
+            whole = all(_is_there(temporary, group, dataset) for group, dataset in contents)
         except RuntimeError as error:  # raised by the NetCDF library if the disk is full or fails
             raise OSError(" ".join(str(error).split())) from error
         if not whole:
             raise OSError(f"{path} did not read back as it was written: check the disk and run again")
         seal(temporary)
+
+
+def _is_there(path: Path, group: str | None, dataset: xr.Dataset) -> bool:
+    """Return whether a group of a file is a dataset, comparing a variable at a time."""
+    with netcdf(), _opened(path, group) as there:
+        names = list(there.variables)
+        return set(names) == set(dataset.variables) and all(
+            plain(there[[name]].load()).identical(dataset[[name]]) for name in names
+        )
 
 
 def aligned(root: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
@@ -87,13 +96,17 @@ def read(path: Path, group: str | None = None, known: State | None = None) -> xr
 
 def read_unchecked(path: Path, group: str | None = None) -> xr.Dataset:
     """Load a group of a NetCDF file whose sha256 is already verified, and close the file."""
-    with netcdf(), xr.open_dataset(Path(path).absolute(), group=group, engine="netcdf4", decode_times=False) as dataset:
+    with netcdf(), _opened(path, group) as dataset:
         if dataset.nbytes > (most := allowed(None)):
             raise UserError(f"{path} holds {byte_size(dataset.nbytes)}, and no more than {byte_size(most)} is read on this machine")
         loaded = dataset.load()
         for variable in loaded.variables.values():
             variable.encoding = {}
         return plain(loaded)
+
+
+def _opened(path: Path, group: str | None) -> xr.Dataset:
+    return xr.open_dataset(Path(path).absolute(), group=group, engine="netcdf4", decode_times=False, cache=False)
 
 
 def refusal(path: str | Path, error: Exception) -> UserError:
