@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import gaussian_test as gt
+from gaussian_test.build.problem import prepare
 from gaussian_test.engine import shard as of_shards
 from gaussian_test.store import files, parts
 
@@ -110,3 +112,27 @@ def test_a_table_with_missing_rows_is_refused(lacking):
         rows.add(shard, dataset(shard).drop_vars("single" if shard == 1 else lacking if shard == 2 else []))
     with pytest.raises(ValueError, match=f"{lacking} is not in all parts of a run"):
         rows.table()
+
+
+def test_a_lost_manifest_costs_one_part_more_to_resume(tmp_path, monkeypatch):
+    run = parts.Parts(tmp_path / "run.nc", {"seed": "0"}, 5)
+    run.open()
+    for shard in range(5):
+        run.write(shard, dataset(shard))
+    run.path(0).write_bytes(b"damaged")
+    (run.folder / parts.MANIFEST).unlink()
+    read, real = [], parts.read_part
+    monkeypatch.setattr(parts, "read_part", lambda path: (read.append(path), real(path))[1])
+    run.open(resume=True)
+    assert len(read) <= 2
+    (run.folder / parts.MANIFEST).unlink()
+    with pytest.raises(gt.UserError, match="its manifest is lost"):
+        parts.Parts(tmp_path / "run.nc", {"seed": "1"}, 5).open(resume=True)
+
+
+@pytest.mark.parametrize(("samples", "shard_size"), [(8, 3), (8, 4), (5, 64), (7, 1)])
+def test_a_shard_is_that_of_the_plan(samples, shard_size):
+    prepared = prepare(gt.Experiment(samples=samples, shard_size=shard_size), "cpu")
+    found = [prepared.shard(number) for number in range(len(prepared.bounds) - 1)]
+    assert found == prepared.plan.shards(prepared.samples.tolist())
+    assert np.diff(prepared.bounds).tolist() == [len(shard) for shard in found]
