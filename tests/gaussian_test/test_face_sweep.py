@@ -195,7 +195,7 @@ def test_the_command_line_runs_a_sweep(tmp_path, folder, monkeypatch):
     assert (again.exit_code, len(again.stderr.splitlines())) == (2, 1)
 
 
-ON_DEMAND = {0: [True, True], 300: [False, True], 2**16: [False, False]}  # curves and rows
+ON_DEMAND = {0: [True, True], 100: [False, True], 2**16: [False, False]}  # curves and rows
 
 
 @pytest.fixture(scope="module", params=ON_DEMAND)
