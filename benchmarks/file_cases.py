@@ -14,7 +14,7 @@ import xarray as xr
 from measure import Case
 from problem import Problem
 
-from gaussian_test.engine import runner
+from gaussian_test.engine.shard import Rows
 from gaussian_test.store import archive, parts
 
 
@@ -38,7 +38,10 @@ def _archive(count: int, rounds: int) -> Iterator[Case]:
         written = sorted(run.folder.glob("shard-*"))
 
         def assembled() -> xr.Dataset:
-            return runner.joined([table for shard in range(count) if (table := run.read(shard)) is not None])
+            rows = Rows({"sample": np.arange(count + 1) * _table(0).sizes["sample"]}, run.folder)
+            for shard in range(count):
+                rows.add(shard, run.read(shard) or xr.Dataset())
+            return rows.table()
 
         def opened_together() -> xr.Dataset:
             with xr.open_mfdataset(

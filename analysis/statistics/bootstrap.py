@@ -87,10 +87,10 @@ class ClusterBootstrap:
         self.seed = seed
 
     @cached_property
-    def _counts(self) -> NDArray[np.uint16]:
-        """Count of each cluster in each resample, in a small dtype to save memory."""
+    def _counts(self) -> NDArray[np.uint8]:
+        """Count of each cluster in each resample, in bytes: one of 256 has a probability below 1/256!."""
         random = np.random.default_rng(self.seed)
-        counts = np.empty((self.resamples, self.clusters), dtype=np.uint16)
+        counts = np.empty((self.resamples, self.clusters), dtype=np.uint8)
         for rows in self._blocks():
             # count draws: numpy's multinomial has the same law but takes ten times as long
             drawn = random.integers(self.clusters, size=(rows.stop - rows.start, self.clusters))
@@ -111,7 +111,7 @@ class ClusterBootstrap:
         (10, 2)
         """
         y = np.asarray(values, dtype=np.float64)
-        return np.concatenate([self._counts[rows] / self.clusters @ y for rows in self._blocks()])
+        return np.concatenate([self._counts[rows] / np.float64(self.clusters) @ y for rows in self._blocks()])
 
     def band(self, values: ArrayLike, offset: ArrayLike = 0.0, fitted: int = 0, studentized: bool = True) -> Band:
         r"""Return mean, standard error and the sup-t band of a curve.

@@ -81,6 +81,10 @@ def memory_needs(settings: Experiment, truth: xr.Dataset, turn_times: int, sampl
             "give fewer end_points, fewer observables or more",
         ),
     ]
+    if "label" in truth and settings.needs("references"):
+        _, of_class = np.unique(truth["label"].values, return_counts=True)
+        size = 12 * features * int(np.minimum(of_class, features).sum())
+        needs.append(Need(f"the moments of {len(of_class)} classes", size, "leave affinity out of observables or give more"))
     needs += [
         Need(f"a mixture of {one.components} components", 3 * 8 * one.components * (features**2 + count), "give fewer or more")
         for one in settings.scores
@@ -107,7 +111,7 @@ def memory_needs(settings: Experiment, truth: xr.Dataset, turn_times: int, sampl
         ),
         Need(
             f"{resamples} resamples",
-            resamples * (8 * turn_times * (10 + 12 * scores) + 2 * samples),
+            resamples * (8 * turn_times * (10 + 12 * scores) + samples),
             "give a smaller statistics.bootstrap, fewer turn times or more",
         ),
     ]

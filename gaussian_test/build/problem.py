@@ -82,9 +82,13 @@ class Prepared:
         return (*registry.ALWAYS, *(one.record for one in self.custom_observables), *named)
 
     @property
-    def shards(self) -> list[tuple[int, ...]]:
-        """Samples of each shard."""
-        return self.plan.shards(self.samples.tolist())
+    def bounds(self) -> NDArray[np.int64]:
+        """Where each shard begins among the samples, and where the last one ends."""
+        return np.append(np.arange(0, len(self.samples), self.plan.shard_size), len(self.samples))
+
+    def shard(self, number: int) -> tuple[int, ...]:
+        """Return the samples of a shard, as :meth:`UTurnPlan.shards` does of all."""
+        return tuple(self.samples[number * self.plan.shard_size :][: self.plan.shard_size].tolist())
 
     @property
     def dtype(self) -> torch.dtype:

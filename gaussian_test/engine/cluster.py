@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from gaussian_test.text import byte_size
 WORKER = 200_000_000  # bytes of a worker's libraries
 RETRIES = 2  # of a shard whose task raised; one that killed its worker is retried as the scheduler allows, then once more
 CONNECT = 15  # seconds for a scheduler to answer
+WINDOW = 2000  # shards at the scheduler at a time, which takes 100 kB for each: more than a large cluster has workers
 POLL = 0.5  # seconds between checks for signals and lost connections
 PATIENCE = 60.0  # seconds to wait for a worker's current shard
 SILENCE = 10.0  # seconds without workers before, and between, messages about it
@@ -260,38 +262,40 @@ def compute_on(
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
     pending: dict[str, tuple[int, Any]] = {}
     failures: dict[int, str] = {}
-    misfits: set[str] = set()
+    misfits: dict[str, str] = {}  # their problems, by address
+    waiting = deque(missing)
     suspects: dict[int, str] = {}  # shards whose workers were killed, perhaps by other shards: retried once, alone
     alone: set[int] = set()
 
-    def submit(shard: int) -> bool:
-        """Submit a shard to the fit workers, if there are any."""
+    def submit(shard: int) -> None:
+        """Submit a shard to the fit workers; without any it has failed."""
         fit = _workers(client) if misfits else None  # if unknown, any worker: a misfit will report itself again
-        if fit is not None and not (fit := fit - misfits):
-            return False
+        if fit is not None and not (fit := fit - misfits.keys()):
+            failed(shard, next(reversed(misfits.values())))
+            return
         key = f"shard-{shard}-{Path(order.output).name}-{time.time_ns()}"
         future = _submit(client, compute, order, shard, key=key, retries=RETRIES, workers=sorted(fit) if fit else None)
         pending[future.key] = (shard, future)
         future.add_done_callback(done.put)
-        return True
 
     def failed(shard: int, why: str) -> None:
         failures[shard] = why
         log("failed", logging.ERROR, shard=shard, reason=why)
 
     with interruption.finishing():
-        for shard in missing:
-            submit(shard)
         stopping, idle_since = False, time.monotonic()
-        while pending or (suspects and not stopping):
+        while waiting or pending or (suspects and not stopping):
+            while waiting and len(pending) < WINDOW:
+                submit(waiting.popleft())
             if not pending:
-                shard, why = suspects.popitem()
-                alone.add(shard)
-                if not submit(shard):
-                    failed(shard, why)
+                if suspects and not stopping:
+                    shard, _ = suspects.popitem()
+                    alone.add(shard)
+                    submit(shard)
                 continue
             if interruption.asked is not None and not stopping:
                 stopping = True
+                waiting.clear()
                 parts.stop()  # workers start no further shard
             try:
                 future = done.get(timeout=POLL)
@@ -316,9 +320,9 @@ def compute_on(
                 elif receipt.state == "misfit":
                     if receipt.address not in misfits:
                         log("misfit", logging.WARNING, worker=receipt.worker, reason=receipt.problem)
-                    misfits.add(receipt.address)
-                    if not stopping and not submit(shard):
-                        failed(shard, receipt.problem)
+                    misfits[receipt.address] = receipt.problem
+                    if not stopping:
+                        submit(shard)
                 elif receipt.state == "written":
                     progress.finished(shard, receipt.seconds, worker=receipt.worker)
     if interruption.asked is not None:

@@ -5,7 +5,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from gaussian_test.build.problem import (
 )
 from gaussian_test.engine import cluster, worker
 from gaussian_test.engine.interruption import Interrupted, Interruption
-from gaussian_test.engine.shard import compute_here, computing, joined, settle_micro_batches
+from gaussian_test.engine.shard import Rows, compute_here, computing, settle_micro_batches
 from gaussian_test.errors import UserError, user_input
 from gaussian_test.experiment.experiment import Experiment
 from gaussian_test.log import Progress, log, to_file
@@ -177,13 +177,13 @@ def _in_memory(prepared: Prepared, progress: bool | None, interruption: Interrup
     finer: Prepared | None = prepared
     settled: dict[str, int] = {}
     while finer is not None:
-        prepared, shards = finer, finer.shards
+        prepared, shards, rows = finer, len(finer.bounds) - 1, Rows.of(finer)
         settled = settle_micro_batches(prepared, settled)
-        with Progress(len(shards), 0, f"U-Turns on {prepared.device}", progress) as counter:
-            tables = compute_here(prepared, None, range(len(shards)), counter, interruption)
+        with Progress(shards, 0, f"U-Turns on {prepared.device}", progress) as counter:
+            compute_here(prepared, None, range(shards), rows, counter, interruption)
             counter.then(AFTER)
         with computing(prepared):
-            table = joined([tables.pop(shard) for shard in range(len(shards))])
+            table = rows.table()
             finer = _finer(prepared, table)
     with computing(prepared):
         result, groups = _assembled(prepared, table, run_identity(prepared))
@@ -220,12 +220,12 @@ def _to_archive(
     """Run with parts beside the unfinished archive."""
     resume, overwrite = again
     identity = run_identity(prepared)
-    shards = prepared.shards
+    shards = len(prepared.bounds) - 1
     with nullcontext() if order is None else cluster.connected(*where, order.threads) as client:
         if order is not None:
             # the workers know the device type of the shards
             identity["device type"] = cluster.ask(client, worker.device_type, order)
-        parts = Parts(path, shard_identity(identity), len(shards))
+        parts = Parts(path, shard_identity(identity), shards)
         finished = _already_there(path, identity, parts) if resume and path.exists() else None
         if finished is not None:
             parts.remove()  # a run may have been killed before this cleanup
@@ -234,14 +234,14 @@ def _to_archive(
         with user_input():
             parts.open(resume, overwrite)
         try:
-            with to_file(parts.folder), _said(parts, len(shards)):
+            with to_file(parts.folder), _said(parts, shards):
                 finer: Prepared | None = prepared
                 while finer is not None:
                     if finer is not prepared:
                         prepared, identity = finer, run_identity(finer) | {"device type": identity["device type"]}
                         parts.begin_again(shard_identity(identity))
                         order = order and replace(order, levels=finer.plan.levels, token=uuid4().hex)
-                    table = joined(_tables(prepared, parts, order, client, progress, interruption))
+                    table = _table(prepared, parts, order, client, progress, interruption)
                     with computing(prepared):
                         finer = _finer(prepared, table)
                 with computing(prepared):
@@ -255,18 +255,17 @@ def _to_archive(
     return archive.open_archive(path)
 
 
-def _tables(
+def _table(
     prepared: Prepared, parts: Parts, order: worker.Order | None, client: Any, progress: bool | None, interruption: Interruption
-) -> list[xr.Dataset]:
-    """Return the tables of all shards, from finished parts or computed now."""
-    total = len(prepared.shards)
+) -> xr.Dataset:
+    """Return the table of all shards, from finished parts or computed now."""
+    total, rows = len(prepared.bounds) - 1, Rows.of(prepared, parts.folder)
     with user_input():
         prepared.fits.save(parts.folder)
-    tables = {shard: table for shard in range(total) if (table := parts.read(shard)) is not None}
-    missing = [shard for shard in range(total) if shard not in tables]
-    known = _known_micro_batches(parts, prepared, list(tables.values()))
+    missing = _read(parts, rows, range(total))
+    known = _known_micro_batches(parts, prepared, rows)
     where = str(prepared.device) if order is None else f"workers ({client.scheduler.address})"
-    log("start", shards=total, finished=len(tables), on=where, samples=len(prepared.samples), seed=prepared.settings.seed)
+    log("start", shards=total, finished=total - len(missing), on=where, samples=len(prepared.samples), seed=prepared.settings.seed)
     if missing:
         if order is None:
             settled = settle_micro_batches(prepared, known)
@@ -281,19 +280,31 @@ def _tables(
         with user_input():
             files.write_text(parts.folder / MICRO_BATCHES, json.dumps(settled))
         what = f"U-Turns on {where}"
-        with parts.telling() as tell, Progress(total, len(tables), what, progress, tell=tell) as counter:
+        with parts.telling() as tell, Progress(total, total - len(missing), what, progress, tell=tell) as counter:
             if order is None:
-                tables |= compute_here(prepared, parts, missing, counter, interruption)
+                compute_here(prepared, parts, missing, rows, counter, interruption)
+                missing = []
             else:
                 failures = cluster.compute_on(client, order, parts, missing, counter, interruption)
                 if failures:
                     raise UserError(_failed(failures, total))
-                tables |= {shard: table for shard in missing if (table := parts.read(shard)) is not None}
+                missing = _read(parts, rows, missing)
             counter.then(AFTER)
-    lost = [shard for shard in range(total) if shard not in tables]
-    if lost:
-        raise UserError(f"{len(lost)} parts written by workers are not in {parts.folder}: let all machines see the same folder")
-    return [tables[shard] for shard in range(total)]
+    if missing:
+        raise UserError(f"{len(missing)} parts written by workers are not in {parts.folder}: let all machines see the same folder")
+    return rows.table()
+
+
+def _read(parts: Parts, rows: Rows, shards: Iterable[int]) -> list[int]:
+    """Add the finished ones of some shards to the rows, and return the others."""
+    missing = []
+    for shard in shards:
+        table = parts.read(shard)
+        if table is None:
+            missing.append(shard)
+        else:
+            rows.add(shard, table)
+    return missing
 
 
 def _failed(failures: dict[int, str], total: int) -> str:
@@ -319,14 +330,15 @@ def _said(parts: Parts, total: int) -> Iterator[None]:
         raise
 
 
-def _known_micro_batches(parts: Parts, prepared: Prepared, finished: list[xr.Dataset]) -> dict[str, int]:
+def _known_micro_batches(parts: Parts, prepared: Prepared, rows: Rows) -> dict[str, int]:
     """Return the micro-batches at the start of the run, for networks without a fixed one."""
     names = [name for name, score in prepared.scores.items() if isinstance(score, sampler.NetworkScore)]
     try:
         known = json.loads(regular(parts.folder / MICRO_BATCHES).read_text(encoding="utf-8"))
         return {name: int(known[name]) for name in names}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # a memory shortage may have halved it in some parts
-        return {name: max(int(table["micro_batch"].sel(score=name).max()) for table in finished) for name in names if finished}
+        found = dict(zip(prepared.scores, rows.micro_batches(), strict=False))
+        return {name: found[name] for name in names if name in found}
 
 
 def _write(path: Path, result: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> None:

@@ -1,13 +1,17 @@
-"""Computation of one shard and writing of its part."""
+"""Computation of one shard, writing of its part, and the table of all."""
 
+import os
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gaussian_test import data, sampler
@@ -18,12 +22,14 @@ from gaussian_test.analysis.observables.sample_table import SampleTable
 from gaussian_test.build.problem import Prepared
 from gaussian_test.build.scores import evaluating
 from gaussian_test.engine.interruption import Interrupted, Interruption
-from gaussian_test.errors import UserError
+from gaussian_test.errors import UserError, user_input
 from gaussian_test.locks import SharedSetting, one_blas_thread
 from gaussian_test.log import Progress
 from gaussian_test.sampler.defaults import undisturbed
 from gaussian_test.sampler.process import Time, as_time
 from gaussian_test.store.parts import Parts
+
+LARGE = 2**25  # bytes of an array of the table that is in a file, where there is a folder for it
 
 
 def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
@@ -127,9 +133,9 @@ def _check_finite(prepared: Prepared, table: xr.Dataset, shard: tuple[int, ...])
 
 
 def compute_here(
-    prepared: Prepared, parts: Parts | None, missing: Sequence[int], progress: Progress, interruption: Interruption
-) -> dict[int, xr.Dataset]:
-    """Compute the missing shards, and write each as a part when it is done.
+    prepared: Prepared, parts: Parts | None, missing: Sequence[int], rows: "Rows", progress: Progress, interruption: Interruption
+) -> None:
+    """Compute the missing shards, write each as a part when it is done, and add it to the rows.
 
     Raises
     ------
@@ -138,26 +144,24 @@ def compute_here(
     Interrupted
         If a signal arrived.
     """
-    shards = prepared.shards
-    tables: dict[int, xr.Dataset] = {}
     with interruption.finishing() if parts else nullcontext(), computing(prepared):
         for shard in missing:
             if interruption.asked is not None:
                 break
             began = time.monotonic()
-            tables[shard] = run_shard(prepared, shards[shard])
+            table = run_shard(prepared, prepared.shard(shard))
             if parts:
                 try:
-                    parts.write(shard, tables[shard])
+                    parts.write(shard, table)
                 except OSError as error:
                     reason = error.strerror or error
                     raise UserError(
                         f"shard {shard} could not be written ({reason}): make room or give permission to write, and add --resume"
                     ) from error
+            rows.add(shard, table)
             progress.finished(shard, time.monotonic() - began)
     if interruption.asked is not None:
         raise Interrupted(interruption.asked)
-    return tables
 
 
 @contextmanager
@@ -252,21 +256,81 @@ def first_bad_level(prepared: Prepared, shard: tuple[int, ...], name: str) -> fl
     return None
 
 
-def joined(tables: list[xr.Dataset]) -> xr.Dataset:
-    """Return the table of all shards, concatenated over samples.
+class Rows:
+    """The sample table of a run, put together shard by shard, in any order.
 
-    Raises ValueError if the tables differ in anything else.
+    With a folder, large arrays are in nameless files there: the system writes them out and forgets them when it needs memory.
+
+    Parameters
+    ----------
+    bounds : mapping of str to ndarray
+        Where the rows of each shard begin along ``sample`` and ``kept``, and where the last ones end.
+    folder : Path, optional
+        Folder of the files.
     """
-    first = tables[0]
-    # xarray's concat takes a millisecond per table, and there may be thousands
-    variables: dict[Any, xr.Variable] = {}
-    for name in dict.fromkeys(name for table in tables for name in table.variables):
-        parts = [table.variables[name] for table in tables if name in table.variables]
-        dims, attrs = parts[0].dims, parts[0].attrs
-        along = [dims.index(dim) for dim in ("sample", "kept") if dim in dims]
-        if any(part.dims != dims or (not along and part.values.tobytes() != parts[0].values.tobytes()) for part in parts):
-            raise ValueError(f"{name} differs between the parts of a run")
-        variables[name] = xr.Variable(dims, np.concatenate([part.values for part in parts], along[0]), attrs) if along else parts[0]
-    coords = {name: variables[name] for table in tables for name in table.coords}
-    rest = {name: variable for name, variable in variables.items() if name not in coords}
-    return xr.Dataset(rest, coords, first.attrs)
+
+    def __init__(self, bounds: Mapping[str, NDArray[np.int64]], folder: Path | None = None) -> None:
+        self._bounds, self._folder = bounds, folder
+        self._found: dict[Any, xr.Variable] = {}
+        self._first: dict[Any, tuple[int, int]] = {}  # first shard of a variable, and its place there: the order of variables
+        self._rows: dict[Any, int] = {}  # of a variable, found so far
+        self._coords: set[Any] = set()
+        self._attrs: dict[Any, Any] = {}
+
+    @classmethod
+    def of(cls, prepared: Prepared, folder: Path | None = None) -> "Rows":
+        """Return the empty table of a run."""
+        bounds, ends = prepared.bounds, np.append(prepared.samples, np.iinfo(np.int64).max)
+        return cls({"sample": bounds, "kept": np.searchsorted(prepared.kept, ends[bounds])}, folder)
+
+    def add(self, shard: int, table: xr.Dataset) -> None:
+        """Add the table of a shard, once.
+
+        Raises ValueError if it differs from the others in anything but its rows, and UserError if the disk is full.
+        """
+        self._coords |= set(table.coords)
+        self._attrs = self._attrs or table.attrs
+        for place, (name, part) in enumerate(table.variables.items()):
+            along = next((dim for dim in self._bounds if dim in part.dims), None)
+            if name not in self._found:
+                self._found[name] = part if along is None else self._empty(part, along)
+            whole = self._found[name]
+            self._first[name] = min(self._first.get(name, (shard, place)), (shard, place))
+            if along is None:
+                same = part.dims == whole.dims and part.values.tobytes() == whole.values.tobytes()
+            else:
+                low, high = self._bounds[along][shard : shard + 2]
+                self._rows[name] = self._rows.get(name, 0) + high - low
+                there = whole.values[(slice(None),) * part.dims.index(along) + (slice(low, high),)]
+                same = (part.dims, part.dtype, part.shape) == (whole.dims, there.dtype, there.shape)
+                if same:
+                    there[...] = part.values
+            if not same:
+                raise ValueError(f"{name} differs between the parts of a run")
+
+    def _empty(self, part: xr.Variable, along: str) -> xr.Variable:
+        """Return zeros for all rows of a variable."""
+        shape = [self._bounds[along][-1] if dim == along else size for dim, size in part.sizes.items()]
+        size = int(np.prod(shape)) * part.dtype.itemsize
+        if self._folder is None or size < LARGE or not hasattr(os, "posix_fallocate"):
+            return xr.Variable(part.dims, np.zeros(shape, part.dtype), part.attrs)
+        with user_input(), tempfile.TemporaryFile(dir=self._folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error now, and would be the end of the process later
+            return xr.Variable(part.dims, np.asarray(np.memmap(file, part.dtype, "r+", shape=tuple(shape))), part.attrs)
+
+    def micro_batches(self) -> list[int]:
+        """Return the largest micro-batch of each score so far; empty without any table."""
+        return self._found["micro_batch"].values.max(1).tolist() if self._found else []
+
+    def table(self) -> xr.Dataset:
+        """Return the whole table, which shares its memory.
+
+        Raises ValueError if rows are missing.
+        """
+        variables = {name: self._found[name] for name in sorted(self._found, key=self._first.__getitem__)}
+        for name, rows in self._rows.items():
+            if rows != max(self._found[name].sizes[dim] for dim in self._bounds if dim in self._found[name].dims):
+                raise ValueError(f"{name} is not in all parts of a run")
+        coords = {name: variable for name, variable in variables.items() if name in self._coords}
+        rest = {name: variable for name, variable in variables.items() if name not in coords}
+        return xr.Dataset(rest, coords, self._attrs)

@@ -128,7 +128,7 @@ def compute(order: Order, shard: int) -> Receipt:
         if parts.read(shard) is not None:  # an earlier receipt was lost
             return Receipt(shard, 0.0, worker)
         settle_micro_batches(prepared, order.micro_batches)  # an earlier shard may have halved them
-        samples = prepared.shards[shard]
+        samples = prepared.shard(shard)
         try:
             with computing(prepared):
                 table = run_shard(prepared, samples)

@@ -16,7 +16,7 @@ import xarray as xr
 
 from gaussian_test.analysis.declarations import split_reasons
 from gaussian_test.errors import UserError
-from gaussian_test.locks import netcdf, numpy_defaults
+from gaussian_test.locks import NETCDF_LOCK, netcdf, numpy_defaults
 from gaussian_test.machine import allowed, special
 from gaussian_test.store import foreign
 from gaussian_test.store.files import ChecksumError, State, atomic_path, check, holds, is_sealed, seal, sync
@@ -24,6 +24,7 @@ from gaussian_test.text import byte_size, near_files
 
 SCHEMA_VERSION = 3  # 1: version 0.1, with reasons as sentences; 2: groups whose coordinates are not those of the root
 CHECKSUM = "checksum"  # attribute of a file that ends with its checksum; of a result that came without one
+ON_DEMAND = 2**26  # bytes of a variable that is read from its file whenever it is used, and not kept
 APPENDED, NONE = "sha256, after the last byte of the NetCDF file", "none"
 Source = str | os.PathLike[str] | xr.Dataset  # an archive, or a result
 GROUPS = "groups"  # key of the groups of a result in memory
@@ -48,12 +49,21 @@ def write(path: Path, root: xr.Dataset, groups: Mapping[str, xr.Dataset] | None 
                     mode: Literal["a", "w"] = "a" if group else "w"
                     dataset.to_netcdf(temporary.absolute(), mode=mode, group=group, engine="netcdf4", encoding=_encoding(dataset))
             sync(temporary)
-            whole = all(read_unchecked(temporary, group).identical(dataset) for group, dataset in contents)
+            whole = all(_is_there(temporary, group, dataset) for group, dataset in contents)
         except RuntimeError as error:  # raised by the NetCDF library if the disk is full or fails
             raise OSError(" ".join(str(error).split())) from error
         if not whole:
             raise OSError(f"{path} did not read back as it was written: check the disk and run again")
         seal(temporary)
+
+
+def _is_there(path: Path, group: str | None, dataset: xr.Dataset) -> bool:
+    """Return whether a group of a file is a dataset, with one variable of it in memory at a time."""
+    with netcdf(), _opened(path, group) as there:
+        names = list(there.variables)
+        return set(names) == set(dataset.variables) and all(
+            plain(there[[name]].compute()).identical(dataset[[name]]) for name in names
+        )
 
 
 def aligned(root: xr.Dataset, groups: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
@@ -86,14 +96,30 @@ def read(path: Path, group: str | None = None, known: State | None = None) -> xr
 
 
 def read_unchecked(path: Path, group: str | None = None) -> xr.Dataset:
-    """Load a group of a NetCDF file whose sha256 is already verified, and close the file."""
-    with netcdf(), xr.open_dataset(Path(path).absolute(), group=group, engine="netcdf4", decode_times=False) as dataset:
-        if dataset.nbytes > (most := allowed(None)):
-            raise UserError(f"{path} holds {byte_size(dataset.nbytes)}, and no more than {byte_size(most)} is read on this machine")
-        loaded = dataset.load()
-        for variable in loaded.variables.values():
-            variable.encoding = {}
-        return plain(loaded)
+    """Load a group of a NetCDF file whose sha256 is already verified, but for what is large, and close the file if that is all."""
+    with netcdf():
+        dataset = _opened(path, group)
+        try:
+            small = [variable for variable in dataset.variables.values() if variable.nbytes <= ON_DEMAND]
+            at_once = (sum(variable.nbytes for variable in small), *(variable.nbytes for variable in dataset.variables.values()))
+            if (size := max(at_once)) > (most := allowed(None)):
+                raise UserError(f"{path} holds {byte_size(size)}, and no more than {byte_size(most)} is read on this machine")
+            for variable in small:
+                variable.load()
+            for variable in dataset.variables.values():
+                variable.encoding = {}
+            found = plain(dataset)
+        except BaseException:
+            dataset.close()
+            raise
+        if len(small) == len(dataset.variables):
+            dataset.close()
+        return found
+
+
+def _opened(path: Path, group: str | None) -> xr.Dataset:
+    options: dict[str, Any] = {"lock": NETCDF_LOCK, "cache": False}
+    return xr.open_dataset(Path(path).absolute(), group=group, engine="netcdf4", decode_times=False, **options)
 
 
 def refusal(path: str | Path, error: Exception) -> UserError:
@@ -115,7 +141,8 @@ def open_archive(path: str | os.PathLike[str]) -> xr.Dataset:
     Returns
     -------
     Dataset
-        The root group, loaded; ``.gaussian_test.group("moments")`` returns the others.
+        The root group, loaded; ``.gaussian_test.group("moments")`` returns the others. Variables of more than 64 MiB, such as the
+        rows of a million starts, are read from the file whenever they are used.
 
     Raises
     ------

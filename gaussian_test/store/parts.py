@@ -124,7 +124,8 @@ class Parts:
         """Raise for parts of another run, with the difference; without a valid manifest use the digests in the parts."""
         theirs = read_identity(self.folder)
         differs = None if theirs is None else first_difference(self.identity, theirs)
-        if theirs is None and any(self._owner(path) not in (None, self.digest) for path in self.folder.glob("shard-*.part")):
+        owners = (self._owner(path) for path in self.folder.glob("shard-*.part"))
+        if theirs is None and next(filter(None, owners), self.digest) != self.digest:  # a folder is of one run
             differs = "its manifest is lost, and what is in its parts"
         if differs is not None:
             raise UserError(

@@ -46,6 +46,17 @@ def test_standard_error_is_that_of_the_mean_over_clusters():
     assert band.replicates.std() == pytest.approx(band.standard_error[0], rel=4 / np.sqrt(2 * 4000))
 
 
+@pytest.mark.parametrize(("clusters", "resamples"), [(2, 3), (300, 50), (70_001, 100)])
+def test_resampled_means_are_those_of_the_drawn_clusters(clusters, resamples):
+    """Bit for bit those of weights in double precision, in the same blocks, however many clusters there are."""
+    values = np.random.default_rng(3).normal(size=(clusters, 2))
+    random, step, expected = np.random.default_rng(5), max(1, 2**22 // clusters), []
+    for start in range(0, resamples, step):
+        drawn = random.integers(clusters, size=(min(step, resamples - start), clusters))
+        expected.append(np.stack([np.bincount(row, minlength=clusters) for row in drawn]) / clusters @ values)
+    np.testing.assert_array_equal(analysis.ClusterBootstrap(clusters, resamples, seed=5).means(values), np.concatenate(expected))
+
+
 def test_offset_moves_the_band_and_not_its_width():
     y = _curves(np.random.default_rng(4), 100)
     plain, moved = analysis.ClusterBootstrap(100).band(y), analysis.ClusterBootstrap(100).band(y, np.arange(POINTS))

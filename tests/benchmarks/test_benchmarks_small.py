@@ -59,3 +59,14 @@ def test_a_median_and_a_peak_are_what_they_say(problem):
     if sys.platform == "linux":
         memory, result = measure.extra_memory(lambda: np.ones(2**23), problem.device)
         assert memory == pytest.approx(result.nbytes, rel=0.1)
+
+
+@pytest.mark.parametrize(("name", "size"), [("driver", 20), ("resume", 8), ("table", 16), ("sweep", 3)])
+def test_what_is_past_one_machine_runs_in_small(name, size, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    import scale
+
+    found = scale.SCALES[name][0](size, tmp_path)
+    assert all(value >= 0 for value in found.values()), found
+    assert len(found) >= 3

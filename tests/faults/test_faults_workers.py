@@ -27,7 +27,9 @@ from same_archives import assert_same
 import gaussian_test as gt
 from gaussian_test import UserError
 from gaussian_test.engine import cluster, worker
-from gaussian_test.store.parts import parts_folder
+from gaussian_test.engine.interruption import Interruption
+from gaussian_test.log import Progress
+from gaussian_test.store.parts import Parts, parts_folder
 
 MODULE = '''
 import os, signal
@@ -118,6 +120,28 @@ def test_one_and_two_workers_give_the_bits_of_this_process(workers, tmp_path):
         assert_same(tmp_path / f"{name}.nc", tmp_path / "here.nc")
         assert hashes(tmp_path / f"{name}.nc") == hashes(tmp_path / "here.nc")
     assert left(tmp_path) == ["here.nc", "one.nc", "two.nc"]
+
+
+@pytest.mark.parametrize(("window", "state"), [(1, "written"), (3, "failed"), (2000, "failed"), (3, "misfit")])
+def test_the_scheduler_has_a_window_of_shards_at_a_time(window, state, workers, tmp_path, monkeypatch):
+    def compute(order, shard):
+        return worker.Receipt(shard, 0.0, "w", state if shard % 3 == 2 or state == "misfit" else "written", "no", worker._address())
+
+    def counted(change, function):
+        return lambda *given, **options: (at_once.append(at_once[-1] + change), function(*given, **options))[1]
+
+    at_once = [0]
+    monkeypatch.setattr(cluster, "WINDOW", window)
+    monkeypatch.setattr(cluster, "compute", compute)
+    monkeypatch.setattr(cluster, "_submit", counted(1, cluster._submit))
+    monkeypatch.setattr(cluster, "_outcome", counted(-1, cluster._outcome))
+    order = worker.Order({}, "cpu", {}, str(tmp_path / "run.nc"), 1)
+    with Progress(8, 0, "", False) as progress:
+        failed = cluster.compute_on(workers, order, Parts(tmp_path / "run.nc", {}), range(8), progress, Interruption())
+    assert failed == dict.fromkeys({"written": (), "failed": (2, 5), "misfit": range(8)}[state], "no")
+    assert progress.done == 8 - len(failed)
+    assert max(at_once) <= window
+    assert at_once[-1] == 0
 
 
 def test_nobody_else_runs_code_on_the_workers_of_a_run(workers, tmp_path, monkeypatch):

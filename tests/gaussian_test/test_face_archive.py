@@ -517,6 +517,35 @@ def test_an_archive_larger_than_memory_is_refused(full, monkeypatch):
         gt.open_archive(full)
 
 
+@pytest.mark.parametrize("large", [0, 50, 200])
+def test_what_is_large_is_read_when_it_is_used(full, tmp_path, large, monkeypatch):
+    path = shutil.copy(full, tmp_path / "a.nc")
+    whole, text = gt.open_archive(full), CliRunner().invoke(main, ["show", str(full)]).output
+    monkeypatch.setattr("gaussian_test.store.archive.ON_DEMAND", large)
+    found = gt.open_archive(path)
+    assert not found["sample_autocorrelation"].variable._in_memory
+    path.unlink()  # the file that was checked is the file that is read, whatever has its name
+    assert found.identical(whole)
+    assert not found["sample_autocorrelation"].variable._in_memory  # and nothing is kept
+    assert CliRunner().invoke(main, ["show", str(full)]).output == text
+
+
+def test_a_file_is_compared_with_memory_a_variable_at_a_time(full, tmp_path):
+    whole = gt.open_archive(full)
+    archive.write(tmp_path / "a.nc", whole)
+    changes = [
+        {"sample": whole["sample"] + 1},
+        {"gap": whole["gap"] + 1e-12},
+        {"gap": whole["gap"].assign_attrs(units="2")},
+        {"more": 1.0},
+    ]
+    assert archive._is_there(tmp_path / "a.nc", None, whole.assign_attrs(checksum=archive.APPENDED))
+    for change in changes:
+        assert not archive._is_there(tmp_path / "a.nc", None, whole.assign_attrs(checksum=archive.APPENDED).assign(change))
+    assert not archive._is_there(tmp_path / "a.nc", None, whole)
+    assert not archive._is_there(tmp_path / "a.nc", None, whole.drop_vars("gap").assign_attrs(checksum=archive.APPENDED))
+
+
 # -- what a file may be, and what it may be called ------------------------------------------------------------------------------
 
 TINY = {"samples": 4, "turn_times": {"noise_to_signal": [0.3, 3.0]}, "observables": "none", "statistics": {"bootstrap": 100}}

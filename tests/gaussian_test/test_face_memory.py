@@ -67,6 +67,10 @@ def test_a_run_may_be_resumed_with_another_cap(source):
         ),
         ({"memory": "300KB", "shard_size": 24, "repeats": 20, "dtype": "float64"}, r"shard of 24 samples, which takes 2\.9MB"),
         ({"memory": "900KB", "samples": 1000, "observables": ["affinity"]}, r"end points of 1000 samples.*end_points"),
+        (  # eigenvectors of 10 classes x 64 features, in double and single precision
+            {"memory": "450KB", "end_points": 4, "observables": ["affinity"]},
+            r"the moments of 10 classes, which takes 491\.5KB: leave affinity out of observables or give more",
+        ),
         ({"memory": "900KB", "observables": ["quality"]}, r"64 features of 1797 samples"),
         (
             {"memory": "900KB", "classifier": {"kind": "knn"}},

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gaussian_test.engine import runner
+import gaussian_test as gt
+from gaussian_test.build.problem import prepare
+from gaussian_test.engine import shard as of_shards
 from gaussian_test.store import files, parts
 
 
@@ -65,10 +67,21 @@ def test_attributes_that_are_not_kept_are_refused_before_anything_is_written(tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_joined_tables_are_those_of_xarray():
+BOUNDS = {"sample": np.array([0, 3, 6, 9]), "kept": np.array([0, 1, 1, 2])}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("large", [0, 2**25], ids=["in files", "in memory"])
+def test_the_table_of_all_parts_is_that_of_xarray(order, large, tmp_path, monkeypatch):
+    monkeypatch.setattr(of_shards, "LARGE", large)
     tables = [dataset(shard).drop_attrs() for shard in range(3)]
     tables[1] = tables[1].drop_dims(["kept"])
-    found = runner.joined(tables)
+    rows = of_shards.Rows(BOUNDS, tmp_path)
+    for shard in order:
+        rows.add(shard, tables[shard])
+    found = rows.table()
+    assert not list(tmp_path.iterdir())  # the files have no names: nothing is left of a killed run
+    assert (list(found), list(found.coords)) == (list(tables[0]), list(tables[0].coords))  # whatever the order
     options = {"data_vars": "minimal", "coords": "minimal", "join": "exact", "compat": "equals"}
     along = xr.concat([table.drop_dims("kept", errors="ignore") for table in tables], "sample", **options)
     kept = xr.concat([tables[0][["single"]], tables[2][["single"]]], "kept")
@@ -76,7 +89,50 @@ def test_joined_tables_are_those_of_xarray():
     xr.testing.assert_identical(found[sorted(found.variables)], along.merge(kept)[sorted(found.variables)])
 
 
-@pytest.mark.parametrize("change", [{"scalar": 3.0}, {"flag": ("score", np.array([1, 1], dtype=np.int8))}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scalar": 3.0},
+        {"flag": ("score", np.array([1, 1], dtype=np.int8))},
+        {"whole": ("sample", np.zeros(3, dtype=np.float32))},
+        {"a": (("sample", "score"), np.zeros((3, 2)))},
+    ],
+)
 def test_tables_that_differ_in_what_they_share_are_refused(change):
+    rows = of_shards.Rows(BOUNDS)
+    rows.add(0, dataset(0))
     with pytest.raises(ValueError, match="differs between the parts of a run"):
-        runner.joined([dataset(0), dataset(1).assign(change)])
+        rows.add(1, dataset(1).drop_vars([*change, "single"]).assign(change))
+
+
+@pytest.mark.parametrize("lacking", ["a", "single", "second"])
+def test_a_table_with_missing_rows_is_refused(lacking):
+    rows = of_shards.Rows(BOUNDS)
+    for shard in range(3):
+        rows.add(shard, dataset(shard).drop_vars("single" if shard == 1 else lacking if shard == 2 else []))
+    with pytest.raises(ValueError, match=f"{lacking} is not in all parts of a run"):
+        rows.table()
+
+
+def test_a_lost_manifest_costs_one_part_more_to_resume(tmp_path, monkeypatch):
+    run = parts.Parts(tmp_path / "run.nc", {"seed": "0"}, 5)
+    run.open()
+    for shard in range(5):
+        run.write(shard, dataset(shard))
+    run.path(0).write_bytes(b"damaged")
+    (run.folder / parts.MANIFEST).unlink()
+    read, real = [], parts.read_part
+    monkeypatch.setattr(parts, "read_part", lambda path: (read.append(path), real(path))[1])
+    run.open(resume=True)
+    assert len(read) <= 2
+    (run.folder / parts.MANIFEST).unlink()
+    with pytest.raises(gt.UserError, match="its manifest is lost"):
+        parts.Parts(tmp_path / "run.nc", {"seed": "1"}, 5).open(resume=True)
+
+
+@pytest.mark.parametrize(("samples", "shard_size"), [(8, 3), (8, 4), (5, 64), (7, 1)])
+def test_a_shard_is_that_of_the_plan(samples, shard_size):
+    prepared = prepare(gt.Experiment(samples=samples, shard_size=shard_size), "cpu")
+    found = [prepared.shard(number) for number in range(len(prepared.bounds) - 1)]
+    assert found == prepared.plan.shards(prepared.samples.tolist())
+    assert np.diff(prepared.bounds).tolist() == [len(shard) for shard in found]

@@ -337,7 +337,7 @@ def test_the_integral_is_of_fourth_order_and_its_error_holds_the_true_one():
     assert np.log2(errors[0] / errors[2]) / 2 > 3
 
 
-def test_the_integral_is_linear_and_of_the_last_axis():
+def test_the_integral_is_linear_and_of_the_last_axis(monkeypatch):
     rng = np.random.default_rng(2)
     nu, excess = np.geomspace(0.2, 9, 10), rng.normal(size=(5, 4, 10))
     weights = rng.normal(size=5)
@@ -345,6 +345,10 @@ def test_the_integral_is_linear_and_of_the_last_axis():
     np.testing.assert_allclose(summed, np.tensordot(weights, inner_area(excess, nu), 1), rtol=1e-9, atol=1e-10)
     assert information_integral(excess, nu, **FACTS).tail.shape == (5, 4)
     np.testing.assert_array_equal(inner_area(excess, nu)[2, 1], inner_area(excess[2, 1], nu))
+    at_once = inner_area(excess, nu)
+    monkeypatch.setattr("gaussian_test.analysis.theory.predictions.BLOCK", 3)
+    for order in "CF":  # curves over samples are often transposed
+        np.testing.assert_array_equal(inner_area(np.array(excess, order=order), nu), at_once)
 
 
 @pytest.mark.parametrize("separation", [4.0, 30.0])

@@ -109,31 +109,38 @@ def gaussian_test(
     crossings: dict[str, dict[str, Crossing]] = {name: {} for name in TIMES}
     for score, of_score in facts.items():
         row = table.sel(score=score)
-        simulated = _by_sample(row["sample_autocorrelation"])
-        one_shot = _by_sample(row["sample_autocorrelation_one_shot"])
-        squared = _by_sample(row["sample_autocorrelation_one_shot_squared"])
+
+        def simulated(row: xr.Dataset = row) -> Array:  # of a million starts each takes 200 MB: made where needed, and not kept
+            return _by_sample(row["sample_autocorrelation"])
+
+        def one_shot(row: xr.Dataset = row) -> Array:
+            return _by_sample(row["sample_autocorrelation_one_shot"])
+
+        def squared(row: xr.Dataset = row) -> Array:
+            return _by_sample(row["sample_autocorrelation_one_shot_squared"])
+
         is_exact = of_score.kernel == "exact"
         discretised = exact_gaussian if is_exact or of_score.reference is None else of_score.reference
-        gap_one_shot = resample.band(with_control_variate(one_shot, control, exact_gaussian), exact_gaussian, fitted=1)
+        gap_one_shot = resample.band(with_control_variate(one_shot(), control, exact_gaussian), exact_gaussian, fitted=1)
         gap = (
             gap_one_shot
             if is_exact
-            else resample.band(with_control_variate(simulated, control, exact_gaussian), discretised, fitted=1)
+            else resample.band(with_control_variate(simulated(), control, exact_gaussian), discretised, fitted=1)
         )
         own = resample.share_band(_by_sample((row["nearest_sample"] == row["sample"]).astype(float)))
         near = resample.share_band(_by_sample((row["nearest_distance"] < truth.typical_distance).astype(float)))
         same, why_not = _same_class(row, truth, of_score.conditional, resample)
         retention = _over_chance(same, truth)
         for name, band in (
-            ("autocorrelation", resample.band(simulated)),
-            ("autocorrelation_one_shot", resample.band(one_shot)),
-            ("autocorrelation_one_shot_squared", resample.band(squared)),
+            ("autocorrelation", resample.band(simulated())),
+            ("autocorrelation_one_shot", resample.band(one_shot())),
+            ("autocorrelation_one_shot_squared", resample.band(squared())),
             ("gap", gap),
             ("gap_one_shot", gap_one_shot),
             ("memorized_share", own),
             ("class_retention", retention),
-            ("balance_squared", resample.band(squared - one_shot)),
-            ("balance_simulated", resample.band(simulated - one_shot, discretised - exact_gaussian)),
+            ("balance_squared", resample.band(squared() - one_shot())),
+            ("balance_simulated", resample.band(simulated() - one_shot(), discretised - exact_gaussian)),
             ("end_square", resample.band(_by_sample(row["sample_end_square"]))),
             ("close_share", near),
         ):
