@@ -22,7 +22,7 @@ IMPORTS = rooms.imports(MODULES)
 LIBRARIES = {
     "sampler": {"torch", "numpy", "lazy_loader"},
     "data": {"numpy", "xarray", "sklearn", "PIL"},
-    "ground": {"netCDF4", "numpy", "tqdm"},
+    "ground": {"netCDF4", "numpy", "threadpoolctl", "tqdm"},
 }
 OUTSIDE_OF_FILE = {
     "gaussian_test.sampler.networks.diffusers_models": {"diffusers", "safetensors"},
