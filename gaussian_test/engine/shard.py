@@ -31,6 +31,7 @@ from gaussian_test.store.parts import Parts
 
 LARGE = 2**25  # bytes of an array of the table that is in a file, where there is a folder for it
 
+
 def run_shard(prepared: Prepared, shard: tuple[int, ...]) -> xr.Dataset:
     """Run one shard.
 

@@ -54,9 +54,7 @@ def test_resampled_means_are_those_of_the_drawn_clusters(clusters, resamples):
     for start in range(0, resamples, step):
         drawn = random.integers(clusters, size=(min(step, resamples - start), clusters))
         expected.append(np.stack([np.bincount(row, minlength=clusters) for row in drawn]) / clusters @ values)
-    np.testing.assert_array_equal(
-        analysis.ClusterBootstrap(clusters, resamples, seed=5).means(values), np.concatenate(expected)
-    )
+    np.testing.assert_array_equal(analysis.ClusterBootstrap(clusters, resamples, seed=5).means(values), np.concatenate(expected))
 
 
 def test_offset_moves_the_band_and_not_its_width():
