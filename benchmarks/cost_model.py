@@ -170,10 +170,11 @@ class Run:
         size = {"starts": self.starts, "turns": self.turns, "steps": self.steps}
         seen, turned, values = evaluations(size), self.starts * self.turns, self.samples * self.features
         # a pass: the exact score at the turn; its draw; the nearest sample to the ends of all three scores
-        passes = shards * (batches + batches + 3 * batches)
+        passes = 10 + shards * (batches + batches + 3 * batches)  # ten for moments, digest, third cumulant and other fits
         return {
             "evaluations of the network": seen + turned,
             "operations of the network": (seen + turned) * self.network,
+            "normal variables drawn on the CPU": float(self.starts * (self.steps + 1) * self.features),  # shared by turn times
             "operations of the exact score": (4 + 2 + 3 * 2) * turned * values,
             "operations of the covariance": values * self.features,
             "operations of the eigenvectors": 9.0 * self.features**3,
@@ -181,7 +182,7 @@ class Run:
             "bytes of a pass": values,
             "bytes read": passes * values,
             "bytes of the covariance": 8.0 * self.features**2,
-            "bytes of the moments of classes": 8.0 * min(self.samples, self.classes * self.features) * self.features,
+            "bytes of the moments of classes": 12.0 * min(self.samples, self.classes * self.features) * self.features,
             "bytes of the sample table": 84.0 * turned * 3,
         }
 
@@ -199,9 +200,9 @@ def main() -> None:
         for size in piece.checked:
             found, expected = seconds(piece, size, given.rounds), predicted(piece, rates, size)
             print(f"  {size}: measured {found:.3g} s, predicted {expected:.3g} s, ratio {expected / found:.2f}", flush=True)
-    for what, run in (("as it is", Run()), ("shard_size: 1024, micro_batch: 24576", Run(shard_size=1024, micro_batch=24576))):
-        print(f"ImageNet-64, {what}:")
-        for term, count in run.counts().items():
+    for shard_size, micro_batch in ((64, 1024), (1024, 24576), (157, 4096)):
+        print(f"ImageNet-64, shard_size: {shard_size}, micro_batch: {micro_batch}:")
+        for term, count in Run(shard_size=shard_size, micro_batch=micro_batch).counts().items():
             print(f"  {term}: {count:.3g}")
 
 

@@ -1,7 +1,7 @@
 """Past one machine: the driver with many shards, the table of many starts, many archives at once, in time and memory.
 
-``driver``: shards that return at once, on a Dask scheduler and a worker in processes of their own. ``resume``: a run whose parts are
-all there. ``table``: the archive of many starts from their parts (two scores, 24 turn times, no kept states). ``sweep``: many
+``driver``: shards that return at once, on a Dask scheduler and a worker in processes of their own. ``resume``: a run whose parts
+are all there. ``table``: the archive of many starts from their parts (two scores, 24 turn times, no kept states). ``sweep``: many
 archives in one dataset. Parts are copies of one that was computed, with other noise, so nothing but the machinery is measured.
 Times are of the processor, in all threads of a process; peaks are of a process of its own, as the kernel counts them.
 """
@@ -97,7 +97,8 @@ def driver(shards: int, folder: Path) -> Facts:
             rss, rss_there = psutil.Process().memory_info().rss, scheduler.memory_info().rss
             with Progress(shards, 0, "", False) as progress, parts.telling() as progress._tell:
                 failed = cluster.compute_on(client, order, parts, range(shards), progress, Interruption())
-            assert not failed and progress.done == shards
+            assert not failed
+            assert progress.done == shards
             return {
                 "driver, CPU ms a shard": (time.process_time() - before) / shards * 1e3,
                 "scheduler, CPU ms a shard": (sum(scheduler.cpu_times()[:2]) - before_there) / shards * 1e3,

@@ -29,9 +29,10 @@ def open_sweep(folder: str | Path) -> xr.Dataset:
     -------
     Dataset
         The root groups of the archives along ``run``, with the label of each key of the sweep as a coordinate of ``run``, and
-        each run's ``experiment`` as a variable. Large values, such as rows of the sample table, are read on demand (Dask). If runs differ in scores, turn times or samples,
-        missing values are NaN, -1 for integers and empty for text. Runs of several processes, whose times mean different things,
-        lie along ``noise_to_signal`` instead of ``turn_time``, which is then a variable.
+        each run's ``experiment`` as a variable. Variables of more than 64 KiB, such as the rows of many samples, are read on
+        demand (Dask). If runs differ in scores, turn times or samples, missing values are NaN, -1 for integers and empty for
+        text. Runs of several processes, whose times mean different things, lie along ``noise_to_signal`` instead of
+        ``turn_time``, which is then a variable.
 
     Raises
     ------
