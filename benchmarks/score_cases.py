@@ -94,7 +94,7 @@ def _low_noise(problem: Problem) -> Iterator[Case]:
             return torch.stack(means)
 
         peers: dict[str, Callable[[], object]] = {"naive torch softmax": naive}
-        if nu < 1:  # beyond, it is wrong
+        if nu <= 1 and problem.features >= 1024:  # where it is right
             peers["64 nearest by thumbnails, uncertified"] = subset
         if theirs is not None:
             peers["deepinv, MMSE"] = lambda x=x, nu=nu: theirs(x, nu)  # type: ignore[misc]
