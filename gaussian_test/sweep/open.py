@@ -12,7 +12,6 @@ from gaussian_test.locks import NETCDF_LOCK, netcdf, numpy_defaults
 from gaussian_test.store import archive, files
 from gaussian_test.sweep.states import read_runs, status
 
-SMALL = 2**16  # bytes of a variable that is read at once: a Dask array takes more memory than a curve, and 100 times its time
 SAME = 1e-6  # relative difference of noise levels that are one
 
 
@@ -29,10 +28,9 @@ def open_sweep(folder: str | Path) -> xr.Dataset:
     -------
     Dataset
         The root groups of the archives along ``run``, with the label of each key of the sweep as a coordinate of ``run``, and
-        each run's ``experiment`` as a variable. Variables of more than 64 KiB, such as the rows of many samples, are read on
-        demand (Dask). If runs differ in scores, turn times or samples, missing values are NaN, -1 for integers and empty for
-        text. Runs of several processes, whose times mean different things, lie along ``noise_to_signal`` instead of
-        ``turn_time``, which is then a variable.
+        each run's ``experiment`` as a variable. Values are read on demand (Dask). If runs differ in scores, turn times or samples,
+        missing values are NaN, -1 for integers and empty for text. Runs of several processes, whose times mean different things,
+        lie along ``noise_to_signal`` instead of ``turn_time``, which is then a variable.
 
     Raises
     ------
@@ -101,13 +99,7 @@ def _opened(path: Path) -> xr.Dataset:
     except archive.DAMAGE as error:
         raise archive.refusal(path, error) from None
     with netcdf():  # opening and reading share the lock
-        found = xr.open_dataset(path, engine="netcdf4", cache=False, decode_times=False, lock=NETCDF_LOCK)
-        for name, variable in found.variables.items():
-            if variable.nbytes <= SMALL or name in found.dims:
-                variable.load()
-            else:
-                found[name] = variable.chunk({}, name=f"{path.absolute()}-{path.stat().st_mtime_ns}-{name}")
-    return found
+        return xr.open_dataset(path, engine="netcdf4", chunks={}, decode_times=False, lock=NETCDF_LOCK)
 
 
 def _fill_values(datasets: list[xr.Dataset]) -> dict[Any, Any]:

@@ -195,16 +195,11 @@ def test_the_command_line_runs_a_sweep(tmp_path, folder, monkeypatch):
     assert (again.exit_code, len(again.stderr.splitlines())) == (2, 1)
 
 
-ON_DEMAND = {0: [True, True], 100: [False, True], 2**16: [False, False]}  # curves and rows
-
-
-@pytest.fixture(scope="module", params=ON_DEMAND)
-def combined(folder, request):
-    """Return all runs of the folder as one dataset, read by many threads but for variables of so many bytes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gaussian_test.sweep.open.SMALL", request.param)
-        combined = gt.open_sweep(folder)
-    assert [combined[name].chunks is not None for name in ("autocorrelation", "nearest_distance")] == ON_DEMAND[request.param]
+@pytest.fixture(scope="module")
+def combined(folder):
+    """Return all runs of the folder as one dataset, read by many threads."""
+    combined = gt.open_sweep(folder)
+    assert combined["autocorrelation"].chunks is not None  # not read yet
     with dask.config.set(scheduler="threads", num_workers=8):
         combined.load()
     assert threading.active_count() < 50

@@ -47,7 +47,7 @@ def test_quiet_commands_print_nothing_and_write_all(room):
         done = invoke(*arguments.split())
         assert (done.exit_code, done.output, done.stderr) == (0, "", "")
     assert sorted(path.name for path in room.iterdir()) == ["a.nc", "e.yaml", "figures", "runs", "s.yaml"]
-    assert len(list(Path("figures").iterdir())) == 10
+    assert len(list(Path("figures").iterdir())) == 5
     assert len(list(Path("runs").glob("*.nc"))) == 2
     assert "event=run_done" in Path("runs/log").read_text()  # the log is kept all the same
     refused = invoke("run", "e.yaml", "-o", "a.nc", "--quiet")
