@@ -156,21 +156,18 @@ def numpy_defaults() -> np.errstate:
     return np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 
 
-def _blas_threads() -> dict[str, int]:
+def _openblas() -> list[Any]:
     from threadpoolctl import ThreadpoolController
 
-    return {one.filepath: one.num_threads for one in ThreadpoolController().lib_controllers if one.internal_api == "openblas"}
+    return list(ThreadpoolController().select(internal_api="openblas").lib_controllers)
 
 
 def _set_blas_threads(wanted: int | dict[str, int]) -> None:
-    from threadpoolctl import ThreadpoolController
-
-    for library in ThreadpoolController().lib_controllers:
-        if library.internal_api == "openblas":
-            library.set_num_threads(wanted if isinstance(wanted, int) else wanted.get(library.filepath, 1))
+    for library in _openblas():
+        library.set_num_threads(wanted if isinstance(wanted, int) else wanted.get(library.filepath, 1))
 
 
-_BLAS = SharedSetting(_blas_threads, _set_blas_threads)
+_BLAS = SharedSetting(lambda: {one.filepath: one.num_threads for one in _openblas()}, _set_blas_threads)
 
 
 def one_blas_thread() -> AbstractContextManager[None]:

@@ -268,10 +268,11 @@ def with_levels(prepared: Prepared, levels: tuple[float, ...]) -> Prepared:
     return replace(prepared, plan=plan, kernels=kernels, noise_to_signal=nu, turns=turns)
 
 
-def refined(prepared: Prepared, crossings: Any) -> Prepared | None:
-    """Return a run with levels around the noise-to-signal ratios of crossings, or None if they lie between close ones."""
-    share = prepared.settings.turn_times.refine
-    added = [] if share is None else levels_around(prepared.noise_to_signal, crossings, share)
+def refined(prepared: Prepared, crossings: Any, share: float) -> Prepared | None:
+    """Return a run with levels around crossings, noise-to-signal ratios, or None if each lies between two at most a share apart."""
+    added = levels_around(prepared.noise_to_signal, crossings, share)
+    if not added:
+        return None
     process = prepared.plan.process
     finer = with_levels(prepared, (*prepared.plan.levels, *map(process.turn_time_from_noise_to_signal, added)))
     return finer if len(finer.plan.levels) > len(prepared.plan.levels) else None
@@ -344,8 +345,10 @@ def _without_files(value: Any) -> Any:
 
 def continued(prepared: Prepared, identities: Iterable[Mapping[str, str] | None]) -> Prepared:
     """Return a run whose turn times are refined with those of an identity of the same run, if one is."""
+    if prepared.settings.turn_times.refine is None:
+        return prepared
     mine = shard_identity(run_identity(prepared))
-    for theirs in identities if prepared.settings.turn_times.refine else ():
+    for theirs in identities:
         if theirs and all(theirs.get(key) == value for key, value in mine.items() if key not in ("turn times used", "device type")):
             return with_levels(prepared, tuple(json.loads(theirs["turn times used"])))
     return prepared

@@ -192,7 +192,8 @@ def _in_memory(prepared: Prepared, progress: bool | None, interruption: Interrup
 
 def _finer(prepared: Prepared, table: xr.Dataset) -> Prepared | None:
     """Return the run with more turn times that ``turn_times.refine`` asks for, if there is one."""
-    found = refined(prepared, crossings(prepared, table)) if prepared.settings.turn_times.refine else None
+    share = prepared.settings.turn_times.refine
+    found = refined(prepared, crossings(prepared, table), share) if share else None
     if found is not None:
         log("refine", turn_times=len(found.plan.levels), before=len(prepared.plan.levels))
     return found
