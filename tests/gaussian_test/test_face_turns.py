@@ -1,5 +1,7 @@
 """Turn times that nobody gave follow the data: their scale does not matter, all three times are between two of them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -172,3 +174,24 @@ def test_levels_of_a_fixed_grid_are_not_refined():
         gt.run({"turn_times": {"refine": 0.1}, "reverse": {"preset": "paper"}}, progress=False)
     with pytest.raises(UserError, match="1000 turn times: give a larger share"):
         gt.run(QUICK | {"samples": 8, "turn_times": {"noise_to_signal": [0.01, 80], "refine": 0.005}}, progress=False)
+
+
+@pytest.mark.parametrize("manifest", [True, False], ids=["manifest kept", "manifest lost"])
+def test_a_run_killed_among_the_parts_of_two_grids_resumes_to_the_same_bits(manifest, tmp_path, monkeypatch):
+    """The manifest names the refined grid, and one of the parts of the first is gone."""
+    settings = QUICK | {"samples": 32, "shard_size": 8, "turn_times": {"noise_to_signal": [0.3, 1, 8], "refine": 0.2}}
+    genuine, gone = Path.unlink, []
+
+    def unlink(self, missing_ok=False):
+        gone.extend([self] * (self.suffix == ".part"))
+        if len(gone) == 2:
+            raise KeyboardInterrupt
+        genuine(self, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", unlink)
+        gt.run(settings, tmp_path / "a.nc", progress=False)
+    assert len(list((tmp_path / "a.nc.parts").glob("*.part"))) == 3
+    if not manifest:
+        (tmp_path / "a.nc.parts" / "manifest.json").unlink()
+    same(gt.run(settings, tmp_path / "a.nc", resume=True, progress=False), gt.run(settings, progress=False))

@@ -5,6 +5,7 @@ r"""Curves, gap and times from the sample table.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,16 +110,10 @@ def gaussian_test(
     crossings: dict[str, dict[str, Crossing]] = {name: {} for name in TIMES}
     for score, of_score in facts.items():
         row = table.sel(score=score)
-
-        def simulated(row: xr.Dataset = row) -> Array:  # of a million starts each takes 200 MB: made where needed, and not kept
-            return _by_sample(row["sample_autocorrelation"])
-
-        def one_shot(row: xr.Dataset = row) -> Array:
-            return _by_sample(row["sample_autocorrelation_one_shot"])
-
-        def squared(row: xr.Dataset = row) -> Array:
-            return _by_sample(row["sample_autocorrelation_one_shot_squared"])
-
+        # of a million starts each takes 200 MB: made where needed, and not kept
+        simulated, one_shot, squared = (
+            partial(_by_sample, row[f"sample_autocorrelation{of}"]) for of in ("", "_one_shot", "_one_shot_squared")
+        )
         is_exact = of_score.kernel == "exact"
         discretised = exact_gaussian if is_exact or of_score.reference is None else of_score.reference
         gap_one_shot = resample.band(with_control_variate(one_shot(), control, exact_gaussian), exact_gaussian, fitted=1)
